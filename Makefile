@@ -1,0 +1,48 @@
+# install demo check fix test soak bench docs: everything a person or CI types.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo check fix test soak bench docs system clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "mlstack needs Python 3.11 or newer; type: make install PYTHON=python3.12"; exit 1; }
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV) || \
+	  { echo "python cannot make a virtual environment; on Debian type: apt-get install python3-venv"; exit 1; }
+	@echo "installing into $(VENV) (about 2 GB with torch; minutes the first time)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt torch==2.13.0
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@touch $(STAMP)
+	@echo "installed: $(BIN)/mlstack"
+
+demo: install
+	@$(BIN)/python benchmarks/demo.py
+
+check: install
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo | tail -n 8
+	@$(BIN)/python -m pytest -q -m "not slow and not e2e and not gpu"
+
+fix: install
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
+
+# What the browser tests need and pip cannot bring.
+system:
+	@.ci/system
+
+test: install system
+	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo | tail -n 8
+	@$(BIN)/python -m pytest -m "not gpu"
+
+docs: install
+	@$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,134 @@
+"""The commands on one page, and the one place that shows errors."""
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from mlstack import __version__
+from mlstack.doctor.command import doctor
+from mlstack.errors import ConfigError, Interrupted, MlstackError, StepError
+from mlstack.export import command as export
+from mlstack.init.command import init
+from mlstack.label import command as label
+from mlstack.monitor import command as monitor
+from mlstack.pipeline.command import run, status
+from mlstack.serve import command as serve
+from mlstack.settings import command as settings
+from mlstack.train import command as train
+from mlstack.tune import command as tune
+from mlstack.version import command as version
+
+ORDER = [
+    "init",
+    "label",
+    "version",
+    "train",
+    "tune",
+    "export",
+    "serve",
+    "monitor",
+    "run",
+    "doctor",
+    "config",
+    "status",
+]
+
+
+class InOrder(TyperGroup):
+    """List the commands in the order of the work, not of the alphabet."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Give the names as a project meets them."""
+        return sorted(self.commands, key=ORDER.index)
+
+
+app = typer.Typer(
+    cls=InOrder,
+    help="From a folder of raw data to a monitored model in production, from one config file.",
+    rich_markup_mode=None,
+    add_completion=False,
+    invoke_without_command=True,
+)
+app.command()(init)
+app.add_typer(label.app, name="label")
+app.add_typer(version.app, name="version")
+app.command()(run)
+app.add_typer(train.app, name="train")
+app.add_typer(tune.app, name="tune")
+app.add_typer(export.app, name="export")
+app.add_typer(serve.app, name="serve")
+app.add_typer(monitor.app, name="monitor")
+app.command()(doctor)
+app.add_typer(settings.app, name="config")
+app.command("status", hidden=True)(status)
+
+
+@app.callback()
+def start(
+    ctx: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """From a folder of raw data to a monitored model in production, from one config file."""
+    if show_version:
+        sys.stdout.write(f"mlstack {__version__}\n")
+        raise typer.Exit
+
+
+def main() -> NoReturn:
+    """Run a command and end with its exit code; no error leaves here as a traceback."""
+    arguments = sys.argv[1:] or (["status"] if Path("mlstack.yaml").is_file() else ["--help"])
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = app(arguments, prog_name="mlstack", standalone_mode=False)
+    except KeyboardInterrupt:
+        code = _show(Interrupted("interrupted"), arguments)
+    except MlstackError as error:
+        code = _show(error, arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        code = _show(_usage(error) or _bug(error), arguments)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(*_: object) -> None:
+    raise Interrupted("stopped by SIGTERM", exit_code=143)
+
+
+def _show(error: MlstackError, arguments: list[str]) -> int:
+    from mlstack import ui  # noqa: PLC0415  rich is loaded only to show something
+
+    if "--debug" in arguments and not isinstance(error, Interrupted):
+        traceback.print_exception(error)
+    ui.show_error(error, ui.show_mode(arguments))
+    return error.exit_code
+
+
+def _usage(error: Exception) -> MlstackError | None:
+    """Turn what typer says of a wrong option into our own error; None for anything else."""
+    context = getattr(error, "ctx", None)
+    message = getattr(error, "format_message", None)
+    if message is None:
+        return None
+    path = context.command_path.replace(" (default)", "") if context else "mlstack"
+    return ConfigError(message(), hint=f"type `{path} --help`")
+
+
+def _bug(error: Exception) -> MlstackError:
+    """Keep the traceback of an unforeseen error where it can be found."""
+    state = Path(".mlstack")
+    place = state / "last-error.txt"
+    text = "".join(traceback.format_exception(error))
+    if not state.is_dir():
+        return StepError(f"{type(error).__name__}: {error}", hint="type it again with --debug")
+    place.write_text(text)
+    return StepError(
+        f"{type(error).__name__}: {error}", hint=f"this is a bug of mlstack; see {place}"
+    )

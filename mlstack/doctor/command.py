@@ -1,0 +1,8 @@
+"""The command `doctor`."""
+
+from mlstack.call import Call, common_options
+
+
+@common_options
+def doctor(call: Call) -> None:
+    """Say what this machine is able to do, and what to type where it is not."""

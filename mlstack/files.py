@@ -1,0 +1,133 @@
+"""Atomic files, hashes, walks and locks: the only module that renames and fsyncs."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlstack.errors import BusyError, MachineError
+
+CHUNK_BYTES = 1 << 20
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: written beside, synced, renamed; never half there.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with beside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+
+
+def write_text(path: Path, content: str) -> None:
+    """Replace `path` by `content` in UTF-8, atomically."""
+    write_bytes(path, content.encode())
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line in one write, so that a reader never sees half of another writer's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line + b"\n")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        os.close(descriptor)
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a finished file or folder into place and sync the folder that holds it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the bytes of a file that somebody else wrote durable."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def sha256(path: Path) -> str:
+    """Hash a file, in hexadecimal."""
+    return _digest(path, "sha256")
+
+
+def md5(path: Path) -> str:
+    """Hash a file as DVC does, in hexadecimal."""
+    return _digest(path, "md5")
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield every file below `folder` in name order, links followed, dot-files left out."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from walk(entry)
+        else:
+            yield entry
+
+
+@contextmanager
+def lock(path: Path, what: str) -> Iterator[None]:
+    """Hold an exclusive lock for a block; the kernel frees it when the process dies.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BusyError(
+                f"another mlstack is busy with {what}",
+                hint="wait for it to end and run the same command again",
+                where=str(path),
+            ) from error
+        yield
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _cannot_write(path: Path, error: OSError) -> MachineError:
+    if error.errno == errno.ENOSPC:
+        return MachineError(f"the disk is full; `{path}` was not written", hint="free some space")
+    return MachineError(
+        f"cannot write `{path}`: {error.strerror}", hint="check the folder's permissions"
+    )

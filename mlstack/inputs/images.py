@@ -1,0 +1,139 @@
+"""Decode and resize images: Pillow and numpy, one code for training, verification and serving.
+
+The result is uint8; scaling and normalising belong into the model's graph.
+"""
+
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mlstack.errors import DataError
+
+MAX_PIXELS = 64_000_000
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How bytes become an array of shape (height, width, channels)."""
+
+    height: int
+    width: int
+    channels: int = 3  # 1 is grey, 3 is RGB
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `signature.json` keeps under `preprocess`."""
+        return {"kind": "image", "resize": "bilinear", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "ImageSpec":
+        """Read what `to_json` gave.
+
+        Raises:
+            DataError: it describes something else.
+        """
+        if stored.get("kind") != "image" or stored.get("resize") != "bilinear":
+            raise DataError(f"this mlstack cannot preprocess {stored}")
+        return cls(stored["height"], stored["width"], stored["channels"])
+
+
+def decode(content: bytes, spec: ImageSpec) -> np.ndarray:
+    """Turn the bytes of an image file into uint8 of shape (height, width, channels).
+
+    Turned as its EXIF says, transparency laid on white, 16-bit scaled to 8, resized bilinearly
+    with antialiasing (Pillow).
+
+    Raises:
+        DataError: the bytes are not an image, are cut off, or are unreasonably large.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise DataError(
+                    f"the image has {image.width} x {image.height} pixels; "
+                    f"at most {MAX_PIXELS} are read"
+                )
+            return to_array(image, spec)
+    except UnidentifiedImageError as error:
+        raise DataError("not an image that Pillow can read") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"the image is damaged: {error}") from error
+
+
+def load(path: str | Path, spec: ImageSpec) -> np.ndarray:
+    """Read an image file: uint8 of shape (height, width, channels).
+
+    Raises:
+        DataError: the file is missing or not an image; the path is named.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read `{path}`: {error.strerror}") from error
+    try:
+        return decode(content, spec)
+    except DataError as error:
+        raise DataError(f"{path}: {error.problem}", hint="replace or remove the file") from error
+
+
+def to_array(image: Image.Image, spec: ImageSpec) -> np.ndarray:
+    """Turn an open image into uint8 of shape (height, width, channels)."""
+    upright = ImageOps.exif_transpose(image)
+    plain = _flatten(upright).convert("L" if spec.channels == 1 else "RGB")
+    if plain.size != (spec.width, spec.height):
+        plain = plain.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+    array = np.asarray(plain, dtype=np.uint8)
+    return array.reshape(spec.height, spec.width, spec.channels)
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        # Pillow clips when it converts these to 8 bits; a 16-bit image is scaled instead.
+        values = np.asarray(image, dtype=np.float64)
+        scale = 255 / 65535 if values.size and values.max() > 255 else 1.0
+        return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(ground, layer)
+    return image
+
+
+FEATURES = ("brightness", "contrast", "sharpness", "center_x", "center_y")
+
+
+def features(batch: np.ndarray) -> np.ndarray:
+    """Describe images by a few plain numbers that drift is measured on.
+
+    Mean and deviation of the brightness, mean absolute difference of horizontal neighbours, and
+    the centre of the ink (distance from the border's brightness), all between 0 and 1.
+
+    Args:
+        batch: uint8, shape (images, height, width, channels).
+
+    Returns:
+        float32, shape (images, 5), in the order of `FEATURES`.
+    """
+    grey = batch.astype(np.float32).mean(axis=3) / 255  # (images, height, width)
+    count, height, width = grey.shape
+    flat = grey.reshape(count, -1)
+    border = np.concatenate([grey[:, 0, :], grey[:, -1, :], grey[:, :, 0], grey[:, :, -1]], axis=1)
+    ink = np.abs(grey - np.median(border, axis=1)[:, None, None])
+    mass = np.maximum(ink.sum(axis=(1, 2)), 1e-6)
+    columns = (np.arange(width, dtype=np.float32) + 0.5) / width
+    rows = (np.arange(height, dtype=np.float32) + 0.5) / height
+    sharpness = np.abs(np.diff(grey, axis=2)).mean(axis=(1, 2)) if width > 1 else flat[:, 0] * 0
+    return np.stack(
+        [
+            flat.mean(axis=1),
+            flat.std(axis=1),
+            sharpness,
+            (ink.sum(axis=1) * columns).sum(axis=1) / mass,
+            (ink.sum(axis=2) * rows).sum(axis=1) / mass,
+        ],
+        axis=1,
+    ).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Config -> processes on this machine: plan, supervise, the user's code and its version."""

@@ -1,0 +1,68 @@
+"""What git says of the user's code, and the commits that snapshots make."""
+
+import subprocess
+from pathlib import Path
+
+from mlstack.errors import MachineError, StepError
+
+
+def git(root: Path, *arguments: str) -> str:
+    """Run git in a project and give what it printed.
+
+    Raises:
+        MachineError: git is not installed.
+        StepError: git refused; its own words are the problem.
+    """
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise MachineError("git is not installed", hint="install git") from error
+    if done.returncode:
+        words = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        raise StepError(f"git {arguments[0]}: {words[-1] if words else 'failed'}")
+    return done.stdout
+
+
+def is_repository(root: Path) -> bool:
+    """Tell whether the project lies in a git repository."""
+    try:
+        return git(root, "rev-parse", "--is-inside-work-tree").strip() == "true"
+    except (StepError, MachineError):
+        return False
+
+
+def head(root: Path) -> str | None:
+    """Give the commit that is checked out; None before the first one."""
+    try:
+        return git(root, "rev-parse", "--verify", "--quiet", "HEAD").strip()
+    except StepError:
+        return None
+
+
+def uncommitted(root: Path) -> list[str]:
+    """List changed and new files that git does not ignore."""
+    status = git(root, "status", "--porcelain", "--untracked-files=all")
+    return [line[3:] for line in status.splitlines()]
+
+
+def diff(root: Path) -> str:
+    """Give the difference between the working tree and the commit."""
+    return git(root, "diff", "HEAD") if head(root) else ""
+
+
+def commit(root: Path, paths: list[Path], message: str) -> str:
+    """Commit just these paths and give the new commit."""
+    names = [str(p) for p in paths]
+    git(root, "add", "--", *names)
+    git(root, "commit", "--quiet", "-m", message, "--", *names)
+    return git(root, "rev-parse", "HEAD").strip()
+
+
+def last_change(root: Path, path: Path) -> str | None:
+    """Give the newest commit that changed a file."""
+    try:
+        return git(root, "log", "-n", "1", "--format=%H", "--", str(path)).strip() or None
+    except StepError:
+        return None

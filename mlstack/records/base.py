@@ -1,0 +1,71 @@
+"""What every file written by mlstack has in common: a kind, a version, one way in and out."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from mlstack import files
+from mlstack.errors import DataError
+
+
+class Record(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+):
+    """A frozen, strict piece of data that crosses a room or a process."""
+
+    v: int = 1
+
+
+class Result(Record, frozen=True, kw_only=True):
+    """What a command was called for."""
+
+    def headline(self) -> str:
+        """Give the one value that `--quiet` prints."""
+        return ""
+
+    def exit_code(self) -> int:
+        """Give the code that the command ends with; other than 0 only for alerts."""
+        return 0
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def encode(record: Record) -> bytes:
+    """Turn a record into readable JSON."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def write(path: Path, record: Record) -> None:
+    """Write a record as JSON, atomically."""
+    files.write_bytes(path, encode(record))
+
+
+def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Read a record that mlstack wrote.
+
+    Raises:
+        DataError: the file is missing, cut off, of another kind, or of a newer version.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read `{path}`: {error.strerror}") from error
+    return decode(content, kind, where=str(path))
+
+
+def decode(content: bytes, kind: type[AnyRecord], *, where: str) -> AnyRecord:
+    """Decode one record; `where` names its origin in the error."""
+    try:
+        record = msgspec.json.decode(content, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"`{where}` is not a whole {kind.__struct_config__.tag} record: {error}",
+            hint="it was cut off, changed by hand, or written by a newer mlstack",
+        ) from error
+    return record

@@ -1,0 +1,90 @@
+"""A dataset version and the table of examples a run reads.
+
+`data/NAME/labels.parquet` holds one row a labeled file: `path` (string, relative to the dataset
+folder, forward slashes) and `label` (string). Further columns are kept and may make slices.
+`examples.parquet` of a run holds `path` (absolute), `label`, `target` (int32, position of the
+label among the classes) and `split` (`train`, `val` or `test`).
+"""
+
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlstack import files
+from mlstack.errors import DataError
+from mlstack.records.base import Record
+
+LABELS = "labels.parquet"
+EXAMPLES = "examples.parquet"
+LABELS_SCHEMA = pa.schema([("path", pa.string()), ("label", pa.string())])
+EXAMPLES_SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),
+        ("label", pa.string()),
+        ("target", pa.int32()),
+        ("split", pa.string()),
+    ]
+)
+
+
+class DatasetVersion(Record, frozen=True, kw_only=True, tag="dataset.version"):
+    """A content-addressed state of a dataset, named by a git revision."""
+
+    name: str
+    source: str  # folder relative to the project, e.g. data/digits
+    md5: str  # of the folder as DVC writes it, ends in .dir; a content hash when dirty
+    revision: str | None = None  # git commit whose NAME.dvc holds this md5
+    dirty: bool = False  # differs from the last snapshot, allowed by --allow-dirty
+    files: int = 0
+    size_bytes: int = 0
+    classes: list[str] = msgspec.field(default_factory=list)
+    split: dict[str, int] = msgspec.field(default_factory=dict)  # part -> examples
+
+
+def read_labels(path: Path) -> pa.Table:
+    """Read a labels file: columns `path` and `label`, and any others.
+
+    Raises:
+        DataError: the file is missing, damaged or lacks a column.
+    """
+    return _read(path, LABELS_SCHEMA)
+
+
+def write_labels(path: Path, table: pa.Table) -> None:
+    """Write a labels file, sorted by path so that equal labels are equal bytes."""
+    _write(path, table.sort_by("path"))
+
+
+def read_examples(path: Path) -> pa.Table:
+    """Read the examples of a run.
+
+    Raises:
+        DataError: the file is missing, damaged or lacks a column.
+    """
+    return _read(path, EXAMPLES_SCHEMA)
+
+
+def write_examples(path: Path, table: pa.Table) -> None:
+    """Write the examples of a run."""
+    _write(path, table)
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no `{path}`") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"`{path}` cannot be read as Parquet: {error}") from error
+    for column in schema:
+        if column.name not in table.column_names:
+            raise DataError(f"`{path}` has no column `{column.name}`")
+    return table
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    files.write_bytes(path, sink.getvalue().to_pybytes())

@@ -1,0 +1,78 @@
+"""Where each file of a project lies."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths below a project's folder."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        """Everything that is not committed."""
+        return self.root / ".mlstack"
+
+    @property
+    def labels_db(self) -> Path:
+        """Label events."""
+        return self.state / "labels.db"
+
+    @property
+    def runs(self) -> Path:
+        """One folder a run."""
+        return self.state / "runs"
+
+    @property
+    def runs_db(self) -> Path:
+        """Index of the runs, rebuilt from their folders when lost."""
+        return self.state / "runs.db"
+
+    @property
+    def studies(self) -> Path:
+        """One Optuna journal a study."""
+        return self.state / "studies"
+
+    @property
+    def models(self) -> Path:
+        """One folder a model; also a Triton model repository."""
+        return self.root / "models"
+
+    @property
+    def requests(self) -> Path:
+        """Request log: Parquet parts and Arrow write-ahead files."""
+        return self.state / "requests"
+
+    @property
+    def feedback(self) -> Path:
+        """Late labels by prediction id."""
+        return self.state / "feedback"
+
+    @property
+    def reports(self) -> Path:
+        """Monitor's reports."""
+        return self.state / "reports"
+
+    @property
+    def alerts(self) -> Path:
+        """One JSON file an alert."""
+        return self.state / "alerts"
+
+    @property
+    def last_error(self) -> Path:
+        """Traceback of the last unforeseen error."""
+        return self.state / "last-error.txt"
+
+    def run(self, run_id: str) -> Path:
+        """Folder of one run."""
+        return self.runs / run_id
+
+    def model(self, name: str) -> Path:
+        """Folder of one model."""
+        return self.models / name
+
+    def package(self, name: str, number: int) -> Path:
+        """Folder of one model package."""
+        return self.models / name / str(number)

@@ -1,0 +1,139 @@
+"""The model package: what `export` leaves and `serve` opens.
+
+`models/NAME/N/model.onnx` and, below `mlstack/`: manifest.json, signature.json, metrics.json,
+parity.json, lineage.json, reference.json, golden.json and golden/; beside them README.md.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlstack import files
+from mlstack.errors import DataError
+from mlstack.records.base import Record, read
+
+MODEL = "model.onnx"
+SIDE = "mlstack"
+MANIFEST = "manifest.json"
+
+
+class Tensor(Record, frozen=True, kw_only=True, tag="tensor"):
+    """An input or output of the graph; -1 in `shape` is any size, the first is the batch."""
+
+    name: str
+    datatype: str  # as in the Open Inference Protocol: UINT8, FP32, INT64 ...
+    shape: list[int]
+
+
+class Signature(Record, frozen=True, kw_only=True, tag="package.signature"):
+    """What goes in and what comes out, and how raw bytes become the input tensor."""
+
+    task: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    classes: list[str]
+    # how raw bytes become the input: see inputs/images.py `ImageSpec`; null takes tensors only
+    preprocess: dict[str, Any] | None = None
+
+
+class GateResult(Record, frozen=True, kw_only=True, tag="gate.result"):
+    """One gate of `export`."""
+
+    name: str
+    passed: bool
+    measured: float | None = None
+    limit: float | None = None
+    detail: str = ""
+
+
+class Parity(Record, frozen=True, kw_only=True, tag="package.parity"):
+    """How far the graph is from the training code, on the whole validation part."""
+
+    examples: int
+    batch_sizes: list[int]
+    max_abs_diff: float
+    output_scale: float
+    max_relative_diff: float
+    agreement: float  # share of equal predicted classes
+
+
+class Metrics(Record, frozen=True, kw_only=True, tag="package.metrics"):
+    """Measured on the packed graph itself; per class where the task has classes."""
+
+    values: dict[str, float]  # e.g. test/acc
+    per_class: dict[str, float] = msgspec.field(default_factory=dict)
+    gates: list[GateResult] = msgspec.field(default_factory=list)
+    latency_ms: dict[str, float] = msgspec.field(default_factory=dict)  # p50, p99
+
+
+class GoldenExample(Record, frozen=True, kw_only=True, tag="golden.example"):
+    """A raw input and what the package must answer."""
+
+    file: str  # below mlstack/golden/
+    label: str | None
+    prediction: str
+    probabilities: list[float]
+
+
+class Golden(Record, frozen=True, kw_only=True, tag="package.golden"):
+    """Examples that are replayed at start and by `export verify`."""
+
+    tolerance: float
+    examples: list[GoldenExample]
+
+
+class Manifest(Record, frozen=True, kw_only=True, tag="package.manifest"):
+    """SHA-256 of every other file of the package."""
+
+    model: str
+    number: int
+    run: str
+    created: str
+    mlstack: str  # version that wrote it
+    files: dict[str, str]  # path below the package -> SHA-256
+    size_bytes: int = 0
+
+
+class Live(Record, frozen=True, kw_only=True, tag="model.live"):
+    """`models/NAME/live.json`: which package answers. Replaced atomically."""
+
+    live: int | None = None
+    previous: int | None = None
+    canary: int | None = None
+    canary_percent: float = 0.0
+    shadow: int | None = None
+    changed: str = ""  # UTC, ISO 8601
+
+
+def verify_files(package: Path) -> Manifest:
+    """Compare every file of a package with its manifest.
+
+    Raises:
+        DataError: a file is missing, changed, or not named by the manifest.
+    """
+    manifest = read(package / SIDE / MANIFEST, Manifest)
+    present = {p.relative_to(package).as_posix() for p in files.walk(package)}
+    present.discard(f"{SIDE}/{MANIFEST}")
+    for name in sorted(manifest.files.keys() | present):
+        problem = _problem(package / name, manifest.files.get(name))
+        if problem:
+            raise DataError(f"`{name}` {problem}", hint="export the run again", where=str(package))
+    return manifest
+
+
+def numbers(model_folder: Path) -> list[int]:
+    """List the package numbers of a model, in order."""
+    if not model_folder.is_dir():
+        return []
+    return sorted(int(p.name) for p in model_folder.iterdir() if p.name.isdigit() and p.is_dir())
+
+
+def _problem(path: Path, expected: str | None) -> str:
+    if expected is None:
+        return "is not named by the package's manifest"
+    if not path.is_file():
+        return "is missing from the package"
+    if files.sha256(path) != expected:
+        return "differs from the package's manifest"
+    return ""

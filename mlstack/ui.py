@@ -1,0 +1,181 @@
+"""Output: rich on a terminal, plain text in a pipe, one JSON object on request.
+
+Results go to stdout, everything else to stderr.
+"""
+
+import enum
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mlstack.errors import MlstackError
+from mlstack.records.base import Record, Result
+
+
+class Mode(enum.Enum):
+    """How a command answers."""
+
+    TEXT = "text"
+    JSON = "json"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a view returns to move the progress bar; nothing is printed in a pipe."""
+
+    text: str
+    done: float
+    total: float | None = None
+
+
+Draw = Callable[[Any], RenderableType | Bar | None]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Open a console that respects pipes, NO_COLOR (which wins) and TERM=dumb."""
+    plain = bool(os.environ.get("NO_COLOR"))
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else 100
+    return Console(
+        file=stream,
+        no_color=plain,
+        force_terminal=False if plain and not stream.isatty() else None,
+        highlight=False,
+        soft_wrap=not stream.isatty(),
+        width=width,
+    )
+
+
+def is_terminal() -> bool:
+    """Tell whether a person can be asked a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def show(results: Iterator[Record], draw: Draw, mode: Mode) -> int:
+    """Show records as they come; return the exit code of the last result.
+
+    A `Result` is what the command was called for: it goes to stdout. Every other record is
+    progress: it goes to stderr, and only in text mode.
+    """
+    final: Result | None = None
+    progress = _Progress(draw, enabled=mode is Mode.TEXT)
+    with progress:
+        for record in results:
+            if isinstance(record, Result):
+                final = record
+                if mode is Mode.TEXT:
+                    progress.pause()
+                    _print_result(draw(record))
+            else:
+                progress.show(record)
+    if final is None:
+        return 0
+    if mode is Mode.JSON:
+        _print_json({"v": 1, "ok": True, **msgspec.to_builtins(final)})
+    if mode is Mode.QUIET and (line := final.headline()):
+        _write(line)
+    return final.exit_code()
+
+
+def show_error(error: MlstackError, mode: Mode) -> None:
+    """Say what is wrong, where, and what to type."""
+    if mode is Mode.JSON:
+        body: dict[str, Any] = {
+            "code": error.exit_code,
+            "problem": error.problem,
+            "hint": error.hint,
+            "where": error.where,
+        }
+        if error.mistakes:
+            body["errors"] = [
+                {"where": m.where, "key": m.key, "problem": m.problem, "hint": m.hint}
+                for m in error.mistakes
+            ]
+        _print_json({"v": 1, "ok": False, "error": body})
+        return
+    lines: list[str] = []
+    for mistake in error.mistakes:
+        lines.append(f"error: {mistake.problem}" + (f"; {mistake.hint}" if mistake.hint else ""))
+        lines.extend([f"  --> {mistake.where}"] if mistake.where else [])
+        lines.extend([mistake.excerpt] if mistake.excerpt else [])
+    lines.append(error.problem if error.mistakes else f"error: {error.problem}")
+    if error.where and error.where not in error.problem:
+        lines.append(f"  --> {error.where}")
+    if error.hint:
+        lines.append(f"  hint: {error.hint}")
+    console(stderr=True).print("\n".join(lines), markup=False)
+
+
+def show_mode(arguments: list[str]) -> Mode:
+    """Tell the mode from raw arguments, for errors met before they are parsed."""
+    if "--json" in arguments:
+        return Mode.JSON
+    return Mode.QUIET if "--quiet" in arguments else Mode.TEXT
+
+
+class _Progress:
+    """Progress on stderr: a bar on a terminal, whole lines everywhere else."""
+
+    def __init__(self, draw: Draw, *, enabled: bool) -> None:
+        self._draw = draw
+        self._console = console(stderr=True) if enabled else None
+        self._bars: Progress | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pause()
+
+    def show(self, record: Record) -> None:
+        if self._console is None:
+            return
+        drawn = self._draw(record)
+        if isinstance(drawn, Bar):
+            self._move(self._console, drawn)
+        elif drawn is not None:
+            (self._bars.console if self._bars else self._console).print(drawn, markup=False)
+
+    def pause(self) -> None:
+        """Take the bar off the screen, so that what follows starts on a clean line."""
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def _move(self, target: Console, bar: Bar) -> None:
+        if not target.is_terminal or target.is_dumb_terminal:
+            return
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=target,
+                transient=True,
+            )
+            self._bars.start()
+            self._task = self._bars.add_task(bar.text, total=bar.total)
+        self._bars.update(self._task, description=bar.text, completed=bar.done, total=bar.total)
+
+
+def _print_result(drawn: RenderableType | Bar | None) -> None:
+    if drawn is not None and not isinstance(drawn, Bar):
+        console().print(drawn, markup=False)
+
+
+def _print_json(body: dict[str, Any]) -> None:
+    _write(msgspec.json.encode(body).decode())
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,56 @@
+"""The network: a plain LightningModule that knows nothing of mlstack."""
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Net(LightningModule):
+    """A small convolutional network for small grey images."""
+
+    def __init__(self, width: int = 32, lr: float = 3e-3, num_classes: int = 10) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.lr = lr
+        self.body = nn.Sequential(
+            self._block(1, width),
+            nn.MaxPool2d(2),
+            self._block(width, 2 * width),
+            nn.MaxPool2d(2),
+            self._block(2 * width, 4 * width),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.1),
+            nn.Linear(4 * width, num_classes),
+        )
+
+    @staticmethod
+    def _block(inputs: int, outputs: int) -> nn.Module:
+        conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+        return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (batch, height, width, 1) -> logits (batch, classes); scaling is in the graph."""
+        x = images.permute(0, 3, 1, 2).float() / 255  # (batch, 1, height, width)
+        return self.body((x - 0.3) / 0.35)
+
+    def training_step(self, batch: list[Tensor], _: int) -> Tensor:
+        return self._measure(batch, "train")
+
+    def validation_step(self, batch: list[Tensor], _: int) -> Tensor:
+        return self._measure(batch, "val")
+
+    def test_step(self, batch: list[Tensor], _: int) -> Tensor:
+        return self._measure(batch, "test")
+
+    def _measure(self, batch: list[Tensor], part: str) -> Tensor:
+        images, targets = batch
+        logits = self(images)
+        loss = functional.cross_entropy(logits, targets)
+        accuracy = (logits.argmax(dim=1) == targets).float().mean()
+        self.log_dict({f"{part}/loss": loss, f"{part}/acc": accuracy}, on_epoch=True, on_step=False)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=self.lr)
