@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installed: $(BIN)/mlstack"
 
 demo: install
-	@$(BIN)/python benchmarks/demo.py
+	@$(BIN)/python demo/story.py
 
 check: install
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .

@@ -1,0 +1,93 @@
+"""The rules of the house that no tool checks."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from mlstack import errors
+from mlstack.call import DEFAULT
+from mlstack.cli import app
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "mlstack").rglob("*.py"))
+HEAVY = {
+    "torch", "pytorch_lightning", "onnxruntime", "onnx", "dvc", "optuna", "duckdb",
+    "numpy", "pyarrow", "rich", "ruamel", "msgspec", "httpx", "uvicorn", "starlette",
+}  # fmt: skip
+PROBE = """
+import sys
+from mlstack.cli import main
+sys.argv = ["mlstack", *{words!r}, "--help"]
+try:
+    main()
+except SystemExit as end:
+    print("LOADED", *sorted(m for m in sys.modules if "." not in m))
+    sys.exit(end.code)
+"""
+
+
+def command_paths() -> list[tuple[str, ...]]:
+    """List every command, e.g. ("train", "ls")."""
+    found: list[tuple[str, ...]] = [()]
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        found.append((name,))
+        found += [(name, sub) for sub in getattr(command, "commands", {}) if sub != DEFAULT]
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_module_fits_five_hundred_lines(path: Path):
+    assert len(path.read_text().splitlines()) <= 500
+
+
+@pytest.mark.parametrize("words", command_paths(), ids=" ".join)
+def test_help_loads_no_heavy_library(words: tuple[str, ...]):
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(words=list(words))],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+
+    assert not loaded & HEAVY
+    assert "Usage: mlstack" in done.stdout
+
+
+def test_every_error_class_has_an_exit_code_of_its_own():
+    classes = errors.MlstackError.__subclasses__()
+
+    codes = [c.exit_code for c in classes]
+
+    assert sorted(codes) == [1, 2, 3, 4, 6, 75, 130]
+
+
+def test_no_exception_class_is_defined_outside_the_error_tree():
+    pattern = re.compile(r"^class \w+\((?:\w*Error|\w*Exception|BaseException)\)", re.M)
+
+    guilty = [p for p in MODULES if p.name != "errors.py" and pattern.search(p.read_text())]
+
+    assert not guilty
+
+
+def test_the_generated_docs_are_what_the_code_says():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "templates").glob("*/my_project/*.py")))
+def test_the_users_own_code_fits_a_screen_or_two(path: Path):
+    assert len(path.read_text().splitlines()) <= 65
+
+
+def test_the_changelog_names_the_version_of_the_package():
+    import mlstack
+
+    assert f"## {mlstack.__version__}" in (ROOT / "CHANGELOG.md").read_text()

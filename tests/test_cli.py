@@ -1,0 +1,55 @@
+"""What every command does with mistakes in its own words."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def mlstack(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "mlstack", *words],
+        cwd=cwd, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_misspelt_command_gets_a_suggestion_and_exit_code_2(tmp_path: Path):
+    done = mlstack("trian", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "Did you mean 'train'?" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_shortened_option_is_not_guessed(tmp_path: Path):
+    done = mlstack("train", "--gpu", "2", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "--gpus" in done.stderr
+
+
+def test_an_error_in_json_mode_is_one_object_on_stdout(tmp_path: Path):
+    done = mlstack("train", "--json", cwd=tmp_path)
+
+    answer = json.loads(done.stdout)
+    assert done.returncode == 2
+    assert answer["ok"] is False
+    assert answer["error"]["code"] == 2
+    assert "mlstack init" in answer["error"]["hint"]
+
+
+def test_outside_a_project_the_bare_command_shows_help(tmp_path: Path):
+    done = mlstack(cwd=tmp_path)
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: mlstack")
+
+
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path):
+    line = f"{sys.executable} -m mlstack --help | head -n 1"
+
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert done.stderr == ""
