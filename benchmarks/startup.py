@@ -1,7 +1,8 @@
 """What a command costs before it does anything: CPU of `--help` and of a config error.
 
-Beside them, in the same rounds: a bare Python, a bare two-command Typer app, and LightningCLI's help
-(the peer that also turns one file into a training). Prints medians of CPU milliseconds and ratios.
+Beside them, in the same rounds: a bare Python, a bare two-command Typer app, and the help of
+LightningCLI (the peer that also turns one file into a training). Prints medians of CPU
+milliseconds and ratios.
 
     python benchmarks/startup.py [ROUNDS]
 """
