@@ -8,14 +8,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mlstack.errors import MlstackError
 from mlstack.records.base import Record, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress
 
 
 class Mode(enum.Enum):
@@ -35,11 +37,13 @@ class Bar:
     total: float | None = None
 
 
-Draw = Callable[[Any], RenderableType | Bar | None]
+Draw = Callable[[Any], "RenderableType | Bar | None"]
 
 
-def console(*, stderr: bool = False) -> Console:
+def console(*, stderr: bool = False) -> "Console":
     """Open a console that respects pipes, NO_COLOR (which wins) and TERM=dumb."""
+    from rich.console import Console  # noqa: PLC0415  an error needs no rich
+
     plain = bool(os.environ.get("NO_COLOR"))
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else 100
@@ -110,7 +114,8 @@ def show_error(error: MlstackError, mode: Mode) -> None:
         lines.append(f"  --> {error.where}")
     if error.hint:
         lines.append(f"  hint: {error.hint}")
-    console(stderr=True).print("\n".join(lines), markup=False)
+    # Written plainly: a config error need not wait for rich.
+    sys.stderr.write("\n".join(lines) + "\n")
 
 
 def show_mode(arguments: list[str]) -> Mode:
@@ -150,9 +155,17 @@ class _Progress:
             self._bars.stop()
             self._bars = None
 
-    def _move(self, target: Console, bar: Bar) -> None:
+    def _move(self, target: "Console", bar: Bar) -> None:
         if not target.is_terminal or target.is_dumb_terminal:
             return
+        from rich.progress import (  # noqa: PLC0415  only a terminal has bars
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
         if self._bars is None:
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False),
@@ -167,7 +180,7 @@ class _Progress:
         self._bars.update(self._task, description=bar.text, completed=bar.done, total=bar.total)
 
 
-def _print_result(drawn: RenderableType | Bar | None) -> None:
+def _print_result(drawn: "RenderableType | Bar | None") -> None:
     if drawn is not None and not isinstance(drawn, Bar):
         console().print(drawn, markup=False)
 

@@ -1,19 +1,24 @@
 """Read mlstack.yaml and what overrides it; report every mistake at once."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 
-from mlstack.config.schema import Config
-from mlstack.errors import ConfigError
+from mlstack.config import dotted, layers, mistakes
+from mlstack.config.document import Entry, Found
+from mlstack.config.schema import VERSION, Config
+from mlstack.errors import ConfigError, Mistake
 
 
 @dataclass(frozen=True)
 class Project:
-    """The folder with mlstack.yaml, and what is in force there."""
+    """The folder with mlstack.yaml, what is in force there, and who said so.
+
+    `origins` has for each setting "default", "mlstack.yaml:12", "mlstack.local.yaml:3", the name
+    of an environment variable, or "--set".
+    """
 
     root: Path
     config: Config
@@ -21,7 +26,7 @@ class Project:
 
 
 def load(path: Path, *, sets: tuple[str, ...] = ()) -> Project:
-    """Read the project file at `path`, overridden by the environment and `sets`.
+    """Read the project file at `path`, overridden by the local file, the environment and `sets`.
 
     Raises:
         ConfigError: anything is wrong; `mistakes` names all of it.
@@ -30,16 +35,85 @@ def load(path: Path, *, sets: tuple[str, ...] = ()) -> Project:
         raise ConfigError(
             f"there is no `{path}` here", hint="cd into a project, or type `mlstack init NAME`"
         )
-    document: Any = YAML(typ="safe").load(path)
-    for item in sets:
-        key, _, value = item.partition("=")
-        place = document
-        *parents, last = key.split(".")
-        for part in parents:
-            place = place.setdefault(part, {})
-        place[last] = YAML(typ="safe").load(value)
+    found: list[Found] = []
+    document = _read(path, sets, found)
+    config = _validate(document, str(path), found) if document else None
+    if found or document is None or config is None:
+        raise _refuse(found, path)
+    return Project(path.resolve().parent, config, _origins(document, config))
+
+
+def local_file(path: Path) -> Path:
+    """Give the file beside `path` that holds what is true on this machine only."""
+    return path.with_name(f"{path.stem}.local{path.suffix}")
+
+
+def _read(path: Path, sets: tuple[str, ...], found: list[Found]) -> Entry | None:
+    document = layers.read_file(path, 0, found)
+    beside = local_file(path)
+    local = layers.read_file(beside, 1, found) if beside.is_file() else None
+    settings = [
+        *layers.read_environment(os.environ, 2, found),
+        *layers.read_sets(sets, 3, found),
+    ]
+    if document is None:
+        return None
+    _check_version(document, path)
+    if local:
+        document = layers.overlay(document, local)
+    for name, entry in settings:
+        document = layers.put(document, name, entry)
+    return document
+
+
+def _check_version(document: Entry, path: Path) -> None:
+    """Refuse a file of a newer format before anything in it is called a mistake."""
+    version = document.value.get("version")
+    if version and isinstance(version.value, int) and version.value > VERSION:
+        problem = f"this file is version {version.value}; installed mlstack reads up to {VERSION}"
+        mistake = Mistake(
+            problem,
+            hint="pip install -U mlstack",
+            where=version.at.where,
+            excerpt=version.at.excerpt,
+            key="version",
+        )
+        raise _refuse([Found(version.at.order, mistake)], path)
+
+
+def _validate(document: Entry, file: str, found: list[Found]) -> Config | None:
+    given = layers.plain(document)
+    if not given:
+        problem = "there are no settings; type `mlstack init NAME` and look at what it writes"
+        found.append(Found((0, -1, 0), Mistake(problem, where=file)))
+        return None
+    # `train:` with nothing under it is an empty group.
+    given = {k: {} if v is None and dotted.section_at((k,)) else v for k, v in given.items()}
+    found.extend(mistakes.of_space(document))
     try:
-        config = Config.model_validate(document)
+        return Config.model_validate(given)
     except ValidationError as error:
-        raise ConfigError(str(error)) from error
-    return Project(root=path.resolve().parent, config=config)
+        details = [dict(item) for item in error.errors(include_url=False)]
+        found.extend(mistakes.from_pydantic(details, document, file))
+        return None
+
+
+def _refuse(found: list[Found], path: Path) -> ConfigError:
+    ordered = sorted(found, key=lambda item: item.order)
+    count = f"{len(ordered)} problem{'s' if len(ordered) != 1 else ''}"
+    return ConfigError(
+        f"{count} in {path}. Nothing was run.", mistakes=tuple(item.mistake for item in ordered)
+    )
+
+
+def _origins(document: Entry, config: Config) -> dict[str, str]:
+    return {".".join(path): _origin(document, path) for path, _ in dotted.flatten(config)}
+
+
+def _origin(entry: Entry, path: tuple[str, ...]) -> str:
+    for part in path:
+        inner = entry.value.get(part) if isinstance(entry.value, dict) else None
+        if inner is None:
+            return "default"
+        entry = inner
+    return entry.key_at.origin

@@ -1,29 +1,60 @@
 """Every setting of mlstack.yaml, its type, its default and one line about it."""
 
 import enum
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-DottedClass = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+VERSION = 1
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+DURATION = r"^(\d+(\.\d+)?[dhms])+$"
+ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
+
+# What a value that does not fit one of the patterns above is not.
+PATTERNS = {
+    NAME: 'a name of letters, digits, "_", "-" and "."',
+    DOTTED_CLASS: 'a class as "package.module:Class"',
+    DURATION: 'a time such as "2h30m"',
+    ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
+}
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+DottedClass = Annotated[str, StringConstraints(pattern=DOTTED_CLASS)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Duration = Annotated[str, StringConstraints(pattern=r"^(\d+(\.\d+)?[dhms])+$")]
+Duration = Annotated[str, StringConstraints(pattern=DURATION)]
+AlertTarget = Annotated[str, StringConstraints(pattern=ALERT_TARGET)]
 
 
 class Section(BaseModel):
     """A part of the file: unknown keys are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    # Strict: `epochs: "10"` and `seed: true` are mistakes. Deferred: only the whole is compiled,
+    # which a config error need not wait for thirty times.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, strict=True, defer_build=True
+    )
 
 
 class ProjectSection(Section):
     """What the project is."""
 
-    name: Name = Field(description="Name of the project and of its model.")
+    name: Name = Field(
+        description="Name of the project and of its model.", examples=["digits-demo"]
+    )
     task: Literal[
         "image-classification", "text-classification", "tabular", "object-detection", "time-series"
-    ] = Field(description="What the model does.")
+    ] = Field(description="What the model does.", examples=["image-classification"])
     seed: int = Field(default=17, ge=0, description="Seed of every random choice.")
 
 
@@ -65,7 +96,11 @@ class DataChecks(Section):
 class Data(Section):
     """Where the data is and how it is read."""
 
-    source: str = Field(description="Folder under data/ with the files and their labels.")
+    source: str = Field(
+        min_length=1,
+        description="Folder under data/ with the files and their labels.",
+        examples=["data/digits"],
+    )
     module: DottedClass | None = Field(
         default=None, description="Own LightningDataModule as package.module:Class."
     )
@@ -99,14 +134,18 @@ class Versioning(Section):
 class Model(Section):
     """The user's own LightningModule."""
 
-    class_: DottedClass = Field(alias="class", description="LightningModule: package.module:Class.")
+    class_: DottedClass = Field(
+        alias="class",
+        description="LightningModule: package.module:Class.",
+        examples=["my_project.model:Net"],
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments of model.class.")
 
 
 class Train(Section):
     """How a run is trained."""
 
-    gpus: Literal["auto"] | Annotated[int, Field(ge=0)] | list[int] = Field(
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = Field(
         default="auto", description="auto, a number, or a list of GPU indices."
     )
     ranks: int = Field(default=1, ge=1, description="Processes when training without GPUs.")
@@ -138,22 +177,46 @@ class Track(Section):
     )
 
 
+def _ascending(low: float, high: float) -> None:
+    if low >= high:
+        raise ValueError(f"{low:g} is not below {high:g}")
+
+
 class Uniform(Section):
     """A number between two bounds."""
 
-    uniform: tuple[float, float] = Field(description="Low and high.")
+    uniform: tuple[float, float] = Field(strict=False, description="Low and high.")
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "Uniform":
+        _ascending(*self.uniform)
+        return self
 
 
 class LogUniform(Section):
     """A number between two bounds, drawn on a logarithmic scale."""
 
-    log_uniform: tuple[float, float] = Field(description="Low and high, both above 0.")
+    log_uniform: tuple[float, float] = Field(
+        strict=False, description="Low and high, both above 0."
+    )
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "LogUniform":
+        if self.log_uniform[0] <= 0:
+            raise ValueError(f"{self.log_uniform[0]:g} must be above 0 on a logarithmic scale")
+        _ascending(*self.log_uniform)
+        return self
 
 
 class IntRange(Section):
     """A whole number between two bounds, both included."""
 
-    int_range: tuple[int, int] = Field(description="Low and high.")
+    int_range: tuple[int, int] = Field(strict=False, description="Low and high.")
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "IntRange":
+        _ascending(*self.int_range)
+        return self
 
 
 class Choice(Section):
@@ -162,7 +225,29 @@ class Choice(Section):
     choice: list[Any] = Field(min_length=1, description="The values to choose from.")
 
 
-Dimension = Uniform | LogUniform | IntRange | Choice
+DIMENSIONS: dict[str, type[Section]] = {
+    "uniform": Uniform,
+    "log_uniform": LogUniform,
+    "int_range": IntRange,
+    "choice": Choice,
+}
+
+
+def _kind(given: Any) -> str | None:
+    """Tell by its key which dimension is meant, so that a mistake is reported once."""
+    if isinstance(given, Section):
+        return type(given).__name__
+    keys = given if isinstance(given, dict) else ()
+    return next((DIMENSIONS[key].__name__ for key in keys if key in DIMENSIONS), None)
+
+
+Dimension = Annotated[
+    Annotated[Uniform, Tag("Uniform")]
+    | Annotated[LogUniform, Tag("LogUniform")]
+    | Annotated[IntRange, Tag("IntRange")]
+    | Annotated[Choice, Tag("Choice")],
+    Discriminator(_kind),
+]
 
 
 class Tune(Section):
@@ -233,7 +318,7 @@ class Format(enum.StrEnum):
 class Export(Section):
     """How a run becomes a model package."""
 
-    formats: list[Format] = Field(
+    formats: list[Annotated[Format, Field(strict=False)]] = Field(
         default_factory=lambda: [Format.ONNX], description="Formats; onnx always."
     )
     quantize: Literal["none", "auto", "int8-dynamic", "int8-static", "fp16"] = Field(
@@ -314,7 +399,7 @@ class Monitor(Section):
     min_window: int = Field(default=50, ge=1, description="Fewest predictions to judge by.")
     drift: Drift = Field(default_factory=Drift, description="Effect sizes.")
     service: Service = Field(default_factory=Service, description="Errors and latency.")
-    on_alert: list[str] = Field(
+    on_alert: list[AlertTarget] = Field(
         default_factory=lambda: ["log"], description="log, exec:COMMAND or https://WEBHOOK."
     )
     retrain: Retrain = Field(default_factory=Retrain, description="After an alert.")
@@ -323,7 +408,7 @@ class Monitor(Section):
 class Config(Section):
     """The whole file."""
 
-    version: Literal[1] = Field(description="Version of this file's format.")
+    version: Literal[1] = Field(description="Version of this file's format.", examples=[VERSION])
     project: ProjectSection = Field(description="What the project is.")
     data: Data = Field(description="Where the data is and how it is read.")
     label: Label = Field(default_factory=Label, description="How people label.")
@@ -336,3 +421,9 @@ class Config(Section):
     export: Export = Field(default_factory=Export, description="How a run becomes a package.")
     serve: Serve = Field(default_factory=Serve, description="How the model is served.")
     monitor: Monitor = Field(default_factory=Monitor, description="How it is watched.")
+
+
+def json_schema() -> bytes:
+    """Give the JSON Schema of the file, for editors."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(schema | Config.model_json_schema(by_alias=True), indent=2).encode() + b"\n"

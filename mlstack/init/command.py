@@ -1,8 +1,31 @@
 """The command `init`."""
 
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
 from mlstack.call import Call, common_options
 
 
 @common_options
-def init(call: Call) -> None:
+def init(
+    call: Call,
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to make.")],
+    template: Annotated[
+        str, typer.Option(help="image-classification or bare.")
+    ] = "image-classification",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Own images: a folder per class, or labels.csv (path,label)."),
+    ] = None,
+    ci: Annotated[
+        Literal["github", "gitlab", "none"], typer.Option(help="Write a CI workflow.")
+    ] = "github",
+    deploy: Annotated[str, typer.Option(metavar="LIST", help="Any of docker,systemd,k8s.")] = "",
+) -> None:
     """Start a project that runs as it lies."""
+    from mlstack.init import api, view
+
+    wish = api.Wish(target=name, template=template, data=data, ci=ci, deploy=deploy)
+    call.show(api.init(wish), view.draw)

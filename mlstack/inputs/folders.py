@@ -35,6 +35,15 @@ def labeled_files(folder: Path) -> list[tuple[str, str]]:
 
 
 def _from_csv(folder: Path) -> list[tuple[str, str]]:
+    try:
+        return _rows(folder)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"`{folder / CSV}` cannot be read: {error}", hint="save it as CSV in UTF-8"
+        ) from error
+
+
+def _rows(folder: Path) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     with (folder / CSV).open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream)

@@ -1,11 +1,49 @@
 """The command `config`."""
 
+from typing import Annotated
+
+import typer
+
 from mlstack.call import Call, common_options, room
+
+AllOption = Annotated[bool, typer.Option("--all", help="Show the defaults too.")]
+OriginOption = Annotated[bool, typer.Option("--origin", help="Show who set each value.")]
+WriteOption = Annotated[bool, typer.Option("--write", help="Write the file.")]
 
 
 @common_options
-def config(call: Call) -> None:
+def config(call: Call, everything: AllOption = False, origin: OriginOption = False) -> None:
     """Show what is in force and why."""
+    from mlstack.settings import api, view
+
+    call.show(api.show(call.config, call.sets, everything=everything, origin=origin), view.draw)
 
 
 app = room(config)
+
+
+@app.command("show")
+@common_options
+def show(call: Call, everything: AllOption = False, origin: OriginOption = False) -> None:
+    """Show what is in force and why."""
+    from mlstack.settings import api, view
+
+    call.show(api.show(call.config, call.sets, everything=everything, origin=origin), view.draw)
+
+
+@app.command("schema")
+@common_options
+def schema(call: Call, write: WriteOption = False) -> None:
+    """Print the JSON Schema of mlstack.yaml; --write puts it where editors look."""
+    from mlstack.settings import api, view
+
+    call.show(api.schema(call.config, write=write), view.draw)
+
+
+@app.command("migrate")
+@common_options
+def migrate(call: Call, write: WriteOption = False) -> None:
+    """Show what changes when mlstack.yaml is brought to the newest version."""
+    from mlstack.settings import api, view
+
+    call.show(api.migrate(call.config, write=write), view.draw)

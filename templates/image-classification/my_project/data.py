@@ -10,18 +10,20 @@ from mlstack.inputs.images import ImageSpec, load
 
 
 class Images(LightningDataModule):
-    """Small grey images, all in memory.
+    """Small images, all in memory.
 
     mlstack fills in `examples` (a Parquet file with path, label, target and split) and
     `batch_size` (of one rank); the other arguments come from `data.args` in mlstack.yaml.
     """
 
-    def __init__(self, examples: str, batch_size: int = 64, image_size: int = 16) -> None:
+    def __init__(
+        self, examples: str, batch_size: int = 64, image_size: int = 16, channels: int = 1
+    ) -> None:
         super().__init__()
         self.examples = examples
         self.batch_size = batch_size
         # How bytes become an array, in training and in serving: it goes into the model package.
-        self.input_spec = ImageSpec(height=image_size, width=image_size, channels=1)
+        self.input_spec = ImageSpec(height=image_size, width=image_size, channels=channels)
         self.parts: dict[str, TensorDataset] = {}
 
     def setup(self, stage: str | None = None) -> None:

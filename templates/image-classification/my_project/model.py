@@ -7,14 +7,16 @@ from torch.nn import functional
 
 
 class Net(LightningModule):
-    """A small convolutional network for small grey images."""
+    """A small convolutional network for small images, grey (1 channel) or RGB (3)."""
 
-    def __init__(self, width: int = 32, lr: float = 3e-3, num_classes: int = 10) -> None:
+    def __init__(
+        self, width: int = 32, lr: float = 3e-3, channels: int = 1, num_classes: int = 10
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.lr = lr
         self.body = nn.Sequential(
-            self._block(1, width),
+            self._block(channels, width),
             nn.MaxPool2d(2),
             self._block(width, 2 * width),
             nn.MaxPool2d(2),
@@ -31,8 +33,8 @@ class Net(LightningModule):
         return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (batch, height, width, 1) -> logits (batch, classes); scaling is in the graph."""
-        x = images.permute(0, 3, 1, 2).float() / 255  # (batch, 1, height, width)
+        """uint8 (batch, height, width, channels) -> logits (batch, classes); scales here."""
+        x = images.permute(0, 3, 1, 2).float() / 255  # (batch, channels, height, width)
         return self.body((x - 0.3) / 0.35)
 
     def training_step(self, batch: list[Tensor], _: int) -> Tensor:

@@ -1,0 +1,157 @@
+"""Make a project: look, build in a hidden folder beside, rename."""
+
+import os
+import shutil
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+
+import mlstack
+from mlstack import files
+from mlstack.config.schema import json_schema
+from mlstack.errors import ConfigError, MachineError
+from mlstack.init import catalog, imported, repository, sample, scaffold
+from mlstack.init.dataset import Copied, Dataset
+from mlstack.init.naming import Names, names_of
+from mlstack.launch.git import git
+from mlstack.records.base import Record, Result, write
+from mlstack.records.layout import Layout
+from mlstack.records.origin import ORIGIN, Origin
+
+BUILDING = ".mlstack-init"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked for."""
+
+    target: Path
+    template: str
+    data: Path | None
+    ci: str
+    deploy: str
+
+
+class Created(Result, frozen=True, kw_only=True, tag="init.created"):
+    """A project that runs as it lies."""
+
+    path: str
+    template: str
+    task: str
+    images: int
+    labeled: int
+    classes: list[str]
+    size_bytes: int
+    files: list[str]  # the ones to look at first
+    can_train: bool  # whether torch is installed
+
+    def headline(self) -> str:
+        """Give the project's folder."""
+        return self.path
+
+
+def init(wish: Wish) -> Iterator[Record]:
+    """Make the project that `wish` describes, whole or not at all.
+
+    Raises:
+        ConfigError: the target is taken, or there is no such template.
+        DataError: the images under `--data` are not what they should be.
+    """
+    template = catalog.find(wish.template)
+    deploy = scaffold.deploy_kinds(wish.deploy)
+    _refuse(wish)
+    names = names_of(wish.target.resolve())
+    git(Path.cwd(), "--version")
+    found = (yield from imported.survey(wish.data)) if wish.data else None
+    with _built(wish.target) as folder:
+        if found:
+            dataset = yield from imported.copy(found, folder)
+        else:
+            dataset = yield from sample.unpack(template.data, folder)
+        scaffold.write_project(folder, template, names, dataset)
+        scaffold.write_ci(folder, wish.ci, names, dataset.source)
+        scaffold.write_deploy(folder, deploy, names, dataset.source)
+        yield Copied(text="git and dvc", done=dataset.images, total=dataset.images)
+        repository.start(folder, dataset.source, f"start from the template {template.name}")
+        _write_state(folder, wish)
+    yield _created(wish, template, names, dataset)
+
+
+def _refuse(wish: Wish) -> None:
+    target = wish.target
+    if target.resolve() == Path.cwd():
+        raise ConfigError(f"`{target}` is the folder you are in", hint="name one to make")
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise ConfigError(f"`{target}` is there already", hint="choose another name")
+    if target.is_dir() and any(target.iterdir()):
+        raise ConfigError(f"`{target}` is there already and not empty", hint="choose another name")
+    if wish.data and wish.template == "bare":
+        raise ConfigError(
+            "the template `bare` reads its own data", hint="leave out --data or --template"
+        )
+
+
+@contextmanager
+def _built(target: Path) -> Generator[Path, None, None]:
+    """Give a hidden folder that becomes `target` at the end; what a killed init left is removed."""
+    parent = target.resolve().parent
+    _sweep(parent)
+    folder = parent / f"{BUILDING}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise MachineError(
+            f"cannot make a folder in `{parent}`: {error.strerror}", hint="choose another place"
+        ) from error
+    try:
+        yield folder
+        files.move(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    for left in parent.glob(f"{BUILDING}.*"):
+        pid = left.suffix.removeprefix(".")
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _write_state(folder: Path, wish: Wish) -> None:
+    state = Layout(folder).state
+    files.write_bytes(state / "schema.json", json_schema())
+    origin = Origin(
+        template=wish.template,
+        mlstack=mlstack.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        data=str(wish.data.resolve()) if wish.data else "",
+    )
+    write(state / ORIGIN, origin)
+
+
+def _created(wish: Wish, template: catalog.Template, names: Names, dataset: Dataset) -> Created:
+    shown = [
+        "mlstack.yaml",
+        f"{names.package}/model.py",
+        f"{names.package}/data.py",
+        f"{dataset.source}/",
+        "tests/",
+    ]
+    shown += [scaffold.CI_FILES[wish.ci]] if wish.ci in scaffold.CI_FILES else []
+    shown += [f"deploy/{scaffold.DEPLOY_FILES[k]}" for k in scaffold.deploy_kinds(wish.deploy)]
+    return Created(
+        path=str(wish.target),
+        template=template.name,
+        task=template.task,
+        images=dataset.images,
+        labeled=len(dataset.labels),
+        classes=dataset.classes,
+        size_bytes=dataset.size_bytes,
+        files=shown,
+        can_train=find_spec("torch") is not None,
+    )

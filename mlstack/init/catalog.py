@@ -1,0 +1,65 @@
+"""Find the templates: in the wheel, or beside the package in a checkout."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlstack
+from mlstack.errors import ConfigError
+
+MANIFEST = "template.toml"
+
+
+@dataclass(frozen=True)
+class SampleData:
+    """Real images that ship inside a template as one sheet of tiles."""
+
+    name: str
+    sheet: Path
+    labels: Path  # one character a tile
+    tile: int  # pixels of a side
+    unlabeled: int  # the last ones, left for `mlstack label`
+    origin: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """A project that runs as it lies."""
+
+    name: str
+    folder: Path
+    title: str
+    task: str
+    data: SampleData
+
+
+def root() -> Path:
+    """Give the folder that holds the templates."""
+    package = Path(mlstack.__file__).parent
+    inside = package / "_templates"
+    return inside if inside.is_dir() else package.parent / "templates"
+
+
+def names() -> list[str]:
+    """List the templates there are."""
+    return sorted(path.parent.name for path in root().glob(f"*/{MANIFEST}"))
+
+
+def find(name: str) -> Template:
+    """Read a template.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in names():
+        raise ConfigError(
+            f"there is no template `{name}`", hint=f"the templates are {', '.join(names())}"
+        )
+    folder = root() / name
+    stored = tomllib.loads((folder / MANIFEST).read_text())
+    data = stored["data"]
+    sheet, labels = folder / data.pop("sheet"), folder / data.pop("labels")
+    sample = SampleData(sheet=sheet.resolve(), labels=labels.resolve(), **data)
+    return Template(name, folder, stored["title"], stored["task"], sample)

@@ -1,0 +1,114 @@
+"""The files of a new project that are text: copied, with a few words replaced."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlstack
+from mlstack import files
+from mlstack.errors import ConfigError
+from mlstack.init import catalog
+from mlstack.init.catalog import Template
+from mlstack.init.dataset import Dataset
+from mlstack.init.naming import Names
+
+CI_FILES = {"github": ".github/workflows/mlstack.yml", "gitlab": ".gitlab-ci.yml"}
+DEPLOY_FILES = {"docker": "Dockerfile", "systemd": "mlstack.service", "k8s": "k8s.yaml"}
+EXAMPLE_SOURCE = "data/digits"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What is replaced in the texts of a template."""
+
+    names: Names
+    source: str
+
+    def put(self, text: str) -> str:
+        """Replace them."""
+        pairs = {
+            "my_project": self.names.package,
+            "my-project": self.names.project,
+            "DATA_SOURCE": self.source,
+            "MLSTACK_VERSION": mlstack.__version__,
+        }
+        for word, value in pairs.items():
+            text = text.replace(word, value)
+        return text
+
+
+def deploy_kinds(text: str) -> list[str]:
+    """Split `docker,k8s`.
+
+    Raises:
+        ConfigError: one of them is unknown.
+    """
+    kinds = [kind.strip() for kind in text.split(",") if kind.strip()]
+    for kind in kinds:
+        if kind not in DEPLOY_FILES:
+            raise ConfigError(
+                f"--deploy cannot write `{kind}`", hint=f"it writes {', '.join(DEPLOY_FILES)}"
+            )
+    return kinds
+
+
+def write_project(folder: Path, template: Template, names: Names, dataset: Dataset) -> None:
+    """Write the user's package, the config, the tests and what surrounds them."""
+    words = Words(names, dataset.source)
+    for path in files.walk(template.folder / "my_project"):
+        if path.suffix == ".py":
+            _copy(path, folder / names.package / path.name, words)
+    shared = catalog.root() / "project"
+    for path in files.walk(shared):
+        name = path.relative_to(shared).as_posix()
+        if "__pycache__" not in name:
+            _copy(path, folder / (".gitignore" if name == "gitignore" else name), words)
+    text = (template.folder / "mlstack.yaml").read_text()
+    text = _replaced(text, "name: my_project", f"name: {names.project}")
+    if dataset.own:
+        text = _for_own_data(text, dataset)
+    files.write_text(folder / "mlstack.yaml", words.put(text))
+
+
+def write_ci(folder: Path, ci: str, names: Names, source: str) -> None:
+    """Write the workflow whose lines are the commands a person types."""
+    if ci in CI_FILES:
+        origin = catalog.root() / "ci" / f"{ci}.yml"
+        _copy(origin, folder / CI_FILES[ci], Words(names, source))
+
+
+def write_deploy(folder: Path, kinds: list[str], names: Names, source: str) -> None:
+    """Write what a container, a systemd host or a cluster needs to serve."""
+    for kind in kinds:
+        # Kubernetes takes lower-case letters, digits and dashes.
+        name = names.project.lower().replace("_", "-").replace(".", "-")
+        shown = Names(name, names.package) if kind != "systemd" else names
+        origin = catalog.root() / "deploy" / DEPLOY_FILES[kind]
+        _copy(origin, folder / "deploy" / origin.name, Words(shown, source))
+
+
+def _for_own_data(text: str, dataset: Dataset) -> str:
+    floor = min(round(dataset.largest_share + 0.05, 2), 0.95)
+    for old, new in (
+        (EXAMPLE_SOURCE, dataset.source),
+        (
+            "{image_size: 16, channels: 1}",
+            f"{{image_size: {dataset.image_size}, channels: {dataset.channels}}}",
+        ),
+        ("lr: 3e-3, channels: 1}", f"lr: 3e-3, channels: {dataset.channels}}}"),
+        (
+            "test/acc: {min: 0.9}}",
+            f"test/acc: {{min: {floor}}}}}  # a little over always saying the largest class",
+        ),
+        ("  slices: [{column: class, metric: acc, min: 0.7}]\n", ""),
+    ):
+        text = _replaced(text, old, new)
+    return text
+
+
+def _replaced(text: str, old: str, new: str) -> str:
+    assert old in text, f"the template's mlstack.yaml lacks `{old}`"
+    return text.replace(old, new)
+
+
+def _copy(origin: Path, target: Path, words: Words) -> None:
+    files.write_text(target, words.put(origin.read_text()))

@@ -1,0 +1,42 @@
+"""What was made, and what to type next."""
+
+from mlstack.init.api import Created
+from mlstack.init.dataset import Copied
+from mlstack.records.base import Record
+from mlstack.ui import Bar
+
+WIDTH = 80
+
+
+def draw(record: Record) -> str | Bar | None:
+    """Draw the progress and the end of `init`."""
+    match record:
+        case Copied(text=text, done=done, total=total):
+            return Bar(text, done, total)
+        case Created():
+            return _created(record)
+    return None
+
+
+def _created(made: Created) -> str:
+    data = f"{made.images:,} real images, {_size(made.size_bytes)}, {len(made.classes)} classes"
+    lines = [f"Created {made.path}/ ({made.task}: {data})", *_wrapped(made.files)]
+    waiting = made.images - made.labeled
+    if waiting:
+        lines.append(f"{waiting:,} images wait for a label; type `mlstack label` there")
+    train = "mlstack train" if made.can_train else "pip install 'mlstack[train]' && mlstack train"
+    lines.append(f"Next: cd {made.path} && {train}")
+    return "\n".join(lines)
+
+
+def _wrapped(names: list[str]) -> list[str]:
+    lines = [""]
+    for name in names:
+        if lines[-1] and len(lines[-1]) + 3 + len(name) > WIDTH:
+            lines.append("")
+        lines[-1] += ("   " if lines[-1] else "  ") + name
+    return lines
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e3:,.0f} kB" if size_bytes < 1e6 else f"{size_bytes / 1e6:,.1f} MB"

@@ -1,0 +1,107 @@
+"""`mlstack init NAME --data PATH`: a folder per class, or labels.csv."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mlstack.config import load
+from mlstack.records.dataset import read_labels
+
+
+def test_a_folder_per_class_is_copied_and_the_config_fits_it(
+    tmp_path: Path, photos: Path, run_init: Callable
+) -> None:
+    (photos / "cat" / "notes.txt").write_text("not an image")
+    (photos / "unsorted.jpg").write_bytes((photos / "cat" / "0.jpg").read_bytes())
+
+    done = run_init(tmp_path, "demo", "--data", "photos", "--ci", "none")
+
+    assert done.returncode == 0, done.stderr
+    config = load(tmp_path / "demo" / "mlstack.yaml").config
+    assert config.data.source == "data/photos"
+    assert config.data.args == {"image_size": 64, "channels": 3}
+    assert config.model.args["channels"] == 3
+    assert config.gates.validation["test/acc"].min == 0.55
+    labels = read_labels(tmp_path / "demo" / "data" / "photos" / "labels.parquet").to_pylist()
+    assert len(labels) == 8
+    assert labels[0] == {"path": "cat/0.jpg", "label": "cat"}
+    assert (tmp_path / "demo" / "data" / "photos" / "unsorted.jpg").is_file()
+    assert not (tmp_path / "demo" / "data" / "photos" / "cat" / "notes.txt").exists()
+    assert (tmp_path / "demo" / "data" / "photos.dvc").is_file()
+    assert "1 images wait for a label" in done.stdout
+
+
+def test_labels_csv_says_which_is_which(tmp_path: Path, run_init: Callable) -> None:
+    (tmp_path / "pics").mkdir()
+    lines = ["path,label"]
+    for number in range(4):
+        Image.new("L", (8, 8), number * 60).save(tmp_path / "pics" / f"{number}.png")
+        lines.append(f"{number}.png,{'even' if number % 2 == 0 else 'odd'}")
+    (tmp_path / "pics" / "labels.csv").write_text("\n".join(lines))
+
+    done = run_init(tmp_path, "demo", "--data", "pics")
+
+    assert done.returncode == 0, done.stderr
+    config = load(tmp_path / "demo" / "mlstack.yaml").config
+    assert config.data.args == {"image_size": 16, "channels": 1}
+    labels = read_labels(tmp_path / "demo" / "data" / "pics" / "labels.parquet").to_pylist()
+    assert [row["label"] for row in labels] == ["even", "odd", "even", "odd"]
+
+
+def break_images(photos: Path) -> None:
+    (photos / "cat" / "1.jpg").write_bytes(b"")
+    whole = (photos / "dog" / "2.jpg").read_bytes()
+    (photos / "dog" / "2.jpg").write_bytes(whole[: len(whole) // 2])
+
+
+def add_empty_class(photos: Path) -> None:
+    (photos / "bird").mkdir()
+
+
+def add_small_class(photos: Path) -> None:
+    (photos / "bird").mkdir()
+    (photos / "cat" / "0.jpg").rename(photos / "bird" / "0.jpg")
+
+
+def keep_one_class(photos: Path) -> None:
+    (photos / "dog").rename(photos.parent / "elsewhere")
+
+
+def write_csv(content: bytes) -> Callable[[Path], None]:
+    return lambda photos: (photos / "labels.csv").write_bytes(content) and None
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (break_images, ["cat/1.jpg", "dog/2.jpg", "2 of 8 images cannot be read"]),
+        (add_empty_class, ["`bird` has 0"]),
+        (add_small_class, ["`bird` has 1"]),
+        (keep_one_class, ["one class only, `cat`"]),
+        (write_csv(b"file,class\n"), ["needs the columns `path` and `label`"]),
+        (write_csv(b"path,label\ncat/0.jpg,\n"), ["labels.csv:2", "no label"]),
+        (write_csv(b"path,label\ncat/9.jpg,a\n"), ["labels.csv:2", "no file `cat/9.jpg`"]),
+        (write_csv(b"path,label\ncat/0.jpg,a\ncat/0.jpg,b\n"), ["both `a` and `b`"]),
+        (write_csv(b"path,label\n\xff\xfe,a\n"), ["cannot be read", "UTF-8"]),
+    ],
+)
+def test_data_that_is_wrong_is_named_and_nothing_is_made(
+    tmp_path: Path, photos: Path, run_init: Callable, damage: Callable, words: list[str]
+) -> None:
+    damage(photos)
+
+    done = run_init(tmp_path, "demo", "--data", "photos")
+
+    assert done.returncode == 3
+    assert [word for word in words if word not in done.stderr] == []
+    assert not (tmp_path / "demo").exists()
+    assert list(tmp_path.glob(".mlstack-init*")) == []
+
+
+def test_a_missing_folder_is_named(tmp_path: Path, run_init: Callable) -> None:
+    done = run_init(tmp_path, "demo", "--data", "nowhere")
+
+    assert done.returncode == 3
+    assert "there is no folder `nowhere`" in done.stderr

@@ -1,0 +1,49 @@
+"""The shipped networks and data modules, for grey and colour, without the rest of mlstack."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlstack.init import catalog
+
+SCRIPT = """
+import sys, torch
+from importlib import import_module
+sys.path.insert(0, sys.argv[1])
+module = import_module("my_project.model")
+for channels, size in ((1, 16), (3, 64)):
+    args = {} if sys.argv[2] == "bare" else {"channels": channels}
+    if sys.argv[2] == "bare":
+        channels, size = 1, 8
+    net = module.Net(num_classes=4, **args).eval()
+    logits = net(torch.zeros(2, size, size, channels, dtype=torch.uint8))
+    assert logits.shape == (2, 4), logits.shape
+assert not [m for m in sys.modules if m == "mlstack"], "the network must not need mlstack"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", catalog.names())
+def test_a_shipped_network_runs_without_mlstack(name: str, tmp_path: Path) -> None:
+    folder = str(catalog.find(name).folder)
+
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", SCRIPT, folder, name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_template_names_its_data(tmp_path: Path) -> None:
+    for name in catalog.names():
+        template = catalog.find(name)
+
+        assert template.data.sheet.is_file()
+        assert template.data.licence
+        assert template.data.source
