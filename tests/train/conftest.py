@@ -1,8 +1,9 @@
 """Runs as the front end plans them, small, for the worker alone."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,15 +78,24 @@ def unpack(folder: Path) -> tuple[list[str], list[str]]:
     return paths, labels
 
 
-def start(folder: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-    """Start a rank as the supervisor does."""
-    import os
+@pytest.fixture
+def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Give a function that starts a rank as the supervisor does; what is left over is killed."""
+    started = []
 
-    return subprocess.Popen(
-        [sys.executable, "-m", "mlstack.train.worker", str(folder), *arguments],
-        cwd=folder.parents[1],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    def start_rank(folder: Path, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlstack.train.worker", str(folder), *arguments],
+            cwd=folder.parents[1],
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start_rank
+    for process in started:
+        with process:
+            process.kill()

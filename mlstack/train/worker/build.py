@@ -73,9 +73,12 @@ def build_data(
         "seed": job.spec.seed,
     }
     data: LightningDataModule = construct(wanted, job.config.data.args, offered, key="data.args")
-    data.train_dataloader = partial(_for_training, data.train_dataloader, job, place)
-    data.val_dataloader = partial(_for_judging, data.val_dataloader, job)
-    data.test_dataloader = partial(_for_judging, data.test_dataloader, job)
+    changed = {
+        "train_dataloader": partial(_for_training, data.train_dataloader, job, place),
+        "val_dataloader": partial(_for_judging, data.val_dataloader, job),
+        "test_dataloader": partial(_for_judging, data.test_dataloader, job),
+    }
+    vars(data).update(changed)  # on this object alone; the user's class stays as it is
     return data
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from mlstack.errors import MlstackError
 from mlstack.records.run import CHECKPOINTS, Checked, Finished, Started, append_event
@@ -28,6 +29,7 @@ STEPS = 40  # on one batch
 SECONDS = 30.0
 FALLEN = 0.7  # of the loss at the start: what one batch must come down to
 BATCHES = 20  # whose targets are looked at
+FEW: dict[str, Any] = {"max_epochs": 1, "max_time": None, "enable_checkpointing": False}
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ def _data(batches: list[Any], val_batch: Any, classes: int) -> Verdict:
     name = "data loads"
     if not batches or val_batch is None:
         part = "train" if not batches else "val"
-        return Verdict(name, False, f"the {part} part has no batch", "add data, or change data.split")
+        return Verdict(
+            name, False, f"the {part} part has no batch", "add data, or change data.split"
+        )
     for batch in [*batches, val_batch]:
         for tensor in _tensors(batch):
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -165,12 +169,12 @@ def _wrong_targets(batch: Any, classes: int) -> str:
 def _step(trial: Trial) -> Verdict:
     """Train on one batch and validate one; whatever the user's code raises is the verdict."""
     name = "a step runs"
-    trial.trainer = build_trainer(trial.job, [trial.watch], max_epochs=1, max_time=None)
+    trial.trainer = build_trainer(trial.job, [trial.watch], **FEW)
     try:
         trial.trainer.fit(
             trial.model,
-            train_dataloaders=[trial.batch] * STEPS,
-            val_dataloaders=[trial.val_batch],
+            train_dataloaders=_again(trial.batch, STEPS),
+            val_dataloaders=_again(trial.val_batch, 1),
         )
     except MlstackError:
         raise
@@ -182,6 +186,10 @@ def _step(trial: Trial) -> Verdict:
     if math.isinf(trial.watch.losses[0]):
         return Verdict(name, False, "training_step gives no finite loss", "return the loss")
     return Verdict(name, True, f"{len(trial.watch.losses)} steps on one batch, one validated")
+
+
+def _again(batch: Any, times: int) -> DataLoader[Any]:
+    return DataLoader([batch] * times, batch_size=None)  # type: ignore[arg-type]  a list will do
 
 
 def _start(trial: Trial) -> Verdict:

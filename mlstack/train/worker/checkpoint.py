@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -48,7 +48,9 @@ class WholeFiles(TorchCheckpointIO):
         files.sync_file(beside)
         files.move(beside, target)
 
-    def load_checkpoint(self, path: Any, map_location: Any = "cpu", **_: Any) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
         """Read a checkpoint without running any code that it might hold."""
         return read_checkpoint(Path(path), map_location)
 
@@ -99,7 +101,7 @@ def plain(value: Any) -> Any:
 
 def rng_state() -> dict[str, Any]:
     """Give the state of every random generator of this process, as plain data."""
-    kind, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
+    kind, keys, place, has_gauss, gauss = cast(tuple[Any, ...], np.random.get_state(legacy=True))
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss],

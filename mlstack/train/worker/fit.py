@@ -150,9 +150,7 @@ def _strategy(train: Train, rank: Rank, *, on_gpu: bool) -> Any:
         return "auto"
     # Batch norm's running figures are not read in training, so they need not be sent in each
     # step; and in validation a rank may have one batch more than another.
-    return DDPStrategy(
-        process_group_backend="nccl" if on_gpu else "gloo", broadcast_buffers=False
-    )
+    return DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo", broadcast_buffers=False)
 
 
 def _precision(train: Train, *, on_gpu: bool) -> str:

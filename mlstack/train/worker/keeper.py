@@ -7,6 +7,7 @@ from difflib import get_close_matches
 import torch
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import Checkpoint
+from torch import distributed
 
 from mlstack import files
 from mlstack.errors import ConfigError, StepError
@@ -92,8 +93,7 @@ class Keeper(Checkpoint):
             self._restore()
         elif trainer.current_epoch:
             self._save_last(trainer, at_rest=True)
-        (asked,) = self.agreement.any_now(self.stop.asked or self._asked)
-        if asked:
+        if self.agreement.any_now(stop=self.stop.asked or self._asked):
             self._leave()
 
     def on_train_batch_end(
@@ -106,7 +106,9 @@ class Keeper(Checkpoint):
     ) -> None:
         """Save once in a while, and save and leave if asked."""
         due = time.monotonic() - self._saved_at > max(SAVE_EVERY_S, self._saving_s / SAVE_SHARE)
-        asked, due = self.agreement.any(self.stop.asked, due and self.job.rank.number == 0)
+        asked, due = self.agreement.any(
+            stop=self.stop.asked, save=due and self.job.rank.number == 0
+        )
         self._asked = self._asked or asked
         accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches
         if accumulating or batch_idx + 1 >= trainer.num_training_batches:
@@ -117,8 +119,15 @@ class Keeper(Checkpoint):
         if self._asked:
             self._leave()
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the same model on every rank: buffers (batch norm) are those of rank 0."""
+        if self.job.rank.count > 1:
+            for buffer in pl_module.buffers():
+                distributed.broadcast(buffer, src=0)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the epoch by `train.monitor`, keep the best weights, report."""
+        trainer.fit_loop.restarting = False  # else Lightning leaves ReduceLROnPlateau out once
         mine = {name: float(value) for name, value in trainer.callback_metrics.items()}
         metrics: dict[str, float] = self.agreement.first(mine)
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
@@ -145,7 +154,7 @@ class Keeper(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end, so that a test that is broken off can be done again."""
-        self.agreement.any_now(False)  # hear the last step's answer before the group closes
+        self.agreement.any_now(stop=False)  # hear the last step's answer before the group closes
         self.position.epoch, self.position.batch = trainer.current_epoch, 0
         self._save_last(trainer, at_rest=True)
 

@@ -43,25 +43,23 @@ class Agreement:
         if self._rank.count > 1 and self._group is None:
             self._group = distributed.new_group(backend="gloo")
 
-    def any(self, *flags: bool) -> list[bool]:
-        """Give, for each flag, whether any rank had set it a step ago."""
+    def any(self, *, stop: bool, save: bool) -> tuple[bool, bool]:
+        """Give whether any rank was asked to stop, or to save, a step ago."""
         if self._rank.count == 1:
-            return list(flags)
+            return stop, save
         before = self._take()
-        asked = torch.tensor(flags, dtype=torch.uint8)
+        asked = torch.tensor([stop, save], dtype=torch.uint8)
         work = distributed.all_reduce(
             asked, distributed.ReduceOp.MAX, group=self._group, async_op=True
         )
         self._pending = (asked, work)
-        return [bool(flag) for flag in before] if before is not None else [False] * len(flags)
+        return before
 
-    def any_now(self, *flags: bool) -> list[bool]:
-        """Give, for each flag, whether any rank has set it; waits for all ranks."""
-        earlier = self.any(*flags)
-        now = self._take()
-        if now is None:
-            return earlier
-        return [a or bool(b) for a, b in zip(earlier, now, strict=True)]
+    def any_now(self, *, stop: bool) -> bool:
+        """Give whether any rank was asked to stop; waits for all ranks."""
+        earlier, _ = self.any(stop=stop, save=False)
+        now, _ = self._take()
+        return stop or earlier or now
 
     def gather(self, mine: Any) -> list[Any]:
         """Collect one object of each rank, in the order of ranks."""
@@ -79,10 +77,11 @@ class Agreement:
         distributed.broadcast_object_list(box, src=0, group=self._group)
         return box[0]
 
-    def _take(self) -> torch.Tensor | None:
+    def _take(self) -> tuple[bool, bool]:
         if self._pending is None:
-            return None
+            return False, False
         answer, work = self._pending
         work.wait()
         self._pending = None
-        return answer
+        stop, save = answer.tolist()
+        return bool(stop), bool(save)

@@ -112,9 +112,7 @@ def _is_plain(loader: DataLoader[Any]) -> bool:
     return type(sampler) is SequentialSampler
 
 
-def _rebuild(
-    loader: DataLoader[Any], rank: Rank, seed: int, *, train: bool
-) -> DataLoader[Any]:
+def _rebuild(loader: DataLoader[Any], rank: Rank, seed: int, *, train: bool) -> DataLoader[Any]:
     size = len(loader.dataset)  # type: ignore[arg-type]
     if size < rank.count:
         raise ConfigError(
