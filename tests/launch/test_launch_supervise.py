@@ -28,10 +28,9 @@ def watch(folder, spec, **terms):
     """Run to the end; give the events and the error, if any."""
     events, error = [], None
     try:
-        for event in supervise(
-            folder, spec, resume=False, module="fake_ranks", terms=Terms(**terms)
-        ):
-            events.append(event)
+        events.extend(
+            supervise(folder, spec, resume=False, module="fake_ranks", terms=Terms(**terms))
+        )
     except (StepError, DataError, Interrupted) as caught:
         error = caught
     return events, error
