@@ -189,7 +189,8 @@ def _step(trial: Trial) -> Verdict:
 
 
 def _again(batch: Any, times: int) -> DataLoader[Any]:
-    return DataLoader([batch] * times, batch_size=None)  # type: ignore[arg-type]  a list will do
+    # A list does for a dataset: it has a length and is read by index.
+    return DataLoader([batch] * times, batch_size=None)  # type: ignore[arg-type]
 
 
 def _start(trial: Trial) -> Verdict:

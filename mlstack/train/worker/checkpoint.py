@@ -101,7 +101,7 @@ def plain(value: Any) -> Any:
 
 def rng_state() -> dict[str, Any]:
     """Give the state of every random generator of this process, as plain data."""
-    kind, keys, place, has_gauss, gauss = cast(tuple[Any, ...], np.random.get_state(legacy=True))
+    kind, keys, place, has_gauss, gauss = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
     state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss],
