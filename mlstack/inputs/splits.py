@@ -34,11 +34,22 @@ def divide(names: list[str], strata: list[str] | None, shares: Shares, seed: int
     part: dict[str, str] = {}
     for group in members.values():
         ordered = sorted(group, key=lambda name: _rank(name, seed))
-        first = round(len(ordered) * shares.train)
-        second = round(len(ordered) * (shares.train + shares.val))
+        first, second = _borders(len(ordered), shares)
         for position, name in enumerate(ordered):
             part[name] = PARTS[(position >= first) + (position >= second)]
     return [part[name] for name in names]
+
+
+def _borders(count: int, shares: Shares) -> tuple[int, int]:
+    """Give where val and test begin; a part with a share gets a member while there are enough."""
+    sizes = [share > 0 for share in (shares.train, shares.val, shares.test)]
+    first = round(count * shares.train)
+    second = round(count * (shares.train + shares.val))
+    if count >= sum(sizes):
+        second = min(second, count - sizes[2])
+        first = min(max(first, int(sizes[0])), second - sizes[1])
+        second = max(second, first + sizes[1])
+    return first, second
 
 
 def _rank(name: str, seed: int) -> bytes:

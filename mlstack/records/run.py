@@ -28,6 +28,7 @@ class CodeVersion(Record, frozen=True, kw_only=True, tag="code.version"):
     dirty: bool = False
     diff_sha256: str | None = None  # of code.diff beside run.json
     diff_file: str | None = None
+    python_sha256: str | None = None  # of the names and contents of all Python files
 
 
 class Environment(Record, frozen=True, kw_only=True, tag="environment"):
@@ -198,6 +199,7 @@ class RunSummary(Record, frozen=True, kw_only=True, tag="run.summary"):
     parent: str | None = None
     study: str | None = None
     trial: int | None = None
+    mode: str = "fit"
 
 
 def summarise(run_folder: Path) -> RunSummary:
@@ -223,6 +225,7 @@ def summarise(run_folder: Path) -> RunSummary:
         parent=spec.parent,
         study=spec.study,
         trial=spec.trial,
+        mode=spec.mode,
     )
 
 
@@ -230,7 +233,8 @@ def run_ids(runs: Path) -> list[str]:
     """List the ids of all runs, oldest first; ids sort by time."""
     if not runs.is_dir():
         return []
-    return sorted(p.name for p in runs.iterdir() if (p / SPEC).is_file())
+    names = (p.name for p in runs.iterdir() if (p / SPEC).is_file())
+    return sorted(name for name in names if not name.startswith("."))  # those are being built
 
 
 def find_run(runs: Path, wanted: str | None) -> str:
@@ -243,7 +247,7 @@ def find_run(runs: Path, wanted: str | None) -> str:
     if wanted is None:
         for run_id in reversed(ids):
             summary = summarise(runs / run_id)
-            if summary.state == "finished" and summary.study is None:
+            if (summary.state, summary.study, summary.mode) == ("finished", None, "fit"):
                 return run_id
         raise DataError("there is no finished run", hint="type `mlstack train`")
     fitting = [i for i in ids if i == wanted] or [i for i in ids if wanted in i]

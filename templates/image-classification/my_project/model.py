@@ -51,7 +51,8 @@ class Net(LightningModule):
         logits = self(images)
         loss = functional.cross_entropy(logits, targets)
         accuracy = (logits.argmax(dim=1) == targets).float().mean()
-        self.log_dict({f"{part}/loss": loss, f"{part}/acc": accuracy}, on_epoch=True, on_step=False)
+        metrics = {f"{part}/loss": loss, f"{part}/acc": accuracy}
+        self.log_dict(metrics, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -1,0 +1,94 @@
+"""Which data a run reads, and whether that is a version anybody can get back to."""
+
+from pathlib import Path
+
+from mlstack.config import Project
+from mlstack.errors import DataError
+from mlstack.launch import git
+from mlstack.records import dvc
+from mlstack.records.dataset import DatasetVersion
+from mlstack.records.dvc import FolderHash
+
+HINT = "`mlstack version snapshot -m MESSAGE`, or add --allow-dirty"
+
+
+def resolve(project: Project, *, allow_dirty: bool) -> DatasetVersion:
+    """Name the version of the project's data.
+
+    Args:
+        project: the project.
+        allow_dirty: take data that is not snapshotted too, named by its content hash alone.
+
+    Raises:
+        DataError: there is no data, or it is not snapshotted.
+    """
+    return version_of(project, hash_source(project), allow_dirty=allow_dirty)
+
+
+def source_folder(project: Project) -> Path:
+    """Give the dataset folder, absolute."""
+    return (project.root / project.config.data.source).resolve()
+
+
+def hash_source(project: Project) -> FolderHash:
+    """Hash the project's data.
+
+    Raises:
+        DataError: there is none.
+    """
+    folder = source_folder(project)
+    if not folder.is_dir():
+        raise DataError(
+            f"data.source: there is no folder `{project.config.data.source}`",
+            hint="put the data there, or name the right folder in mlstack.yaml",
+        )
+    hashed = dvc.hash_folder(folder)
+    if not hashed.entries:
+        raise DataError(f"data.source: the folder `{project.config.data.source}` is empty")
+    return hashed
+
+
+def version_of(project: Project, hashed: FolderHash, *, allow_dirty: bool) -> DatasetVersion:
+    """Name the version that has this content.
+
+    Raises:
+        DataError: it is not snapshotted, and `allow_dirty` is false.
+    """
+    source = project.config.data.source
+    needless = project.config.versioning.backend == "none"
+    lack = "it is not versioned" if needless else _lack(project, hashed)
+    if lack and not (allow_dirty or needless):
+        raise DataError(f"`{source}` is not snapshotted: {lack}", hint=HINT)
+    pointer = dvc.pointer_path(source_folder(project))
+    return DatasetVersion(
+        name=Path(source).name,
+        source=source,
+        md5=hashed.md5,
+        revision=None if lack else git.last_change(project.root, pointer),
+        dirty=bool(lack),
+        files=len(hashed.entries),
+        size_bytes=hashed.size_bytes,
+    )
+
+
+def _lack(project: Project, hashed: FolderHash) -> str:
+    """Say what keeps the data from being a version; empty when nothing does."""
+    path = dvc.pointer_path(source_folder(project))
+    name = path.name
+    pointer = dvc.read_pointer(path)
+    if pointer is None:
+        return f"there is no `{name}` beside it"
+    if pointer.md5 != hashed.md5:
+        return f"it has changed since the last snapshot ({_counted(pointer.files, hashed)})"
+    if not git.is_repository(project.root):
+        return "the project is not in a git repository"
+    if git.head(project.root) is None or git.git(
+        project.root, "status", "--porcelain", "--", str(path)
+    ):
+        return f"`{name}` is not committed"
+    return ""
+
+
+def _counted(before: int, hashed: FolderHash) -> str:
+    after = len(hashed.entries)
+    return f"{after} files" if before == after else f"{before} files then, {after} now"

@@ -1,0 +1,206 @@
+"""The examples of a run: labels read, checked all at once, and divided into parts."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+
+from mlstack.config import Config
+from mlstack.errors import ConfigError, DataError, Mistake
+from mlstack.inputs import folders, splits
+from mlstack.records import dataset
+
+SHOWN = 10
+
+
+def prepare(folder: Path, config: Config, md5s: dict[str, str]) -> tuple[pa.Table, list[str]]:
+    """Read, check and divide the labeled files of a dataset.
+
+    Args:
+        folder: the dataset folder.
+        config: the project's settings.
+        md5s: MD5 of each file by its path below the folder; equal contents stay in one part.
+
+    Returns:
+        The examples (`records.dataset.EXAMPLES_SCHEMA`, then any further columns of the labels)
+        and the classes in order.
+
+    Raises:
+        DataError: the labels are wrong; `mistakes` names the first ten problems.
+        ConfigError: `data.split.group_by` names no column.
+    """
+    table = _read(folder)
+    paths: list[str] = table["path"].to_pylist()
+    labels: list[str] = [label or "" for label in table["label"].to_pylist()]
+    classes = config.data.classes or sorted(set(labels) - {""}, key=natural)
+    _refuse(folder, list(_wrong(paths, labels, md5s)) + list(_off(labels, classes, config)))
+    parts = _divide(table, labels, [md5s[path] for path in paths], config)
+    _refuse(folder, list(_thin(labels, parts, classes, config)))
+    position = {name: number for number, name in enumerate(classes)}
+    examples = pa.table(
+        {
+            "path": [str(folder / path) for path in paths],
+            "label": labels,
+            "target": [position[label] for label in labels],
+            "split": parts,
+        },
+        schema=dataset.EXAMPLES_SCHEMA,
+    )
+    for name in table.column_names:
+        if name not in examples.column_names:
+            examples = examples.append_column(name, table[name])
+    return examples, classes
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sort key by which `10` comes after `9`."""
+    pieces = re.findall(r"\d+|\D+", name)
+    return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
+
+
+def _read(folder: Path) -> pa.Table:
+    if (folder / dataset.LABELS).is_file():
+        table = dataset.read_labels(folder / dataset.LABELS)
+        if not table.num_rows:
+            raise DataError(
+                f"`{folder.name}/{dataset.LABELS}` has no rows", hint="type `mlstack label`"
+            )
+        return table.cast(
+            pa.schema(
+                [
+                    f.with_type(pa.string()) if f.name in ("path", "label") else f
+                    for f in table.schema
+                ]
+            )
+        )
+    rows = [{"path": path, "label": label} for path, label in folders.labeled_files(folder)]
+    return pa.Table.from_pylist(rows, schema=dataset.LABELS_SCHEMA)
+
+
+def _wrong(paths: list[str], labels: list[str], md5s: dict[str, str]) -> Iterator[Mistake]:
+    """Name what is wrong with single rows."""
+    first: dict[str, tuple[str, str]] = {}
+    for path, times in Counter(paths).items():
+        if times > 1:
+            yield Mistake(f"`{path}` is listed {times} times", "keep one row for each file")
+    for path, label in zip(paths, labels, strict=True):
+        if path not in md5s:
+            outside = ".." in PurePosixPath(path).parts or path.startswith("/")
+            yield Mistake(
+                f"`{path}` lies outside the dataset" if outside else f"there is no file `{path}`",
+                "bring it back, or take it out of the labels",
+            )
+            continue
+        if not label:
+            yield Mistake(f"`{path}` has no label", "label it, or take it out of the labels")
+        before, its_label = first.setdefault(md5s[path], (path, label))
+        if label != its_label and before != path:
+            yield Mistake(
+                f"`{before}` ({its_label}) and `{path}` ({label}) are equal files with different "
+                "labels",
+                "correct one of them",
+            )
+
+
+def _off(labels: list[str], classes: list[str], config: Config) -> Iterator[Mistake]:
+    """Name what is wrong with classes: unknown, empty, too small."""
+    counts = Counter(labels)
+    fewest = config.data.checks.min_per_class
+    for label in sorted(set(counts) - set(classes) - {""}, key=natural):
+        near = get_close_matches(label, classes, n=1)
+        yield Mistake(
+            f"label `{label}` ({counts[label]} examples) is not in data.classes",
+            f"did you mean `{near[0]}`?" if near else "add it there, or correct the labels",
+        )
+    for name in classes:
+        if not counts[name]:
+            yield Mistake(
+                f"class `{name}` has no example", "label some, or take it out of data.classes"
+            )
+        elif counts[name] < fewest:
+            yield Mistake(
+                f"class `{name}` has {_examples(counts[name])}; "
+                f"data.checks.min_per_class asks for {fewest}",
+                "label more of it",
+            )
+    if len(classes) < 2 and config.project.task.endswith("classification"):
+        yield Mistake(f"there is one class only: {', '.join(classes)}", "label a second one")
+
+
+def _divide(table: pa.Table, labels: list[str], md5s: list[str], config: Config) -> list[str]:
+    split = config.data.split
+    ties: list[list[str]] = []
+    if config.data.checks.no_duplicates_across_splits:
+        ties.append([f"md5:{md5}" for md5 in md5s])
+    if split.group_by is not None:
+        if split.group_by not in table.column_names:
+            raise ConfigError(
+                f"data.split.group_by: the labels have no column `{split.group_by}`",
+                hint=f"they have {', '.join(table.column_names)}",
+            )
+        ties.append([f"group:{value}" for value in table[split.group_by].to_pylist()])
+    names = _tie(ties) if ties else table["path"].to_pylist()
+    strata = _strata(names, labels) if split.stratify else None
+    shares = splits.Shares(split.train, split.val, split.test)
+    return splits.divide(names, strata, shares, config.project.seed)
+
+
+def _tie(ties: list[list[str]]) -> list[str]:
+    """Give rows that share any tie, directly or through others, one name."""
+    parent: dict[str, str] = {}
+
+    def root(tie: str) -> str:
+        while parent.setdefault(tie, tie) != tie:
+            parent[tie] = parent[parent[tie]]
+            tie = parent[tie]
+        return tie
+
+    for row in zip(*ties, strict=True):
+        low, *others = sorted({root(tie) for tie in row})
+        for other in others:
+            parent[other] = low
+    return [root(tie) for tie in ties[0]]
+
+
+def _strata(names: list[str], labels: list[str]) -> list[str]:
+    """Give each row the most frequent label of those it is tied to."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for name, label in zip(names, labels, strict=True):
+        counts[name][label] += 1
+    return [counts[name].most_common(1)[0][0] for name in names]
+
+
+def _thin(
+    labels: list[str], parts: list[str], classes: list[str], config: Config
+) -> Iterator[Mistake]:
+    """Name classes that are missing from a part that must have them."""
+    shares = config.data.split
+    there = set(zip(labels, parts, strict=True))
+    needed = [p for p in splits.PARTS if getattr(shares, p) > 0]
+    for name in classes:
+        lacking = [p for p in needed if (name, p) not in there]
+        if lacking and (shares.stratify or "train" in lacking):
+            yield Mistake(
+                f"class `{name}` has too few examples ({labels.count(name)}) to stand in "
+                f"{' and '.join(lacking)}",
+                "label more of it, or change data.split",
+            )
+
+
+def _refuse(folder: Path, mistakes: list[Mistake]) -> None:
+    if not mistakes:
+        return
+    count = len(mistakes)
+    first = f"; the first {SHOWN} are shown" if count > SHOWN else ""
+    raise DataError(
+        f"{count} problem{'s' if count > 1 else ''} with the labels of `{folder.name}`{first}",
+        where=str(folder),
+        mistakes=tuple(mistakes[:SHOWN]),
+    )
+
+
+def _examples(count: int) -> str:
+    return f"{count} example{'s' if count != 1 else ''}"

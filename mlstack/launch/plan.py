@@ -1,0 +1,170 @@
+"""Config -> run: everything that a training depends on, fixed before it starts."""
+
+import base64
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from msgspec import structs
+from pydantic import ValidationError
+
+from mlstack import files
+from mlstack.config import Config, Project
+from mlstack.errors import ConfigError, Mistake
+from mlstack.launch import code, dataset, environment, examples
+from mlstack.launch.gpus import Gpu
+from mlstack.records import base
+from mlstack.records.dataset import EXAMPLES, DatasetVersion, write_examples
+from mlstack.records.layout import Layout
+from mlstack.records.run import SPEC, RunSpec, find_run
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What runs of the same code and data share; made once for all trials of a study."""
+
+    dataset: DatasetVersion
+    examples: pa.Table
+    classes: list[str]
+    code: code.Code
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a caller may settle about a run."""
+
+    gpus: tuple[Gpu, ...] = ()  # leased ones; none trains on the CPU
+    allow_dirty: bool = False
+    mode: str = "fit"  # fit or check
+    parent: str | None = None  # id of the run whose config is the base
+    overrides: Mapping[str, Any] = field(default_factory=dict)  # dotted setting -> value
+    study: str | None = None
+    trial: int | None = None
+    command: tuple[str, ...] = ()
+    prepared: Prepared | None = None
+
+
+def plan(project: Project, options: PlanOptions) -> RunSpec:
+    """Make the folder of a new run: run.json, examples.parquet, code.diff.
+
+    Raises:
+        ConfigError: an override is wrong, or the batch cannot be shared by the ranks.
+        DataError: the data is not snapshotted, or its labels are wrong.
+    """
+    project = configured(project, options)
+    ready = options.prepared or prepare(project, allow_dirty=options.allow_dirty)
+    now = datetime.now(UTC)
+    spec = RunSpec(
+        id=_new_id(now),
+        created=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        root=str(project.root),
+        command=list(options.command),
+        config=as_json(project.config),
+        dataset=ready.dataset,
+        code=ready.code.version,
+        environment=environment.describe(list(options.gpus)),
+        seed=project.config.project.seed,
+        classes=ready.classes,
+        ranks=_ranks(project.config, len(options.gpus)),
+        gpus=[gpu.index for gpu in options.gpus],
+        mode=options.mode,
+        parent=options.parent,
+        study=options.study,
+        trial=options.trial,
+    )
+    _write(Layout(project.root).run(spec.id), spec, ready)
+    return spec
+
+
+def prepare(project: Project, *, allow_dirty: bool) -> Prepared:
+    """Hash, check and divide the data, and describe the code.
+
+    Raises:
+        DataError: the data is not snapshotted, or its labels are wrong.
+    """
+    hashed = dataset.hash_source(project)
+    version = dataset.version_of(project, hashed, allow_dirty=allow_dirty)
+    folder = dataset.source_folder(project)
+    table, classes = examples.prepare(folder, project.config, hashed.entries)
+    parts: list[str] = table["split"].to_pylist()
+    sizes = {part: parts.count(part) for part in ("train", "val", "test")}
+    version = structs.replace(version, classes=classes, split=sizes)
+    return Prepared(version, table, classes, code.describe(project.root))
+
+
+def configured(project: Project, options: PlanOptions) -> Project:
+    """Apply the parent's config and the overrides.
+
+    Raises:
+        ConfigError: the result is not a valid config.
+        DataError: there is no such parent.
+    """
+    document = as_json(project.config)
+    if options.parent is not None:
+        runs = Layout(project.root).runs
+        parent = base.read(runs / find_run(runs, options.parent) / SPEC, RunSpec)
+        document = parent.config
+    elif not options.overrides:
+        return project
+    for key, value in options.overrides.items():
+        _put(document, key, value)
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        mistakes = tuple(
+            Mistake(f"{'.'.join(map(str, e['loc']))}: {e['msg']}", key=".".join(map(str, e["loc"])))
+            for e in error.errors()
+        )
+        raise ConfigError("the settings of this run are not valid", mistakes=mistakes) from error
+    return replace(project, config=config)
+
+
+def as_json(config: Config) -> dict[str, Any]:
+    """Turn a config into what run.json holds."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def _put(document: dict[str, Any], key: str, value: Any) -> None:
+    place: Any = document
+    *parents, last = key.split(".")
+    for part in parents:
+        place = place.setdefault(part, {}) if isinstance(place, dict) else None
+    if not isinstance(place, dict):
+        raise ConfigError(f"`{key}` is not a setting", hint="type `mlstack config show --all`")
+    place[last] = value
+
+
+def _ranks(config: Config, gpus: int) -> int:
+    ranks = gpus or config.train.ranks
+    size = config.train.batch_size
+    if size % ranks:
+        fitting = max(1, size // ranks) * ranks
+        raise ConfigError(
+            f"train.batch_size: {size} cannot be shared evenly by {ranks} ranks",
+            hint=f"--batch-size {fitting}, or another number of ranks",
+        )
+    return ranks
+
+
+def _new_id(now: datetime) -> str:
+    letters = base64.b32encode(secrets.token_bytes(3)).decode().lower()[:4]
+    return f"{now:%Y%m%d-%H%M%S}-{letters}"
+
+
+def _write(folder: Path, spec: RunSpec, ready: Prepared) -> None:
+    beside = folder.with_name(f".{folder.name}")
+    beside.mkdir(parents=True)
+    try:
+        base.write(beside / SPEC, spec)
+        write_examples(beside / EXAMPLES, ready.examples)
+        if ready.code.diff:
+            files.write_text(beside / code.DIFF, ready.code.diff)
+        files.move(beside, folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise

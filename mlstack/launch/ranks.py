@@ -1,0 +1,147 @@
+"""The processes of a run: started with torchelastic's environment, ended without a trace."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlstack.launch import tether
+from mlstack.records.run import RunSpec
+
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Command:
+    """What every rank runs, and on which GPUs of this machine."""
+
+    module: str
+    arguments: list[str]
+    spec: RunSpec
+    run_folder: Path
+    gpus: tuple[int, ...] = ()
+
+
+@dataclass
+class Rank:
+    """One training process; it leads a session of its own."""
+
+    number: int
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def code(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        return self.process.poll()
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM to the rank, not to what it started."""
+        if self.code is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """Kill the rank and everything in its session's group."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def last_words(self, lines: int = 20) -> str:
+        """Give the end of what the rank printed."""
+        with suppress(OSError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+
+@contextmanager
+def started(command: Command) -> Iterator[list[Rank]]:
+    """Run the ranks for a block; none is left after it, however the block ends."""
+    ranks: list[Rank] = []
+    port = _free_port()
+    try:
+        for number in range(command.spec.ranks):
+            ranks.append(_start(command, number, port))  # noqa: PERF401  those started must end
+        yield ranks
+    finally:
+        end(ranks, grace_s=0)
+
+
+def end(ranks: list[Rank], *, grace_s: float) -> None:
+    """Ask the ranks to stop, wait for at most `grace_s`, then kill what is left."""
+    if grace_s:
+        for rank in ranks:
+            rank.ask_to_stop()
+        wait(ranks, grace_s)
+    for rank in ranks:
+        rank.kill()
+
+
+def wait(ranks: list[Rank], limit_s: float) -> None:
+    """Wait until all ranks have ended, for at most `limit_s`."""
+    deadline = time.monotonic() + limit_s
+    while any(r.code is None for r in ranks) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+
+
+def log_file(run_folder: Path, rank: int) -> Path:
+    """Give the file that holds what a rank printed."""
+    return run_folder / "logs" / f"rank-{rank}.log"
+
+
+def environment(command: Command, rank: int, port: int) -> dict[str, str]:
+    """Give what a rank finds in its environment: torchelastic's contract, for one rank too."""
+    size = command.spec.ranks
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    given = {k: v for k, v in os.environ.items() if k != "TORCHELASTIC_USE_AGENT_STORE"}
+    return {
+        "OMP_NUM_THREADS": str(max(1, (cores or 1) // size)),
+        **given,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "ROLE_RANK": str(rank),
+        "GROUP_RANK": "0",
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "ROLE_WORLD_SIZE": str(size),
+        "GROUP_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCHELASTIC_RUN_ID": command.spec.id,
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the order of nvidia-smi, hence of our indices
+        "CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in command.gpus),
+    }
+
+
+def _start(command: Command, number: int, port: int) -> Rank:
+    log = log_file(command.run_folder, number)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    worker = [sys.executable, "-m", command.module, *command.arguments]
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *worker],
+            cwd=command.spec.root,
+            env=environment(command, number, port),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    return Rank(number, process, log)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

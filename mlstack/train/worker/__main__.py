@@ -1,0 +1,62 @@
+"""Run one rank: `python -m mlstack.train.worker RUN_FOLDER [--resume]`."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+import warnings
+from pathlib import Path
+
+from mlstack.errors import OK, MachineError
+from mlstack.records.base import read
+from mlstack.records.run import SPEC, RunSpec
+from mlstack.train.worker.failure import tell_failure
+from mlstack.train.worker.stop import StopRequest
+
+FAILED = 1
+
+
+def main() -> int:
+    """Do what the run's spec asks for; give the exit code."""
+    parser = argparse.ArgumentParser(prog="mlstack.train.worker")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--resume", action="store_true")
+    arguments = parser.parse_args()
+    stop = StopRequest()
+    stop.install()  # before the long imports, so that a signal then is not lost
+    folder: Path = arguments.folder.resolve()
+    spec = read(folder / SPEC, RunSpec)
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        _run(folder, spec, stop, resume=arguments.resume)
+    except Exception as error:
+        traceback.print_exc()
+        tell_failure(folder, spec.id, rank, error, Path(spec.root))
+        return FAILED
+    return OK
+
+
+def _run(folder: Path, spec: RunSpec, stop: StopRequest, *, resume: bool) -> None:
+    try:
+        from mlstack.train.worker import job  # noqa: PLC0415  ten seconds; may be missing
+    except ModuleNotFoundError as error:
+        raise MachineError(
+            f"training needs `{error.name}`, which is not installed",
+            hint="pip install 'mlstack[train]'",
+        ) from error
+    _quieten()
+    job.run(folder, spec, stop, resume=resume)
+
+
+def _quieten() -> None:
+    """Keep the library's advice to people who call it out of the log; errors stay."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("pytorch_lightning", "lightning_fabric", "torch"):
+        warnings.filterwarnings("ignore", module=rf"{module}(\..*)?")
+
+
+if __name__ == "__main__":
+    # os._exit would lose the log; sys.exit runs the process group's own clean-up.
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""What a rank shows while it works: a heartbeat, and on rank 0 the progress inside an epoch."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from mlstack.errors import StepError
+from mlstack.records.run import Stepped, append_event
+from mlstack.train.worker.build import Job
+from mlstack.train.worker.stop import Stopping, StopRequest
+
+BEAT_EVERY_S = 1.0
+STEPPED_EVERY_S = 0.25
+
+
+class Heartbeat(Callback):
+    """Touches heartbeat-RANK from inside the loops, so that a hanging rank is seen."""
+
+    def __init__(self, job: Job) -> None:
+        self._path = job.folder / f"heartbeat-{job.rank.number}"
+        self._last = -math.inf
+
+    def beat(self) -> None:
+        """Show that this rank moves; at most once a second."""
+        now = time.monotonic()
+        if now - self._last >= BEAT_EVERY_S:
+            self._path.touch()
+            self._last = now
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Beat."""
+        self.beat()
+
+    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
+        """Beat."""
+        self.beat()
+
+    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
+        """Beat."""
+        self.beat()
+
+
+class Progress(Callback):
+    """Appends `Stepped` a few times a second and ends a run whose loss is no number."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._last = -math.inf
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Report where the run is.
+
+        Raises:
+            StepError: the loss is not a number.
+        """
+        now = time.monotonic()
+        batches = _count(trainer.num_training_batches)
+        if now - self._last < STEPPED_EVERY_S and batch_idx + 1 != batches:
+            return
+        self._last = now
+        loss = loss_of(outputs)
+        if math.isnan(loss):
+            raise StepError(
+                f"the loss is not a number at step {trainer.global_step}",
+                hint="lower the learning rate; `mlstack train --check` looks for the cause",
+            )
+        event = Stepped(
+            run=self._job.spec.id,
+            at=time.time(),
+            epoch=trainer.current_epoch + 1,
+            step=trainer.global_step,
+            batch=batch_idx + 1,
+            batches=batches,
+            metrics={"loss": loss} if math.isfinite(loss) else {},
+        )
+        append_event(self._job.folder, event)
+
+
+class StopWhileTesting(Callback):
+    """Lets a signal end the test after the fit; `--resume` tests again."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+
+    def on_test_start(self, *_: Any) -> None:
+        """Take the signals back from Lightning."""
+        self._stop.install()
+
+    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
+        """Leave if asked."""
+        if self._stop.asked:
+            raise Stopping
+
+
+def loss_of(outputs: Any) -> float:
+    """Read the loss from what a training step gave; infinite when it gave none."""
+    found = outputs.get("loss") if isinstance(outputs, dict) else outputs
+    return float(found) if isinstance(found, torch.Tensor) else math.inf
+
+
+def _count(batches: float) -> int:
+    return int(batches) if math.isfinite(batches) else 0

@@ -1,0 +1,326 @@
+"""`train --check`: a few seconds that find what would waste hours.
+
+After A. Karpathy, "A Recipe for Training Neural Networks" (2019): look at the data, verify the
+loss at the start, overfit one batch, make sure that the output depends on the input.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mlstack.errors import MlstackError
+from mlstack.records.run import CHECKPOINTS, Checked, Finished, Started, append_event
+from mlstack.train.worker.build import Job, build_data, build_model
+from mlstack.train.worker.callbacks import loss_of
+from mlstack.train.worker.checkpoint import read_checkpoint
+from mlstack.train.worker.failure import in_words
+from mlstack.train.worker.fit import build_trainer
+
+STEPS = 40  # on one batch
+SECONDS = 30.0
+FALLEN = 0.7  # of the loss at the start: what one batch must come down to
+BATCHES = 20  # whose targets are looked at
+FEW: dict[str, Any] = {"max_epochs": 1, "max_time": None, "enable_checkpointing": False}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found."""
+
+    name: str
+    passed: bool
+    detail: str
+    hint: str = ""
+
+
+@dataclass
+class Trial:
+    """One batch, and what some steps on it showed."""
+
+    job: Job
+    model: LightningModule
+    batch: Any
+    val_batch: Any
+    watch: "Watch" = field(default_factory=lambda: Watch())
+    trainer: Trainer | None = None
+
+
+class Watch(Callback):
+    """Notes losses and which parameters get a gradient; stops when the loss has fallen."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.reached: set[str] = set()
+        self.before: dict[str, Tensor] = {}
+        self._began = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the weights."""
+        self.before = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the gradients."""
+        for name, parameter in pl_module.named_parameters():
+            gradient = parameter.grad
+            if name not in self.reached and gradient is not None and bool(gradient.any()):
+                self.reached.add(name)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        """Note the loss."""
+        self.losses.append(loss_of(outputs))
+        fallen = len(self.losses) > 10 and max(self.losses[-3:]) < 0.5 * self.losses[0]
+        late = time.monotonic() - self._began > SECONDS
+        if fallen or late or not math.isfinite(self.losses[-1]):
+            trainer.should_stop = True
+
+
+def check(job: Job) -> None:
+    """Append a `Checked` for each check, then `Finished`; rank 0 alone."""
+    if job.rank.number:
+        return
+    began = time.monotonic()
+    append_event(job.folder, Started(run=job.spec.id, at=time.time(), ranks=job.rank.count))
+    seed_everything(job.spec.seed, workers=True, verbose=False)
+    for verdict in verdicts(job):
+        append_event(
+            job.folder,
+            Checked(
+                run=job.spec.id,
+                name=verdict.name,
+                passed=verdict.passed,
+                detail=verdict.detail,
+                hint=verdict.hint,
+            ),
+        )
+    finished = Finished(
+        run=job.spec.id,
+        at=time.time(),
+        step=0,
+        epoch=0,
+        metrics={},
+        seconds=time.monotonic() - began,
+    )
+    append_event(job.folder, finished)
+
+
+def verdicts(job: Job) -> Iterator[Verdict]:
+    """Check the data, the model and both together, until one fails that the rest needs."""
+    model = build_model(job)
+    data = build_data(job)
+    data.prepare_data()
+    data.setup("fit")
+    batches = list(islice(iter(data.train_dataloader()), BATCHES))
+    val_batch = next(iter(data.val_dataloader()), None)
+    found = _data(batches, val_batch, len(job.spec.classes))
+    yield found
+    if not found.passed:
+        return
+    trial = Trial(job, model, batches[0], val_batch)
+    found = _step(trial)
+    yield found
+    if not found.passed:
+        return
+    for one in (_start, _gradients, _overfit, _monitor, _input, _checkpoint):
+        yield one(trial)
+
+
+def _data(batches: list[Any], val_batch: Any, classes: int) -> Verdict:
+    name = "data loads"
+    if not batches or val_batch is None:
+        part = "train" if not batches else "val"
+        return Verdict(
+            name, False, f"the {part} part has no batch", "add data, or change data.split"
+        )
+    for batch in [*batches, val_batch]:
+        for tensor in _tensors(batch):
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                return Verdict(name, False, "a batch holds NaN or infinity", "clean the data")
+        wrong = _wrong_targets(batch, classes)
+        if wrong:
+            return Verdict(name, False, wrong, "give the column `target` of the examples as it is")
+    shapes = ", ".join(_describe(tensor) for tensor in _tensors(batches[0]))
+    return Verdict(name, True, f"a batch is {shapes}")
+
+
+def _wrong_targets(batch: Any, classes: int) -> str:
+    parts = _tensors(batch)
+    if not classes or len(parts) < 2:
+        return ""
+    targets = parts[-1]
+    if targets.is_floating_point() or targets.ndim != 1 or not targets.numel():
+        return ""
+    low, high = int(targets.min()), int(targets.max())
+    if low >= 0 and high < classes:
+        return ""
+    return f"targets go from {low} to {high}, but {classes} classes count from 0 to {classes - 1}"
+
+
+def _step(trial: Trial) -> Verdict:
+    """Train on one batch and validate one; whatever the user's code raises is the verdict."""
+    name = "a step runs"
+    trial.trainer = build_trainer(trial.job, [trial.watch], **FEW)
+    try:
+        trial.trainer.fit(
+            trial.model,
+            train_dataloaders=_again(trial.batch, STEPS),
+            val_dataloaders=_again(trial.val_batch, 1),
+        )
+    except MlstackError:
+        raise
+    except Exception as error:
+        said = in_words(error, Path(trial.job.spec.root))
+        return Verdict(name, False, said, "read the traceback in the log of this run")
+    if not trial.watch.losses:
+        return Verdict(name, False, "training_step was never run", "see train.trainer_args")
+    if math.isinf(trial.watch.losses[0]):
+        return Verdict(name, False, "training_step gives no finite loss", "return the loss")
+    return Verdict(name, True, f"{len(trial.watch.losses)} steps on one batch, one validated")
+
+
+def _again(batch: Any, times: int) -> DataLoader[Any]:
+    # A list does for a dataset: it has a length and is read by index.
+    return DataLoader([batch] * times, batch_size=None)  # type: ignore[arg-type]
+
+
+def _start(trial: Trial) -> Verdict:
+    name, classes, loss = "loss at the start", len(trial.job.spec.classes), trial.watch.losses[0]
+    if math.isnan(loss):
+        return Verdict(name, False, "it is not a number", "scale the input inside forward")
+    if classes < 2:
+        return Verdict(name, True, f"{loss:.3f}")
+    chance = math.log(classes)
+    detail = f"{loss:.3f}; guessing among {classes} classes costs {chance:.3f}"
+    if loss > 4 * chance:
+        return Verdict(name, False, detail, "scale the input, or initialise the last layer smaller")
+    if loss < 0.2 * chance:
+        return Verdict(name, False, detail, "does the input give the target away?")
+    return Verdict(name, True, detail)
+
+
+def _gradients(trial: Trial) -> Verdict:
+    name = "gradients reach every parameter"
+    parameters = dict(trial.model.named_parameters())
+    wanted = [key for key, p in parameters.items() if p.requires_grad]
+    if not wanted:
+        return Verdict(name, False, "every parameter is frozen", "set requires_grad on some")
+    missed = [key for key in wanted if key not in trial.watch.reached]
+    if missed:
+        return Verdict(
+            name,
+            False,
+            f"none reaches {_some(missed)}",
+            "is it used in forward, and without detach() or no_grad()?",
+        )
+    still = [k for k in wanted if torch.equal(trial.watch.before[k].cpu(), parameters[k].cpu())]
+    if still:
+        return Verdict(
+            name,
+            False,
+            f"{_some(still)} got gradients but did not change",
+            "hand all parameters to the optimizer",
+        )
+    frozen = [key for key in parameters if key not in wanted]
+    aside = f"; frozen on purpose: {_some(frozen)}" if frozen else ""
+    return Verdict(name, True, f"all {len(wanted)} trained tensors{aside}")
+
+
+def _overfit(trial: Trial) -> Verdict:
+    name, losses = "overfits one batch", trial.watch.losses
+    detail = f"loss {losses[0]:.3f} -> {losses[-1]:.3g} in {len(losses)} steps"
+    if not math.isfinite(losses[-1]):
+        return Verdict(name, False, detail, "lower the learning rate")
+    if min(losses[-3:]) > FALLEN * losses[0]:
+        hint = "lower" if losses[-1] > losses[0] else "raise or lower"
+        return Verdict(
+            name, False, detail, f"{hint} the learning rate, or look for a bug in training_step"
+        )
+    return Verdict(name, True, detail)
+
+
+def _monitor(trial: Trial) -> Verdict:
+    assert trial.trainer is not None
+    name, wanted = "validation logs the monitored metric", trial.job.config.train.monitor
+    logged = {key: float(value) for key, value in trial.trainer.callback_metrics.items()}
+    if wanted not in logged:
+        names = ", ".join(sorted(logged)) or "nothing"
+        return Verdict(name, False, f"no `{wanted}`; logged: {names}", "change train.monitor")
+    return Verdict(name, True, f"{wanted} {logged[wanted]:.3f}")
+
+
+def _input(trial: Trial) -> Verdict:
+    name = "output depends on the input"
+    try:
+        rows = outputs(trial.model, trial.batch)
+    except Exception as error:  # whatever the user's forward raises is the verdict
+        said = in_words(error, Path(trial.job.spec.root))
+        return Verdict(name, False, said, "forward must take the first part of a batch alone")
+    if rows.ndim < 1 or len(rows) < 2:
+        return Verdict(name, True, "one row only; not tested")
+    spread = float((rows - rows[:1]).abs().max())
+    if spread <= 1e-6 * max(1.0, float(rows.abs().max())):
+        return Verdict(
+            name, False, "all examples of a batch get the same output", "use the input in forward"
+        )
+    return Verdict(name, True, f"outputs of one batch differ by up to {spread:.3g}")
+
+
+def _checkpoint(trial: Trial) -> Verdict:
+    assert trial.trainer is not None
+    name = "a checkpoint gives the same outputs"
+    path = trial.job.folder / CHECKPOINTS / "check.ckpt"
+    trial.trainer.save_checkpoint(path, weights_only=False)
+    try:
+        again = build_model(trial.job)
+        again.load_state_dict(read_checkpoint(path)["state_dict"])
+        same = torch.equal(
+            outputs(trial.model.cpu(), trial.val_batch), outputs(again, trial.val_batch)
+        )
+    except Exception as error:  # a state that cannot be saved, loaded or used again
+        said = in_words(error, Path(trial.job.spec.root))
+        return Verdict(name, False, said, "keep plain data in the module's state")
+    finally:
+        path.unlink(missing_ok=True)
+    if not same:
+        return Verdict(
+            name, False, "outputs differ after loading", "keep all state in parameters or buffers"
+        )
+    return Verdict(name, True, "saved, loaded into a new model, compared bit by bit")
+
+
+def outputs(model: LightningModule, batch: Any) -> Tensor:
+    """Run forward on the first part of a batch, as serving will."""
+    model.eval()
+    with torch.inference_mode():
+        found = model(_tensors(batch)[0].to(model.device))
+    return found if isinstance(found, Tensor) else _tensors(found)[0]
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [tensor for one in value for tensor in _tensors(one)]
+    return []
+
+
+def _describe(tensor: Tensor) -> str:
+    shape = " x ".join(map(str, tensor.shape)) or "one"
+    return f"{str(tensor.dtype).removeprefix('torch.')} {shape}"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

@@ -1,0 +1,140 @@
+"""Checkpoints: whole on the disk or not there, plain to load, exact to go on from."""
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, cast
+
+import numpy as np
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from mlstack import files
+from mlstack.errors import DataError
+
+KEY = "mlstack"  # our own part of a Lightning checkpoint
+
+
+@dataclass
+class Position:
+    """Where a run stands: what Lightning's own checkpoint leaves out."""
+
+    epoch: int = 0  # epochs that are over
+    batch: int = 0  # batches of the next one that are over
+    best: float | None = None
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    stale: int = 0  # epochs since the best one
+    rng: list[dict[str, Any]] = field(default_factory=list)  # one of each rank
+
+    def to_plain(self) -> dict[str, Any]:
+        """Give what a checkpoint keeps under `mlstack`."""
+        return dict(vars(self))
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes beside, syncs, renames; loads nothing but plain data."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint so that no half of it is ever seen under its name."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = target.with_name(f".{target.name}.tmp")
+        for name in ("hyper_parameters", "datamodule_hyper_parameters"):
+            if name in checkpoint:
+                checkpoint[name] = plain(checkpoint[name])
+        torch.save(checkpoint, beside)
+        files.sync_file(beside)
+        files.move(beside, target)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint without running any code that it might hold."""
+        return read_checkpoint(Path(path), map_location)
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises:
+        DataError: it is missing, damaged, or holds more than plain data.
+    """
+    try:
+        found: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no checkpoint `{path}`") from error
+    except Exception as error:  # torch has no class of its own for this
+        first = f"{error}".strip().split("\n")[0]
+        raise DataError(
+            f"`{path}` is not a whole checkpoint: {first}",
+            hint="train again: `mlstack train --from-run` with the run's id",
+        ) from error
+    return found
+
+
+def read_position(path: Path) -> Position:
+    """Read where the run of a checkpoint stands.
+
+    Raises:
+        DataError: the checkpoint is damaged or not of mlstack.
+    """
+    stored = read_checkpoint(path).get(KEY)
+    if stored is None:
+        raise DataError(f"`{path}` was not written by mlstack", hint="train again")
+    return Position(**stored)
+
+
+def plain(value: Any) -> Any:
+    """Turn hyper-parameters into what `torch.load(weights_only=True)` accepts."""
+    if value is None or isinstance(value, bool | int | float | str | torch.Tensor):
+        return value
+    if isinstance(value, dict):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, PurePath) else repr(value)
+
+
+def rng_state() -> dict[str, Any]:
+    """Give the state of every random generator of this process, as plain data."""
+    kind, keys, place, has_gauss, gauss = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), place, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_rng(state: dict[str, Any]) -> None:
+    """Put every random generator of this process back."""
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    kind, keys, place, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), place, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def at_epoch_start(loops: dict[str, Any], epochs: int) -> None:
+    """Rewrite Lightning's counters: `epochs` are over, and no batch of the next one.
+
+    Lightning saves its counters as they are inside whatever hook saves, and on loading guesses
+    from their differences which hook it was. Between two epochs it guesses wrong in several ways
+    (Trainer 2.6, `RestartStage`), so the counters are made those of a loop at rest.
+    """
+    fit = loops["fit_loop"]
+    done = dict.fromkeys(("ready", "started", "processed", "completed"), epochs)
+    fit["epoch_progress"] = {"total": dict(done), "current": dict(done)}
+    batches = fit["epoch_loop.batch_progress"]
+    total = batches["total"]["ready"]
+    batches["total"] = dict.fromkeys(batches["total"], total)
+    batches["current"] = dict.fromkeys(batches["current"], 0)
+    batches["is_last_batch"] = False

@@ -1,0 +1,47 @@
+"""An exception of a rank -> the `Failed` event that tells it."""
+
+import time
+import traceback
+from pathlib import Path
+
+from mlstack.errors import MlstackError
+from mlstack.records.run import Failed, Started, append_event, read_events
+
+
+def tell_failure(folder: Path, run: str, rank: int, error: BaseException, root: Path) -> None:
+    """Append `Failed`, unless another rank of this attempt was first."""
+    events = read_events(folder)
+    for event in reversed(events):
+        if isinstance(event, Failed):
+            return
+        if isinstance(event, Started):
+            break
+    known = error if isinstance(error, MlstackError) else None
+    failed = Failed(
+        run=run,
+        at=time.time(),
+        rank=rank,
+        problem=_across_processes(known.problem) if known else in_words(error, root),
+        hint=known.hint if known else "",
+        traceback="".join(traceback.format_exception(error)),
+        category=type(error).__name__ if known else "StepError",
+    )
+    append_event(folder, failed)
+
+
+def in_words(error: BaseException, root: Path) -> str:
+    """Say what was raised, and which line of the user's own code it passed last."""
+    words = f"{error}".strip().split("\n")[0]
+    said = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(root):
+            return f"{path.relative_to(root)}:{frame.lineno}: {said}"
+    return said
+
+
+def _across_processes(problem: str) -> str:
+    """Take the problem out of what a loader's process sent: there it is the last line."""
+    if "Original Traceback" not in problem:
+        return problem
+    return problem.strip().splitlines()[-1].partition(": ")[2]

@@ -1,0 +1,181 @@
+"""Fit: Lightning's Trainer set up from the spec, then the best weights and the test part."""
+
+import re
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule, LightningModule, Trainer, seed_everything
+from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from mlstack.config.schema import Train
+from mlstack.errors import ConfigError, MachineError
+from mlstack.launch.user_code import construct
+from mlstack.records.run import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    Finished,
+    Started,
+    Stopped,
+    append_event,
+    read_events,
+)
+from mlstack.train.worker.build import Job, build_data, build_model
+from mlstack.train.worker.callbacks import Heartbeat, Progress, StopWhileTesting
+from mlstack.train.worker.checkpoint import Position, WholeFiles, read_checkpoint, read_position
+from mlstack.train.worker.keeper import Keeper
+from mlstack.train.worker.ranks import Rank
+from mlstack.train.worker.stop import Stopping, StopRequest
+
+OURS = {  # Trainer argument -> the setting that decides it
+    "accelerator": "train.gpus",
+    "devices": "train.gpus",
+    "num_nodes": "train.gpus",
+    "strategy": "train.strategy",
+    "precision": "train.precision",
+    "max_epochs": "train.epochs",
+    "max_time": "train.max_time",
+    "callbacks": "model.class (configure_callbacks)",
+    "logger": "track.mirror",
+    "plugins": "model.class",
+    "use_distributed_sampler": "data.module",
+    "enable_checkpointing": "train.monitor",
+    "default_root_dir": "nothing; a run has its own folder",
+}
+
+
+def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
+    """Train, test, and append `Finished` or `Stopped`."""
+    began = time.monotonic()
+    seed_everything(job.spec.seed, workers=True, verbose=False)
+    last = job.folder / CHECKPOINTS / LAST
+    going_on = resume and last.is_file()
+    keeper = Keeper(
+        job, read_position(last) if going_on else Position(), stop, _attempt(job.folder)
+    )
+    model, data = build_model(job), build_data(job, keeper.place)
+    trainer = build_trainer(job, [Heartbeat(job), *_reporters(job, stop), keeper])
+    try:
+        if stop.asked and job.rank.count == 1:
+            raise Stopping
+        trainer.fit(model, datamodule=data, ckpt_path=str(last) if going_on else None)
+        tested = _test(job, trainer, model, data)
+    except (Stopping, SIGTERMException):
+        _tell_stopped(job, trainer, stop)
+        return
+    if job.rank.number == 0:
+        finished = Finished(
+            run=job.spec.id,
+            at=time.time(),
+            step=trainer.global_step,
+            epoch=keeper.position.epoch,
+            metrics=keeper.position.best_metrics | tested,
+            seconds=time.monotonic() - began,
+        )
+        append_event(job.folder, finished)
+
+
+def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
+    """Build a Trainer that launches, prints and logs nothing of its own.
+
+    Raises:
+        ConfigError: train.trainer_args names something unknown or decided elsewhere.
+        MachineError: the run asks for a GPU that torch does not see.
+    """
+    train = job.config.train
+    for name in train.trainer_args:
+        if name in OURS:
+            raise ConfigError(
+                f"train.trainer_args.{name}: this is decided by {OURS[name]}",
+                hint=f"remove `{name}` from train.trainer_args",
+            )
+    on_gpu = bool(job.spec.gpus)
+    if on_gpu and not torch.cuda.is_available():
+        raise MachineError(
+            "the run asks for GPUs, but this torch sees none", hint="type `mlstack doctor`"
+        )
+    offered = {
+        "accelerator": "gpu" if on_gpu else "cpu",
+        "devices": job.rank.local_count,
+        "num_nodes": job.rank.count // job.rank.local_count,
+        "strategy": _strategy(train, job.rank, on_gpu=on_gpu),
+        "precision": _precision(train, on_gpu=on_gpu),
+        "max_epochs": train.epochs,
+        "max_time": _duration(train.max_time) if train.max_time else None,
+        "callbacks": callbacks,
+        "plugins": [WholeFiles()],
+        "logger": False,
+        "use_distributed_sampler": False,  # sampling.py shares the examples, without repeats
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "default_root_dir": str(job.folder),
+    }
+    trainer: Trainer = construct(
+        Trainer, train.trainer_args, offered | changed, key="train.trainer_args"
+    )
+    return trainer
+
+
+def _reporters(job: Job, stop: StopRequest) -> list[Any]:
+    testing = [StopWhileTesting(stop)] if job.rank.count == 1 else []
+    return [Progress(job), *testing] if job.rank.number == 0 else testing
+
+
+def _test(
+    job: Job, trainer: Trainer, model: LightningModule, data: LightningDataModule
+) -> dict[str, float]:
+    """Measure the best weights on the test part, if the model has a test step."""
+    best = job.folder / CHECKPOINTS / BEST
+    if best.is_file():
+        model.load_state_dict(read_checkpoint(best)["state_dict"])
+    if not is_overridden("test_step", model):
+        return {}
+    (metrics,) = trainer.test(model, datamodule=data, verbose=False) or [{}]
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _strategy(train: Train, rank: Rank, *, on_gpu: bool) -> Any:
+    if train.strategy == "fsdp":
+        raise ConfigError(
+            "train.strategy: this version of mlstack trains with ddp only",
+            hint="write `strategy: auto`; see docs/roadmap.md",
+        )
+    if rank.count == 1:
+        return "auto"
+    # Batch norm's running figures are not read in training, so they need not be sent in each
+    # step; and in validation a rank may have one batch more than another.
+    return DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo", broadcast_buffers=False)
+
+
+def _precision(train: Train, *, on_gpu: bool) -> str:
+    if train.precision == "fp16" and not on_gpu:
+        raise ConfigError(
+            "train.precision: fp16 needs a GPU", hint="write `precision: auto`, or bf16"
+        )
+    if train.precision == "auto":
+        fast = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if fast else "32-true"
+    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[train.precision]
+
+
+def _duration(text: str) -> timedelta:
+    units = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+    parts = re.findall(r"([\d.]+)([dhms])", text)
+    return sum((timedelta(**{units[unit]: float(count)}) for count, unit in parts), timedelta())
+
+
+def _attempt(folder: Path) -> int:
+    return 1 + sum(isinstance(event, Started) for event in read_events(folder))
+
+
+def _tell_stopped(job: Job, trainer: Trainer, stop: StopRequest) -> None:
+    if job.rank.number == 0:
+        reason = stop.reason or "another rank was asked to stop"
+        event = Stopped(run=job.spec.id, at=time.time(), step=trainer.global_step, reason=reason)
+        append_event(job.folder, event)

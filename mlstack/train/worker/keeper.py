@@ -1,0 +1,235 @@
+"""Keeps a run: which epoch is best, last.ckpt and best.ckpt, and leaving when asked to."""
+
+import math
+import time
+from difflib import get_close_matches
+
+import torch
+from pytorch_lightning import LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import Checkpoint
+from torch import distributed
+
+from mlstack import files
+from mlstack.errors import ConfigError, StepError
+from mlstack.records.run import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    CheckpointSaved,
+    EpochEnded,
+    RunEvent,
+    Started,
+    append_event,
+)
+from mlstack.train.worker.build import Job
+from mlstack.train.worker.checkpoint import KEY, Position, at_epoch_start, restore_rng, rng_state
+from mlstack.train.worker.ranks import Agreement
+from mlstack.train.worker.sampling import EpochSampler
+from mlstack.train.worker.stop import Stopping, StopRequest
+
+SAVE_EVERY_S = 30.0  # inside an epoch
+SAVE_SHARE = 0.05  # of the time may go into saving
+
+
+class Keeper(Checkpoint):
+    """Judges every epoch, saves, and stops between two steps.
+
+    Lightning calls it after the module's own hooks, since it is a `Checkpoint`.
+    """
+
+    def __init__(self, job: Job, position: Position, stop: StopRequest, attempt: int) -> None:
+        self.job = job
+        self.position = position
+        self.stop = stop
+        self.attempt = attempt
+        self.agreement = Agreement(job.rank)
+        self._resuming = bool(position.rng)
+        self._placed = False
+        self._at_rest = False
+        self._asked = False
+        self._epoch_began = time.monotonic()
+        self._saved_at = time.monotonic()
+        self._saving_s = 0.0
+
+    def place(self, sampler: EpochSampler) -> None:
+        """Let a sampler of train go on where the run stands.
+
+        Reading examples may draw random numbers (augmentation), so in the middle of an epoch the
+        generators are put back just before the first example is read, not when the step begins.
+        """
+        sampler.set_epoch(self.position.epoch)
+        if self._resuming and self.position.batch:
+            rank_batch = self.job.config.train.batch_size // self.job.rank.count
+            sampler.skip = (self.position.epoch, self.position.batch * rank_batch)
+            sampler.on_start = self._restore
+            self._placed = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say that all ranks are up."""
+        self.stop.install()
+        self.agreement.start()
+        number = self.job.rank.number
+        if number and not self._resuming:
+            seed_everything(self.job.spec.seed + number, verbose=False)  # other dropout than rank 0
+        if self.position.batch and not self._placed:
+            self._restore()
+        self._tell(
+            Started(
+                run=self.job.spec.id,
+                at=time.time(),
+                attempt=self.attempt,
+                parameters=sum(p.numel() for p in pl_module.parameters()),
+                device=_device_name(pl_module.device),
+                ranks=self.job.rank.count,
+                step=trainer.global_step,
+            )
+        )
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Between two epochs everything is at rest: save, and leave if asked."""
+        self._epoch_began = time.monotonic()
+        self.position.epoch, self.position.batch = trainer.current_epoch, 0
+        if self._resuming:
+            self._restore()
+        elif trainer.current_epoch:
+            self._save_last(trainer, at_rest=True)
+        if self.agreement.any_now(stop=self.stop.asked or self._asked):
+            self._leave()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Save once in a while, and save and leave if asked."""
+        due = time.monotonic() - self._saved_at > max(SAVE_EVERY_S, self._saving_s / SAVE_SHARE)
+        asked, due = self.agreement.any(
+            stop=self.stop.asked, save=due and self.job.rank.number == 0
+        )
+        self._asked = self._asked or asked
+        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches
+        if accumulating or batch_idx + 1 >= trainer.num_training_batches:
+            return  # the end of an epoch is saved after its validation
+        self.position.epoch, self.position.batch = trainer.current_epoch, batch_idx + 1
+        if due or self._asked:
+            self._save_last(trainer, at_rest=False)
+        if self._asked:
+            self._leave()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the same model on every rank: buffers (batch norm) are those of rank 0."""
+        if self.job.rank.count > 1:
+            for buffer in pl_module.buffers():
+                distributed.broadcast(buffer, src=0)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Judge the epoch by `train.monitor`, keep the best weights, report."""
+        trainer.fit_loop.restarting = False  # else Lightning leaves ReduceLROnPlateau out once
+        mine = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        metrics: dict[str, float] = self.agreement.first(mine)
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        best = self._judge(trainer, metrics)
+        if best:
+            self.position.best_metrics = finite
+            self._save(trainer, BEST, weights_only=True)
+        epochs = self.job.config.train.epochs
+        self._tell(
+            EpochEnded(
+                run=self.job.spec.id,
+                at=time.time(),
+                epoch=trainer.current_epoch + 1,
+                epochs=epochs,
+                step=trainer.global_step,
+                metrics=finite,
+                best=best,
+                seconds=time.monotonic() - self._epoch_began,
+            )
+        )
+        patience = self.job.config.train.patience
+        if patience is not None and self.position.stale >= patience:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end, so that a test that is broken off can be done again."""
+        self.agreement.any_now(stop=False)  # hear the last step's answer before the group closes
+        self.position.epoch, self.position.batch = trainer.current_epoch, 0
+        self._save_last(trainer, at_rest=True)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, object]
+    ) -> None:
+        """Add what Lightning leaves out; every rank comes here."""
+        self.position.rng = self.agreement.gather(rng_state())
+        checkpoint[KEY] = self.position.to_plain()
+        if self._at_rest:
+            at_epoch_start(checkpoint["loops"], self.position.epoch)  # type: ignore[arg-type]
+
+    def _judge(self, trainer: Trainer, metrics: dict[str, float]) -> bool:
+        wanted, mode = self.job.config.train.monitor, self.job.config.train.mode
+        value = metrics.get(wanted)
+        if value is None:
+            if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+                return False
+            raise _not_logged(wanted, metrics)
+        if math.isnan(value):
+            raise StepError(
+                f"`{wanted}` is not a number after epoch {trainer.current_epoch + 1}",
+                hint="lower the learning rate; `mlstack train --check` looks for the cause",
+            )
+        best = self.position.best
+        better = best is None or (value > best if mode == "max" else value < best)
+        if better:
+            self.position.best = value
+        self.position.stale = 0 if better else self.position.stale + 1
+        return better
+
+    def _save_last(self, trainer: Trainer, *, at_rest: bool) -> None:
+        began = time.monotonic()
+        self._at_rest = at_rest
+        self._save(trainer, LAST, weights_only=False)
+        self._saved_at = time.monotonic()
+        self._saving_s = self._saved_at - began
+
+    def _save(self, trainer: Trainer, name: str, *, weights_only: bool) -> None:
+        path = self.job.folder / CHECKPOINTS / name
+        trainer.save_checkpoint(path, weights_only=weights_only)
+        if self.job.rank.number == 0:
+            self._tell(
+                CheckpointSaved(
+                    run=self.job.spec.id,
+                    at=time.time(),
+                    file=f"{CHECKPOINTS}/{name}",
+                    step=trainer.global_step,
+                    sha256=files.sha256(path),
+                )
+            )
+
+    def _restore(self) -> None:
+        if self._resuming:
+            self._resuming = False
+            number = self.job.rank.number
+            if number < len(self.position.rng):
+                restore_rng(self.position.rng[number])
+
+    def _leave(self) -> None:
+        raise Stopping
+
+    def _tell(self, event: RunEvent) -> None:
+        if self.job.rank.number == 0:
+            append_event(self.job.folder, event)
+
+
+def _not_logged(wanted: str, metrics: dict[str, float]) -> ConfigError:
+    near = get_close_matches(wanted, metrics, n=1)
+    logged = ", ".join(sorted(metrics)) or "nothing"
+    return ConfigError(
+        f"train.monitor: the model logs no `{wanted}`",
+        hint=f"did you mean `{near[0]}`?" if near else f"it logs {logged}",
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,30 @@
+"""Being asked to stop: a flag that a signal sets and that the loop reads between two steps."""
+
+import signal
+from typing import Any
+
+
+class Stopping(Exception):
+    """Leaves Lightning's loops; the state is already saved."""
+
+
+class StopRequest:
+    """Remembers the first SIGTERM or SIGINT; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+
+    @property
+    def asked(self) -> bool:
+        """Tell whether a signal has come."""
+        return bool(self.reason)
+
+    def install(self) -> None:
+        """Take both signals; called again once Lightning has put its own handler in."""
+        if not self.asked:
+            signal.signal(signal.SIGTERM, self._remember)
+            signal.signal(signal.SIGINT, self._remember)
+
+    def _remember(self, number: int, _: Any) -> None:
+        self.reason = signal.Signals(number).name
+        signal.signal(number, signal.SIG_DFL)

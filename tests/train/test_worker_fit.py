@@ -1,0 +1,296 @@
+"""Real runs of the worker: one rank and two, broken off and gone on with."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlstack.records import base
+from mlstack.records.run import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    SPEC,
+    CheckpointSaved,
+    EpochEnded,
+    Failed,
+    Finished,
+    RunEvent,
+    RunSpec,
+    Started,
+    Stepped,
+    Stopped,
+    read_events,
+)
+from mlstack.train.worker import job
+from mlstack.train.worker.build import Job, build_data, build_model
+from mlstack.train.worker.ranks import Rank
+from mlstack.train.worker.stop import StopRequest
+
+Plan = Callable[..., Path]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+OWN_CODE = """
+import os, signal, torch
+from my_project.data import Images
+from my_project.model import Net
+
+class Noisy(torch.utils.data.Dataset):
+    def __init__(self, inner):
+        self.inner = inner
+    def __len__(self):
+        return len(self.inner)
+    def __getitem__(self, index):
+        image, target = self.inner[index]
+        return image.roll(int(torch.randint(0, 3, ())), 1), target
+
+class Augmented(Images):
+    def setup(self, stage=None):
+        super().setup(stage)
+        if not isinstance(self.parts["train"], Noisy):
+            self.parts["train"] = Noisy(self.parts["train"])
+
+class Stubborn(Net):
+    def __init__(self, stop_at=-1, **rest):
+        super().__init__(**rest)
+        self.stop_at = stop_at
+    def on_train_batch_start(self, batch, batch_idx):
+        if self.global_step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+    def configure_optimizers(self):
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="min", patience=0)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"},
+        }
+"""
+
+
+@pytest.fixture(scope="module")
+def own_code(plan: Plan) -> tuple[str, ...]:
+    """Settings of a model and data that are hard to go on with: random, with a scheduler."""
+    root = Path(base.read(plan("where") / SPEC, RunSpec).root)
+    (root / "own_code.py").write_text(OWN_CODE)
+    return (
+        "data.module=own_code:Augmented",
+        "model.class=own_code:Stubborn",
+        "train.batch_size=16",
+        "train.epochs=4",
+    )
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> object:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_run_reports_and_leaves_plain_checkpoints(plan: Plan, start: Start) -> None:
+    folder = plan("one")
+
+    process = start(folder)
+    output, _ = process.communicate(timeout=120)
+
+    assert (process.returncode, output) == (0, "")
+    events = read_events(folder)
+    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
+    assert events[0].parameters > 1000 and events[0].device == "cpu"
+    assert [e.epoch for e in events if isinstance(e, EpochEnded)] == [1, 2]
+    assert set(events[-1].metrics) == {f"{p}/{m}" for p in PARTS for m in ("loss", "acc")}
+    assert any(isinstance(e, Stepped) and e.metrics["loss"] > 0 for e in events)
+    assert (folder / "heartbeat-0").is_file()
+    saved = [e for e in events if isinstance(e, CheckpointSaved)]
+    assert {e.file for e in saved} == {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
+    best = torch.load(folder / CHECKPOINTS / BEST, weights_only=True)
+    assert best["hyper_parameters"] == {"width": 16, "lr": 3e-3, "num_classes": 10}
+    assert not list((folder / CHECKPOINTS).glob(".*"))
+
+
+def test_two_ranks_train_one_model_and_measure_it_exactly(plan: Plan, start: Start) -> None:
+    folder = plan("two", "train.ranks=2")
+    ranks = [start(folder, **elastic(number, 2)) for number in range(2)]
+
+    outputs = [process.communicate(timeout=120)[0] for process in ranks]
+
+    assert [process.returncode for process in ranks] == [0, 0], outputs
+    finished = last(folder, Finished)
+    assert set(finished.metrics) == {f"{p}/{m}" for p in PARTS for m in ("loss", "acc")}
+    loss, accuracy = measure(folder)  # rank 0's weights, all of val: rank 1 had the same ones
+    assert finished.metrics["val/loss"] == pytest.approx(loss, rel=1e-5)
+    assert finished.metrics["val/acc"] == pytest.approx(accuracy, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("stop_at", "stopped_at"), [(13, 14), (19, 20), (0, 1)], ids=["middle", "epoch-end", "first"]
+)
+def test_a_stopped_run_goes_on_to_the_very_same_weights(
+    plan: Plan, own_code: tuple[str, ...], unbroken: Path, stop_at: int, stopped_at: int
+) -> None:
+    folder = plan(f"broken-{stop_at}", *own_code, f"model.args.stop_at={stop_at}")
+
+    run(folder)
+    stopped = last(folder, Stopped)
+    run(folder, resume=True)
+
+    assert (stopped.step, stopped.reason) == (stopped_at, "SIGTERM")
+    assert [e.attempt for e in read_events(folder) if isinstance(e, Started)] == [1, 2]
+    assert_same(folder, unbroken)
+    mine, theirs = last(folder, Finished), last(unbroken, Finished)
+    assert (mine.metrics, mine.epoch, mine.step) == (theirs.metrics, theirs.epoch, theirs.step)
+
+
+def test_a_signal_from_outside_is_obeyed_and_leaves_a_whole_checkpoint(
+    plan: Plan, start: Start
+) -> None:
+    folder = plan("outside", "train.epochs=10000")
+    process = start(folder)
+    deadline = time.monotonic() + 60
+    while not any(isinstance(e, Stepped) for e in read_events(folder)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+
+    assert (process.returncode, output) == (0, "")
+    stopped = last(folder, Stopped)
+    assert torch.load(folder / CHECKPOINTS / LAST, weights_only=True)["global_step"] == stopped.step
+
+
+def test_a_corrupt_image_is_a_data_error_that_names_the_file(plan: Plan, start: Start) -> None:
+    folder = plan("corrupt")
+    root = Path(base.read(folder / SPEC, RunSpec).root)
+    broken = root / "images" / "0007.png"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:40])
+
+    try:
+        process = start(folder)
+        process.communicate(timeout=60)
+    finally:
+        broken.write_bytes(whole)
+
+    failed = last(folder, Failed)
+    assert process.returncode == 1
+    assert failed.category == "DataError" and str(broken) in failed.problem and failed.hint
+
+
+@pytest.mark.parametrize(
+    ("sets", "category", "problem"),
+    [
+        (("train.monitor=val/accuracy",), "ConfigError", "logs no `val/accuracy`"),
+        (("train.trainer_args={'max_epochs': 3}",), "ConfigError", "decided by train.epochs"),
+        (
+            ("train.trainer_args={'gradient_clip': 1}",),
+            "ConfigError",
+            "no argument `gradient_clip`",
+        ),
+        (("model.args.lr=1e30",), "StepError", "not a number"),
+        (("model.args.widht=3",), "ConfigError", "takes no argument `widht`"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line(
+    plan: Plan, tmp_path: Path, sets: tuple[str, ...], category: str, problem: str
+) -> None:
+    folder = plan(f"wrong-{tmp_path.name}", *sets)
+
+    with pytest.raises(Exception) as raised:
+        run(folder)
+
+    assert type(raised.value).__name__ == category
+    assert problem in str(raised.value)
+
+
+def test_patience_ends_a_run_that_gets_no_better(plan: Plan) -> None:
+    folder = plan("patience", "train.epochs=50", "train.patience=2", "model.args.lr=1e-12")
+
+    run(folder)
+
+    assert last(folder, Finished).epoch < 50
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_with(plan: Plan) -> None:
+    folder = plan("damaged")
+    (folder / CHECKPOINTS).mkdir()
+    (folder / CHECKPOINTS / LAST).write_bytes(b"PK half of it")
+
+    with pytest.raises(Exception, match=r"last\.ckpt` is not a whole checkpoint"):
+        run(folder, resume=True)
+
+
+PARTS = ("train", "val", "test")
+
+
+@pytest.fixture(scope="module")
+def unbroken(plan: Plan, own_code: tuple[str, ...]) -> Path:
+    """The run that the broken ones must equal."""
+    folder = plan("unbroken", *own_code)
+    run(folder)
+    return folder
+
+
+def run(folder: Path, *, resume: bool = False) -> None:
+    """Run one rank in this process, which has loaded Lightning already."""
+    stop = StopRequest()
+    stop.install()
+    job.run(folder, base.read(folder / SPEC, RunSpec), stop, resume=resume)
+
+
+def last(folder: Path, kind: type) -> RunEvent:
+    """Give the last event, which must be of one kind."""
+    event = read_events(folder)[-1]
+    assert isinstance(event, kind), event
+    return event
+
+
+def assert_same(mine: Path, theirs: Path) -> None:
+    """Compare weights and the optimizer bit by bit."""
+    for name in (LAST, BEST):
+        a, b = (torch.load(f / CHECKPOINTS / name, weights_only=True) for f in (mine, theirs))
+        for key, tensor in a["state_dict"].items():
+            assert torch.equal(tensor, b["state_dict"][key]), (name, key)
+        assert str(a.get("optimizer_states")) == str(b.get("optimizer_states"))
+        assert str(a.get("lr_schedulers")) == str(b.get("lr_schedulers"))
+
+
+def measure(folder: Path) -> tuple[float, float]:
+    """Measure the best weights on the whole of val, with one rank and no Trainer."""
+    spec = base.read(folder / SPEC, RunSpec)
+    from mlstack.config.schema import Config
+
+    alone = Job(folder, spec, Config.model_validate(spec.config), Rank())
+    model, data = build_model(alone), build_data(alone)
+    model.load_state_dict(torch.load(folder / CHECKPOINTS / BEST, weights_only=True)["state_dict"])
+    model.eval()
+    data.setup()
+    images, targets = data.parts["val"].tensors
+    with torch.no_grad():
+        logits = model(images)
+    loss = torch.nn.functional.cross_entropy(logits, targets)
+    return float(loss), float((logits.argmax(1) == targets).float().mean())
+
+
+def elastic(number: int, count: int) -> dict[str, str]:
+    """Give torchelastic's variables for one rank."""
+    return {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "GROUP_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(20000 + os.getpid() % 20000),
+        "TORCHELASTIC_RUN_ID": "test",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+    }
