@@ -7,6 +7,7 @@ import msgspec
 from mlstack.records.base import Record
 
 FILE = "serve.json"
+WORKER = "mlstack.serve.worker"
 
 
 class BatchingSpec(Record, frozen=True, kw_only=True, tag="serve.batching"):

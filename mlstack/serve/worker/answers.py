@@ -27,16 +27,20 @@ class Refused(Exception):
         field: which part of the request, e.g. `inputs[0].shape`.
     """
 
-    def __init__(self, status: int, problem: str, *, field: str = "", headers: Headers = ()) -> None:  # type: ignore[assignment]
+    def __init__(
+        self, status: int, problem: str, *, field: str = "", headers: Headers | None = None
+    ) -> None:
         super().__init__(problem)
         self.status = status
         self.problem = problem
         self.field = field
-        self.headers = list(headers)
+        self.headers = headers or []
 
     def answer(self) -> Answer:
         """Turn it into the JSON body that every refusal has."""
-        body = {"error": self.problem, "field": self.field} if self.field else {"error": self.problem}
+        body = (
+            {"error": self.problem, "field": self.field} if self.field else {"error": self.problem}
+        )
         return Answer(self.status, orjson.dumps(body), [JSON, *self.headers])
 
 

@@ -54,8 +54,11 @@ class Part:
 class Batcher:
     """The queue of one loaded model. Everything but `run` happens in the event loop."""
 
-    def __init__(self, run: Callable[[Arrays], Arrays], plan: Plan) -> None:
+    def __init__(
+        self, run: Callable[[Arrays], Arrays], plan: Plan, on_batch: Callable[[int], None]
+    ) -> None:
         self._run = run
+        self._on_batch = on_batch  # told the rows of each call
         self._plan = plan
         self._queue: deque[Part] = deque()
         self._loop = asyncio.get_running_loop()
@@ -63,7 +66,6 @@ class Batcher:
         self._is_busy = False
         self._is_scheduled = False
         self.queued_rows = 0
-        self.sizes: list[int] = []  # rows of the batches run since the metrics last looked
 
     def submit(self, arrays: Arrays, rows: int, is_gone: Callable[[], bool]) -> Job:
         """Queue a request; await its `done` for one array an output.
@@ -139,7 +141,9 @@ class Batcher:
         size = next((bucket for bucket in self._plan.buckets if bucket >= rows), rows)
         if len(parts) == 1 and size == rows:
             return parts[0].arrays
-        columns: list[Arrays] = [list(column) for column in zip(*(p.arrays for p in parts), strict=True)]
+        columns: list[Arrays] = [
+            list(column) for column in zip(*(p.arrays for p in parts), strict=True)
+        ]
         if size > rows:
             for column in columns:
                 column.append(np.zeros((size - rows, *column[0].shape[1:]), column[0].dtype))
@@ -147,7 +151,7 @@ class Batcher:
 
     def _ran(self, parts: list[Part], rows: int, ran: "asyncio.Future[Arrays]") -> None:
         self._is_busy = False
-        self.sizes.append(rows)
+        self._on_batch(rows)
         if self._queue:
             self._schedule()
         error = ran.exception()
@@ -178,6 +182,4 @@ class Batcher:
 
 def _alike(one: Part, other: Part) -> bool:
     """Tell whether two parts can be stacked: sizes other than the first may be free."""
-    return all(
-        a.shape[1:] == b.shape[1:] for a, b in zip(one.arrays, other.arrays, strict=True)
-    )
+    return all(a.shape[1:] == b.shape[1:] for a, b in zip(one.arrays, other.arrays, strict=True))

@@ -55,12 +55,10 @@ def parse(body: bytes, content_type: bytes, model: Model) -> Asked:
         raise bad("the body is empty; send an image or JSON", "body")
     if kind == b"application/json" or (not kind.startswith(b"image/") and body[:1] == b"{"):
         return _from_json(body, model)
-    if kind == b"multipart/form-data":
-        contents = _from_form(body, content_type)
-    else:
-        contents = [body]
+    is_form = kind == b"multipart/form-data"
+    contents = _from_form(body, content_type) if is_form else [body]
     _needs_images(model, "content-type")
-    fields = ["body"] if kind != b"multipart/form-data" else [f"file[{i}]" for i in range(len(contents))]
+    fields = [f"file[{i}]" for i in range(len(contents))] if is_form else ["body"]
     return Asked(contents, fields, [], is_single=len(contents) == 1)
 
 

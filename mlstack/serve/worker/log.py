@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from mlstack.errors import MachineError
 from mlstack.inputs import images
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
@@ -64,7 +65,7 @@ class RequestLog:
         self._model = model
         self._spec = spec
         self._redacted = set(spec.redact)
-        self._schema = requests.schema(list(images.FEATURES))
+        self._schema = requests.schema([])
         self._thread = ThreadPoolExecutor(1, "log")
         self._wal: Wal | None = None
         self._entries: list[Entry] = []
@@ -76,21 +77,33 @@ class RequestLog:
         self.lost_rows = 0
         self.written_rows = 0
 
-    def start(self) -> None:
+    def start(self, features: list[str]) -> None:
         """Pack what a killed server left, open a file, and run the encoder once.
 
         The first `pa.array` imports half of pandas (a second, where it is installed): a log
         that meets it with the first request loses everything of that second to a kill.
         """
-        warm = Entry("warm", "", 0, 0, "", 200, count=1, probabilities=np.zeros((1, 1), np.float32),
-                     classes=["a"], inputs=[b""], pixels=np.zeros((1, 2, 2, 1), np.uint8))
+        self._schema = requests.schema(features)
+        warm = Entry(
+            "warm",
+            "",
+            0,
+            0,
+            "",
+            200,
+            count=1,
+            probabilities=np.zeros((1, 1), np.float32),
+            classes=["a"],
+            inputs=[b""],
+            pixels=np.zeros((1, 2, 2, 1), np.uint8),
+        )
         self._encode([warm])
         compact_leftovers(self._folder)
         self._clean()
         self._wal = Wal(self._folder, self._model, self._schema)
 
     def add(self, entry: Entry) -> None:
-        """Keep one request. Never blocks: when the disk cannot follow, rows are lost and counted."""
+        """Keep one request; when the disk cannot follow, rows are lost and counted."""
         if self._spec.sample < 1 and random.random() >= self._spec.sample:
             return
         size = entry.size_bytes()
@@ -142,7 +155,7 @@ class RequestLog:
             self._is_failing = False
             if self._wal.is_full():
                 self._rotate()
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, MachineError) as error:
             self._fail(error, sum(entry.count for entry in entries))
 
     def _fail(self, error: Exception, rows: int) -> None:
@@ -165,7 +178,7 @@ class RequestLog:
         wal, self._wal = self._wal, None
         try:
             wal.finish(self._folder)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, MachineError) as error:
             self._fail(error, 0)
 
     def _clean(self) -> None:
@@ -176,18 +189,32 @@ class RequestLog:
         counts = [entry.count for entry in entries]
         ids = [row_id(e.prediction_id, row, e.count) for e in entries for row in range(e.count)]
         columns: dict[str, pa.Array] = {"prediction_id": pa.array(ids, pa.string())}
-        for name in ("request_id", "ts_us", "version", "route", "status", "error", "latency_us", "batch"):
-            values = [v for e, n in zip(entries, counts, strict=True) for v in (getattr(e, name),) * n]
+        for name in (
+            "request_id",
+            "ts_us",
+            "version",
+            "route",
+            "status",
+            "error",
+            "latency_us",
+            "batch",
+        ):
+            values = [
+                v for e, n in zip(entries, counts, strict=True) for v in (getattr(e, name),) * n
+            ]
             columns[name] = pa.array(values, self._schema.field(name).type)
         columns["model"] = pa.repeat(pa.scalar(self._model), len(ids))
         columns |= _answers(entries)
         columns["input"] = pa.array(self._inputs(entries), pa.binary())
-        columns |= _features(entries, len(ids))
+        if len(self._schema) > len(requests.BASE_SCHEMA):
+            columns |= _features(entries, len(ids))
         for name in self._redacted:
             for key in (name, requests.FEATURE + name):
                 if key in columns and key not in KEYS:
                     columns[key] = pa.nulls(len(ids), self._schema.field(key).type)
-        return pa.RecordBatch.from_arrays([columns[n] for n in self._schema.names], schema=self._schema)
+        return pa.RecordBatch.from_arrays(
+            [columns[n] for n in self._schema.names], schema=self._schema
+        )
 
     def _inputs(self, entries: list[Entry]) -> list[bytes | None]:
         kept: list[bytes | None] = []

@@ -55,6 +55,7 @@ class Metrics:
     def render(self, gauges: dict[str, tuple[str, float]]) -> bytes:
         """Write everything, and `gauges` (name -> help, value), in Prometheus' text format."""
         model = ("model", self.model)
+        labels: Labels
         lines = _head("mlstack_requests_total", "counter", "Requests answered.")
         for (version, route, code), count in sorted(self.requests.items()):
             labels = (model, ("version", str(version)), ("route", route), ("code", str(code)))

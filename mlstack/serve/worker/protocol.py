@@ -65,7 +65,9 @@ def parse(body: bytes, header_length: bytes | None) -> tuple[InferBody, memoryvi
     if header_length is not None:
         text = header_length.decode("latin-1").strip()
         if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= size):
-            raise bad(f"is `{text[:20]}`; the body has {size} bytes", "Inference-Header-Content-Length")
+            raise bad(
+                f"is `{text[:20]}`; the body has {size} bytes", "Inference-Header-Content-Length"
+            )
         size = int(text)
     try:
         parsed = _body.decode(body[:size])
@@ -98,7 +100,11 @@ def respond(
     tail: list[bytes] = []
     for index, as_bytes in infer.wanted:
         tensor, array = tensors[index], outputs[index]
-        entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(array.shape)}
+        entry: dict[str, Any] = {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(array.shape),
+        }
         if as_bytes:
             content = _encode(array, tensor.datatype)
             entry["parameters"] = {"binary_data_size": len(content)}
@@ -116,16 +122,16 @@ def respond(
     return Answer(200, b"".join([text, *tail]), binary)
 
 
-def _arrays(
-    given: list[InputTensor], extra: memoryview, wanted: list[Tensor]
-) -> list[np.ndarray]:
+def _arrays(given: list[InputTensor], extra: memoryview, wanted: list[Tensor]) -> list[np.ndarray]:
     known = [tensor.name for tensor in wanted]
     found: dict[str, np.ndarray] = {}
     used = 0
     for index, tensor in enumerate(given):
         field = f"inputs[{index}]"
         if tensor.name not in known or tensor.name in found:
-            raise bad(f"`{tensor.name}` is unknown or twice; the model takes {known}", f"{field}.name")
+            raise bad(
+                f"`{tensor.name}` is unknown or twice; the model takes {known}", f"{field}.name"
+            )
         declared = wanted[known.index(tensor.name)]
         _check_declared(tensor, declared, field)
         size = tensor.parameters.get("binary_data_size")
@@ -145,7 +151,9 @@ def _arrays(
 
 def _check_declared(tensor: InputTensor, declared: Tensor, field: str) -> None:
     if tensor.datatype != declared.datatype:
-        raise bad(f"is `{tensor.datatype}`; the model takes {declared.datatype}", f"{field}.datatype")
+        raise bad(
+            f"is `{tensor.datatype}`; the model takes {declared.datatype}", f"{field}.datatype"
+        )
     if len(tensor.shape) != len(declared.shape):
         raise bad(f"{tensor.shape[:8]} does not fit {declared.shape}", f"{field}.shape")
     if any(size < 0 or size > MAX_SIZE for size in tensor.shape):
@@ -193,10 +201,14 @@ def _wanted(parsed: InferBody, outputs: list[Tensor]) -> list[tuple[int, bool]]:
     wanted = []
     for index, output in enumerate(parsed.outputs):
         if output.name not in known:
-            raise bad(f"`{output.name}` is unknown; the model gives {known}", f"outputs[{index}].name")
+            raise bad(
+                f"`{output.name}` is unknown; the model gives {known}", f"outputs[{index}].name"
+            )
         if output.parameters.get("classification"):
             raise bad("is not supported", f"outputs[{index}].parameters.classification")
-        wanted.append((known.index(output.name), output.parameters.get("binary_data", every) is True))
+        wanted.append(
+            (known.index(output.name), output.parameters.get("binary_data", every) is True)
+        )
     return wanted
 
 

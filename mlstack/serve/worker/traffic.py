@@ -48,7 +48,9 @@ class Traffic:
         if self.live is None:
             raise busy(503, "the model is still loading")
         if name != self.name:
-            raise Refused(404, f"there is no model `{name}`; this server has `{self.name}`", field="path")
+            raise Refused(
+                404, f"there is no model `{name}`; this server has `{self.name}`", field="path"
+            )
         for deployed in self.loaded():
             if number in ("", str(deployed.model.number)):
                 return deployed
