@@ -1,8 +1,9 @@
 """The request log and late labels: what was asked, what was answered, what was true.
 
 `.mlstack/requests/model=NAME/date=YYYY-MM-DD/hour=HH/part-*.parquet`, and
-`.mlstack/requests/wal/*.arrows` for rows not yet compacted (Arrow IPC streams).
+`.mlstack/requests/wal/MODEL-PID-STARTED.arrows` for rows not yet compacted (Arrow IPC streams).
 One row a prediction. Columns `f_*` are the monitored input features (float32).
+Late labels: `.mlstack/feedback/part-*.parquet`.
 """
 
 from pathlib import Path
@@ -50,6 +51,11 @@ def partition(model: str, date: str, hour: str) -> Path:
 def parts(log: Path, model: str) -> list[Path]:
     """List the finished parts of a model's log, oldest first."""
     return sorted((log / f"model={model}").glob("date=*/hour=*/part-*.parquet"))
+
+
+def feedback_parts(feedback: Path) -> list[Path]:
+    """List the parts of late labels, oldest first; of two labels of one id the later one counts."""
+    return sorted(feedback.glob("part-*.parquet"))
 
 
 def read_part(path: Path) -> pa.Table:

@@ -1,11 +1,110 @@
 """The command `serve`."""
 
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
 from mlstack.call import Call, common_options, room
+
+Device = Annotated[
+    Literal["auto", "cpu", "gpu"] | None, typer.Option(help="Where the model runs [from the file].")
+]
 
 
 @common_options
-def serve(call: Call) -> None:
+def serve(
+    call: Call,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    device: Device = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="PACKAGE_OR_ONNX", help="Serve this instead of the live package."),
+    ] = None,
+) -> None:
     """Serve the live model over HTTP."""
+    from mlstack.serve import start, view
+
+    wanted = start.Wanted(host=host, port=port, device=device, model=model, json=call.json)
+    call.show(start.serve(call.config, sets=call.sets, wanted=wanted), view.draw)
 
 
 app = room(serve)
+
+
+@app.command("promote")
+@common_options
+def promote(
+    call: Call,
+    number: Annotated[int | None, typer.Argument(help="Package [the newest].")] = None,
+) -> None:
+    """Make a package live; a running server changes over without a pause."""
+    from mlstack.serve import api, view
+
+    call.show(api.promote(call.config, sets=call.sets, number=number), view.draw)
+
+
+@app.command("rollback")
+@common_options
+def rollback(call: Call) -> None:
+    """Make the package live that was live before."""
+    from mlstack.serve import api, view
+
+    call.show(api.roll_back(call.config, sets=call.sets), view.draw)
+
+
+@app.command("canary")
+@common_options
+def canary(
+    call: Call,
+    number: Annotated[int | None, typer.Argument(help="Package that gets a share.")] = None,
+    percent: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Its share of the requests.")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="End the canary.")] = False,
+) -> None:
+    """Give a share of the requests to another package."""
+    from mlstack.serve import api, view
+
+    wanted = api.Canary(number=number, percent=percent, is_off=off)
+    call.show(api.canary(call.config, sets=call.sets, wanted=wanted), view.draw)
+
+
+@app.command("status")
+@common_options
+def status(call: Call) -> None:
+    """Show what is live, what else there is, and whether a server runs."""
+    from mlstack.serve import api, view
+
+    call.show(api.status(call.config, sets=call.sets), view.draw)
+
+
+@app.command("predict")
+@common_options
+def predict(
+    call: Call,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images.")],
+    url: Annotated[str | None, typer.Option(help="Ask this server instead.")] = None,
+    device: Device = None,
+) -> None:
+    """Answer image files, by the live package or by a server."""
+    from mlstack.serve import api, view
+
+    asked = api.Asked(names=files, url=url, device=device)
+    call.show(api.predict(call.config, sets=call.sets, asked=asked), view.draw)
+
+
+@app.command("bench")
+@common_options
+def bench(
+    call: Call,
+    device: Device = None,
+    largest: Annotated[int, typer.Option(min=1, max=2048, help="Largest batch.")] = 64,
+) -> None:
+    """Time the live package at growing batch sizes and say what to set."""
+    from mlstack.serve import api, view
+
+    call.show(api.bench(call.config, sets=call.sets, device=device, largest=largest), view.draw)

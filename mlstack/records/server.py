@@ -1,0 +1,52 @@
+"""`.mlstack/serve.json`: how the server of a project was started, and where it is found."""
+
+from pathlib import Path
+
+import msgspec
+
+from mlstack.records.base import Record
+
+FILE = "serve.json"
+WORKER = "mlstack.serve.worker"
+
+
+class BatchingSpec(Record, frozen=True, kw_only=True, tag="serve.batching"):
+    """How requests share a call of the model."""
+
+    max_size: int = 64
+    max_delay_ms: float = 0.0
+    adaptive: bool = True
+    max_queue: int = 1024
+
+
+class LogSpec(Record, frozen=True, kw_only=True, tag="serve.log"):
+    """What is kept of each request."""
+
+    inputs: bool = True
+    sample: float = 1.0
+    keep_days: int = 30
+    flush_ms: int = 50
+    redact: list[str] = msgspec.field(default_factory=list)
+
+
+class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
+    """Everything the server process needs; it keeps the process id of the command."""
+
+    root: str  # the project's folder
+    model: str
+    host: str
+    port: int
+    url: str
+    pid: int
+    started: str  # UTC, ISO 8601
+    device: str = "auto"
+    fixed: str | None = None  # a package or .onnx file to serve instead of the live one
+    max_body_bytes: int = 16_000_000
+    json: bool = False
+    batching: BatchingSpec = msgspec.field(default_factory=BatchingSpec)
+    log: LogSpec = msgspec.field(default_factory=LogSpec)
+
+
+def path(state: Path) -> Path:
+    """Give the file below the project's state folder."""
+    return state / FILE

@@ -1,0 +1,256 @@
+"""The steps of everything that `serve` does beside serving."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from mlstack.config import Project, load
+from mlstack.errors import BusyError, ConfigError, DataError, StepError
+from mlstack.launch.worker import run_worker
+from mlstack.records import server as server_record
+from mlstack.records.base import Record, read
+from mlstack.records.layout import Layout
+from mlstack.records.package import MANIFEST, SIDE, Live, Manifest, Metrics, numbers
+from mlstack.records.server import WORKER, ServerSpec
+from mlstack.records.worker import WorkerProgress
+from mlstack.serve import live as live_file
+from mlstack.serve.results import (
+    Benched,
+    Changed,
+    PackageLine,
+    Predicted,
+    Predictions,
+    Status,
+)
+
+TAKE_OVER_S = 15.0
+
+
+@dataclass(frozen=True)
+class Canary:
+    """What the command line asks of a canary."""
+
+    number: int | None
+    percent: float | None
+    is_off: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which files `predict` answers, and by whom."""
+
+    names: list[Path]
+    url: str | None
+    device: str | None
+
+
+def promote(path: Path, *, sets: tuple[str, ...], number: int | None) -> Changed:
+    """Make a package live: `number`, or the newest."""
+    project = load(path, sets=sets)
+    folder = _folder(project)
+    chosen = live_file.newest(folder) if number is None else number
+    return _changed(project, live_file.promote(folder, chosen))
+
+
+def roll_back(path: Path, *, sets: tuple[str, ...]) -> Changed:
+    """Make the package live that was live before."""
+    project = load(path, sets=sets)
+    return _changed(project, live_file.roll_back(_folder(project)))
+
+
+def canary(path: Path, *, sets: tuple[str, ...], wanted: Canary) -> Changed:
+    """Give a share of the requests to another package, or end that."""
+    project = load(path, sets=sets)
+    if wanted.is_off:
+        return _changed(project, live_file.end_canary(_folder(project)))
+    if wanted.number is None:
+        raise ConfigError("which package?", hint="type `mlstack serve canary N --percent P`")
+    configured = project.config.serve.traffic.canary
+    share = configured if wanted.percent is None else wanted.percent
+    if share <= 0:
+        raise ConfigError("a canary needs a share of the requests", hint="add `--percent 10`")
+    return _changed(project, live_file.set_canary(_folder(project), wanted.number, share))
+
+
+def status(path: Path, *, sets: tuple[str, ...]) -> Status:
+    """Say what is live, what else there is, and whether a server runs."""
+    project = load(path, sets=sets)
+    folder = _folder(project)
+    live = live_file.current(folder)
+    running = running_server(project)
+    health = _health(running.url) if running else {}
+    return Status(
+        model=project.config.project.name,
+        live=live.live,
+        canary=live.canary,
+        canary_percent=live.canary_percent,
+        packages=[_line(folder, number, live) for number in numbers(folder)],
+        url=running.url if running else None,
+        pid=running.pid if running else None,
+        ready=health.get("ready") is True,
+        serving=_whole(health.get("version")),
+        provider=str(health.get("provider", "")),
+    )
+
+
+def predict(path: Path, *, sets: tuple[str, ...], asked: Asked) -> Iterator[Record]:
+    """Answer image files, by the live package here or by a server at `url`."""
+    for name in asked.names:
+        if not name.is_file():
+            raise ConfigError(f"there is no file `{name}`", hint="give paths of images")
+    if asked.url is not None:
+        yield _ask(asked.url.rstrip("/"), asked.names)
+        return
+    project = load(path, sets=sets)
+    package, number = _live_package(project)
+    device = asked.device or project.config.serve.device
+    arguments = ["predict", str(package), device, *map(str, asked.names)]
+    log = Layout(project.root).state / "serve-worker.log"
+    decode = msgspec.json.Decoder(Predicted).decode
+    answered = list(run_worker(WORKER, arguments, decode, log))
+    yield Predictions(model=package.parent.name, version=number, predictions=answered)
+
+
+def bench(
+    path: Path, *, sets: tuple[str, ...], device: str | None, largest: int
+) -> Iterator[Record]:
+    """Time the live package, without HTTP, and say which batch size to set."""
+    project = load(path, sets=sets)
+    package, _ = _live_package(project)
+    arguments = ["bench", str(package), device or project.config.serve.device, str(largest)]
+    log = Layout(project.root).state / "serve-worker.log"
+    decode = msgspec.json.Decoder(Benched | WorkerProgress).decode
+    yield from run_worker(WORKER, arguments, decode, log)
+
+
+def running_server(project: Project) -> ServerSpec | None:
+    """Find the server of this project, if its process still lives."""
+    place = server_record.path(Layout(project.root).state)
+    if not place.is_file():
+        return None
+    spec = read(place, ServerSpec)
+    try:
+        os.kill(spec.pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return spec
+    return spec
+
+
+def _folder(project: Project) -> Path:
+    return Layout(project.root).model(project.config.project.name)
+
+
+def _live_package(project: Project) -> tuple[Path, int]:
+    folder = _folder(project)
+    live = live_file.current(folder).live
+    number = live_file.newest(folder) if live is None else live
+    return folder / str(number), number
+
+
+def _changed(project: Project, live: Live) -> Changed:
+    """Report a change, once the running server (if any) has taken it over or refused to."""
+    running = running_server(project)
+    assert live.live is not None
+    return Changed(
+        model=project.config.project.name,
+        live=live.live,
+        previous=live.previous,
+        canary=live.canary,
+        canary_percent=live.canary_percent,
+        url=running.url if running else None,
+        taken_over=_takes_over(running, live) if running and running.fixed is None else False,
+    )
+
+
+def _takes_over(running: ServerSpec, live: Live) -> bool:
+    stop = time.monotonic() + TAKE_OVER_S
+    while time.monotonic() < stop:
+        health = _health(running.url)
+        if not health:
+            return False
+        answering = health.get("version"), health.get("canary"), health.get("canary_percent")
+        if answering == (live.live, live.canary, live.canary_percent):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _health(url: str) -> dict[str, Any]:
+    with contextlib.suppress(httpx.HTTPError, ValueError):
+        body = httpx.get(f"{url}/health/ready", timeout=2).json()
+        return body if isinstance(body, dict) else {}
+    return {}
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _line(folder: Path, number: int, live: Live) -> PackageLine:
+    roles = {live.previous: "previous", live.canary: "canary", live.live: "live"}
+    role = roles.get(number, "")
+    package = folder / str(number)
+    try:
+        manifest = read(package / SIDE / MANIFEST, Manifest)
+        metrics = read(package / SIDE / "metrics.json", Metrics)
+    except DataError as error:
+        return PackageLine(number=number, role=role, problem=error.problem)
+    return PackageLine(
+        number=number,
+        role=role,
+        created=manifest.created,
+        run=manifest.run,
+        metrics=metrics.values,
+    )
+
+
+def _ask(url: str, names: list[Path]) -> Predictions:
+    """Send each file to a server."""
+    answers: list[Predicted] = []
+    body: dict[str, Any] = {}
+    try:
+        with httpx.Client(base_url=url, timeout=30) as client:
+            for name in names:
+                body = _asked(client, name)
+                answers.append(_answered(name, body))
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+        raise ConfigError(f"`{url}` is no URL", hint="like http://127.0.0.1:8000") from error
+    except httpx.HTTPError as error:
+        raise BusyError(
+            f"`{url}` does not answer: {error}", hint="is `mlstack serve` running?"
+        ) from error
+    return Predictions(model=body["model"], version=body["version"], predictions=answers)
+
+
+def _asked(client: httpx.Client, name: Path) -> dict[str, Any]:
+    headers = {"content-type": "application/octet-stream"}
+    answer = client.post("/predict", content=name.read_bytes(), headers=headers)
+    try:
+        body = answer.json()
+    except ValueError:
+        body = {}
+    if answer.status_code == 200 and isinstance(body, dict) and "model" in body:
+        return body
+    problem = body.get("error", "no JSON") if isinstance(body, dict) else "no JSON"
+    text = f"`{name}` is refused with {answer.status_code}: {problem}"
+    if answer.status_code in (429, 503):
+        raise BusyError(text, hint="try again")
+    if 400 <= answer.status_code < 500:
+        raise DataError(text, hint="give images that the model takes")
+    raise StepError(text, hint="see what the server wrote")
+
+
+def _answered(name: Path, body: dict[str, Any]) -> Predicted:
+    fields = {
+        key: body[key] for key in ("prediction", "confidence", "probabilities", "prediction_id")
+    }
+    return msgspec.convert({"kind": "serve.predicted", "file": str(name), **fields}, Predicted)

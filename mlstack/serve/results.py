@@ -1,0 +1,105 @@
+"""What the subcommands of `serve` answer, and what its worker says to them."""
+
+import msgspec
+
+from mlstack.records.base import Record, Result
+
+
+class Promoted(Record, frozen=True, kw_only=True, tag="serve.promoted"):
+    """Nothing was live: the newest package is now."""
+
+    model: str
+    number: int
+
+
+class Predicted(Record, frozen=True, kw_only=True, tag="serve.predicted"):
+    """One file's prediction."""
+
+    file: str
+    prediction: str
+    confidence: float
+    probabilities: dict[str, float] = msgspec.field(default_factory=dict)
+    prediction_id: str | None = None
+
+
+class Predictions(Result, frozen=True, kw_only=True, tag="serve.predictions"):
+    """The answer of `serve predict`."""
+
+    model: str
+    version: int
+    predictions: list[Predicted]
+
+    def headline(self) -> str:
+        """Give one predicted class a line."""
+        return "\n".join(p.prediction for p in self.predictions)
+
+
+class Timing(Record, frozen=True, kw_only=True, tag="serve.timing"):
+    """Calls of one batch size."""
+
+    rows: int
+    p50_ms: float
+    p99_ms: float
+    rows_per_s: float
+
+
+class Benched(Result, frozen=True, kw_only=True, tag="serve.benched"):
+    """The answer of `serve bench`: the model alone, without HTTP."""
+
+    model: str
+    version: int
+    provider: str
+    timings: list[Timing]
+    best_size: int
+    decode_ms: float | None = None  # one golden image from bytes to array
+    advice: str = ""
+
+    def headline(self) -> str:
+        """Give the batch size to set."""
+        return str(self.best_size)
+
+
+class PackageLine(Record, frozen=True, kw_only=True, tag="serve.package"):
+    """One package in `serve status`."""
+
+    number: int
+    role: str  # live, canary, previous or ""
+    created: str = ""
+    run: str = ""
+    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    problem: str = ""
+
+
+class Changed(Result, frozen=True, kw_only=True, tag="serve.changed"):
+    """The answer of promote, rollback and canary."""
+
+    model: str
+    live: int
+    previous: int | None = None
+    canary: int | None = None
+    canary_percent: float = 0.0
+    url: str | None = None  # of the running server
+    taken_over: bool = False  # that server answers with it
+
+    def headline(self) -> str:
+        """Give the live package's number."""
+        return str(self.live)
+
+
+class Status(Result, frozen=True, kw_only=True, tag="serve.status"):
+    """The answer of `serve status`."""
+
+    model: str
+    live: int | None
+    canary: int | None
+    canary_percent: float
+    packages: list[PackageLine]
+    url: str | None = None
+    pid: int | None = None
+    ready: bool = False
+    serving: int | None = None  # what the running server says
+    provider: str = ""
+
+    def headline(self) -> str:
+        """Give the live package's number."""
+        return str(self.live) if self.live is not None else ""

@@ -1,0 +1,127 @@
+"""Start the server: check everything that can be checked here, then become it."""
+
+import datetime
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from mlstack.config import Project, load
+from mlstack.errors import ConfigError, MachineError
+from mlstack.records import server as server_record
+from mlstack.records.base import Record, write
+from mlstack.records.layout import Layout
+from mlstack.records.package import verify_files
+from mlstack.records.server import WORKER, BatchingSpec, LogSpec, ServerSpec
+from mlstack.serve import live as live_file
+from mlstack.serve.results import Promoted
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the command line asks of a server; None leaves it to mlstack.yaml."""
+
+    host: str | None = None
+    port: int | None = None
+    device: str | None = None
+    model: Path | None = None
+    json: bool = False
+
+
+def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Record]:
+    """Check everything that can be checked here, then become the server process.
+
+    Raises:
+        DataError: there is no package, or it is not whole.
+        MachineError: the port is taken.
+    """
+    project = load(path, sets=sets)
+    yield from _make_live(project, wanted)
+    config = project.config.serve
+    host = wanted.host or config.host
+    listening = _listen(host, config.port if wanted.port is None else wanted.port)
+    spec = _spec(project, wanted, listening)
+    place = server_record.path(Layout(project.root).state)
+    write(place, spec)
+    _become(place, listening)
+
+
+def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
+    """Promote the newest package when none is live; check the one that is."""
+    if wanted.model is not None:
+        if not wanted.model.exists():
+            raise ConfigError(
+                f"there is no `{wanted.model}`", hint="give a package's folder or an .onnx file"
+            )
+        return
+    folder = Layout(project.root).model(project.config.project.name)
+    live = live_file.current(folder)
+    if live.live is None:
+        number = live_file.newest(folder)
+        live_file.promote(folder, number)
+        yield Promoted(model=folder.name, number=number)
+        return
+    verify_files(folder / str(live.live))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port now, so that nothing is started when it is taken."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ConfigError(f"`{host}` is no address of this machine", hint="set `--host`") from error
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        raise MachineError(
+            f"cannot listen on {host}:{port}: {(error.strerror or '').lower()}",
+            hint="choose another one with `--port`, or let `--port 0` choose",
+        ) from error
+    return listening
+
+
+def _spec(project: Project, wanted: Wanted, listening: socket.socket) -> ServerSpec:
+    config = project.config.serve
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    return ServerSpec(
+        root=str(project.root),
+        model=project.config.project.name,
+        host=host,
+        port=port,
+        url=f"http://{shown}:{port}",
+        pid=os.getpid(),
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        device=wanted.device or config.device,
+        fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
+        max_body_bytes=int(config.max_body_mb * 1_000_000),
+        json=wanted.json,
+        batching=BatchingSpec(
+            max_size=config.batching.max_size,
+            max_delay_ms=config.batching.max_delay_ms,
+            adaptive=config.batching.adaptive,
+            max_queue=config.batching.max_queue,
+        ),
+        log=LogSpec(
+            inputs=config.log.inputs,
+            sample=config.log.sample,
+            keep_days=config.log.keep_days,
+            flush_ms=config.log.flush_ms,
+            redact=config.log.redact,
+        ),
+    )
+
+
+def _become(spec: Path, listening: socket.socket) -> NoReturn:
+    """Replace this process, so that typer, rich and pydantic do not stay in the server."""
+    listening.set_inheritable(True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    arguments = [sys.executable, "-m", WORKER, "serve", str(spec), str(listening.fileno())]
+    os.execv(sys.executable, arguments)

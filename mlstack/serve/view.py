@@ -1,0 +1,102 @@
+"""What a person reads of `serve`."""
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from mlstack.records.worker import WorkerProgress
+from mlstack.serve.results import Benched, Changed, PackageLine, Predictions, Promoted, Status
+from mlstack.ui import Bar
+
+MOST_METRICS = 3
+
+
+def draw(record: Any) -> RenderableType | Bar | None:
+    """Draw one record of `serve`."""
+    match record:
+        case Promoted(model=model, number=number):
+            return f"no package of {model} was live yet: promoted the newest, {number}"
+        case WorkerProgress(text=text, done=done, total=total):
+            return Bar(text, done, total)
+        case Changed():
+            return _changed(record)
+        case Status():
+            return _status(record)
+        case Predictions():
+            return _predictions(record)
+        case Benched():
+            return _benched(record)
+    return None
+
+
+def _changed(changed: Changed) -> str:
+    lines = [f"{changed.model}: version {changed.live} is live"]
+    if changed.previous is not None:
+        lines[0] += f" (before: {changed.previous})"
+    if changed.canary is not None:
+        lines.append(f"version {changed.canary} gets {changed.canary_percent:g} % as a canary")
+    if changed.url is None:
+        lines.append("no server runs; `mlstack serve` starts one")
+    elif changed.taken_over:
+        lines.append(f"{changed.url} answers so from now on")
+    else:
+        lines.append(f"the server at {changed.url} has not taken it over; see what it wrote")
+    return "\n".join(lines)
+
+
+def _status(status: Status) -> RenderableType:
+    if status.url is None:
+        first = f"{status.model}: no server runs; `mlstack serve` starts one"
+    elif status.ready:
+        first = f"{status.model}: version {status.serving} answers on {status.url}"
+        first += f" ({status.provider}, pid {status.pid})"
+    else:
+        first = f"{status.model}: the server on {status.url} (pid {status.pid}) is not ready"
+    if not status.packages:
+        return Group(first, "there is no package yet; type `mlstack export`")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    names = list(dict.fromkeys(n for p in status.packages for n in p.metrics))[-MOST_METRICS:]
+    for title in ("version", "", "run", *names):
+        table.add_column(title, overflow="fold")
+    for package in reversed(status.packages):
+        table.add_row(*_row(package, status, names))
+    return Group(first, "", table)
+
+
+def _row(package: PackageLine, status: Status, names: list[str]) -> list[str]:
+    role = package.role
+    if role == "canary":
+        role = f"canary {status.canary_percent:g} %"
+    if package.problem:
+        return [str(package.number), role or "damaged", package.problem]
+    measured = [f"{package.metrics[n]:.4g}" if n in package.metrics else "" for n in names]
+    return [str(package.number), role, package.run, *measured]
+
+
+def _predictions(predictions: Predictions) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("file", overflow="fold")
+    table.add_column("prediction")
+    table.add_column("confidence", justify="right")
+    for one in predictions.predictions:
+        table.add_row(one.file, one.prediction, f"{one.confidence:.1%}")
+    return Group(table, "", f"by version {predictions.version} of {predictions.model}")
+
+
+def _benched(benched: Benched) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("rows", "p50 ms", "p99 ms", "rows/s"):
+        table.add_column(title, justify="right")
+    for timing in benched.timings:
+        table.add_row(
+            str(timing.rows),
+            f"{timing.p50_ms:.3f}",
+            f"{timing.p99_ms:.3f}",
+            f"{timing.rows_per_s:,.0f}",
+        )
+    lines = [f"version {benched.version} of {benched.model} on {benched.provider}, without HTTP"]
+    notes = [benched.advice]
+    if benched.decode_ms is not None:
+        notes.append(f"decoding one image takes {benched.decode_ms:.2f} ms")
+    return Group(*lines, "", table, "", *notes)

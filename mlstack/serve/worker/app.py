@@ -1,0 +1,352 @@
+"""The ASGI application: routes, limits, and the way of one request through the model."""
+
+import asyncio
+import os
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from mlstack import __version__
+from mlstack.records.server import ServerSpec
+from mlstack.serve.worker import decode, feedback, openapi, page, protocol
+from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
+from mlstack.serve.worker.batcher import Job
+from mlstack.serve.worker.feedback import Feedback
+from mlstack.serve.worker.log import Entry, RequestLog, row_id
+from mlstack.serve.worker.metrics import TYPE, Metrics
+from mlstack.serve.worker.model import Model
+from mlstack.serve.worker.request import Receive, Request, new_id
+from mlstack.serve.worker.traffic import Deployed, Traffic
+
+Handler = Callable[[Request], Awaitable[Answer]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+INLINE_IMAGE_BYTES = 32 << 10  # larger images are decoded beside the event loop
+LOGGED = frozenset({"predict", "infer"})
+
+
+class App:
+    """The server's behaviour; uvicorn does the HTTP."""
+
+    def __init__(self, spec: ServerSpec, log: RequestLog, late: Feedback) -> None:
+        self._spec = spec
+        self._log = log
+        self._late = late
+        self.metrics = Metrics(spec.model)
+        self.traffic = Traffic(name=spec.model)
+        self.is_stopping = False
+        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
+        self._fixed: dict[str, tuple[str, str, Handler]] = {
+            "/": ("page", "GET", self._page),
+            "/predict": ("predict", "POST", self._predict),
+            "/feedback": ("feedback", "POST", self._feedback),
+            "/health/live": ("health", "GET", self._alive),
+            "/health/ready": ("health", "GET", self._ready),
+            "/metrics": ("metrics", "GET", self._metrics),
+            "/openapi.json": ("openapi", "GET", self._openapi),
+            "/v2": ("v2", "GET", self._server_metadata),
+            "/v2/health/live": ("health", "GET", self._alive),
+            "/v2/health/ready": ("health", "GET", self._ready),
+        }
+
+    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        request = Request.of(scope, receive)
+        try:
+            answer = await self._answer(request)
+        except Refused as refused:
+            answer = self._refuse(request, refused)
+        except asyncio.CancelledError:
+            answer = self._refuse(request, Refused(499, "the client hung up"))
+        except Exception as error:  # the last resort of the process: say it, answer, go on
+            traceback.print_exception(error, file=sys.stderr)
+            answer = self._refuse(request, Refused(500, f"{type(error).__name__} in the server"))
+        self.metrics.count(request.version, request.route, answer.status, request.seconds())
+        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        body = b"" if request.method == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": body})
+
+    def paths(self) -> list[tuple[str, str]]:
+        """List (path, method) of everything that is answered, as openapi.json must."""
+        fixed = [(path, method) for path, (_, method, _) in self._fixed.items()]
+        return fixed + [(path, method) for path, method in MODEL_PATHS]
+
+    async def _answer(self, request: Request) -> Answer:
+        route, method, handler = self._fixed.get(request.path) or self._model_route(request)
+        request.route = route
+        if request.method != method and (request.method, method) != ("HEAD", "GET"):
+            allowed: Headers = [(b"allow", method.encode())]
+            raise Refused(405, f"`{request.path}` takes {method}", field="method", headers=allowed)
+        return await handler(request)
+
+    def _model_route(self, request: Request) -> tuple[str, str, Handler]:
+        """Route /v2/models/NAME[/versions/N][/ready|/infer]."""
+        _, *parts = request.path.split("/")
+        if len(parts) < 3 or parts[:2] != ["v2", "models"]:
+            raise Refused(
+                404, f"there is no `{request.path[:200]}`; see /openapi.json", field="path"
+            )
+        rest = parts[5:] if parts[3:4] == ["versions"] and len(parts) > 4 else parts[3:]
+        match rest:
+            case []:
+                return "v2", "GET", self._model_metadata
+            case ["ready"]:
+                return "health", "GET", self._model_ready
+            case ["infer"]:
+                return "infer", "POST", self._infer
+        raise Refused(404, f"there is no `{request.path[:200]}`; see /openapi.json", field="path")
+
+    def _named(self, request: Request) -> tuple[Deployed, bool]:
+        """Find the model that the path names, and whether it names a version."""
+        parts = request.path.split("/")
+        is_exact = len(parts) > 5 and parts[4] == "versions"
+        return self.traffic.version(parts[3], parts[5] if is_exact else ""), is_exact
+
+    # What a prediction goes through
+
+    async def _predict(self, request: Request) -> Answer:
+        self._check_open()
+        body = await request.body(self._spec.max_body_bytes)
+        request.prediction_id = new_id()
+        request_id = request.request_id()
+        deployed = self.traffic.pick(request.sticky_key())
+        request.version = deployed.model.number
+        model = deployed.model
+        asked = decode.parse(body, request.headers.get(b"content-type", b""), model)
+        arrays = asked.arrays or [await self._decoded(asked, model)]
+        entry = self._entry(request, request_id)
+        job, outputs = await self._run(request, deployed, arrays)
+        self._fill(entry, model, job, outputs)
+        entry.inputs = asked.contents or _rows_as_bytes(arrays[0])
+        self._record(request, entry, model)
+        said = _predictions(model, entry, outputs)
+        common = {"model": model.name, "version": model.number}
+        if asked.is_single:
+            return json_answer({**said[0], **common}, self._headers(request, request_id))
+        return json_answer({"predictions": said, **common}, self._headers(request, request_id))
+
+    async def _infer(self, request: Request) -> Answer:
+        self._check_open()
+        body = await request.body(self._spec.max_body_bytes)
+        parsed, extra = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH))
+        request.prediction_id = new_id()
+        request_id = request.request_id() or parsed.id[:128]
+        deployed, is_exact = self._named(request)
+        if not is_exact:
+            deployed = self.traffic.pick(request.sticky_key())
+        model = deployed.model
+        request.version = model.number
+        infer = protocol.check(parsed, extra, model.signature)
+        entry = self._entry(request, request_id)
+        job, outputs = await self._run(request, deployed, infer.arrays)
+        self._fill(entry, model, job, outputs)
+        entry.inputs = _rows_as_bytes(infer.arrays[0])
+        self._record(request, entry, model)
+        said = {
+            "model_name": model.name,
+            "model_version": str(model.number),
+            "id": infer.id or request.prediction_id,
+            "parameters": {"prediction_id": request.prediction_id},
+        }
+        answer = protocol.respond(infer, model.signature.outputs, outputs, said)
+        answer.headers += self._headers(request, request_id)
+        return answer
+
+    def _check_open(self) -> None:
+        if self.is_stopping:
+            raise busy(503, "the server is stopping")
+
+    async def _decoded(self, asked: decode.Asked, model: Model) -> np.ndarray:
+        assert model.spec is not None  # decode.parse refuses images otherwise
+        if sum(map(len, asked.contents)) <= INLINE_IMAGE_BYTES:
+            return decode.decode_images(asked, model.spec)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._decoders, decode.decode_images, asked, model.spec)
+
+    async def _run(
+        self, request: Request, deployed: Deployed, arrays: list[np.ndarray]
+    ) -> tuple[Job, list[np.ndarray]]:
+        rows = len(arrays[0])
+        most = self._spec.batching.max_queue
+        if rows > most:
+            raise Refused(
+                413, f"{rows} rows; at most {most} (`serve.batching.max_queue`)", field="inputs"
+            )
+        job = deployed.batcher.submit(arrays, rows, request.is_gone)
+        try:
+            return job, await job.done
+        except (asyncio.CancelledError, Refused):
+            raise
+        except Exception as error:
+            if any(-1 in tensor.shape[1:] for tensor in deployed.model.signature.inputs):
+                # sizes that the signature leaves free are checked by the graph alone
+                problem = str(error).splitlines()[0][:300]
+                raise Refused(400, f"the model refuses it: {problem}", field="inputs") from error
+            raise
+
+    def _entry(self, request: Request, request_id: str) -> Entry:
+        now = time.time_ns() // 1000
+        return Entry(request.prediction_id, request_id, now, request.version, request.route, 200)
+
+    def _fill(self, entry: Entry, model: Model, job: Job, outputs: list[np.ndarray]) -> None:
+        entry.count = job.rows
+        entry.batch = job.batch
+        if model.spec is not None:
+            entry.pixels = job.arrays[0]
+        if model.signature.classes:
+            entry.probabilities = model.probabilities(outputs)
+            entry.classes = model.signature.classes
+
+    def _record(self, request: Request, entry: Entry, model: Model) -> None:
+        entry.latency_us = int(request.seconds() * 1e6)
+        self._log.add(entry)
+        if entry.probabilities is not None:
+            for index in entry.probabilities.argmax(axis=1).tolist():
+                self.metrics.predictions[model.number, model.signature.classes[index]] += 1
+
+    def _headers(self, request: Request, request_id: str) -> Headers:
+        headers = [
+            (b"x-prediction-id", request.prediction_id.encode()),
+            (b"x-model-version", str(request.version).encode()),
+        ]
+        if request_id and request_id.isprintable() and request_id.isascii():
+            headers.append((b"x-request-id", request_id.encode()))
+        return headers
+
+    def _refuse(self, request: Request, refused: Refused) -> Answer:
+        if refused.status in (408, 413, 429, 431, 499, 503):
+            self.metrics.rejected[str(refused.status)] += 1
+        if request.route in LOGGED and request.method == "POST":
+            prediction_id = request.prediction_id or new_id()
+            live = self.traffic.live.model.number if self.traffic.live else 0
+            self._log.add(
+                Entry(
+                    prediction_id=prediction_id,
+                    request_id="",
+                    ts_us=time.time_ns() // 1000,
+                    version=request.version or live,
+                    route=request.route,
+                    status=refused.status,
+                    error=f"{refused.field}: {refused.problem}"
+                    if refused.field
+                    else refused.problem,
+                    latency_us=int(request.seconds() * 1e6),
+                )
+            )
+        return refused.answer()
+
+    # Everything else
+
+    async def _page(self, request: Request) -> Answer:
+        return Answer(200, page.render(self._spec.model), list(page.HEADERS))
+
+    async def _feedback(self, request: Request) -> Answer:
+        body = await request.body(self._spec.max_body_bytes)
+        classes = [c for d in self.traffic.loaded() for c in d.model.signature.classes]
+        given = feedback.parse(body, classes)
+        await self._late.add(given)
+        return json_answer({"prediction_id": given.prediction_id, "label": given.label})
+
+    async def _alive(self, request: Request) -> Answer:
+        return json_answer({"live": True})
+
+    async def _ready(self, request: Request) -> Answer:
+        live, canary = self.traffic.live, self.traffic.canary
+        body: dict[str, Any] = {"ready": live is not None and not self.is_stopping}
+        if live is not None:
+            body |= {
+                "model": live.model.name,
+                "version": live.model.number,
+                "provider": live.model.runner.provider,
+                "canary": canary.model.number if canary else None,
+                "canary_percent": self.traffic.canary_percent if canary else 0,
+                "mlstack": __version__,
+            }
+        answer = json_answer(body)
+        answer.status = 200 if body["ready"] else 503
+        return answer
+
+    async def _metrics(self, request: Request) -> Answer:
+        queued = sum(d.batcher.queued_rows for d in self.traffic.loaded())
+        live = self.traffic.live.model.number if self.traffic.live else 0
+        gauges = {
+            "mlstack_queue_rows": ("Rows waiting for the model.", queued),
+            "mlstack_live_version": ("Package that answers.", live),
+            "mlstack_canary_percent": ("Share of the canary.", self.traffic.canary_percent),
+            "mlstack_log_rows_total": ("Rows written to the request log.", self._log.written_rows),
+            "mlstack_log_rows_lost_total": ("Rows the log could not keep.", self._log.lost_rows),
+            "mlstack_start_time_seconds": ("When the server started.", self.metrics.started),
+        }
+        return Answer(200, self.metrics.render(gauges), [(b"content-type", TYPE.encode())])
+
+    async def _openapi(self, request: Request) -> Answer:
+        return Answer(200, openapi.render(self._spec.model, self.traffic), [JSON])
+
+    async def _server_metadata(self, request: Request) -> Answer:
+        return json_answer(
+            {"name": "mlstack", "version": __version__, "extensions": ["binary_tensor_data"]}
+        )
+
+    async def _model_metadata(self, request: Request) -> Answer:
+        model = self._named(request)[0].model
+        tensors = [
+            [{"name": t.name, "datatype": t.datatype, "shape": t.shape} for t in side]
+            for side in (model.signature.inputs, model.signature.outputs)
+        ]
+        return json_answer(
+            {
+                "name": model.name,
+                "versions": [str(d.model.number) for d in self.traffic.loaded()],
+                "platform": "onnxruntime_onnx",
+                "inputs": tensors[0],
+                "outputs": tensors[1],
+            }
+        )
+
+    async def _model_ready(self, request: Request) -> Answer:
+        model = self._named(request)[0].model
+        answer = json_answer({"name": model.name, "ready": not self.is_stopping})
+        answer.status = 503 if self.is_stopping else 200
+        return answer
+
+
+_MODEL = "/v2/models/{name}"
+_VERSION = "/v2/models/{name}/versions/{version}"
+MODEL_PATHS = [
+    (base + end, method)
+    for base in (_MODEL, _VERSION)
+    for end, method in (("", "GET"), ("/ready", "GET"), ("/infer", "POST"))
+]
+
+
+def _rows_as_bytes(array: np.ndarray) -> list[bytes] | None:
+    return None if array.dtype.kind == "O" else [row.tobytes() for row in array]
+
+
+def _predictions(model: Model, entry: Entry, outputs: list[np.ndarray]) -> list[dict[str, Any]]:
+    ids = [row_id(entry.prediction_id, row, entry.count) for row in range(entry.count)]
+    if entry.probabilities is None or not entry.classes:
+        named = [
+            {t.name: o[row].tolist() for t, o in zip(model.signature.outputs, outputs, strict=True)}
+            for row in range(entry.count)
+        ]
+        return [{"outputs": n, "prediction_id": i} for n, i in zip(named, ids, strict=True)]
+    said = []
+    for row, prediction_id in zip(entry.probabilities, ids, strict=True):
+        shares = dict(zip(entry.classes, np.round(row.astype(np.float64), 6).tolist(), strict=True))
+        best = entry.classes[int(row.argmax())]
+        said.append(
+            {
+                "prediction": best,
+                "confidence": shares[best],
+                "probabilities": shares,
+                "prediction_id": prediction_id,
+            }
+        )
+    return said

@@ -1,0 +1,92 @@
+"""Late labels: `POST /feedback` is answered when the label is on disk."""
+
+import asyncio
+import os
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlstack.records import requests
+from mlstack.serve.worker.answers import bad
+from mlstack.serve.worker.wal import write_part
+
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(-\d{1,7})?")
+MERGE_FROM = 100  # parts; many small files slow every reader down
+
+
+class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The JSON of a request."""
+
+    prediction_id: str
+    label: str
+
+
+_json = msgspec.json.Decoder(FeedbackBody)
+
+
+def parse(body: bytes, classes: list[str]) -> FeedbackBody:
+    """Read one label and check it; a prediction of an earlier server is as good as one of ours.
+
+    Raises:
+        Refused: 400 with the field that is wrong.
+    """
+    try:
+        given = _json.decode(body)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `$")
+        raise bad(problem, place.rstrip("`").lstrip(".") or "body") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise bad(f"the body is not JSON: {error}", "body") from error
+    if not ID.fullmatch(given.prediction_id):
+        raise bad("is not an id that a prediction came with", "prediction_id")
+    if classes and given.label not in classes:
+        raise bad(f"`{given.label[:60]}` is none of {', '.join(classes)}", "label")
+    return given
+
+
+class Feedback:
+    """The folder of late labels. Labels that arrive while one part is written share the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._thread = ThreadPoolExecutor(1, "feedback")
+        self._waiting: list[FeedbackBody] = []
+        self._turn = asyncio.Lock()
+
+    async def add(self, given: FeedbackBody) -> None:
+        """Keep one label; returns when it is on disk."""
+        self._waiting.append(given)
+        async with self._turn:
+            if not any(waiting is given for waiting in self._waiting):
+                return  # it went with the part before
+            batch, self._waiting = self._waiting, []
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._write, batch)
+
+    def close(self) -> None:
+        """Wait for the last part."""
+        self._thread.shutdown()
+
+    def _write(self, batch: list[FeedbackBody]) -> None:
+        now = time.time_ns() // 1000
+        rows = [{"prediction_id": b.prediction_id, "label": b.label, "ts_us": now} for b in batch]
+        table = pa.Table.from_pylist(rows, schema=requests.FEEDBACK_SCHEMA)
+        write_part(table, self._folder / f"part-{now}-{os.getpid()}.parquet")
+
+
+def merge(folder: Path) -> None:
+    """Make one part of many. A crash in between leaves labels twice, which readers take as once."""
+    parts = requests.feedback_parts(folder)
+    if len(parts) < MERGE_FROM:
+        return
+    whole = pa.concat_tables([pq.ParquetFile(part).read() for part in parts])
+    target = parts[-1].with_name(f"{parts[-1].stem}-merged.parquet")
+    write_part(whole, target)
+    for part in parts:
+        if part != target:
+            part.unlink()

@@ -1,0 +1,267 @@
+"""The request log: rows are buffered, streamed to a write-ahead file, and packed into Parquet.
+
+A kill -9 loses at most what was not flushed yet (`serve.log.flush_ms`). Everything here that
+touches a disk or builds columns happens in one thread of its own; predicting never waits for it.
+"""
+
+import asyncio
+import random
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mlstack.errors import MachineError
+from mlstack.inputs import images
+from mlstack.records import requests
+from mlstack.records.server import LogSpec
+from mlstack.serve.worker.wal import Wal, compact_leftovers, delete_old
+
+MAX_PENDING_ROWS = 200_000
+MAX_PENDING_BYTES = 256 << 20
+ROTATE_S = 60.0
+CLEAN_S = 3600.0
+
+
+@dataclass(slots=True)
+class Entry:
+    """One answered (or refused) request; `count` rows of the log."""
+
+    prediction_id: str
+    request_id: str
+    ts_us: int
+    version: int
+    route: str
+    status: int
+    error: str | None = None
+    latency_us: int = 0
+    batch: int = 0
+    count: int = 1
+    probabilities: np.ndarray | None = None  # (count, classes)
+    classes: list[str] | None = None
+    inputs: list[bytes] | None = None
+    pixels: np.ndarray | None = None  # uint8 (count, height, width, channels)
+
+    def size_bytes(self) -> int:
+        """Estimate the memory it holds on to."""
+        held = sum(map(len, self.inputs)) if self.inputs else 0
+        return held + (self.pixels.nbytes if self.pixels is not None else 0)
+
+
+def row_id(prediction_id: str, row: int, count: int) -> str:
+    """Give the id of one row: the request's own, or with the row's number behind it."""
+    return prediction_id if count == 1 else f"{prediction_id}-{row}"
+
+
+class RequestLog:
+    """The log of one server. `start` before the socket opens, `close` after the last answer."""
+
+    def __init__(self, folder: Path, model: str, spec: LogSpec) -> None:
+        self._folder = folder
+        self._model = model
+        self._spec = spec
+        self._redacted = set(spec.redact)
+        self._schema = requests.schema([])
+        self._thread = ThreadPoolExecutor(1, "log")
+        self._wal: Wal | None = None
+        self._entries: list[Entry] = []
+        self._flushing = False
+        self._pending_rows = 0
+        self._pending_bytes = 0
+        self._cleaned = 0.0
+        self._is_failing = False
+        self.lost_rows = 0
+        self.written_rows = 0
+
+    def start(self, features: list[str]) -> None:
+        """Pack what a killed server left, open a file, and run the encoder once.
+
+        The first `pa.array` imports half of pandas (a second, where it is installed): a log
+        that meets it with the first request loses everything of that second to a kill.
+        """
+        self._schema = requests.schema(features)
+        warm = Entry(
+            "warm",
+            "",
+            0,
+            0,
+            "",
+            200,
+            count=1,
+            probabilities=np.zeros((1, 1), np.float32),
+            classes=["a"],
+            inputs=[b""],
+            pixels=np.zeros((1, 2, 2, 1), np.uint8),
+        )
+        self._encode([warm])
+        compact_leftovers(self._folder)
+        self._clean()
+        self._wal = Wal(self._folder, self._model, self._schema)
+
+    def add(self, entry: Entry) -> None:
+        """Keep one request; when the disk cannot follow, rows are lost and counted."""
+        if self._spec.sample < 1 and random.random() >= self._spec.sample:
+            return
+        size = entry.size_bytes()
+        if (
+            self._pending_rows + entry.count > MAX_PENDING_ROWS
+            or self._pending_bytes + size > MAX_PENDING_BYTES
+        ):
+            self.lost_rows += entry.count
+            return
+        self._entries.append(entry)
+        self._pending_rows += entry.count
+        self._pending_bytes += size
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_later(self._spec.flush_ms / 1000, self._flush)
+
+    def tick(self) -> None:
+        """Do the slow housekeeping; called now and then."""
+        self._thread.submit(self._rotate_if_due)
+
+    def close(self) -> None:
+        """Write what is left and pack it."""
+        if self._entries:
+            self._thread.submit(self._write, self._entries)
+            self._entries = []
+        self._thread.submit(self._rotate).result()
+        self._thread.shutdown()
+
+    def _flush(self) -> None:
+        entries, self._entries = self._entries, []
+        loop = asyncio.get_running_loop()
+        written = loop.run_in_executor(self._thread, self._write, entries)
+        written.add_done_callback(lambda _: self._flushed(entries))
+
+    def _flushed(self, entries: list[Entry]) -> None:
+        self._pending_rows -= sum(entry.count for entry in entries)
+        self._pending_bytes -= sum(entry.size_bytes() for entry in entries)
+        self._flushing = bool(self._entries)
+        if self._flushing:
+            asyncio.get_running_loop().call_later(self._spec.flush_ms / 1000, self._flush)
+
+    def _write(self, entries: list[Entry]) -> None:
+        try:
+            batch = self._encode(entries)
+            if self._wal is None:
+                self._wal = Wal(self._folder, self._model, self._schema)
+            self._wal.append(batch)
+            self.written_rows += batch.num_rows
+            self._is_failing = False
+            if self._wal.is_full():
+                self._rotate()
+        except (OSError, pa.ArrowException, MachineError) as error:
+            self._fail(error, sum(entry.count for entry in entries))
+
+    def _fail(self, error: Exception, rows: int) -> None:
+        """Count what is lost, say so once, and begin a new file next time."""
+        self.lost_rows += rows
+        self._wal = None
+        if not self._is_failing:
+            sys.stderr.write(f"warning: the request log cannot be written: {error}\n")
+        self._is_failing = True
+
+    def _rotate_if_due(self) -> None:
+        if self._wal is not None and self._wal.rows and self._wal.age_s() > ROTATE_S:
+            self._rotate()
+        if time.monotonic() - self._cleaned > CLEAN_S:
+            self._clean()
+
+    def _rotate(self) -> None:
+        if self._wal is None:
+            return
+        wal, self._wal = self._wal, None
+        try:
+            wal.finish(self._folder)
+        except (OSError, pa.ArrowException, MachineError) as error:
+            self._fail(error, 0)
+
+    def _clean(self) -> None:
+        self._cleaned = time.monotonic()
+        delete_old(self._folder, self._model, self._spec.keep_days)
+
+    def _encode(self, entries: list[Entry]) -> pa.RecordBatch:
+        counts = [entry.count for entry in entries]
+        ids = [row_id(e.prediction_id, row, e.count) for e in entries for row in range(e.count)]
+        columns: dict[str, pa.Array] = {"prediction_id": pa.array(ids, pa.string())}
+        for name in (
+            "request_id",
+            "ts_us",
+            "version",
+            "route",
+            "status",
+            "error",
+            "latency_us",
+            "batch",
+        ):
+            values = [
+                v for e, n in zip(entries, counts, strict=True) for v in (getattr(e, name),) * n
+            ]
+            columns[name] = pa.array(values, self._schema.field(name).type)
+        columns["model"] = pa.repeat(pa.scalar(self._model), len(ids))
+        columns |= _answers(entries)
+        columns["input"] = pa.array(self._inputs(entries), pa.binary())
+        if len(self._schema) > len(requests.BASE_SCHEMA):
+            columns |= _features(entries, len(ids))
+        for name in self._redacted:
+            for key in (name, requests.FEATURE + name):
+                if key in columns and key not in KEYS:
+                    columns[key] = pa.nulls(len(ids), self._schema.field(key).type)
+        return pa.RecordBatch.from_arrays(
+            [columns[n] for n in self._schema.names], schema=self._schema
+        )
+
+    def _inputs(self, entries: list[Entry]) -> list[bytes | None]:
+        kept: list[bytes | None] = []
+        for entry in entries:
+            kept += entry.inputs if entry.inputs and self._spec.inputs else [None] * entry.count
+        return kept
+
+
+KEYS = frozenset({"prediction_id", "ts_us", "model", "version", "status"})
+
+
+def _answers(entries: list[Entry]) -> dict[str, pa.Array]:
+    predictions: list[str | None] = []
+    confidences: list[float | None] = []
+    probabilities: list[np.ndarray | None] = []
+    for entry in entries:
+        if entry.probabilities is None or not entry.classes:
+            nothing = [None] * entry.count
+            predictions += nothing
+            confidences += nothing
+            probabilities += nothing
+            continue
+        best = entry.probabilities.argmax(axis=1)
+        predictions += [entry.classes[i] for i in best.tolist()]
+        confidences += entry.probabilities.max(axis=1).tolist()
+        probabilities += list(entry.probabilities)
+    return {
+        "prediction": pa.array(predictions, pa.string()),
+        "confidence": pa.array(confidences, pa.float32()),
+        "probabilities": pa.array(probabilities, pa.list_(pa.float32())),
+    }
+
+
+def _features(entries: list[Entry], rows: int) -> dict[str, pa.Array]:
+    """Compute the monitored features, all images of one size at once."""
+    values = np.full((rows, len(images.FEATURES)), np.nan, np.float32)
+    by_shape: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
+    start = 0
+    for entry in entries:
+        if entry.pixels is not None:
+            places, stacks = by_shape.setdefault(entry.pixels.shape[1:], ([], []))
+            places += range(start, start + entry.count)
+            stacks.append(entry.pixels)
+        start += entry.count
+    for places, stacks in by_shape.values():
+        values[places] = images.features(np.concatenate(stacks))
+    return {
+        requests.FEATURE + name: pa.array(values[:, index], pa.float32(), from_pandas=True)
+        for index, name in enumerate(images.FEATURES)
+    }

@@ -1,0 +1,107 @@
+"""Counters as plain numbers, rendered as Prometheus text only when somebody asks."""
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field
+
+LATENCY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Labels = tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts between bounds, and their sum."""
+
+    bounds: tuple[float, ...]
+    counts: list[int]
+    total: float = 0.0
+
+    @classmethod
+    def over(cls, bounds: tuple[float, ...]) -> "Histogram":
+        """Make an empty one."""
+        return cls(bounds, [0] * (len(bounds) + 1))
+
+    def add(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass
+class Metrics:
+    """Everything the server counts about itself."""
+
+    model: str
+    started: float = field(default_factory=time.time)
+    requests: Counter[tuple[int, str, int]] = field(default_factory=Counter)  # version, route, code
+    durations: dict[str, Histogram] = field(default_factory=dict)  # by route
+    batches: Histogram = field(default_factory=lambda: Histogram.over(SIZES))
+    rejected: Counter[str] = field(default_factory=Counter)
+    reloads: Counter[str] = field(default_factory=Counter)
+    predictions: Counter[tuple[int, str]] = field(default_factory=Counter)  # version, class
+
+    def count(self, version: int, route: str, code: int, seconds: float) -> None:
+        """Count one answered request."""
+        self.requests[version, route, code] += 1
+        histogram = self.durations.get(route)
+        if histogram is None:
+            histogram = self.durations[route] = Histogram.over(LATENCY_S)
+        histogram.add(seconds)
+
+    def render(self, gauges: dict[str, tuple[str, float]]) -> bytes:
+        """Write everything, and `gauges` (name -> help, value), in Prometheus' text format."""
+        model = ("model", self.model)
+        labels: Labels
+        lines = _head("mlstack_requests_total", "counter", "Requests answered.")
+        for (version, route, code), count in sorted(self.requests.items()):
+            labels = (model, ("version", str(version)), ("route", route), ("code", str(code)))
+            lines.append(_line("mlstack_requests_total", labels, count))
+        lines += _head("mlstack_predictions_total", "counter", "Predictions by class.")
+        for (version, label), count in sorted(self.predictions.items()):
+            labels = (model, ("version", str(version)), ("class", label))
+            lines.append(_line("mlstack_predictions_total", labels, count))
+        name = "mlstack_request_duration_seconds"
+        lines += _head(name, "histogram", "From the request's last byte to its answer.")
+        for route, histogram in sorted(self.durations.items()):
+            lines += _histogram(name, (model, ("route", route)), histogram)
+        lines += _head("mlstack_batch_size", "histogram", "Rows of one call of the model.")
+        lines += _histogram("mlstack_batch_size", (model,), self.batches)
+        lines += _counter("mlstack_rejected_total", "reason", "Requests refused.", self.rejected)
+        lines += _counter("mlstack_reload_total", "result", "Changes of the model.", self.reloads)
+        for name, (text, value) in gauges.items():
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines += [*_head(name, kind, text), _line(name, (), value)]
+        return ("\n".join(lines) + "\n").encode()
+
+
+def _head(name: str, kind: str, text: str) -> list[str]:
+    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+
+
+def _counter(name: str, label: str, text: str, counts: Counter[str]) -> list[str]:
+    lines = [_line(name, ((label, value),), count) for value, count in sorted(counts.items())]
+    return _head(name, "counter", text) + lines
+
+
+def _histogram(name: str, labels: Labels, histogram: Histogram) -> list[str]:
+    lines: list[str] = []
+    below = 0
+    for bound, count in zip((*histogram.bounds, None), histogram.counts, strict=True):
+        below += count
+        edge = ("le", "+Inf" if bound is None else f"{bound:g}")
+        lines.append(_line(f"{name}_bucket", (*labels, edge), below))
+    lines.append(_line(f"{name}_sum", labels, histogram.total))
+    return [*lines, _line(f"{name}_count", labels, below)]
+
+
+def _line(name: str, labels: Labels, value: float) -> str:
+    inside = ",".join(f'{key}="{_escape(text)}"' for key, text in labels)
+    return f"{name}{{{inside}}} {value:.10g}" if inside else f"{name} {value:.10g}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -1,0 +1,121 @@
+"""Predict files and time a package without a server, through the same code as with one."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from mlstack.errors import DataError
+from mlstack.inputs import images
+from mlstack.records.base import Record
+from mlstack.records.server import BatchingSpec
+from mlstack.records.worker import WorkerProgress
+from mlstack.serve.results import Benched, Predicted, Timing
+from mlstack.serve.worker.model import INLINE_S, Model, load
+
+BATCH = 32
+SECONDS_PER_SIZE = 0.5
+
+
+def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
+    """Answer image files, one record a file.
+
+    Raises:
+        DataError: the package takes no images, or a file is not one.
+    """
+    model = _open(package, device)
+    if model.spec is None or not model.signature.classes:
+        raise DataError(
+            f"`{package}` takes tensors, not files",
+            hint="start `mlstack serve` and send JSON with `inputs`",
+        )
+    for start in range(0, len(names), BATCH):
+        some = names[start : start + BATCH]
+        batch = np.stack([images.load(name, model.spec) for name in some])
+        probabilities = model.probabilities(model.runner.run([batch]))
+        if probabilities is None:
+            raise DataError(f"`{package}` gives no `probabilities`", hint="export the run again")
+        for name, row in zip(some, probabilities, strict=True):
+            yield _predicted(name, row, model.signature.classes)
+
+
+def bench(package: Path, device: str, largest: int) -> Iterator[Record]:
+    """Time calls of 1, 2, 4 ... rows, then say what to set."""
+    model = _open(package, device)
+    sizes = [1 << power for power in range(12) if 1 << power <= largest]
+    timings = []
+    for done, rows in enumerate(sizes):
+        yield WorkerProgress(text=f"batches of {rows}", done=done, total=len(sizes))
+        if (timing := _time(model, rows)) is None:
+            raise DataError(
+                f"`{package}` leaves sizes of its input open",
+                hint="time it with real requests instead",
+            )
+        timings.append(timing)
+    best = timings[0]
+    for timing in timings[1:]:
+        if timing.rows_per_s > 1.05 * best.rows_per_s:
+            best = timing
+    yield Benched(
+        model=model.name,
+        version=model.number,
+        provider=model.runner.provider,
+        timings=timings,
+        best_size=best.rows,
+        decode_ms=_decode_ms(package, model),
+        advice=_advice(best, timings[0]),
+    )
+
+
+def _open(package: Path, device: str) -> Model:
+    return load(package, package.parent.name, device, BatchingSpec(max_size=1))
+
+
+def _predicted(name: str, row: np.ndarray, classes: list[str]) -> Predicted:
+    shares = dict(zip(classes, np.round(row.astype(np.float64), 6).tolist(), strict=True))
+    best = classes[int(row.argmax())]
+    return Predicted(file=name, prediction=best, confidence=shares[best], probabilities=shares)
+
+
+def _time(model: Model, rows: int) -> Timing | None:
+    arrays = model.runner.zeros(rows)
+    if arrays is None:
+        return None
+    model.runner.run(arrays)
+    seconds: list[float] = []
+    stop = time.perf_counter() + SECONDS_PER_SIZE
+    while len(seconds) < 5 or (time.perf_counter() < stop and len(seconds) < 2000):
+        started = time.perf_counter()
+        model.runner.run(arrays)
+        seconds.append(time.perf_counter() - started)
+    p50, p99 = np.percentile(seconds, [50, 99])
+    return Timing(
+        rows=rows,
+        p50_ms=round(float(p50) * 1e3, 4),
+        p99_ms=round(float(p99) * 1e3, 4),
+        rows_per_s=round(rows / float(p50), 1),
+    )
+
+
+def _decode_ms(package: Path, model: Model) -> float | None:
+    """Time the decoding of the golden images, usually a fair sample of what will come."""
+    samples = sorted((package / "mlstack" / "golden").glob("*"))
+    if model.spec is None or not samples:
+        return None
+    contents = [sample.read_bytes() for sample in samples]
+    started = time.perf_counter()
+    for content in contents:
+        images.decode(content, model.spec)
+    return round((time.perf_counter() - started) * 1e3 / len(contents), 4)
+
+
+def _advice(best: Timing, single: Timing) -> str:
+    if best.rows == 1:
+        return "larger batches bring nothing: `serve.batching.max_size: 1`"
+    gain = best.rows_per_s / single.rows_per_s
+    where = "in the event loop" if best.p50_ms <= INLINE_S * 1e3 else "in a thread beside it"
+    return (
+        f"`serve.batching.max_size: {best.rows}` gives {gain:.1f} times the throughput of single "
+        f"rows at {best.p50_ms:.2f} ms a call; such a call runs {where}"
+    )

@@ -1,0 +1,163 @@
+"""`GET /openapi.json`: every route that the server answers, with the model's own classes."""
+
+from typing import Any
+
+import orjson
+
+from mlstack import __version__
+from mlstack.serve.worker.traffic import Traffic
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+COUNT: Schema = {"type": "integer"}
+BYTES: Schema = {"type": "string", "format": "binary"}
+
+
+def render(name: str, traffic: Traffic) -> bytes:
+    """Write the description of the server as it is now."""
+    signature = traffic.live.model.signature if traffic.live else None
+    classes = signature.classes if signature else []
+    document: Schema = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"{name}, served by mlstack",
+            "version": __version__,
+            "description": "Predictions of one model, and the Open Inference Protocol V2.",
+        },
+        "paths": {**_simple(classes), **_v2()},
+        "components": {"schemas": _schemas(classes)},
+    }
+    return orjson.dumps(document)
+
+
+def _simple(classes: list[str]) -> Schema:
+    predict_body = {
+        "application/octet-stream": {"schema": BYTES},
+        "image/*": {"schema": BYTES},
+        "application/json": {"schema": _ref("PredictRequest")},
+        "multipart/form-data": {"schema": _object({"file": BYTES}, ["file"])},
+    }
+    answers = {"oneOf": [_ref("Prediction"), _ref("Predictions")]}
+    return {
+        "/": {"get": _operation("A page to try the model", {"text/html": {"schema": TEXT}})},
+        "/predict": {
+            "post": {
+                **_operation("Predict one image, several, or nested lists", _json(answers)),
+                "parameters": [
+                    _header("x-request-id", "Your own id; kept in the request log."),
+                    _header("x-session-id", "Equal sessions get the same version in a canary."),
+                ],
+                "requestBody": {"required": True, "content": predict_body},
+            }
+        },
+        "/feedback": {
+            "post": {
+                **_operation("Say what was true of an earlier prediction", _json(_ref("Feedback"))),
+                "requestBody": {"required": True, "content": _json(_ref("Feedback"))},
+            }
+        },
+        "/health/live": {"get": _operation("The process runs", _json({"type": "object"}))},
+        "/health/ready": {"get": _ready()},
+        "/metrics": {"get": _operation("Prometheus metrics", {"text/plain": {"schema": TEXT}})},
+        "/openapi.json": {"get": _operation("This document", _json({"type": "object"}))},
+    }
+
+
+def _v2() -> Schema:
+    paths: Schema = {
+        "/v2": {"get": _operation("Server metadata", _json({"type": "object"}))},
+        "/v2/health/live": {"get": _operation("The process runs", _json({"type": "object"}))},
+        "/v2/health/ready": {"get": _ready()},
+    }
+    infer_body = {
+        "application/json": {"schema": _ref("InferRequest")},
+        "application/octet-stream": {"schema": BYTES},
+    }
+    for base, names in (
+        ("/v2/models/{name}", ["name"]),
+        ("/v2/models/{name}/versions/{version}", ["name", "version"]),
+    ):
+        parameters = [{"name": n, "in": "path", "required": True, "schema": TEXT} for n in names]
+        with_path = {"parameters": parameters}
+        paths[base] = {"get": _operation("Model metadata", _json({"type": "object"})), **with_path}
+        paths[f"{base}/ready"] = {"get": _ready(), **with_path}
+        length = _header("Inference-Header-Content-Length", "Bytes of JSON before binary tensors.")
+        paths[f"{base}/infer"] = {
+            "post": {
+                **_operation("Infer", _json(_ref("InferResponse"))),
+                "parameters": [length],
+                "requestBody": {"required": True, "content": infer_body},
+            },
+            **with_path,
+        }
+    return paths
+
+
+def _schemas(classes: list[str]) -> Schema:
+    label: Schema = {"type": "string", "enum": classes} if classes else TEXT
+    shares = {"type": "object", "additionalProperties": NUMBER}
+    prediction = {
+        "prediction": label,
+        "confidence": NUMBER,
+        "probabilities": shares,
+        "prediction_id": TEXT,
+        "model": TEXT,
+        "version": COUNT,
+    }
+    tensor = {
+        "name": TEXT,
+        "shape": {"type": "array", "items": COUNT},
+        "datatype": TEXT,
+        "parameters": {"type": "object"},
+        "data": {"type": "array"},
+    }
+    tensors = {"type": "array", "items": _object(tensor, ["name", "shape", "datatype"])}
+    wanted = {"type": "array", "items": _object({"name": TEXT}, ["name"])}
+    return {
+        "PredictRequest": _object({"image": TEXT, "images": {"type": "array"}, "inputs": {}}, []),
+        "Prediction": _object(prediction, ["prediction_id"]),
+        "Predictions": _object(
+            {"predictions": {"type": "array"}, "model": TEXT, "version": COUNT}, []
+        ),
+        "Feedback": _object({"prediction_id": TEXT, "label": label}, ["prediction_id", "label"]),
+        "InferRequest": _object({"id": TEXT, "inputs": tensors, "outputs": wanted}, ["inputs"]),
+        "InferResponse": _object(
+            {"model_name": TEXT, "model_version": TEXT, "id": TEXT, "outputs": tensors}, ["outputs"]
+        ),
+        "Error": _object({"error": TEXT, "field": TEXT}, ["error"]),
+    }
+
+
+def _operation(summary: str, content: Schema) -> Schema:
+    refused = {
+        "description": "Refused; `field` names what is wrong.",
+        "content": _json(_ref("Error")),
+    }
+    return {
+        "summary": summary,
+        "responses": {"200": {"description": "Done", "content": content}, "4XX": refused},
+    }
+
+
+def _ready() -> Schema:
+    operation = _operation("Requests are answered", _json({"type": "object"}))
+    operation["responses"]["503"] = {"description": "Loading or stopping"}
+    return operation
+
+
+def _header(name: str, text: str) -> Schema:
+    return {"name": name, "in": "header", "required": False, "description": text, "schema": TEXT}
+
+
+def _json(schema: Schema) -> Schema:
+    return {"application/json": {"schema": schema}}
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(properties: Schema, required: list[str]) -> Schema:
+    return {"type": "object", "properties": properties, "required": required}

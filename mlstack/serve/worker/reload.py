@@ -1,0 +1,133 @@
+"""Follow `live.json`: load what it names beside what answers, then change over in one step."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+
+from mlstack.errors import MlstackError
+from mlstack.inputs import images
+from mlstack.records.base import read
+from mlstack.records.package import MANIFEST, SIDE, Live, Signature
+from mlstack.records.server import ServerSpec
+from mlstack.serve.worker.app import App
+from mlstack.serve.worker.batcher import Batcher
+from mlstack.serve.worker.model import Model, load, load_bare
+from mlstack.serve.worker.traffic import Deployed, Traffic
+
+POLL_S = 0.2
+
+
+class Deployment:
+    """Keeps an app's traffic equal to what live.json says."""
+
+    def __init__(self, spec: ServerSpec, app: App) -> None:
+        self._spec = spec
+        self._app = app
+        self._folder = Path(spec.root) / "models" / spec.model
+        self._seen: tuple[int, int, int] | None = None
+
+    def features(self) -> list[str]:
+        """Name the monitored features: those of images when the model takes images.
+
+        Raises:
+            DataError: the package cannot be read.
+        """
+        package = _package(Path(self._spec.fixed)) if self._spec.fixed else self._live()
+        if package is None:
+            return []
+        signature = read(package / SIDE / "signature.json", Signature)
+        return list(images.FEATURES) if signature.preprocess else []
+
+    async def start(self) -> Model:
+        """Load what shall answer now.
+
+        Raises:
+            MlstackError: it cannot be loaded.
+        """
+        if self._spec.fixed is not None:
+            model = await asyncio.to_thread(_load_fixed, Path(self._spec.fixed), self._spec)
+            self._app.traffic = Traffic(self._deployed(model), name=self._spec.model)
+            return model
+        self._seen = self._stamp()
+        self._app.traffic = await self._follow(read(self._folder / "live.json", Live))
+        assert self._app.traffic.live is not None
+        return self._app.traffic.live.model
+
+    async def watch(self) -> None:
+        """Follow changes for ever; what cannot be loaded leaves the old model answering."""
+        while self._spec.fixed is None:
+            await asyncio.sleep(POLL_S)
+            stamp = self._stamp()
+            if stamp == self._seen:
+                continue
+            self._seen = stamp
+            try:
+                traffic = await self._follow(read(self._folder / "live.json", Live))
+            except MlstackError as error:
+                self._app.metrics.reloads["failed"] += 1
+                sys.stderr.write(f"warning: the old model goes on answering: {error.problem}\n")
+                continue
+            old, self._app.traffic = self._app.traffic, traffic
+            self._app.metrics.reloads["done"] += 1
+            for deployed in old.loaded():
+                if deployed not in traffic.loaded():
+                    deployed.batcher.close()
+            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {_says(traffic)}\n")
+
+    async def _follow(self, live: Live) -> Traffic:
+        loaded = {d.model.number: d for d in self._app.traffic.loaded()}
+        wanted = [number for number in (live.live, live.canary) if number is not None]
+        for number in wanted:
+            if number not in loaded:
+                model = await asyncio.to_thread(
+                    load,
+                    self._folder / str(number),
+                    self._spec.model,
+                    self._spec.device,
+                    self._spec.batching,
+                )
+                loaded[number] = self._deployed(model)
+        return Traffic(
+            live=loaded[live.live] if live.live is not None else self._app.traffic.live,
+            canary=loaded[live.canary] if live.canary is not None else None,
+            canary_percent=live.canary_percent,
+            name=self._spec.model,
+        )
+
+    def _deployed(self, model: Model) -> Deployed:
+        batcher = Batcher(model.runner.run, model.plan, self._app.metrics.batches.add)
+        return Deployed(model, batcher)
+
+    def _live(self) -> Path:
+        return self._folder / str(read(self._folder / "live.json", Live).live)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            status = (self._folder / "live.json").stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino, status.st_size
+
+
+def _package(fixed: Path) -> Path | None:
+    """Find the package that a path means; None for an .onnx file outside of one."""
+    folder = fixed.parent if fixed.suffix == ".onnx" else fixed
+    is_packed = (folder / SIDE / MANIFEST).is_file() or fixed.suffix != ".onnx"
+    return folder if is_packed else None
+
+
+def _load_fixed(path: Path, spec: ServerSpec) -> Model:
+    package = _package(path)
+    if package is None:
+        return load_bare(path, spec.model, spec.device, spec.batching)
+    return load(package, spec.model, spec.device, spec.batching)
+
+
+def _says(traffic: Traffic) -> str:
+    if traffic.live is None:
+        return "nothing is live"
+    text = f"version {traffic.live.model.number} answers"
+    if traffic.canary is not None:
+        text += f"; version {traffic.canary.model.number} gets {traffic.canary_percent:g} %"
+    return text

@@ -1,0 +1,167 @@
+"""The life of the server process: open, load, answer, drain, close the log."""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import orjson
+import uvicorn
+import uvloop
+
+from mlstack.errors import MlstackError
+from mlstack.records import server as record
+from mlstack.records.base import read
+from mlstack.records.layout import Layout
+from mlstack.records.server import ServerSpec
+from mlstack.serve.worker import feedback
+from mlstack.serve.worker.app import App
+from mlstack.serve.worker.feedback import Feedback
+from mlstack.serve.worker.log import RequestLog
+from mlstack.serve.worker.model import Model
+from mlstack.serve.worker.reload import Deployment
+
+DRAIN_S = 30
+TICK_S = 5.0
+
+
+def serve(spec_file: Path, listening: socket.socket) -> int:
+    """Serve until a signal asks to stop; give the exit code."""
+    spec = read(spec_file, ServerSpec)
+    try:
+        return uvloop.run(_Life(spec, listening).run())
+    except MlstackError as error:
+        _say_error(error, spec)
+        return error.exit_code
+    finally:
+        _forget(spec_file, spec)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with our own idea of what a signal means."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Life:
+    def __init__(self, spec: ServerSpec, listening: socket.socket) -> None:
+        layout = Layout(Path(spec.root))
+        self._spec = spec
+        self._socket = listening
+        self._log = RequestLog(layout.requests, spec.model, spec.log)
+        feedback.merge(layout.feedback)
+        self._late = Feedback(layout.feedback)
+        self._app = App(spec, self._log, self._late)
+        self._deployment = Deployment(spec, self._app)
+        self._code = 0
+        self._server = _Server(
+            uvicorn.Config(
+                self._app,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="critical",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=DRAIN_S,
+            )
+        )
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop, number)
+        self._log.start(self._deployment.features())
+        http = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        others: list[asyncio.Task[None]] = []
+        try:
+            model = await self._deployment.start()
+            if not self._app.is_stopping:
+                _announce(self._spec, model)
+            others = [
+                asyncio.create_task(self._deployment.watch()),
+                asyncio.create_task(self._keep_house()),
+            ]
+            await http
+        finally:
+            self._server.should_exit = True
+            for task in others:
+                task.cancel()
+            await http
+            self._late.close()
+            self._log.close()
+        return self._code
+
+    def _stop(self, number: int) -> None:
+        if self._app.is_stopping:  # asked twice: at once
+            self._server.force_exit = True
+            self._code = 128 + number
+            for connection in list(self._server.server_state.connections):
+                connection.transport.abort()
+        self._app.is_stopping = True
+        self._server.should_exit = True
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._log.tick()
+
+
+def _announce(spec: ServerSpec, model: Model) -> None:
+    """Say on stdout, in one line, that requests are answered from now on."""
+    provider = model.runner.provider
+    if spec.json:
+        line = orjson.dumps(
+            {
+                "v": 1,
+                "ok": True,
+                "kind": "serve.ready",
+                "model": model.name,
+                "version": model.number,
+                "url": spec.url,
+                "provider": provider,
+            }
+        ).decode()
+    else:
+        line = (
+            f"serving {model.name} version {model.number} on {spec.url} ({provider}); Ctrl-C stops"
+        )
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _say_error(error: MlstackError, spec: ServerSpec) -> None:
+    """Show an error as `cli.main` would; rich stays out of this process."""
+    if spec.json:
+        body = {
+            "code": error.exit_code,
+            "problem": error.problem,
+            "hint": error.hint,
+            "where": error.where,
+        }
+        sys.stdout.write(orjson.dumps({"v": 1, "ok": False, "error": body}).decode() + "\n")
+        return
+    lines = [f"error: {error.problem}"]
+    lines += [f"  --> {error.where}"] if error.where and error.where not in error.problem else []
+    lines += [f"  hint: {error.hint}"] if error.hint else []
+    sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _forget(spec_file: Path, spec: ServerSpec) -> None:
+    """Remove serve.json unless another server has written its own since."""
+    try:
+        current = msgspec.json.decode(spec_file.read_bytes(), type=record.ServerSpec)
+    except (OSError, msgspec.DecodeError):
+        return
+    if current.pid == spec.pid:
+        spec_file.unlink()

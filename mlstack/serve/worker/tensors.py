@@ -1,0 +1,98 @@
+"""Datatypes of the Open Inference Protocol, and values -> arrays of a declared shape."""
+
+from typing import Any
+
+import numpy as np
+
+from mlstack.records.package import Tensor
+from mlstack.serve.worker.answers import bad
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype(np.uint8),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype(np.int8),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype(object),
+}
+RUNTIME_TYPES = {
+    "tensor(bool)": "BOOL",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+
+def from_values(values: Any, datatype: str, field: str) -> np.ndarray:
+    """Turn nested lists of numbers (or strings) into an array; nothing is rounded or wrapped.
+
+    Raises:
+        Refused: ragged lists, a wrong kind of value, or one out of the datatype's range.
+    """
+    if datatype == "BYTES":
+        return _strings(values, field)
+    try:
+        array = np.array(values)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise bad("the lists are not all equally long", field) from error
+    wanted = DTYPES[datatype]
+    if array.size == 0:
+        return array.astype(wanted)
+    if not (_fits(array, wanted) and _in_range(array, wanted)):
+        raise bad(f"the values are not all {datatype}", field)
+    return array.astype(wanted)
+
+
+def check_shape(array: np.ndarray, tensor: Tensor, field: str) -> None:
+    """Compare an array with what the model takes.
+
+    Raises:
+        Refused: another rank, another size, or no rows.
+    """
+    wanted, got = tensor.shape, array.shape
+    fits = len(wanted) == len(got) and all(w in (-1, g) for w, g in zip(wanted, got, strict=True))
+    if not fits:
+        raise bad(f"shape {list(got)} does not fit {wanted} of `{tensor.name}`", field)
+    if 0 in got:
+        raise bad(f"shape {list(got)} holds no values", field)
+
+
+def _fits(array: np.ndarray, wanted: np.dtype[Any]) -> bool:
+    kind = array.dtype.kind
+    if wanted.kind == "b":
+        return kind == "b"
+    if wanted.kind == "f":
+        return kind in "iuf"
+    if kind == "f":  # JSON of some clients says 3.0 for 3
+        return bool(np.isfinite(array).all() and (array == np.trunc(array)).all())
+    return kind in "iu"
+
+
+def _in_range(array: np.ndarray, wanted: np.dtype[Any]) -> bool:
+    if wanted.kind == "b":
+        return True
+    bounds = np.finfo(wanted) if wanted.kind == "f" else np.iinfo(wanted)
+    return bool(array.min() >= bounds.min and array.max() <= bounds.max)
+
+
+def _strings(values: Any, field: str) -> np.ndarray:
+    array = np.array(values, dtype=object)
+    if not all(isinstance(value, str) for value in array.ravel()):
+        raise bad("the values are not all strings", field)
+    return array

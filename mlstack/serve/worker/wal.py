@@ -1,0 +1,107 @@
+"""One write-ahead file (Arrow IPC stream), and how such files become Parquet parts.
+
+The writer holds a lock on its file, and the kernel frees it when the process dies: that is how
+the next server tells a file that was left behind from one that is being written.
+"""
+
+import datetime
+import fcntl
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mlstack import files
+from mlstack.records import requests
+
+FULL_BYTES = 16 << 20
+HOUR_US = 3_600_000_000
+
+
+class Wal:
+    """An open file `wal/MODEL-PID-STARTED.arrows`, STARTED in microseconds."""
+
+    def __init__(self, folder: Path, model: str, schema: pa.Schema) -> None:
+        wal = folder / requests.WAL
+        wal.mkdir(parents=True, exist_ok=True)
+        self.path = wal / f"{model}-{os.getpid()}-{time.time_ns() // 1000}.arrows"
+        self._file = self.path.open("xb")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._stream = pa.ipc.new_stream(self._file, schema)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        files.sync_folder(wal)
+        self._opened = time.monotonic()
+        self.rows = 0
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Write one batch and hand it to the kernel: from here on a kill of us cannot lose it."""
+        self._stream.write_batch(batch)
+        self._file.flush()
+        self.rows += batch.num_rows
+
+    def is_full(self) -> bool:
+        """Tell whether it is time for the next file."""
+        return self._file.tell() > FULL_BYTES
+
+    def age_s(self) -> float:
+        """Tell how long it has been open."""
+        return time.monotonic() - self._opened
+
+    def finish(self, folder: Path) -> None:
+        """Close it and pack it."""
+        self._stream.close()
+        self._file.flush()
+        compact(folder, self.path)
+        self._file.close()
+
+
+def compact(folder: Path, wal: Path) -> None:
+    """Turn a write-ahead file into Parquet parts and delete it.
+
+    A part's name comes from the file it was made of, so that doing this again after a crash
+    replaces the part instead of adding the rows twice.
+    """
+    table = requests.read_wal(wal)
+    if table is not None and table.num_rows:
+        model, pid, started = wal.stem.rsplit("-", 2)
+        hours = pc.divide(table.column("ts_us"), pa.scalar(HOUR_US, pa.int64()))
+        for hour in pc.unique(hours).to_pylist():
+            moment = datetime.datetime.fromtimestamp(hour * 3600, datetime.UTC)
+            place = folder / requests.partition(model, f"{moment:%Y-%m-%d}", f"{moment:%H}")
+            part = place / f"part-{started}-{pid}.parquet"
+            write_part(table.filter(pc.equal(hours, hour)), part)
+    wal.unlink()
+    files.sync_folder(wal.parent)
+
+
+def write_part(table: pa.Table, part: Path) -> None:
+    """Write a Parquet file that appears whole or not at all."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    beside = part.with_name(f".{part.name}.tmp")
+    pq.write_table(table, beside, compression="zstd", compression_level=1)
+    files.sync_file(beside)
+    files.move(beside, part)
+
+
+def compact_leftovers(folder: Path) -> None:
+    """Pack the files of servers that are no more."""
+    for wal in sorted((folder / requests.WAL).glob("*.arrows")):
+        with wal.open("rb") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # its server runs
+            compact(folder, wal)
+
+
+def delete_old(folder: Path, model: str, keep_days: int) -> None:
+    """Delete the days of a model's log that are older than `keep_days`."""
+    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=keep_days)
+    for day in (folder / f"model={model}").glob("date=*"):
+        if day.name.removeprefix("date=") < f"{oldest:%Y-%m-%d}":
+            shutil.rmtree(day)

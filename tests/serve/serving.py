@@ -1,0 +1,231 @@
+"""Packages made without torch, and real servers to ask."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from mlstack import files
+from mlstack.inputs import images
+from mlstack.inputs.images import ImageSpec
+from mlstack.records.base import write
+from mlstack.records.package import (
+    Golden,
+    GoldenExample,
+    Manifest,
+    Metrics,
+    Parity,
+    Signature,
+    Tensor,
+)
+from mlstack.records.reference import NumericColumn, Reference
+
+NAME = "digits-test"
+CLASSES = [str(digit) for digit in range(10)]
+SPEC = ImageSpec(16, 16, 1)
+CONFIG = f"""\
+version: 1
+project: {{name: {NAME}, task: image-classification}}
+data: {{source: data/digits}}
+model: {{class: "m:M"}}
+"""
+
+
+def make_graph(path: Path, seed: int) -> None:
+    """Write uint8 [N,16,16,1] -> FP32 -> one linear layer -> logits, probabilities."""
+    weights = np.random.default_rng(seed).normal(0, 0.01, (256, 10)).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["floats", "flat"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 16, 16, 1])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 10]),
+        ],
+        [
+            numpy_helper.from_array(weights, "weights"),
+            numpy_helper.from_array(np.array([-1, 256]), "flat"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+
+
+def make_image(path: Path, seed: int) -> bytes:
+    """Write a noisy grey image and give its bytes."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (20, 20), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path.read_bytes()
+
+
+def expected(package: Path, content: bytes) -> np.ndarray:
+    """Answer one image in this process; probabilities of shape (classes,)."""
+    session = ort.InferenceSession(package / "model.onnx", providers=["CPUExecutionProvider"])
+    batch = images.decode(content, SPEC)[None]
+    return session.run(["probabilities"], {"images": batch})[0][0]
+
+
+def make_package(root: Path, name: str = NAME, number: int = 1, seed: int = 1) -> Path:
+    """Write a whole model package with a manifest that fits."""
+    package = root / "models" / name / str(number)
+    side = package / "mlstack"
+    make_graph(package / "model.onnx", seed)
+    examples = []
+    for index in range(3):
+        content = make_image(side / "golden" / f"{index}.png", index)
+        answer = expected(package, content)
+        examples.append(
+            GoldenExample(
+                file=f"{index}.png",
+                label=None,
+                prediction=CLASSES[int(answer.argmax())],
+                probabilities=answer.tolist(),
+            )
+        )
+    shape = [-1, 10]
+    write(side / "golden.json", Golden(tolerance=1e-4, examples=examples))
+    write(
+        side / "signature.json",
+        Signature(
+            task="image-classification",
+            inputs=[Tensor(name="images", datatype="UINT8", shape=[-1, 16, 16, 1])],
+            outputs=[
+                Tensor(name="logits", datatype="FP32", shape=shape),
+                Tensor(name="probabilities", datatype="FP32", shape=shape),
+            ],
+            classes=CLASSES,
+            preprocess=SPEC.to_json(),
+        ),
+    )
+    write_sides(side, name, number)
+    seal(package, name, number)
+    return package
+
+
+def write_sides(side: Path, name: str, number: int) -> None:
+    """Write the records that the server does not look into."""
+    write(side / "metrics.json", Metrics(values={"test/acc": 0.9 + number / 100}))
+    write(
+        side / "parity.json",
+        Parity(
+            examples=3,
+            batch_sizes=[1],
+            max_abs_diff=0,
+            output_scale=1,
+            max_relative_diff=0,
+            agreement=1,
+        ),
+    )
+    write(
+        side / "reference.json",
+        Reference(
+            rows=3,
+            origin="test",
+            numeric=[NumericColumn(name="brightness", edges=[0.5], counts=[1, 2])],
+        ),
+    )
+    (side.parent / "README.md").write_text(f"# {name} {number}\n")
+
+
+def seal(package: Path, name: str, number: int) -> None:
+    """Write the manifest of what lies there."""
+    side = package / "mlstack"
+    (side / "manifest.json").unlink(missing_ok=True)
+    paths = {p.relative_to(package).as_posix(): files.sha256(p) for p in files.walk(package)}
+    write(
+        side / "manifest.json",
+        Manifest(
+            model=name,
+            number=number,
+            run=f"20260101-00000{number}-test",
+            created="",
+            mlstack="0",
+            files=paths,
+        ),
+    )
+
+
+def mlstack(
+    project: Path, *arguments: str, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "mlstack", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@dataclass
+class Server:
+    """A running server process."""
+
+    process: subprocess.Popen[str]
+    url: str
+    project: Path
+    said: str
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def metrics(self) -> dict[str, float]:
+        text = httpx.get(f"{self.url}/metrics").text
+        lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+
+def start(project: Path, *arguments: str, environment: dict[str, str] | None = None) -> Server:
+    """Start a server on a free port and wait for the line that says it answers."""
+    stderr = (project / "stderr.txt").open("a")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlstack", "serve", "--port", "0", "--json", *arguments],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    stderr.close()
+    said = process.stdout.readline()
+    if not said:
+        process.wait(10)
+        process.stdout.close()
+        raise AssertionError((project / "stderr.txt").read_text())
+    return Server(process, json.loads(said)["url"], project, said)
+
+
+def end(server: Server) -> None:
+    if server.process.poll() is None:
+        server.process.kill()
+    server.process.wait(10)
+    server.process.stdout.close()
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
+    stop = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < stop, "it did not become true in time"
+        time.sleep(0.05)

@@ -1,0 +1,185 @@
+"""What the commands refuse, and how they say it."""
+
+import json
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from serving import CONFIG, NAME, end, make_graph, make_package, mlstack, seal, start
+
+from mlstack.records.base import read, write
+from mlstack.records.package import Golden, Live
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    make_package(tmp_path, number=1, seed=1)
+    make_package(tmp_path, number=2, seed=2)
+    return tmp_path
+
+
+def live(root: Path) -> Live:
+    return read(root / "models" / NAME / "live.json", Live)
+
+
+def test_without_a_package_serve_says_what_to_type(tmp_path: Path) -> None:
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+
+    ran = mlstack(tmp_path, "serve", "--port", "0")
+
+    assert ran.returncode == 3
+    assert "there is no package" in ran.stderr
+    assert "mlstack export" in ran.stderr
+
+
+def test_a_taken_port_is_exit_6_and_names_the_option(root: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ran = mlstack(root, "serve", "--port", str(taken.getsockname()[1]))
+
+    assert ran.returncode == 6
+    assert "address already in use" in ran.stderr
+    assert "--port" in ran.stderr
+
+
+def test_a_gpu_that_is_not_there_is_exit_6_and_says_what_is_missing(root: Path) -> None:
+    ran = mlstack(root, "serve", "--port", "0", "--device", "gpu")
+    as_json = mlstack(root, "serve", "--port", "0", "--device", "gpu", "--json")
+
+    if ran.returncode == 0:
+        pytest.skip("this machine has a GPU")
+    assert ran.returncode == as_json.returncode == 6
+    assert "ONNX Runtime does not use one" in ran.stderr
+    assert "--device cpu" in ran.stderr
+    assert ran.stdout == ""
+    assert json.loads(as_json.stdout)["error"]["code"] == 6
+    assert not (root / ".mlstack" / "serve.json").exists()
+
+
+def test_the_runtime_is_silent_on_stderr(root: Path) -> None:
+    server = start(root)
+
+    server.stop()
+
+    end(server)
+    assert (root / "stderr.txt").read_text() == ""
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing", "extra"])
+def test_a_package_that_is_not_whole_is_exit_3(root: Path, damage: str) -> None:
+    model = root / "models" / NAME / "2" / "model.onnx"
+    if damage == "cut":
+        model.write_bytes(model.read_bytes()[:100])
+    elif damage == "missing":
+        model.unlink()
+    else:
+        (model.parent / "more.bin").write_bytes(b"x")
+
+    ran = mlstack(root, "serve", "--port", "0")
+
+    assert ran.returncode == 3
+    assert "manifest" in ran.stderr or "missing from the package" in ran.stderr
+    assert not (root / "models" / NAME / "live.json").exists()
+
+
+def test_a_package_that_answers_otherwise_than_packed_is_exit_4(root: Path) -> None:
+    package = root / "models" / NAME / "2"
+    make_graph(package / "model.onnx", seed=99)
+    seal(package, NAME, 2)
+
+    ran = mlstack(root, "serve", "--port", "0")
+
+    assert ran.returncode == 4
+    assert "golden example" in ran.stderr
+
+
+def test_promote_and_rollback_swap_live_and_previous(root: Path) -> None:
+    first = mlstack(root, "serve", "promote", "1", "--quiet")
+    newest = mlstack(root, "serve", "promote")
+    after = live(root)
+    back = mlstack(root, "serve", "rollback")
+
+    assert first.stdout == "1\n"
+    assert "version 2 is live (before: 1)" in newest.stdout
+    assert (after.live, after.previous) == (2, 1)
+    assert back.returncode == 0
+    assert (live(root).live, live(root).previous) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "problem"),
+    [
+        (["promote", "9"], 2, "there is no package `9`"),
+        (["rollback"], 2, "no package was live before"),
+        (["canary", "2", "--percent", "10"], 2, "nothing is live yet"),
+        (["canary"], 2, "which package?"),
+        (["canary", "2"], 2, "a canary needs a share"),
+        (["predict", "nothing.png"], 2, "there is no file `nothing.png`"),
+        (["predict", "mlstack.yaml"], 3, "not an image"),
+        (["predict", "mlstack.yaml", "--url", "http://127.0.0.1:9"], 75, "does not answer"),
+        (["predict", "mlstack.yaml", "--url", "nowhere"], 2, "is no URL"),
+        (["--port", "0", "--model", "nothing.onnx"], 2, "there is no `nothing.onnx`"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_its_code(
+    root: Path, arguments: list[str], code: int, problem: str
+) -> None:
+    ran = mlstack(root, "serve", *arguments)
+
+    assert ran.returncode == code, ran.stderr
+    assert problem in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_damaged_live_file_is_exit_3(root: Path) -> None:
+    (root / "models" / NAME / "live.json").write_text('{"kind": "model.live", "li')
+
+    ran = mlstack(root, "serve", "status")
+
+    assert ran.returncode == 3
+    assert "live.json" in ran.stderr
+
+
+def test_status_without_a_server_shows_the_packages(root: Path) -> None:
+    mlstack(root, "serve", "promote", "1")
+
+    ran = mlstack(root, "serve", "status")
+
+    assert "no server runs" in ran.stdout
+    assert "live" in ran.stdout
+
+
+def test_a_bare_onnx_file_is_served_as_tensors(root: Path, tmp_path: Path) -> None:
+    make_graph(tmp_path / "alone.onnx", seed=5)
+    server = start(root, "--model", "alone.onnx")
+
+    zeros = {"inputs": [[[[0]] * 16] * 16]}
+    tensors = httpx.post(f"{server.url}/predict", json=zeros).json()
+    image = httpx.post(f"{server.url}/predict", content=b"\x89PNG")
+
+    end(server)
+    assert tensors["predictions"][0]["outputs"]["probabilities"] == pytest.approx([0.1] * 10)
+    assert image.status_code == 415
+    assert not (root / "models" / NAME / "live.json").exists()
+
+
+def test_a_chosen_package_is_served_whatever_is_live(root: Path) -> None:
+    mlstack(root, "serve", "promote", "2")
+    server = start(root, "--model", f"models/{NAME}/1")
+
+    version = httpx.get(f"{server.url}/health/ready").json()["version"]
+
+    end(server)
+    assert version == 1
+
+
+def test_golden_examples_are_optional(root: Path) -> None:
+    package = root / "models" / NAME / "2"
+    write(package / "mlstack" / "golden.json", Golden(tolerance=0, examples=[]))
+    seal(package, NAME, 2)
+
+    server = start(root)
+
+    assert server.stop() == 0
+    end(server)

@@ -1,0 +1,355 @@
+"""The life of a server: start, change of model, overload, stop, kill."""
+
+import asyncio
+import base64
+import json
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from serving import (
+    CONFIG,
+    NAME,
+    Server,
+    end,
+    eventually,
+    expected,
+    make_image,
+    make_package,
+    mlstack,
+    start,
+)
+
+from mlstack.records import requests
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with three packages, none live."""
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    for number in (1, 2, 3):
+        make_package(tmp_path, number=number, seed=number)
+    return tmp_path
+
+
+@pytest.fixture
+def running(root: Path) -> Iterator[Server]:
+    mlstack(root, "serve", "promote", "1")
+    server = start(root)
+    yield server
+    end(server)
+
+
+def ask(server: Server, content: bytes, **headers: str) -> httpx.Response:
+    return httpx.post(f"{server.url}/predict", content=content, headers=headers)
+
+
+def rows(root: Path) -> list[dict[str, object]]:
+    log = root / ".mlstack" / "requests"
+    return [
+        row for part in requests.parts(log, NAME) for row in requests.read_part(part).to_pylist()
+    ]
+
+
+def test_sixty_four_clients_each_get_their_own_answer(running: Server, root: Path) -> None:
+    contents = [make_image(root / "many" / f"{i}.png", 1000 + i) for i in range(64)]
+    truths = [expected(root / "models" / NAME / "1", content) for content in contents]
+
+    async def client(index: int) -> None:
+        async with httpx.AsyncClient(base_url=running.url, timeout=60) as http:
+            for _ in range(5):
+                body = (await http.post("/predict", content=contents[index])).json()
+                shares = list(body["probabilities"].values())
+                assert shares == pytest.approx(truths[index].tolist(), abs=1e-5)
+
+    async def everyone() -> None:
+        await asyncio.gather(*(client(index) for index in range(64)))
+
+    asyncio.run(everyone())
+
+    metrics = running.metrics()
+    calls = metrics[f'mlstack_batch_size_count{{model="{NAME}"}}']
+    assert metrics[f'mlstack_batch_size_sum{{model="{NAME}"}}'] == 320
+    assert calls < 320  # some shared a call
+    assert running.stop() == 0
+    answered = [row["prediction_id"] for row in rows(root)]
+    assert len(answered) == len(set(answered)) == 320
+
+
+def test_sigterm_ends_with_0_and_leaves_a_packed_log(running: Server, root: Path) -> None:
+    content = make_image(root / "one.png", 7)
+    body = ask(running, content, **{"x-request-id": "mine"}).json()
+    ask(running, b"no image")
+
+    code = running.stop(signal.SIGTERM)
+
+    log = root / ".mlstack" / "requests"
+    assert code == 0
+    assert list((log / "wal").iterdir()) == []
+    assert not (root / ".mlstack" / "serve.json").exists()
+    good, refused = rows(root)
+    assert good["prediction_id"] == body["prediction_id"]
+    assert good["request_id"] == "mine"
+    assert (good["model"], good["version"], good["status"]) == (NAME, 1, 200)
+    assert good["prediction"] == body["prediction"]
+    assert good["confidence"] == pytest.approx(body["confidence"], abs=1e-5)
+    assert len(good["probabilities"]) == 10
+    assert good["input"] == content
+    assert good["latency_us"] > 0
+    assert 0 < good["f_brightness"] < 1
+    assert refused["status"] == 400
+    assert refused["error"] == "body: not an image that Pillow can read"
+    assert refused["prediction"] is None
+    part = requests.parts(log, NAME)[0].relative_to(log)
+    assert part.parent.parent.parent == Path(f"model={NAME}")
+
+
+def test_ctrl_c_ends_with_0(running: Server) -> None:
+    assert running.stop(signal.SIGINT) == 0
+
+
+def test_a_kill_loses_at_most_the_flush_interval_and_the_next_start_packs(
+    running: Server, root: Path
+) -> None:
+    content = make_image(root / "one.png", 7)
+    acknowledged: list[tuple[float, str]] = []
+    with httpx.Client(base_url=running.url) as http:
+        stop = time.monotonic() + 0.6
+        while time.monotonic() < stop:
+            body = http.post("/predict", content=content).json()
+            acknowledged.append((time.monotonic(), body["prediction_id"]))
+    running.process.kill()
+    killed = time.monotonic()
+    running.process.wait()
+
+    (wal,) = (root / ".mlstack" / "requests" / "wal").iterdir()
+    kept = set(requests.read_wal(wal).column("prediction_id").to_pylist())
+    lost = [moment for moment, name in acknowledged if name not in kept]
+    # the interval is 50 ms; the rest is for a machine that does other things as well
+    assert all(killed - moment < 0.3 for moment in lost)
+    assert acknowledged[0][1] in kept  # the encoder was warm when the first request came
+
+    again = start(root)
+    packed = {row["prediction_id"] for row in rows(root)}
+    end(again)
+    assert packed == kept
+    assert not wal.exists()
+
+
+def test_a_damaged_write_ahead_file_does_not_stop_the_next_start(root: Path) -> None:
+    wal = root / ".mlstack" / "requests" / "wal"
+    wal.mkdir(parents=True)
+    (wal / f"{NAME}-1-1700000000000000.arrows").write_bytes(b"")
+    (wal / f"{NAME}-2-1700000000000001.arrows").write_bytes(b"\xff\xff\xff\xff\x10\0")
+
+    server = start(root)
+
+    assert len(list(wal.iterdir())) == 1  # its own
+    end(server)
+
+
+def test_promote_and_rollback_take_effect_while_requests_go_on(running: Server, root: Path) -> None:
+    content = make_image(root / "one.png", 7)
+    seen: list[tuple[int, int]] = []
+    over = threading.Event()
+
+    def client() -> None:
+        with httpx.Client(base_url=running.url) as http:
+            while not over.is_set():
+                answer = http.post("/predict", content=content)
+                seen.append((answer.status_code, answer.json()["version"]))
+
+    asking = threading.Thread(target=client)
+    asking.start()
+    promoted = mlstack(root, "serve", "promote", "2", "--json")
+    back = mlstack(root, "serve", "rollback", "--json")
+    over.set()
+    asking.join()
+
+    assert json.loads(promoted.stdout)["taken_over"] is True
+    assert json.loads(back.stdout)["live"] == 1
+    assert {code for code, _ in seen} == {200}
+    versions = [version for _, version in seen]
+    assert {1, 2} == set(versions)
+    assert versions[0] == versions[-1] == 1 or 2 in versions
+    assert running.metrics()['mlstack_reload_total{result="done"}'] == 2
+
+
+def test_a_canary_gets_its_share_and_keeps_its_sessions(running: Server, root: Path) -> None:
+    content = make_image(root / "one.png", 7)
+    begun = mlstack(root, "serve", "canary", "3", "--percent", "30", "--json")
+
+    with httpx.Client(base_url=running.url) as http:
+
+        def version(session: int) -> int:
+            headers = {"x-session-id": f"session-{session}"}
+            return http.post("/predict", content=content, headers=headers).json()["version"]
+
+        first = [version(session) for session in range(200)]
+        second = [version(session) for session in range(200)]
+        exact = http.get(f"/v2/models/{NAME}/versions/3/ready").status_code
+
+    ended = mlstack(root, "serve", "canary", "--off", "--json")
+    assert json.loads(begun.stdout)["taken_over"] is True
+    assert first == second
+    assert 0.2 < first.count(3) / 200 < 0.4
+    assert exact == 200
+    assert json.loads(ended.stdout)["canary"] is None
+    assert {ask(running, content).json()["version"] for _ in range(20)} == {1}
+
+
+def test_a_broken_package_is_not_taken_over(running: Server, root: Path) -> None:
+    model = root / "models" / NAME / "2" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-100])
+    live = root / "models" / NAME / "live.json"
+
+    refused = mlstack(root, "serve", "promote", "2", "--json")
+    live.write_text(live.read_text().replace('"live": 1', '"live": 2'))  # behind our back
+    eventually(lambda: running.metrics().get('mlstack_reload_total{result="failed"}'))
+
+    assert refused.returncode == 3
+    assert "differs from the package's manifest" in json.loads(refused.stdout)["error"]["problem"]
+    assert ask(running, make_image(root / "one.png", 7)).json()["version"] == 1
+    assert "the old model goes on answering" in (root / "stderr.txt").read_text()
+
+
+def test_feedback_is_on_disk_when_it_is_answered(running: Server, root: Path) -> None:
+    body = ask(running, make_image(root / "one.png", 7)).json()
+    said = {"prediction_id": body["prediction_id"], "label": "3"}
+
+    answer = httpx.post(f"{running.url}/feedback", json=said)
+    running.process.kill()
+
+    (part,) = requests.feedback_parts(root / ".mlstack" / "feedback")
+    (row,) = requests.read_part(part).to_pylist()
+    assert answer.status_code == 200
+    assert (row["prediction_id"], row["label"]) == (body["prediction_id"], "3")
+    assert requests.read_part(part).schema == requests.FEEDBACK_SCHEMA
+
+
+def test_a_full_queue_answers_429_and_the_rest_is_answered(root: Path) -> None:
+    (root / "mlstack.yaml").write_text(
+        CONFIG + "serve: {batching: {max_queue: 4, max_delay_ms: 300, max_size: 64}}\n"
+    )
+    content = make_image(root / "one.png", 7)
+    server = start(root)
+
+    async def everyone() -> list[httpx.Response]:
+        async with httpx.AsyncClient(base_url=server.url) as http:
+            return await asyncio.gather(*(http.post("/predict", content=content) for _ in range(9)))
+
+    answers = asyncio.run(everyone())
+    metrics = server.metrics()
+    end(server)
+    codes = [answer.status_code for answer in answers]
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert codes.count(200) >= 4
+    assert set(codes) == {200, 429}
+    assert int(refused.headers["retry-after"]) >= 1
+    assert metrics['mlstack_rejected_total{reason="429"}'] == codes.count(429)
+
+
+def test_rows_whose_client_has_gone_are_not_run(root: Path) -> None:
+    (root / "mlstack.yaml").write_text(CONFIG + "serve: {batching: {max_delay_ms: 500}}\n")
+    content = make_image(root / "one.png", 7)
+    server = start(root)
+    host, port = server.url.removeprefix("http://").split(":")
+    head = f"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
+
+    for _ in range(3):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + content)
+            time.sleep(0.05)
+    eventually(lambda: server.metrics().get('mlstack_rejected_total{reason="499"}') == 3)
+
+    assert server.metrics()[f'mlstack_batch_size_count{{model="{NAME}"}}'] == 0
+    end(server)
+
+
+def test_what_is_queued_is_answered_before_the_server_stops(root: Path) -> None:
+    (root / "mlstack.yaml").write_text(CONFIG + "serve: {batching: {max_delay_ms: 400}}\n")
+    content = make_image(root / "one.png", 7)
+    server = start(root)
+    answers: list[httpx.Response] = []
+    asking = threading.Thread(target=lambda: answers.append(ask(server, content)))
+
+    asking.start()
+    time.sleep(0.2)
+    code = server.stop(signal.SIGTERM)
+    asking.join()
+
+    end(server)
+    assert code == 0
+    assert [answer.status_code for answer in answers] == [200]
+    assert len(rows(root)) == 1
+
+
+def test_a_stopping_server_is_not_ready_and_takes_nothing_new(root: Path) -> None:
+    (root / "mlstack.yaml").write_text(CONFIG + "serve: {batching: {max_delay_ms: 900}}\n")
+    content = make_image(root / "one.png", 7)
+    server = start(root)
+    with httpx.Client(base_url=server.url) as held, httpx.Client(base_url=server.url) as other:
+        held.get("/v2")
+        other.get("/v2")
+        asking = threading.Thread(target=lambda: ask(server, content))
+        asking.start()
+        time.sleep(0.1)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.02)
+        ready = held.get("/health/ready")
+        refused = other.post("/predict", content=content)
+        asking.join()
+
+    server.process.wait(10)
+    end(server)
+    assert ready.status_code == 503
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"]
+
+
+def test_the_log_keeps_only_what_it_may(root: Path) -> None:
+    (root / "mlstack.yaml").write_text(
+        CONFIG + "serve: {log: {redact: [input, brightness, confidence]}}\n"
+    )
+    server = start(root)
+    ask(server, make_image(root / "one.png", 7))
+    server.stop()
+    end(server)
+
+    (row,) = rows(root)
+    assert row["input"] is None
+    assert row["f_brightness"] is None
+    assert row["confidence"] is None
+    assert row["f_contrast"] > 0
+
+
+def test_old_days_of_the_log_are_deleted(root: Path) -> None:
+    log = root / ".mlstack" / "requests" / f"model={NAME}"
+    (log / "date=2020-01-01" / "hour=00").mkdir(parents=True)
+    (log / "date=2999-01-01" / "hour=00").mkdir(parents=True)
+
+    server = start(root)
+
+    end(server)
+    assert [day.name for day in sorted(log.iterdir())] == ["date=2999-01-01"]
+
+
+def test_several_images_are_several_rows_with_their_own_ids(running: Server, root: Path) -> None:
+    contents = [make_image(root / f"{i}.png", i) for i in range(3)]
+    sent = {"images": [base64.b64encode(content).decode() for content in contents]}
+
+    said = httpx.post(f"{running.url}/predict", json=sent).json()["predictions"]
+    feedback = {"prediction_id": said[2]["prediction_id"], "label": "1"}
+    kept = httpx.post(f"{running.url}/feedback", json=feedback).status_code
+    running.stop()
+
+    logged = rows(root)
+    assert kept == 200
+    assert [row["prediction_id"] for row in logged] == [one["prediction_id"] for one in said]
+    assert [row["input"] for row in logged] == contents
+    assert {row["batch"] for row in logged} == {3}
