@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ def write(kind: Format, labels: dict[str, str]) -> bytes:
     if kind is Format.JSONL:
         lines = [msgspec.json.encode({"path": p, "label": label}) for p, label in labels.items()]
         return b"".join(line + b"\n" for line in lines)
-    tasks = [_task(number, *item) for number, item in enumerate(labels.items(), start=1)]
+    tasks = [_as_task(number, *item) for number, item in enumerate(labels.items(), start=1)]
     return msgspec.json.format(msgspec.json.encode(tasks), indent=1) + b"\n"
 
 
@@ -110,35 +109,57 @@ def _jsonl(file: Path, text: str) -> Iterator[Row]:
         yield Row(f"{file}:{number}", found.path, found.label)
 
 
+class _Data(msgspec.Struct):
+    image: str
+
+
+class _Value(msgspec.Struct):
+    choices: list[str] = []
+
+
+class _Answer(msgspec.Struct):
+    value: _Value = msgspec.field(default_factory=_Value)
+
+
+class _Annotation(msgspec.Struct):
+    result: list[_Answer] = []
+    was_cancelled: bool = False
+
+
+class _Task(msgspec.Struct):
+    """A task of Label Studio's JSON export, or a row of its JSON_MIN."""
+
+    data: _Data | None = None
+    annotations: list[_Annotation] = []
+    image: str | None = None
+    choice: str | None = None
+
+
 def _label_studio(file: Path, text: str) -> Iterator[Row]:
     try:
-        tasks = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"`{file}` is not JSON: {error}") from error
-    if not isinstance(tasks, list):
-        raise DataError(f"`{file}` is not a Label Studio export: it must be a list of tasks")
+        tasks = msgspec.json.decode(text, type=list[_Task])
+    except msgspec.DecodeError as error:
+        raise DataError(
+            f"`{file}` is not a list of tasks as Label Studio exports it: {error}",
+            hint="export it as JSON or JSON_MIN",
+        ) from error
     for number, task in enumerate(tasks, start=1):
-        where = f"{file}: task {number}"
-        if not isinstance(task, dict):
-            raise DataError(f"{where} is not an object")
-        path = task.get("data", task).get("image")
-        if not isinstance(path, str):
-            raise DataError(f"{where} has no `data.image`")
-        yield from (Row(where, path, label) for label in _choices(task))
+        path = task.data.image if task.data else task.image
+        if path is None:
+            raise DataError(f"{file}: task {number} has no `data.image`")
+        yield from (Row(f"{file}: task {number}", path, label) for label in _choices(task))
 
 
-def _choices(task: dict[str, Any]) -> Iterator[str]:
-    """Find the chosen class of each annotation, in the full form and in JSON_MIN."""
-    if isinstance(task.get("choice"), str):
-        yield task["choice"]
-    for annotation in task.get("annotations") or ():
-        if annotation.get("was_cancelled"):
-            continue
-        for result in annotation.get("result") or ():
-            yield from (result.get("value", {}).get("choices") or ())[:1]
+def _choices(task: _Task) -> Iterator[str]:
+    if task.choice is not None:
+        yield task.choice
+    for annotation in task.annotations:
+        if not annotation.was_cancelled:
+            for result in annotation.result:
+                yield from result.value.choices[:1]
 
 
-def _task(number: int, path: str, label: str) -> dict[str, Any]:
+def _as_task(number: int, path: str, label: str) -> dict[str, Any]:
     return {
         "id": number,
         "data": {"image": path},

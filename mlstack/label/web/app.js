@@ -125,14 +125,14 @@ function drawCounts() {
   }
   const enough = state.pace.length >= 3;
   const mean = state.pace.reduce((sum, seconds) => sum + seconds, 0) / (state.pace.length || 1);
-  $("speed").textContent = enough ? `${Math.round(60 / Math.max(mean, 0.05))} a minute` : "";
+  $("speed").textContent = enough ? `${Math.round(60 / Math.max(mean, 0.05))} / min` : "";
   $("left").textContent = !remaining ? "" : enough ? `${duration(remaining * mean)} left` : `${remaining} to go`;
 }
 
 function duration(seconds) {
-  if (seconds < 60) return "under a minute";
-  if (seconds < 5400) return `about ${Math.round(seconds / 60)} min`;
-  return `about ${(seconds / 3600).toFixed(1)} h`;
+  if (seconds < 60) return "< 1 min";
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
 }
 
 function drawStrip() {
@@ -261,7 +261,7 @@ function take(items) {
 
 function received({ content, refused }, url, body) {
   if (refused) {
-    alarm(`Not saved: ${refused}`);
+    alarm(`Not saved: ${refused}`, false);
     return;
   }
   if (!outbox.waiting.length) {
@@ -269,7 +269,6 @@ function received({ content, refused }, url, body) {
     drawCounts();
   }
   if (url === "/api/undo" && content.undone) bringBack(content);
-  state.again = state.again && content.counts.skipped > 0;
   take(content.items);
   if (!content.items.length && !outbox.waiting.length) refill();
 }
@@ -286,15 +285,21 @@ function bringBack({ undone, items }) {
 }
 
 async function refill() {
-  const query = new URLSearchParams({ annotator: state.annotator, n: AHEAD + 2 });
-  if (state.again) query.set("again", "1");
+  const { again } = state;
+  state.again = false; // one pass; who skips an image twice is asked again
+  const query = new URLSearchParams({ annotator: state.annotator, n: again ? 50 : AHEAD + 2 });
+  if (again) query.set("again", "1");
   let content;
   try {
     content = await ask(`/api/next?${query}`);
   } catch {
+    alarm("The server does not answer; is mlstack label still running?");
+    clearTimeout(state.retry);
+    state.retry = setTimeout(refill, 2000);
     return;
   }
-  if (state.again) { // skipped ones are known here, and wanted again
+  if (!outbox.failures && $("alarm").dataset.passing === "true") $("alarm").hidden = true;
+  if (again) { // skipped ones are known here, and wanted again
     const paths = new Set(content.items.map((item) => item.path));
     state.trail = state.trail.filter((step) => !(step.label === null && paths.has(step.item.path)));
     state.actions = state.actions.filter((action) => !paths.has(action.path));
@@ -317,11 +322,13 @@ function drawSaved({ unsaved, failing, problem }) {
   saved.dataset.state = failing ? "failing" : unsaved ? "saving" : "saved";
   saved.textContent = failing ? `${unsaved} unsaved` : unsaved ? `saving ${unsaved}` : "saved";
   if (failing) alarm(`${problem} ${unsaved} answer${unsaved > 1 ? "s are" : " is"} kept in this browser and sent again.`);
-  else $("alarm").hidden = true;
+  else if ($("alarm").dataset.passing === "true") $("alarm").hidden = true;
 }
 
-function alarm(text) {
+// What passes by itself goes away by itself; a refusal stays until the page is loaded anew.
+function alarm(text, passing = true) {
   $("alarm").textContent = text;
+  $("alarm").dataset.passing = String(passing);
   $("alarm").hidden = false;
 }
 
@@ -359,6 +366,7 @@ function drawClasses() {
       button.innerHTML = '<kbd></kbd><span class="name"></span><span class="count"></span><span class="rail"><span class="share"></span></span>';
       button.querySelector("kbd").textContent = (keys[0] ?? "").toUpperCase();
       button.querySelector("kbd").hidden = !keys.length;
+      button.classList.toggle("own-key", keys[0] === name.toLowerCase()); // the name is the key
       const label = button.querySelector(".name");
       // The letter that works as a key is underlined in the name.
       if (keys[1]) {

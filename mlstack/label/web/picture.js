@@ -1,5 +1,7 @@
 // Pictures: fetched ahead, shown as large as the stage allows, small ones with crisp pixels.
 
+const LARGEST = 48; // a digit of 8 x 8 pixels is harder to read when it fills the wall
+
 const ahead = new Map(); // url -> { image, ready }
 
 export function prefetch(url) {
@@ -28,7 +30,7 @@ export function fit(image, box) {
   const { naturalWidth: width, naturalHeight: height } = image;
   if (!width || !height) return;
   const room = Math.min(box.clientWidth / width, box.clientHeight / height);
-  const scale = room >= 2 ? Math.min(Math.floor(room), 96) : Math.min(room, 2);
+  const scale = room >= 2 ? Math.min(Math.floor(room), LARGEST) : Math.min(room, 2);
   image.classList.toggle("crisp", scale >= 2);
   image.style.width = `${Math.max(1, Math.round(width * scale))}px`;
   image.style.height = `${Math.max(1, Math.round(height * scale))}px`;
