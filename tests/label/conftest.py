@@ -1,6 +1,5 @@
 """A partly labeled project, and servers that end with the test."""
 
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +28,5 @@ def serve(half: Path) -> Iterator[Callable[..., Server]]:
 
     yield begin
     for server in servers:
-        if server.process.poll() is None:
-            server.process.send_signal(signal.SIGINT)
-        server.process.communicate(timeout=20)
+        if server.process.returncode is None:
+            server.stop()

@@ -24,12 +24,14 @@ class Server:
 
     process: "subprocess.Popen[str]"
     url: str
+    out: str = ""
+    err: str = ""
 
-    def get(self, path: str, **params: Any) -> httpx.Response:
-        return httpx.get(self.url.rstrip("/") + path, params=params or None)
+    def get(self, address: str, /, **params: Any) -> httpx.Response:
+        return httpx.get(self.url.rstrip("/") + address, params=params or None)
 
-    def post(self, path: str, **body: Any) -> httpx.Response:
-        return httpx.post(self.url.rstrip("/") + path, json=body)
+    def post(self, address: str, /, **body: Any) -> httpx.Response:
+        return httpx.post(self.url.rstrip("/") + address, json=body)
 
     def label(self, path: str, label: str, annotator: str = "ann", **more: Any) -> dict[str, Any]:
         answer = self.post("/api/label", path=path, label=label, annotator=annotator, **more)
@@ -43,7 +45,8 @@ class Server:
     def stop(self, number: int = signal.SIGINT) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=20)
+        self.out, self.err = self.process.communicate(timeout=20)
+        return self.process.returncode
 
 
 def run(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":

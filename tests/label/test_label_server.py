@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from label_server import IMAGES, LABELED, Server, run, start
+from label_server import IMAGES, LABELED, Server, run
 
 from mlstack.label.store import read_events
 
@@ -168,20 +168,20 @@ def test_the_server_ends_when_its_command_was_killed(serve: Serve) -> None:
     assert psutil.wait_procs([worker], timeout=10)[1] == []
 
 
-def test_no_acknowledged_label_is_lost_by_three_kills(half: Path) -> None:
+def test_no_acknowledged_label_is_lost_by_three_kills(half: Path, serve: Serve) -> None:
     acknowledged: list[tuple[str, str]] = []
 
     for kill in range(3):
-        server = start(half)
+        server = serve()
         for _ in range(25):
             item = server.get("/api/next", annotator="ann", n=1).json()["items"][0]
             label = str(len(acknowledged) % 10)
             server.label(item["path"], label, client_id=f"{kill}-{item['path']}")
             acknowledged.append((item["path"], label))
         server.worker().kill()
-        _, err = server.process.communicate(timeout=20)
-        assert server.process.returncode == 1
-        assert "SIGKILL" in err
+        server.process.wait(timeout=20)
+        assert server.stop() == 1
+        assert "SIGKILL" in server.err
 
     assert events(half) == acknowledged
     assert len({path for path, _ in acknowledged}) == 75
@@ -243,12 +243,10 @@ def test_damaged_events_name_the_repair(half: Path) -> None:
     assert "mlstack label rebuild" in done.stderr
 
 
-def test_ctrl_c_says_what_was_saved(half: Path) -> None:
-    server = start(half)
+def test_ctrl_c_says_what_was_saved(serve: Serve) -> None:
+    server = serve()
     item = server.get("/api/next").json()["items"][0]
     server.label(item["path"], "1")
 
-    server.process.send_signal(signal.SIGINT)
-    out, _ = server.process.communicate(timeout=20)
-
-    assert "1 answer saved; 21 of 300 images are labeled" in out
+    assert server.stop(signal.SIGINT) == 0
+    assert "1 answer saved; 21 of 300 images are labeled" in server.out
