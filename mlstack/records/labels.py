@@ -16,6 +16,12 @@ CREATE TABLE IF NOT EXISTS events (
     client_id TEXT UNIQUE          -- makes a retried request harmless
 );
 CREATE INDEX IF NOT EXISTS events_by_path ON events (path, seq);
+CREATE INDEX IF NOT EXISTS events_by_annotator ON events (annotator, seq);
+CREATE UNIQUE INDEX IF NOT EXISTS events_undone ON events (undoes) WHERE undoes IS NOT NULL;
+CREATE TRIGGER IF NOT EXISTS events_never_change BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'label events are append-only'); END;
+CREATE TRIGGER IF NOT EXISTS events_never_go BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'label events are append-only'); END;
 """
 
 

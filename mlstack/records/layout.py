@@ -21,6 +21,16 @@ class Layout:
         return self.state / "labels.db"
 
     @property
+    def label_session(self) -> Path:
+        """What the labeling server was started with."""
+        return self.state / "label-session.json"
+
+    @property
+    def label_lock(self) -> Path:
+        """Held by the one process that writes label events."""
+        return self.state / "labels.lock"
+
+    @property
     def runs(self) -> Path:
         """One folder a run."""
         return self.state / "runs"

@@ -1,0 +1,1 @@
+"""The labeling server: `python -m mlstack.label.worker SESSION`, a process of its own."""

@@ -1,0 +1,178 @@
+"""Labels as other tools write them: CSV, JSON lines and Label Studio's JSON."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import msgspec
+
+from mlstack.errors import ConfigError, DataError
+from mlstack.label.names import Format
+
+FILES = {
+    Format.CSV: "labels.csv",
+    Format.JSONL: "labels.jsonl",
+    Format.LABEL_STUDIO: "labels.label-studio.json",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A label as it was found, and where."""
+
+    where: str
+    path: str
+    label: str
+
+
+def read(file: Path) -> tuple[Format, list[Row]]:
+    """Read the labels of a file; its ending says the format.
+
+    Raises:
+        ConfigError: the ending is none that is known.
+        DataError: the file is missing or not of that format; the line is named.
+    """
+    readers = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".json": Format.LABEL_STUDIO}
+    kind = readers.get(file.suffix.lower())
+    if kind is None:
+        raise ConfigError(
+            f"`{file}`: the ending must be .csv, .jsonl or .json (Label Studio)",
+            hint="rename the file after what it holds",
+        )
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read `{file}`: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"`{file}` is not UTF-8 text") from error
+    rows = {Format.CSV: _csv, Format.JSONL: _jsonl, Format.LABEL_STUDIO: _label_studio}
+    return kind, list(rows[kind](file, text))
+
+
+def write(kind: Format, labels: dict[str, str]) -> bytes:
+    """Write labels as text; Parquet is not text and not written here."""
+    if kind is Format.CSV:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["path", "label"])
+        writer.writerows(labels.items())
+        return out.getvalue().encode()
+    if kind is Format.JSONL:
+        lines = [msgspec.json.encode({"path": p, "label": label}) for p, label in labels.items()]
+        return b"".join(line + b"\n" for line in lines)
+    tasks = [_as_task(number, *item) for number, item in enumerate(labels.items(), start=1)]
+    return msgspec.json.format(msgspec.json.encode(tasks), indent=1) + b"\n"
+
+
+def candidates(path: str) -> Iterator[str]:
+    """Give the names that a path from another tool may have in the dataset, longest first.
+
+    Label Studio writes `/data/local-files/?d=digits/images/1.png`; other tools absolute paths.
+    """
+    parts = urlsplit(path)
+    inner = parse_qs(parts.query).get("d")
+    plain = inner[0] if inner else unquote(parts.path) if parts.scheme else path
+    names = [name for name in plain.replace("\\", "/").split("/") if name not in ("", ".")]
+    for start in range(len(names)):
+        yield "/".join(names[start:])
+
+
+def _csv(file: Path, text: str) -> Iterator[Row]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if not {"path", "label"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{file}:1: needs the columns `path` and `label`")
+        for row in reader:
+            where = f"{file}:{reader.line_num}"
+            yield Row(where, (row["path"] or "").strip(), (row["label"] or "").strip())
+    except csv.Error as error:
+        raise DataError(f"{file}:{reader.line_num}: not CSV: {error}") from error
+
+
+class _Line(msgspec.Struct):
+    path: str
+    label: str
+
+
+def _jsonl(file: Path, text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            found = msgspec.json.decode(line, type=_Line)
+        except msgspec.DecodeError as error:
+            raise DataError(f"{file}:{number}: {error}") from error
+        yield Row(f"{file}:{number}", found.path, found.label)
+
+
+class _Data(msgspec.Struct):
+    image: str
+
+
+class _Value(msgspec.Struct):
+    choices: list[str] = []
+
+
+class _Answer(msgspec.Struct):
+    value: _Value = msgspec.field(default_factory=_Value)
+
+
+class _Annotation(msgspec.Struct):
+    result: list[_Answer] = []
+    was_cancelled: bool = False
+
+
+class _Task(msgspec.Struct):
+    """A task of Label Studio's JSON export, or a row of its JSON_MIN."""
+
+    data: _Data | None = None
+    annotations: list[_Annotation] = []
+    image: str | None = None
+    choice: str | None = None
+
+
+def _label_studio(file: Path, text: str) -> Iterator[Row]:
+    try:
+        tasks = msgspec.json.decode(text, type=list[_Task])
+    except msgspec.DecodeError as error:
+        raise DataError(
+            f"`{file}` is not a list of tasks as Label Studio exports it: {error}",
+            hint="export it as JSON or JSON_MIN",
+        ) from error
+    for number, task in enumerate(tasks, start=1):
+        path = task.data.image if task.data else task.image
+        if path is None:
+            raise DataError(f"{file}: task {number} has no `data.image`")
+        yield from (Row(f"{file}: task {number}", path, label) for label in _choices(task))
+
+
+def _choices(task: _Task) -> Iterator[str]:
+    if task.choice is not None:
+        yield task.choice
+    for annotation in task.annotations:
+        if not annotation.was_cancelled:
+            for result in annotation.result:
+                yield from result.value.choices[:1]
+
+
+def _as_task(number: int, path: str, label: str) -> dict[str, Any]:
+    return {
+        "id": number,
+        "data": {"image": path},
+        "annotations": [
+            {
+                "result": [
+                    {
+                        "from_name": "choice",
+                        "to_name": "image",
+                        "type": "choices",
+                        "value": {"choices": [label]},
+                    }
+                ]
+            }
+        ],
+    }

@@ -1,0 +1,244 @@
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from label_server import IMAGES, LABELED, answer, labels_of, run
+
+from mlstack.label import store
+from mlstack.label.store import Draft
+from mlstack.records import dataset
+
+
+def say(project: Path, *opinions: tuple[str, int, str]) -> None:
+    """Let annotators label: (annotator, number of the image, label)."""
+    drafts = [
+        Draft(who, name(number), "label", label, seconds=2.0) for who, number, label in opinions
+    ]
+    store.append(project / ".mlstack" / "labels.db", drafts)
+
+
+def name(number: int) -> str:
+    return f"images/{number:04d}.png"
+
+
+def problems(answered: dict) -> str:
+    return "\n".join(mistake["problem"] for mistake in answered["error"]["errors"])
+
+
+def test_export_merges_what_people_said_into_labels_parquet(half: Path) -> None:
+    before = labels_of(half)
+    other = "1" if before[name(0)] != "1" else "2"
+    say(half, ("ann", 30, "4"), ("ann", 0, other), ("ann", 31, "5"), ("bob", 31, "6"))
+
+    exported = answer(half, "label", "export")
+
+    after = labels_of(half)
+    assert after == before | {name(30): "4", name(0): other}
+    assert (exported["new"], exported["changed"], exported["withdrawn"]) == (1, 1, 0)
+    assert exported["tied"] == [name(31)]
+    assert exported["rows"] == sum(exported["classes"].values()) == LABELED + 1
+    assert list(after) == sorted(after)
+    assert run(half, "label", "export", "--quiet").stdout == "data/digits/labels.parquet\n"
+
+
+def test_export_keeps_other_columns_and_unchanged_bytes(half: Path) -> None:
+    file = half / "data" / "digits" / dataset.LABELS
+    table = dataset.read_labels(file)
+    table = table.append_column("camera", pa.array(["left"] * table.num_rows))
+    dataset.write_labels(file, table)
+    say(half, ("ann", 30, "4"))
+
+    answer(half, "label", "export")
+    first = (file.stat().st_mtime_ns, file.read_bytes())
+    answer(half, "label", "export")
+
+    cameras = dataset.read_labels(file)["camera"].to_pylist()
+    assert cameras == ["left"] * LABELED + [None]
+    assert (file.stat().st_mtime_ns, file.read_bytes()) == first
+
+
+def test_a_label_taken_back_after_its_export_is_withdrawn(half: Path) -> None:
+    say(half, ("ann", 30, "4"))
+    answer(half, "label", "export")
+    store.append(half / ".mlstack" / "labels.db", [Draft("ann", name(30), "undo", undoes=1)])
+
+    exported = answer(half, "label", "export")
+
+    assert exported["withdrawn"] == 1
+    assert name(30) not in labels_of(half)
+
+
+def test_the_majority_decides(half: Path) -> None:
+    say(half, ("ann", 30, "4"), ("bob", 30, "5"), ("carl", 30, "5"))
+
+    answer(half, "label", "export")
+
+    assert labels_of(half)[name(30)] == "5"
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "label-studio"])
+def test_other_formats_come_back_as_they_went(half: Path, kind: str) -> None:
+    ending = {"label-studio": "json"}.get(kind, kind)
+    out = f"out.{ending}"
+
+    answer(half, "label", "export", "--format", kind, "--out", out)
+    (half / "data" / "digits" / dataset.LABELS).unlink()
+    classes = "data.classes=[" + ",".join(f"'{d}'" for d in range(10)) + "]"
+    imported = answer(half, "label", "import", out, "--set", classes)
+    answer(half, "label", "export", "--set", classes)
+
+    assert imported["imported"] == LABELED
+    assert len(labels_of(half)) == LABELED
+
+
+def test_import_takes_both_forms_of_label_studio(half: Path) -> None:
+    tasks = [
+        {
+            "data": {"image": "/data/local-files/?d=data/digits/images/0040.png"},
+            "annotations": [{"result": [{"type": "choices", "value": {"choices": ["7"]}}]}],
+        },
+        {"id": 2, "image": "data/digits/images/0041.png", "choice": "8"},
+        {"data": {"image": "images/0042.png"}, "annotations": []},
+    ]
+    (half / "studio.json").write_text(json.dumps(tasks))
+
+    imported = answer(half, "label", "import", "studio.json")
+    again = answer(half, "label", "import", "studio.json")
+    answer(half, "label", "export")
+
+    assert (imported["imported"], again["imported"], again["unchanged"]) == (2, 0, 2)
+    assert (labels_of(half)[name(40)], labels_of(half)[name(41)]) == ("7", "8")
+
+
+def test_a_wrong_row_is_named_and_nothing_is_imported(half: Path) -> None:
+    rows = [("images/0040.png", "7"), ("images/9999.png", "7"), ("images/0041.png", "cat")]
+    with (half / "rows.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label"), *rows])
+
+    refused = answer(half, "label", "import", "rows.csv", code=3)
+    kept = store.read_events(half / ".mlstack" / "labels.db")
+    skipped = answer(half, "label", "import", "rows.csv", "--skip-invalid")
+
+    assert "rows.csv:3: there is no image `images/9999.png`" in problems(refused)
+    assert "rows.csv:4: `cat` is not in data.classes" in problems(refused)
+    assert "--skip-invalid" in refused["error"]["hint"]
+    assert kept == []
+    assert skipped["imported"] == 1
+    assert len(skipped["refused"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "code", "named"),
+    [
+        ("rows.csv", "name;class\n", 3, "rows.csv:1: needs the columns"),
+        ("rows.jsonl", '{"path": "a"}\n', 3, "rows.jsonl:1"),
+        ("rows.json", "{}", 3, "list of tasks"),
+        ("rows.json", '[{"data": 3}]', 3, "$[0].data"),
+        ("rows.xlsx", "x", 2, "ending"),
+        ("rows.csv", None, 3, "cannot read"),
+    ],
+)
+def test_a_file_that_holds_no_labels_is_refused(
+    half: Path, file: str, content: str | None, code: int, named: str
+) -> None:
+    if content is not None:
+        (half / file).write_text(content)
+
+    done = run(half, "label", "import", file)
+
+    assert done.returncode == code
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_names_everything_that_is_wrong(half: Path) -> None:
+    say(half, *[("ann", n, str(n % 10)) for n in range(40, 70)])
+    say(half, *[("bob", n, str((n + n % 2) % 10)) for n in range(40, 70)])
+    say(half, ("ann", 80, "cat"))
+    (half / "data" / "digits" / "images" / "0003.png").unlink()
+
+    checked = answer(half, "label", "check", code=3)
+
+    found = problems(checked)
+    assert "`images/0080.png` is labeled `cat`, which is not in data.classes" in found
+    assert "`images/0003.png` is labeled" in found
+    assert "`images/0041.png`: annotators are divided: ann says `1`, bob says `2`" in found
+    alone = answer(half, "label", "check", "--set", "label.min_agreement=0.1", code=3)
+    assert alone["error"]["problem"] != checked["error"]["problem"]
+
+
+def test_check_passes_good_labels(half: Path) -> None:
+    say(half, *[(who, n, str(n % 10)) for n in range(40, 65) for who in ("ann", "bob")])
+
+    checked = answer(half, "label", "check")
+
+    assert checked["labeled"] == LABELED + 25
+    assert checked["agreement"][0]["kappa"] == 1.0
+    assert run(half, "label", "check", "--quiet").stdout == "ok\n"
+
+
+def test_stats_count_by_class_and_annotator(half: Path) -> None:
+    say(half, ("ann", 30, "4"), ("ann", 31, "5"), ("bob", 30, "4"))
+
+    stats = answer(half, "label", "stats")
+    shown = run(half, "label", "stats").stdout
+
+    assert (stats["total"], stats["labeled"]) == (IMAGES, LABELED + 2)
+    assert [(a["name"], a["labels"], a["median_seconds"]) for a in stats["annotators"]] == [
+        ("ann", 2, 2.0),
+        ("bob", 1, 2.0),
+    ]
+    assert f"{LABELED + 2} of {IMAGES} images labeled" in shown
+    assert "ann and bob: kappa 1.00" in shown
+
+
+def test_rebuild_saves_what_a_damaged_file_still_holds(half: Path) -> None:
+    path = half / ".mlstack" / "labels.db"
+    for _ in range(20):
+        say(half, *[("ann", n, str(n % 10)) for n in range(20, 120)])
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 4096 // 3 * 4096
+    content[middle : middle + 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+
+    broken = run(half, "label", "export")
+    rebuilt = answer(half, "label", "rebuild")
+
+    assert broken.returncode == 3
+    assert "mlstack label rebuild" in broken.stderr
+    assert rebuilt["damage"]
+    assert rebuilt["events"] + rebuilt["missing"] == 2000
+    assert 0 < rebuilt["missing"] < 500
+    assert (half / rebuilt["kept_as"]).is_file()
+    assert len(labels_of(half)) == LABELED + 100
+    assert answer(half, "label", "rebuild")["damage"] == ""
+
+
+def test_rebuild_from_events_drops_what_nobody_said_here(half: Path) -> None:
+    say(half, ("ann", 30, "4"))
+
+    answer(half, "label", "rebuild", "--from-events")
+
+    assert labels_of(half) == {name(30): "4"}
+
+
+def test_folders_and_labels_csv_count_as_labels_until_the_first_export(half: Path) -> None:
+    source = half / "data" / "digits"
+    (source / dataset.LABELS).unlink()
+    (source / "labels.csv").write_text("path,label\nimages/0001.png,1\nimages/0002.png,2\n")
+    say(half, ("ann", 2, "1"))
+
+    answer(half, "label", "export")
+
+    assert labels_of(half) == {name(1): "1", name(2): "1"}
+
+
+def test_nothing_to_export_is_said(half: Path) -> None:
+    (half / "data" / "digits" / dataset.LABELS).unlink()
+
+    done = run(half, "label", "export", "--set", "data.classes=[a, b]")
+
+    assert done.returncode == 3
+    assert "type `mlstack label`" in done.stderr

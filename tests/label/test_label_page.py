@@ -1,0 +1,211 @@
+"""The page in a real browser, driven like a person drives it: by keys."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from label_server import IMAGES, LABELED, Server, labels_of, run
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+Serve = Callable[..., Server]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that may complain about nothing."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    page.set_default_timeout(10_000)
+    yield page
+    page.close()
+    assert [c for c in complaints if "ERR_CONNECTION" not in c] == []
+
+
+def visit(page: Page, server: Server) -> None:
+    page.goto(server.url)
+    expect(page.locator("#frame img")).to_be_visible()
+
+
+def shown(page: Page) -> str:
+    return page.locator("#path").inner_text()
+
+
+def press(page: Page, key: str) -> str:
+    """Press a key; give the path of the image it answered."""
+    path = shown(page)
+    page.keyboard.press(key)
+    expect(page.locator("#path")).not_to_have_text(path)
+    return path
+
+
+def saved(page: Page) -> None:
+    expect(page.locator("#saved")).to_have_text("saved")
+
+
+def test_keys_label_skip_undo_and_the_export_has_them(half: Path, serve: Serve, page: Page) -> None:
+    server = serve()
+    visit(page, server)
+
+    given = {press(page, key): key for key in "1234567890"}
+    skipped = press(page, "Space")
+    mistaken = press(page, "7")
+    page.keyboard.press("u")
+    expect(page.locator("#path")).to_have_text(mistaken)
+    expect(page.locator("#done")).to_have_text(str(LABELED + 10))
+    given[press(page, "8")] = "8"
+    saved(page)
+
+    assert mistaken in given
+    assert skipped not in given
+    expect(page.locator("#done")).to_have_text(str(LABELED + 11))
+    expect(page.locator("#total")).to_have_text(str(IMAGES))
+    counts = server.get("/api/project").json()["counts"]
+    assert (counts["labeled"], counts["skipped"]) == (LABELED + 11, 1)
+    eights = page.get_by_role("button", name="8", exact=False).and_(
+        page.locator("[data-label='8']")
+    )
+    assert eights.locator(".count").inner_text() == str(counts["classes"]["8"])
+    exported = run(half, "label", "export", "--json")
+    assert exported.returncode == 0
+    assert {path: labels_of(half)[path] for path in given} == given
+
+
+def test_small_images_keep_square_pixels(serve: Serve, page: Page) -> None:
+    visit(page, serve())
+
+    image = page.locator("#frame img")
+    box = image.bounding_box()
+
+    assert box is not None
+    assert box["width"] == box["height"]
+    assert box["width"] % 8 == 0
+    assert box["width"] >= 320
+    assert image.evaluate("each => getComputedStyle(each).imageRendering") == "pixelated"
+
+
+def test_going_back_shows_and_changes_an_earlier_answer(
+    half: Path, serve: Serve, page: Page
+) -> None:
+    visit(page, serve())
+    first = press(page, "1")
+    press(page, "2")
+    third = shown(page)
+
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#path")).to_have_text(first)
+    expect(page.locator("#given")).to_have_text("labeled 1")
+    page.keyboard.press("5")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#path")).to_have_text(third)
+    saved(page)
+    page.keyboard.press("Control+z")  # of the change: the item is shown with its first answer
+    expect(page.locator("#path")).to_have_text(first)
+    saved(page)
+    run(half, "label", "export")
+
+    assert labels_of(half)[first] == "1"
+
+
+def test_undo_reaches_answers_from_before_the_page_was_opened(serve: Serve, page: Page) -> None:
+    server = serve()
+    visit(page, server)
+    first = press(page, "3")
+    saved(page)
+
+    visit(page, server)
+    page.keyboard.press("Backspace")
+
+    expect(page.locator("#path")).to_have_text(first)
+    expect(page.locator("#done")).to_have_text(str(LABELED))
+
+
+def test_a_damaged_image_is_said_and_skipped(half: Path, serve: Serve, page: Page) -> None:
+    images = half / "data" / "digits" / "images"
+    for file in sorted(images.iterdir())[LABELED:]:
+        file.write_bytes(b"not an image")
+    page.goto(serve().url)
+
+    expect(page.locator("#message")).to_contain_text("This image cannot be shown")
+    first = shown(page)
+    page.keyboard.press("Space")
+
+    expect(page.locator("#path")).not_to_have_text(first)
+    saved(page)
+
+
+def test_labels_survive_a_server_that_is_gone_for_a_while(
+    half: Path, serve: Serve, page: Page
+) -> None:
+    server = serve()
+    port = server.url.split(":")[2].strip("/")
+    visit(page, server)
+    server.stop()
+
+    given = {press(page, key): key for key in "123"}
+    expect(page.locator("#saved")).to_have_text("3 unsaved")
+    expect(page.locator("#alarm")).to_contain_text("The server does not answer")
+    serve("--port", port)
+    saved(page)
+    expect(page.locator("#alarm")).to_be_hidden()
+    run(half, "label", "export")
+
+    assert {path: labels_of(half)[path] for path in given} == given
+
+
+def test_the_end_offers_what_was_skipped(half: Path, serve: Serve, page: Page) -> None:
+    for file in sorted((half / "data" / "digits" / "images").iterdir())[LABELED + 3 :]:
+        file.unlink()
+    visit(page, serve())
+
+    press(page, "1")
+    skipped = press(page, "Space")
+    page.keyboard.press("2")
+    expect(page.locator("#message h2")).to_have_text("All done")
+    page.get_by_role("button", name="Go through the 1 skipped").click()
+    expect(page.locator("#path")).to_have_text(skipped)
+    page.keyboard.press("3")
+
+    expect(page.locator("#message h2")).to_have_text("All done")
+    expect(page.locator("#done")).to_have_text(str(LABELED + 3))
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_everything_fits_and_clicks_work_too(serve: Serve, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 740})
+    visit(page, serve())
+    first = shown(page)
+
+    page.locator("[data-label='4']").click()
+
+    expect(page.locator("#path")).not_to_have_text(first)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for button in page.locator("#classes button, nav button").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+        assert box["y"] + box["height"] <= 740
+
+
+def test_nothing_is_loaded_from_elsewhere(serve: Serve, page: Page) -> None:
+    server = serve()
+    hosts: set[str] = set()
+    page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+
+    visit(page, server)
+    press(page, "1")
+
+    assert hosts == {server.url.split("/")[2]}
