@@ -67,7 +67,9 @@ def report(where: Where, asked: Asked, out: Path | None) -> Report:
     seen = _look(where, asked)
     now = datetime.now(UTC)
     page = out or seen.layout.reports / f"{now:%Y%m%d-%H%M%S}.html"
-    named = msgspec.structs.replace(seen.verdict.report, report_file=str(page))
+    named = msgspec.structs.replace(
+        seen.verdict.report, report_file=_short(page, seen.project.root)
+    )
     judged = _alarm(seen, Verdict(named, seen.verdict.comparisons, seen.verdict.since_us))
     shown = pictures.choose(seen.layout.requests, seen.target, seen.window)
     html.write(page, html.Content(judged, shown, now))
@@ -86,15 +88,17 @@ def watch(where: Where) -> Iterator[Report]:
         yield status(where)
 
 
-def probed(where: Where, url: str | None, pace: Pace) -> Iterator[Attempt | Probed]:
-    """Ask the endpoint for its health and for one golden prediction, `pace.count` times."""
+def probed(
+    where: Where, url: str | None, *, count: int, interval_s: float
+) -> Iterator[Attempt | Probed]:
+    """Ask the endpoint for its health and for one golden prediction, `count` times."""
     project = load(where.config, sets=where.sets)
     found = target.find(project, None)
     settings = project.config.serve
     address = (url or f"http://{settings.host}:{settings.port}").rstrip("/")
     limit_ms = project.config.monitor.service.p99_ms
-    timed = Pace(pace.count, pace.interval_s, limit_ms)
-    yield from probe.probe(address, probe.golden_question(found), timed)
+    pace = Pace(count, interval_s, limit_ms)
+    yield from probe.probe(address, probe.golden_question(found), pace)
 
 
 def sql(where: Where, query: str) -> Rows:
@@ -136,6 +140,10 @@ def _look(where: Where, asked: Asked) -> _Seen:
     return _Seen(project, layout, found, window, judged)
 
 
+def _short(path: Path, root: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
 def _alarm(seen: _Seen, judged: Verdict) -> Verdict:
     """Open, go on with or close the alert of this model; say in the report where it is."""
     folder = seen.layout.alerts
@@ -149,7 +157,7 @@ def _alarm(seen: _Seen, judged: Verdict) -> Verdict:
         problems = alerts.tell(alert, seen.project.config.monitor, seen.project.root)
     named = msgspec.structs.replace(
         judged.report,
-        alert_file=str(alerts.path(folder, alert)),
+        alert_file=_short(alerts.path(folder, alert), seen.project.root),
         warnings=[*judged.report.warnings, *problems],
     )
     return Verdict(named, judged.comparisons, judged.since_us)

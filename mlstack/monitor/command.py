@@ -70,8 +70,8 @@ def probe(
     """Ask the endpoint for its health and one known prediction; exit code 5 when it is not well."""
     from mlstack.monitor import api, view
 
-    where, pace = api.Where(call.config, call.sets), api.Pace(count, interval)
-    call.show(api.probed(where, url, pace), view.draw)
+    where = api.Where(call.config, call.sets)
+    call.show(api.probed(where, url, count=count, interval_s=interval), view.draw)
 
 
 @app.command("sql")

@@ -56,7 +56,7 @@ def compare(reference: Reference, window: Window, limits: Drift) -> list[Compari
     found = [
         _numeric(column, window.numeric[column.name], limits)
         for column in reference.numeric
-        if column.name in window.numeric and sum(column.counts)
+        if column.name in window.numeric and any(column.counts)
     ]
     found += [
         _category(column, window, limits)

@@ -10,7 +10,7 @@ from mlstack.monitor import drift, quality, service
 from mlstack.monitor.drift import Comparison
 from mlstack.monitor.target import Target
 from mlstack.monitor.windows import Labelled, Window
-from mlstack.records.report import Finding, Quality, Report
+from mlstack.records.report import Finding, Report
 
 TO_LABEL = 20
 
@@ -94,7 +94,9 @@ def _cause(alarms: list[Finding]) -> str:
     order = {"service": 0, "quality": 1, "input": 2, "prediction": 2}
     alarms = sorted(alarms, key=lambda one: (order[one.area], -one.effect / one.limit))
     first, *others = alarms
-    more = f", and {len(others)} more" if len(others) > 1 else ""
+    # Which class became more frequent says more about harm than the next input column.
+    others.sort(key=lambda one: one.subject != drift.PREDICTION)
+    more = f", and {len(others) - 1} more" if len(others) > 1 else ""
     second = f"; {_words(others[0])}" if others else ""
     return f"{_words(first)}{second}{more}"
 

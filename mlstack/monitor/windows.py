@@ -17,7 +17,7 @@ from mlstack.records.report import Rows, Service
 Floats = npt.NDArray[np.float64]
 MAX_PRINTED = 1000
 # What nobody asked for is never loaded from anywhere, and Python variables are no tables.
-SETTINGS = {
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
@@ -212,7 +212,7 @@ def _predictions(connection: Any, selection: Selection) -> pa.Table:
     features = [name for name in names if name.startswith(requests.FEATURE)]
     columns = ", ".join(f'"{name}"' for name in ["confidence", *features])
     try:
-        return connection.execute(
+        return connection.sql(
             f"""
             WITH known AS (
                 SELECT DISTINCT ON (prediction_id) prediction_id, ts_us, prediction, {columns}
@@ -221,7 +221,7 @@ def _predictions(connection: Any, selection: Selection) -> pa.Table:
             latest AS (FROM known ORDER BY ts_us DESC, prediction_id DESC LIMIT $rows)
             FROM latest ORDER BY ts_us, prediction_id
             """,
-            {
+            params={
                 "model": selection.model,
                 "version": selection.version,
                 "since": selection.since_us,
@@ -239,7 +239,8 @@ def _service(connection: Any, selection: Selection) -> Service:
         """
         WITH latest AS (
             SELECT left(prediction_id, 36) AS request, status, latency_us, ts_us FROM requests
-            WHERE model = $model AND ts_us >= $since AND (version = $version OR coalesce(version, 0) <= 0)
+            WHERE model = $model AND ts_us >= $since
+            AND (version = $version OR coalesce(version, 0) <= 0)
             ORDER BY ts_us DESC LIMIT $rows),
         answered AS (SELECT max(status) AS status, max(latency_us) / 1000 AS ms, min(ts_us) AS ts
                      FROM latest GROUP BY request)

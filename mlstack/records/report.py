@@ -97,7 +97,7 @@ class Probed(Result, frozen=True, kw_only=True, tag="monitor.probed"):
 
     url: str
     attempts: int
-    failures: dict[str, int]  # refused, timeout, http-5xx, http-4xx, not-ready, wrong, slow -> count
+    failures: dict[str, int]  # refused, timeout, not-ready, http-5xx, http-4xx, wrong, slow ...
     p50_ms: float | None = None
     max_ms: float | None = None
     last_problem: str = ""
