@@ -72,7 +72,7 @@ def report(where: Where, asked: Asked, out: Path | None) -> Report:
     )
     judged = _alarm(seen, Verdict(named, seen.verdict.comparisons, seen.verdict.since_us))
     shown = pictures.choose(seen.layout.requests, seen.target, seen.window)
-    html.write(page, html.Content(judged, shown, now))
+    html.write(page, html.Content(judged, seen.window, shown, now))
     write(page.with_suffix(".json"), judged.report)
     return judged.report
 

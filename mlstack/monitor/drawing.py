@@ -21,10 +21,12 @@ class _Scale:
     high: float
 
 
-def overlay(one: Comparison) -> str:
-    """Draw the reference as a grey area and the window as an outlined one over it."""
-    scale = _scale(one)
-    then, now = _density(one.reference, one, scale), _density(one.current, one, scale)
+def overlay(one: Comparison, values: Floats) -> str:
+    """Draw the reference as a grey area, and the window's own values outlined over it."""
+    finite = values[np.isfinite(values)]
+    scale = _scale(one, finite)
+    then = _density(one, scale)
+    now = np.histogram(finite, bins=BINS, range=(scale.low, scale.high))[0] / max(1, finite.size)
     top = max(then.max(), now.max(), 1e-12)
     low, high = f"{scale.low:.3g}", f"{scale.high:.3g}"
     return (
@@ -61,21 +63,27 @@ def gauge(effect: float, limit: float, *, alert: bool) -> str:
     )
 
 
-def _scale(one: Comparison) -> _Scale:
-    low = min([one.edges[0], *one.span[:1]])
-    high = max([one.edges[-1], *one.span[1:]])
-    margin = (high - low) * 0.02 or abs(low) * 0.1 or 1.0
+def _scale(one: Comparison, finite: Floats) -> _Scale:
+    low, high = min([one.edges[0], *finite]), max([one.edges[-1], *finite])
+    # A column of one value still needs an axis.
+    margin = 0.0 if high > low else abs(low) * 0.1 or 1.0
     return _Scale(low - margin, high + margin)
 
 
-def _density(counts: npt.NDArray[np.int64], one: Comparison, scale: _Scale) -> Floats:
-    """Give the share in equal steps of the axis; mass is spread evenly inside its own bin."""
-    total = counts.sum()
-    if not total:
-        return np.zeros(BINS)
-    ends = np.concatenate([[scale.low], one.edges, [scale.high]])
-    cumulative = np.concatenate([[0.0], counts.cumsum() / total])
-    return np.diff(np.interp(np.linspace(scale.low, scale.high, BINS + 1), ends, cumulative))
+def _density(one: Comparison, scale: _Scale) -> Floats:
+    """Give the reference's share in equal steps of the axis.
+
+    Mass is spread evenly inside its bin; that of the two open bins, whose ends nobody knows, over
+    as much as their neighbours take.
+    """
+    edges = np.asarray(one.edges)
+    width = (edges[-1] - edges[0]) / max(1, edges.size - 1) or (scale.high - scale.low) / BINS
+    ends = np.concatenate([[edges[0] - width], edges, [edges[-1] + width]])
+    cumulative = np.concatenate([[0.0], one.reference.cumsum() / one.reference.sum()])
+    places = np.linspace(scale.low, scale.high, BINS + 1)
+    shares = np.interp(places, ends, cumulative)
+    shares[0], shares[-1] = 0.0, 1.0
+    return np.diff(shares)
 
 
 def _steps(heights: Floats) -> str:

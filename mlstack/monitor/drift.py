@@ -34,7 +34,6 @@ class Comparison:
     labels: tuple[str, ...] = ()  # of a category column
     detail: str = ""
     missing: float = 0.0  # share of the window
-    span: tuple[float, ...] = ()  # smallest and largest finite value of the window
 
     @property
     def is_alarming(self) -> bool:
@@ -148,7 +147,6 @@ def _numeric(column: NumericColumn, values: npt.NDArray[np.float64], limits: Dri
         edges=tuple(column.edges),
         detail=detail,
         missing=missing / max(1, len(values)),
-        span=_span(values),
     )
 
 
@@ -197,11 +195,6 @@ def _missing(column: NumericColumn, values: npt.NDArray[np.float64], limits: Dri
 
 def _has_news_of_missing(column: NumericColumn, window: Window) -> bool:
     return bool(column.missing or np.isnan(window.numeric[column.name]).any())
-
-
-def _span(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else ()
 
 
 def _beyond(worst: Comparison, values: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:

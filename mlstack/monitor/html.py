@@ -10,9 +10,11 @@ import msgspec
 
 from mlstack import files
 from mlstack.monitor import drawing
+from mlstack.monitor.drawing import Floats
 from mlstack.monitor.drift import PREDICTION, Comparison
 from mlstack.monitor.pictures import Picture, Pictures
 from mlstack.monitor.verdict import Verdict
+from mlstack.monitor.windows import Window
 from mlstack.records.report import Change, Finding, Report
 
 SHOWN_CLASSES = 12
@@ -24,6 +26,7 @@ class Content:
     """What the page shows."""
 
     verdict: Verdict
+    window: Window
     pictures: Pictures
     created: datetime
 
@@ -42,7 +45,7 @@ def render(content: Content) -> str:
         _head(report, content.created),
         _verdict(report),
         _tiles(report),
-        _columns(content.verdict.comparisons),
+        _columns(content.verdict.comparisons, content.window),
         _classes(report.changes),
         _pictures(
             "Least confident", "A label for one of these teaches most.", content.pictures.unsure
@@ -74,13 +77,13 @@ def _verdict(report: Report) -> str:
     kind = "verdict alert" if report.alert else "verdict"
     _, _, said = report.summary.partition(": ")
     first, *rest = said.split("; ")
-    items = "".join(f"<li>{_code(line)}</li>" for line in rest)
-    warned = "".join(f"<li>Note: {_code(line)}</li>" for line in report.warnings)
-    listed = f"<ul>{items}{warned}</ul>" if items or warned else ""
-    first = first[:1].upper() + first[1:]
+    if report.alert_file:
+        rest.append(f"the predictions to label are named in `{report.alert_file}`")
+    rest += [f"note: {line}" for line in report.warnings]
+    items = "".join(f"<li>{_code(_capital(line))}</li>" for line in rest)
     return (
-        f'<section class="{kind}">{_mark(report.alert)}<strong>{_code(first)}</strong>{listed}'
-        "</section>"
+        f'<section class="{kind}">{_mark(report.alert)}<strong>{_code(_capital(first))}</strong>'
+        f"<ul>{items}</ul></section>"
     )
 
 
@@ -152,11 +155,11 @@ def _tile(title: str, alert: bool | None, big: str, what: str, rows: list[tuple[
     )
 
 
-def _columns(comparisons: list[Comparison]) -> str:
+def _columns(comparisons: list[Comparison], window: Window) -> str:
     shown = [one for one in comparisons if one.edges][:SHOWN_COLUMNS]
     if not shown:
         return ""
-    rows = "".join(_column(one) for one in shown)
+    rows = "".join(_column(one, window.numeric[one.column]) for one in shown)
     return (
         '<h2>Columns</h2><p class="lead">The most changed first. A column alarms when its effect '
         "is above the limit (the upright mark) and it cannot be chance (adjusted p below 0.01)."
@@ -164,12 +167,12 @@ def _columns(comparisons: list[Comparison]) -> str:
     )
 
 
-def _column(one: Comparison) -> str:
+def _column(one: Comparison, values: Floats) -> str:
     missing = f", {one.missing:.1%} missing" if one.missing else ""
     return (
         f'<div class="column"><div><div class="name"><b>{escape(one.column)}</b>'
-        f'{_mark(one.is_alarming)}</div><div class="soft">{escape(one.detail)}{missing}</div></div>'
-        f"<div>{drawing.overlay(one)}</div>"
+        f'{_mark(one.is_alarming)}</div><div class="soft">{_code(one.detail)}{missing}</div></div>'
+        f"<div>{drawing.overlay(one, values)}</div>"
         f"<div>{drawing.gauge(one.effect, one.limit, alert=one.is_alarming)}"
         f'<div class="soft">{one.statistic} {one.effect:.2f}, limit {one.limit:g}, '
         f"p {_p(one.p_value)}</div></div></div>"
@@ -276,9 +279,13 @@ def _alarms(report: Report, *areas: str) -> bool:
     return any(one.alert for one in report.findings if one.area in areas)
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _code(text: str) -> str:
     """Escape a sentence and set what stands between backticks as code."""
-    pieces = escape(text).split("`")
+    pieces = escape(text).replace("-&gt;", "→").split("`")
     return "".join(f"<code>{p}</code>" if place % 2 else p for place, p in enumerate(pieces))
 
 
