@@ -18,6 +18,37 @@ class Finding(Record, frozen=True, kw_only=True, tag="monitor.finding"):
     detail: str = ""
 
 
+class Change(Record, frozen=True, kw_only=True, tag="monitor.change"):
+    """The share of one predicted class, in the reference and now."""
+
+    value: str
+    reference: float
+    current: float
+
+
+class Service(Record, frozen=True, kw_only=True, tag="monitor.service"):
+    """How the endpoint served the last requests; latencies are null without a request."""
+
+    requests: int
+    failed: int  # answered 5xx
+    refused: int  # answered 4xx
+    per_minute: float
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+
+
+class Quality(Record, frozen=True, kw_only=True, tag="monitor.quality"):
+    """Accuracy measured on late labels, with its 95 % interval (Wilson)."""
+
+    labels: int
+    correct: int
+    accuracy: float
+    low: float
+    high: float
+    coverage: float  # share of the window's predictions that have a label
+
+
 class Report(Result, frozen=True, kw_only=True, tag="monitor.report"):
     """The verdict over one window; exit code 5 when something is alarming."""
 
@@ -31,6 +62,10 @@ class Report(Result, frozen=True, kw_only=True, tag="monitor.report"):
     findings: list[Finding] = msgspec.field(default_factory=list)
     estimated_accuracy: float | None = None
     reference_accuracy: float | None = None
+    service: Service | None = None
+    quality: Quality | None = None
+    changes: list[Change] = msgspec.field(default_factory=list)  # predicted classes, largest first
+    warnings: list[str] = msgspec.field(default_factory=list)
     alert_file: str | None = None
     report_file: str | None = None
 
@@ -55,3 +90,30 @@ class Alert(Record, frozen=True, kw_only=True, tag="monitor.alert"):
     columns: list[str]
     prediction_ids: list[str]
     report: str | None = None
+
+
+class Probed(Result, frozen=True, kw_only=True, tag="monitor.probed"):
+    """What the endpoint answered to `monitor probe`; exit code 5 when it is not well."""
+
+    url: str
+    attempts: int
+    failures: dict[str, int]  # refused, timeout, not-ready, http-5xx, http-4xx, wrong, slow ...
+    p50_ms: float | None = None
+    max_ms: float | None = None
+    last_problem: str = ""
+
+    def headline(self) -> str:
+        """Give `up` or `down`."""
+        return "down" if self.exit_code() else "up"
+
+    def exit_code(self) -> int:
+        """Give 5 when the last attempt failed or an answer was wrong."""
+        return 5 if self.last_problem else 0
+
+
+class Rows(Result, frozen=True, kw_only=True, tag="monitor.rows"):
+    """The answer to `monitor sql`."""
+
+    columns: list[str]
+    rows: list[list[str | int | float | bool | None]]
+    truncated: bool = False

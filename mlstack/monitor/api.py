@@ -1,0 +1,163 @@
+"""Watching the served model, step by step."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from mlstack.config import Project, load
+from mlstack.errors import ConfigError
+from mlstack.monitor import alerts, html, pictures, probe, target, verdict, windows
+from mlstack.monitor.probe import Attempt, Pace
+from mlstack.monitor.target import Target
+from mlstack.monitor.verdict import Verdict
+from mlstack.monitor.windows import Selection, Window
+from mlstack.records.base import write
+from mlstack.records.layout import Layout
+from mlstack.records.report import Probed, Report, Rows
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+ALL_ROWS = 1 << 40
+
+
+@dataclass(frozen=True)
+class Where:
+    """The project that is watched."""
+
+    config: Path
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which predictions are looked at; nothing given is the last `monitor.window` of them."""
+
+    window: int | None = None
+    since: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Everything one look at the log gave."""
+
+    project: Project
+    layout: Layout
+    target: Target
+    window: Window
+    verdict: Verdict
+
+
+def check(where: Where, asked: Asked) -> Report:
+    """Judge the last predictions; write an alert and tell it when something new is alarming.
+
+    Raises:
+        DataError: there is no package, none is live, or nothing was logged.
+        ConfigError: `since` is no time.
+    """
+    seen = _look(where, asked)
+    return _alarm(seen, seen.verdict).report
+
+
+def report(where: Where, asked: Asked, out: Path | None) -> Report:
+    """Judge the last predictions and write the HTML report and its JSON beside it."""
+    seen = _look(where, asked)
+    now = datetime.now(UTC)
+    page = out or seen.layout.reports / f"{now:%Y%m%d-%H%M%S}.html"
+    named = msgspec.structs.replace(
+        seen.verdict.report, report_file=_short(page, seen.project.root)
+    )
+    judged = _alarm(seen, Verdict(named, seen.verdict.comparisons, seen.verdict.since_us))
+    shown = pictures.choose(seen.layout.requests, seen.target, seen.window)
+    html.write(page, html.Content(judged, seen.window, shown, now))
+    write(page.with_suffix(".json"), judged.report)
+    return judged.report
+
+
+def status(where: Where) -> Report:
+    """Judge the last predictions; write and tell nothing."""
+    return _look(where, Asked()).verdict.report
+
+
+def watch(where: Where) -> Iterator[Report]:
+    """Judge the last predictions again whenever the next report is asked for."""
+    while True:
+        yield status(where)
+
+
+def probed(
+    where: Where, url: str | None, *, count: int, interval_s: float
+) -> Iterator[Attempt | Probed]:
+    """Ask the endpoint for its health and for one golden prediction, `count` times."""
+    project = load(where.config, sets=where.sets)
+    found = target.find(project, None)
+    settings = project.config.serve
+    address = (url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    limit_ms = project.config.monitor.service.p99_ms
+    pace = Pace(count, interval_s, limit_ms)
+    yield from probe.probe(address, probe.golden_question(found), pace)
+
+
+def sql(where: Where, query: str) -> Rows:
+    """Run one read-only query over the views `requests` and `feedback`."""
+    layout = Layout(load(where.config, sets=where.sets).root)
+    return windows.query(layout.requests, layout.feedback, query)
+
+
+def parse_since(text: str, now: datetime) -> int:
+    """Turn `90m`, `2h30m`, `1d` (ago) or an ISO 8601 time into microseconds since the epoch.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
+        parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
+        ago_s = sum(float(number) * SECONDS[unit] for number, unit in parts)
+        return int((now.timestamp() - ago_s) * 1e6)
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"`--since {text}` is no time",
+            hint='type for example `--since 2h` or `--since "2026-01-31 14:00"`',
+        ) from error
+    return int((given if given.tzinfo else given.astimezone()).timestamp() * 1e6)
+
+
+def _look(where: Where, asked: Asked) -> _Seen:
+    project = load(where.config, sets=where.sets)
+    layout = Layout(project.root)
+    found = target.find(project, asked.model)
+    since_us = parse_since(asked.since, datetime.now(UTC)) if asked.since else 0
+    rows = asked.window or (ALL_ROWS if since_us else project.config.monitor.window)
+    selection = Selection(found.model, found.version, rows, since_us)
+    window = windows.read(layout.requests, selection)
+    labelled = windows.labelled(layout.requests, layout.feedback, selection, window)
+    judged = verdict.judge(found, window, labelled, project.config.monitor)
+    return _Seen(project, layout, found, window, judged)
+
+
+def _short(path: Path, root: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def _alarm(seen: _Seen, judged: Verdict) -> Verdict:
+    """Open, go on with or close the alert of this model; say in the report where it is."""
+    folder = seen.layout.alerts
+    if not judged.report.alert:
+        alerts.close(folder, judged)
+        return judged
+    alert = alerts.ongoing(folder, judged)
+    problems: list[str] = []
+    if alert is None:
+        alert = alerts.open_alert(folder, judged, verdict.to_label(seen.window))
+        problems = alerts.tell(alert, seen.project.config.monitor, seen.project.root)
+    named = msgspec.structs.replace(
+        judged.report,
+        alert_file=_short(alerts.path(folder, alert), seen.project.root),
+        warnings=[*judged.report.warnings, *problems],
+    )
+    return Verdict(named, judged.comparisons, judged.since_us)

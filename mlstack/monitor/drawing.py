@@ -1,0 +1,94 @@
+"""Inline SVG: histograms over each other, bars with a limit."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from mlstack.monitor.drift import Comparison
+
+BINS = 36
+WIDTH = 360
+HEIGHT = 72
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """The horizontal axis of a histogram."""
+
+    low: float
+    high: float
+
+
+def overlay(one: Comparison, values: Floats) -> str:
+    """Draw the reference as a grey area, and the window's own values outlined over it."""
+    finite = values[np.isfinite(values)]
+    scale = _scale(one, finite)
+    then = _density(one, scale)
+    now = np.histogram(finite, bins=BINS, range=(scale.low, scale.high))[0] / max(1, finite.size)
+    top = max(then.max(), now.max(), 1e-12)
+    low, high = f"{scale.low:.3g}", f"{scale.high:.3g}"
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 16}" role="img" '
+        f'aria-label="distribution then and now">'
+        f'<path class="then" d="{_steps(then / top)}"/><path class="now" d="{_steps(now / top)}"/>'
+        f'<path class="axis" d="M0 {HEIGHT}.5H{WIDTH}"/>'
+        f'<text x="0" y="{HEIGHT + 13}">{low}</text>'
+        f'<text x="{WIDTH}" y="{HEIGHT + 13}" text-anchor="end">{high}</text></svg>'
+    )
+
+
+def pair(reference: float, current: float, most: float) -> str:
+    """Draw two shares as bars below each other, the longest share being the full width."""
+    then, now = (100 * share / most if most else 0.0 for share in (reference, current))
+    return (
+        '<svg viewBox="0 0 100 14" preserveAspectRatio="none" style="height:20px" '
+        'aria-hidden="true">'
+        f'<rect class="bar-then" y="0" width="{then:.2f}" height="5.5"/>'
+        f'<rect class="bar-now" y="7.5" width="{now:.2f}" height="5.5"/></svg>'
+    )
+
+
+def gauge(effect: float, limit: float, *, alert: bool) -> str:
+    """Draw an effect against its limit; the limit stands at 40 % of the width or further left."""
+    full = max(limit * 2.5, effect, 1e-12)
+    filled, mark = 100 * effect / full, 100 * limit / full
+    kind = "fill alert" if alert else "fill"
+    return (
+        '<svg viewBox="0 0 100 10" preserveAspectRatio="none" style="height:10px" '
+        'aria-hidden="true"><rect class="track" y="3" width="100" height="4"/>'
+        f'<rect class="{kind}" y="3" width="{filled:.2f}" height="4"/>'
+        f'<path class="limit" vector-effect="non-scaling-stroke" d="M{mark:.2f} 0V10"/></svg>'
+    )
+
+
+def _scale(one: Comparison, finite: Floats) -> _Scale:
+    low, high = min([one.edges[0], *finite]), max([one.edges[-1], *finite])
+    # A column of one value still needs an axis.
+    margin = 0.0 if high > low else abs(low) * 0.1 or 1.0
+    return _Scale(low - margin, high + margin)
+
+
+def _density(one: Comparison, scale: _Scale) -> Floats:
+    """Give the reference's share in equal steps of the axis.
+
+    Mass is spread evenly inside its bin; that of the two open bins, whose ends nobody knows, over
+    as much as their neighbours take.
+    """
+    edges = np.asarray(one.edges)
+    width = (edges[-1] - edges[0]) / max(1, edges.size - 1) or (scale.high - scale.low) / BINS
+    ends = np.concatenate([[edges[0] - width], edges, [edges[-1] + width]])
+    cumulative = np.concatenate([[0.0], one.reference.cumsum() / one.reference.sum()])
+    places = np.linspace(scale.low, scale.high, BINS + 1)
+    shares = np.interp(places, ends, cumulative)
+    shares[0], shares[-1] = 0.0, 1.0
+    return np.diff(shares)
+
+
+def _steps(heights: Floats) -> str:
+    width = WIDTH / len(heights)
+    points = [f"M0 {HEIGHT}"]
+    for place, height in enumerate(heights):
+        points.append(f"V{HEIGHT - height * (HEIGHT - 4):.1f}H{(place + 1) * width:.1f}")
+    return "".join(points) + f"V{HEIGHT}Z"

@@ -1,0 +1,62 @@
+"""Accuracy: measured where labels came in, estimated where they did not."""
+
+import numpy as np
+
+from mlstack.monitor.drift import CONFIDENCE
+from mlstack.monitor.windows import Labelled, Window
+from mlstack.records.reference import Reference
+from mlstack.records.report import Finding, Quality
+from mlstack.stats import testing
+
+ALLOWED_DROP = 0.05
+
+
+def estimate(reference: Reference, window: Window) -> float | None:
+    """Estimate the window's accuracy from its confidences alone; None when that is impossible.
+
+    The accuracy on the reference, less what the mean confidence has dropped since: the average
+    confidence method of Garg et al. 2022, corrected by what it gets wrong on the reference. It is
+    blind to concept drift, where the model is as sure as ever of answers that became wrong.
+    """
+    column = next((one for one in reference.numeric if one.name == CONFIDENCE), None)
+    values = window.numeric.get(CONFIDENCE)
+    if column is None or values is None or reference.accuracy is None or not sum(column.counts):
+        return None
+    present = values[~np.isnan(values)]
+    if not present.size:
+        return None
+    drop = column.mean - float(present.mean())
+    return min(1.0, max(0.0, reference.accuracy - drop))
+
+
+def measure(found: Labelled, window: Window) -> Quality:
+    """Give the measured accuracy with its interval, and how much of the window is labelled."""
+    low, high = testing.wilson(found.correct, found.labels)
+    return Quality(
+        labels=found.labels,
+        correct=found.correct,
+        accuracy=found.correct / found.labels,
+        low=low,
+        high=high,
+        coverage=found.labelled_in_window / max(1, window.rows),
+    )
+
+
+def judge(quality: Quality, reference: Reference, least: int) -> Finding | None:
+    """Alarm when even the upper bound is well below the accuracy on the reference.
+
+    Fewer than `least` labels are shown and never alarm. None when there is nothing to compare with.
+    """
+    if reference.accuracy is None:
+        return None
+    drop = max(0.0, reference.accuracy - quality.high)
+    return Finding(
+        subject="accuracy",
+        area="quality",
+        alert=quality.labels >= least and drop > ALLOWED_DROP,
+        effect=drop,
+        limit=ALLOWED_DROP,
+        statistic="certain drop",
+        detail=f"{reference.accuracy:.1%} -> {quality.accuracy:.1%} "
+        f"({quality.low:.1%} to {quality.high:.1%}) on {quality.labels} labels",
+    )

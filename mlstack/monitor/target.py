@@ -1,0 +1,73 @@
+"""Which model is watched, and what it is compared with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlstack.config import Project
+from mlstack.errors import DataError
+from mlstack.records import package
+from mlstack.records.base import read
+from mlstack.records.layout import Layout
+from mlstack.records.reference import Reference
+
+
+@dataclass(frozen=True)
+class Target:
+    """The live package of a model and its reference profile."""
+
+    model: str
+    version: int
+    package: Path
+    reference: Reference
+
+
+def find(project: Project, model: str | None) -> Target:
+    """Find the live package of `model`, or of the project's own model.
+
+    Raises:
+        DataError: there is no package, none is live, or its reference profile is damaged.
+    """
+    name = model or project.config.project.name
+    layout = Layout(project.root)
+    folder = layout.model(name)
+    if not package.numbers(folder):
+        raise DataError(
+            f"there is no package of the model `{name}`", hint="type `mlstack export` first"
+        )
+    version = live_version(folder)
+    place = layout.package(name, version)
+    reference = read(place / package.SIDE / "reference.json", Reference)
+    _refuse_damaged(reference, place)
+    return Target(name, version, place, reference)
+
+
+def live_version(folder: Path) -> int:
+    """Give the number of a model's live package.
+
+    Raises:
+        DataError: no package is live, or the live one is gone.
+    """
+    live = folder / "live.json"
+    number = read(live, package.Live).live if live.is_file() else None
+    if number is None:
+        raise DataError(
+            f"no package of the model `{folder.name}` is live",
+            hint="type `mlstack serve`, which puts the newest one live",
+        )
+    if not (folder / str(number)).is_dir():
+        raise DataError(
+            f"the live package `{folder / str(number)}` is gone",
+            hint="type `mlstack serve rollback` or `mlstack serve promote`",
+        )
+    return number
+
+
+def _refuse_damaged(reference: Reference, place: Path) -> None:
+    for column in reference.numeric:
+        if len(column.counts) != len(column.edges) + 1:
+            raise DataError(
+                f"column `{column.name}` of the reference profile has {len(column.counts)} counts "
+                f"for {len(column.edges)} edges",
+                hint="export the run again",
+                where=str(place / package.SIDE / "reference.json"),
+            )

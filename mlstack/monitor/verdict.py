@@ -1,0 +1,155 @@
+"""One window judged: findings, the sentence that says what changed, and since when."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from mlstack.config.schema import Monitor
+from mlstack.monitor import drift, quality, service
+from mlstack.monitor.drift import Comparison
+from mlstack.monitor.target import Target
+from mlstack.monitor.windows import Labelled, Window
+from mlstack.records.report import Finding, Report
+
+TO_LABEL = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A report, and the histograms it was made from."""
+
+    report: Report
+    comparisons: list[Comparison]
+    since_us: int  # when the worst column changed, or the window's first row
+
+    @property
+    def columns(self) -> list[str]:
+        """What is alarming."""
+        return [one.subject for one in self.report.findings if one.alert]
+
+
+def judge(target: Target, window: Window, labelled: Labelled | None, limits: Monitor) -> Verdict:
+    """Judge one window of predictions.
+
+    Below `monitor.min_window` predictions nothing is said about drift; the service is judged by
+    its own number of requests.
+    """
+    enough = window.rows >= limits.min_window
+    compared = drift.compare(target.reference, window, limits.drift) if enough else []
+    found = [*service.judge(window.service, limits.service, limits.min_window)]
+    found += [_finding(one) for one in compared]
+    measured = quality.measure(labelled, window) if labelled else None
+    judged = measured and quality.judge(measured, target.reference, limits.min_window)
+    found += [judged] if judged else []
+    report = Report(
+        model=target.model,
+        version=target.version,
+        since=_utc(window.times_us[0]) if window.rows else "",
+        until=_utc(window.times_us[-1]) if window.rows else "",
+        rows=window.rows,
+        alert=any(one.alert for one in found),
+        summary="",
+        findings=found,
+        estimated_accuracy=quality.estimate(target.reference, window) if enough else None,
+        reference_accuracy=target.reference.accuracy,
+        service=window.service,
+        quality=measured,
+        changes=drift.class_changes(compared),
+        warnings=_warnings(target, window) if window.rows else [],
+    )
+    return _summed_up(report, compared, window, limits)
+
+
+def to_label(window: Window) -> list[str]:
+    """Name the predictions of which a label would teach most: the least confident ones."""
+    confidences = window.numeric.get(drift.CONFIDENCE)
+    if confidences is None or not window.rows:
+        return []
+    order = np.argsort(np.nan_to_num(confidences, nan=0.0), kind="stable")[:TO_LABEL]
+    return [window.ids[int(row)].as_py() for row in order]
+
+
+def _summed_up(
+    report: Report, compared: list[Comparison], window: Window, limits: Monitor
+) -> Verdict:
+    alarms = [one for one in report.findings if one.alert]
+    worst = next((one for one in compared if one.is_alarming), None)
+    since_us = int(window.times_us[0]) if window.rows else 0
+    if worst is not None:
+        since_us = drift.change_time_us(worst, window)
+    name = f"{report.model} version {report.version}"
+    if alarms:
+        said = f"{name}: {_cause(alarms)}{_since(since_us)}{_harm(report)}"
+    elif report.rows < limits.min_window:
+        said = f"{name}: not enough predictions yet ({report.rows} of {limits.min_window})"
+    else:
+        said = f"{name}: the last {report.rows} predictions look like the reference{_harm(report)}"
+    fields = {key: getattr(report, key) for key in report.__struct_fields__} | {"summary": said}
+    return Verdict(Report(**fields), compared, since_us)
+
+
+def _cause(alarms: list[Finding]) -> str:
+    # What the person feels first comes first: failures, then wrong answers, then changes.
+    order = {"service": 0, "quality": 1, "input": 2, "prediction": 2}
+    alarms = sorted(alarms, key=lambda one: (order[one.area], -one.effect / one.limit))
+    first, *others = alarms
+    # Which class became more frequent says more about harm than the next input column.
+    others.sort(key=lambda one: one.subject != drift.PREDICTION)
+    more = f", and {len(others) - 1} more" if len(others) > 1 else ""
+    second = f"; {_words(others[0])}" if others else ""
+    return f"{_words(first)}{second}{more}"
+
+
+def _words(one: Finding) -> str:
+    size = f"{one.statistic} {one.effect:.2g}, limit {one.limit:g}"
+    match one.area:
+        case "service" if one.subject == "error_rate":
+            return f"{one.effect:.1%} of the requests failed (limit {one.limit:.1%})"
+        case "service":
+            return f"p99 is {one.effect:.0f} ms (limit {one.limit:g} ms)"
+        case "quality":
+            return f"measured accuracy {one.detail}"
+        case "prediction" if one.subject == drift.PREDICTION:
+            return f"predictions changed, {one.detail} ({size})"
+        case "prediction":
+            return f"{one.subject} changed, {one.detail} ({size})"
+        case _:
+            return f"input `{one.subject}` changed, {one.detail} ({size})"
+
+
+def _since(since_us: int) -> str:
+    return f"; since {_utc(since_us)}" if since_us else ""
+
+
+def _harm(report: Report) -> str:
+    if report.estimated_accuracy is None or report.reference_accuracy is None:
+        return ""
+    return (
+        f"; estimated accuracy {report.reference_accuracy:.1%} -> {report.estimated_accuracy:.1%}"
+    )
+
+
+def _finding(one: Comparison) -> Finding:
+    return Finding(
+        subject=one.column,
+        area=one.area,
+        alert=one.is_alarming,
+        effect=one.effect,
+        limit=one.limit,
+        p_value=one.p_value,
+        statistic=one.statistic,
+        detail=one.detail,
+    )
+
+
+def _warnings(target: Target, window: Window) -> list[str]:
+    absent = drift.absent_columns(target.reference, window)
+    return [
+        f"column `{name}` is in the reference and not in the request log; it was not compared"
+        for name in absent
+    ]
+
+
+def _utc(time_us: int) -> str:
+    return datetime.fromtimestamp(int(time_us) / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
