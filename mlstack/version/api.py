@@ -222,7 +222,14 @@ def _put(data: Dataset, text: str, commit: str, *, force: bool) -> CheckedOut:
         guard.refuse_to_destroy(data)
     files.write_text(data.pointer, text)
     dvc_bridge.checkout(data.root, data.pointer)
-    return CheckedOut(dataset=data.name, revision=commit, md5=pointer.md5, files=pointer.files)
+    head = _committed(data)
+    return CheckedOut(
+        newest=head is not None and head.md5 == pointer.md5,
+        dataset=data.name,
+        revision=commit,
+        md5=pointer.md5,
+        files=pointer.files,
+    )
 
 
 def _pointer_here(data: Dataset) -> str:

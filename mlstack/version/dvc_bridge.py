@@ -109,11 +109,6 @@ def _translated() -> Iterator[None]:
             "no remote is configured",
             hint="write `versioning: {remote: FOLDER_OR_URL}` in mlstack.yaml",
         ) from error
-    except RemoteMissingDepsError as error:
-        raise MachineError(
-            f"dvc cannot reach `{error.url}` without another package",
-            hint=f"pip install 'mlstack[{error.protocol}]'",
-        ) from error
     except CheckoutError as error:
         raise DataError(
             "files of this version are neither in the cache nor in the folder",
@@ -129,6 +124,12 @@ def _translated() -> Iterator[None]:
 def _remote_errors(remote: str | None) -> Iterator[None]:
     try:
         yield
+    except (RemoteMissingDepsError, ImportError) as error:
+        kind = (remote or "").partition("://")[0]
+        raise MachineError(
+            f"dvc lacks a package for `{remote or 'its remote'}`: {_first_line(error)}",
+            hint=f"type `pip install 'dvc[{kind}]'`" if kind else "",
+        ) from error
     except (FileTransferError, OSError) as error:
         raise BusyError(
             f"the remote `{remote or 'of DVC'}` cannot be reached: {_first_line(error)}",

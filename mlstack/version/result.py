@@ -116,6 +116,7 @@ class CheckedOut(Result, frozen=True, kw_only=True, tag="version.checkout"):
     revision: str
     md5: str
     files: int
+    newest: bool  # HEAD names this version
 
     def headline(self) -> str:
         """Give the revision."""

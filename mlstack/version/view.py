@@ -41,11 +41,11 @@ def _small(record: Record) -> str | None:
                 f"  {counts}{notes}"
             )
         case result.CheckedOut():
+            hint = "\n  hint: `mlstack version snapshot -m MESSAGE` makes it the newest version"
             return (
                 f"{record.dataset} holds version {record.revision[:7]} "
-                f"({record.files} files, md5 {record.md5[:8]})\n"
-                "  only the data moved; type `mlstack version snapshot -m MESSAGE` to make it "
-                "the newest version"
+                f"({record.files} files, md5 {record.md5[:8]}); the code stays as it was"
+                f"{'' if record.newest else hint}"
             )
         case result.Transferred():
             verb = "to" if record.direction == "push" else "from"
