@@ -40,15 +40,19 @@ def head(root: Path) -> str | None:
         return None
 
 
+# What `mlstack run` writes; no run reads it, so it does not make the code dirty.
+NOT_CODE = (":/", ":(exclude,glob)**/dvc.yaml", ":(exclude,glob)**/dvc.lock")
+
+
 def uncommitted(root: Path) -> list[str]:
-    """List changed and new files that git does not ignore."""
-    status = git(root, "status", "--porcelain", "--untracked-files=all")
+    """List changed and new files that git does not ignore, DVC's pipeline files left out."""
+    status = git(root, "status", "--porcelain", "--untracked-files=all", "--", *NOT_CODE)
     return [line[3:] for line in status.splitlines()]
 
 
 def diff(root: Path) -> str:
     """Give the difference between the working tree and the commit."""
-    return git(root, "diff", "HEAD") if head(root) else ""
+    return git(root, "diff", "HEAD", "--", *NOT_CODE) if head(root) else ""
 
 
 def commit(root: Path, paths: list[Path], message: str) -> str:

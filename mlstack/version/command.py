@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from mlstack.call import Call, common_options, room
-from mlstack.config import load
 
 MessageOption = Annotated[str, typer.Option("--message", "-m", help="What changed.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Lose data that is in no snapshot.")]
@@ -21,6 +20,7 @@ def version(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most to list.")] = 20,
 ) -> None:
     """Keep versions of data and models; alone, it lists them."""
+    from mlstack.config import load
     from mlstack.version import api, view
 
     call.show(api.log(load(call.config, sets=call.sets), limit), view.draw)
@@ -33,6 +33,7 @@ app = room(version)
 @common_options
 def snapshot(call: Call, message: MessageOption) -> None:
     """Put the data into DVC and commit its pointer: a new version."""
+    from mlstack.config import load
     from mlstack.version import api, view
 
     call.show(api.snapshot(load(call.config, sets=call.sets), message), view.draw)
@@ -45,6 +46,7 @@ def log(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most to list.")] = 20,
 ) -> None:
     """List the versions of the data, newest first."""
+    from mlstack.config import load
     from mlstack.version import api, view
 
     call.show(api.log(load(call.config, sets=call.sets), limit), view.draw)
@@ -54,12 +56,13 @@ def log(
 @common_options
 def diff(
     call: Call,
-    first: Annotated[str, typer.Argument(metavar="[A]", help="Version before.")] = "HEAD",
+    first: Annotated[str, typer.Argument(metavar="A", help="Version before.")] = "HEAD",
     second: Annotated[
-        str | None, typer.Argument(metavar="[B]", help="Version after [working tree].")
+        str | None, typer.Argument(metavar="B", help="Version after [working tree].")
     ] = None,
 ) -> None:
     """Say which files and labels differ between two versions."""
+    from mlstack.config import load
     from mlstack.version import api, view
 
     call.show(api.diff(load(call.config, sets=call.sets), first, second), view.draw)
@@ -69,6 +72,7 @@ def diff(
 @common_options
 def check(call: Call) -> None:
     """Look for missing and damaged files, wrong labels and duplicates."""
+    from mlstack.config import load
     from mlstack.version import checks, view
 
     call.show(checks.check(load(call.config, sets=call.sets)), view.draw)
@@ -78,6 +82,7 @@ def check(call: Call) -> None:
 @common_options
 def checkout(call: Call, revision: RevisionArgument, force: ForceOption = False) -> None:
     """Put the data of a version into its folder; the code stays."""
+    from mlstack.config import load
     from mlstack.version import api, view
 
     project = load(call.config, sets=call.sets)
@@ -91,6 +96,7 @@ def push(
     everything: Annotated[bool, typer.Option("--all", help="Every version in history.")] = False,
 ) -> None:
     """Copy the current version of the data to the remote."""
+    from mlstack.config import load
     from mlstack.version import api, view
 
     call.show(api.push(load(call.config, sets=call.sets), everything=everything), view.draw)
@@ -106,6 +112,7 @@ def pull(
     force: ForceOption = False,
 ) -> None:
     """Fetch the data from the remote and put it into its folder."""
+    from mlstack.config import load
     from mlstack.version import api, view
 
     project = load(call.config, sets=call.sets)
@@ -116,6 +123,7 @@ def pull(
 @common_options
 def show(call: Call, wanted: RunArgument) -> None:
     """Say where a run or model comes from: data, code, config, seed, libraries."""
+    from mlstack.config import load
     from mlstack.version import ancestry, view
 
     call.show(ancestry.show(load(call.config, sets=call.sets), wanted), view.draw)
@@ -125,6 +133,7 @@ def show(call: Call, wanted: RunArgument) -> None:
 @common_options
 def reproduce(call: Call, wanted: RunArgument) -> None:
     """Train a run again from its data, code, config and seed, and compare."""
+    from mlstack.config import load
     from mlstack.version import repeat, view
 
     call.show(repeat.reproduce(load(call.config, sets=call.sets), wanted), view.draw)
@@ -140,6 +149,7 @@ def gc(
     ] = False,
 ) -> None:
     """Free cached data that no version, run or package needs."""
+    from mlstack.config import load
     from mlstack.version import storage, view
 
     project = load(call.config, sets=call.sets)
@@ -150,6 +160,7 @@ def gc(
 @common_options
 def verify(call: Call) -> None:
     """Hash every cached file of every version again."""
+    from mlstack.config import load
     from mlstack.version import storage, view
 
     call.show(storage.verify(load(call.config, sets=call.sets)), view.draw)
