@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from mlstack.errors import MachineError, StepError
+from mlstack.errors import BusyError, MachineError, MlstackError, StepError
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -20,8 +20,7 @@ def git(root: Path, *arguments: str) -> str:
     except FileNotFoundError as error:
         raise MachineError("git is not installed", hint="install git") from error
     if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        raise StepError(f"git {arguments[0]}: {words[-1] if words else 'failed'}")
+        raise _refusal(_verb(arguments), done.stderr.strip() or done.stdout.strip())
     return done.stdout
 
 
@@ -41,22 +40,26 @@ def head(root: Path) -> str | None:
         return None
 
 
+# What `mlstack run` writes; no run reads it, so it does not make the code dirty.
+NOT_CODE = (":/", ":(exclude,glob)**/dvc.yaml", ":(exclude,glob)**/dvc.lock")
+
+
 def uncommitted(root: Path) -> list[str]:
-    """List changed and new files that git does not ignore."""
-    status = git(root, "status", "--porcelain", "--untracked-files=all")
+    """List changed and new files that git does not ignore, DVC's pipeline files left out."""
+    status = git(root, "status", "--porcelain", "--untracked-files=all", "--", *NOT_CODE)
     return [line[3:] for line in status.splitlines()]
 
 
 def diff(root: Path) -> str:
     """Give the difference between the working tree and the commit."""
-    return git(root, "diff", "HEAD") if head(root) else ""
+    return git(root, "diff", "HEAD", "--", *NOT_CODE) if head(root) else ""
 
 
 def commit(root: Path, paths: list[Path], message: str) -> str:
     """Commit just these paths and give the new commit."""
     names = [str(p) for p in paths]
     git(root, "add", "--", *names)
-    git(root, "commit", "--quiet", "-m", message, "--", *names)
+    git(root, *_identity(root), "commit", "--quiet", "-m", message, "--", *names)
     return git(root, "rev-parse", "HEAD").strip()
 
 
@@ -66,3 +69,28 @@ def last_change(root: Path, path: Path) -> str | None:
         return git(root, "log", "-n", "1", "--format=%H", "--", str(path)).strip() or None
     except StepError:
         return None
+
+
+def _refusal(verb: str, words: str) -> MlstackError:
+    lines = words.splitlines() or ["failed"]
+    fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    if "index.lock" in words:
+        return BusyError(
+            "another git is busy in this project",
+            hint="wait for it; if none is running, remove .git/index.lock",
+        )
+    return StepError(f"git {verb}: {(fatal or lines)[-1]}")
+
+
+def _verb(arguments: tuple[str, ...]) -> str:
+    return arguments[2 * arguments.count("-c")]
+
+
+def _identity(root: Path) -> list[str]:
+    """Give the options that name an author, none when git knows one."""
+    try:
+        git(root, "var", "GIT_AUTHOR_IDENT")
+        git(root, "var", "GIT_COMMITTER_IDENT")
+    except StepError:
+        return ["-c", "user.name=mlstack", "-c", "user.email=mlstack@localhost"]
+    return []

@@ -71,6 +71,11 @@ class Layout:
         return self.state / "alerts"
 
     @property
+    def stages(self) -> Path:
+        """What `mlstack run` remembers of each stage."""
+        return self.state / "stages"
+
+    @property
     def last_error(self) -> Path:
         """Traceback of the last unforeseen error."""
         return self.state / "last-error.txt"

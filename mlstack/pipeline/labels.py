@@ -1,0 +1,47 @@
+"""How many label events there are, as a file that DVC can watch.
+
+`labels.db` itself cannot be a dependency: SQLite keeps new events in a file beside it for a while
+and rewrites pages without any event. The number of the last event changes with every label and
+with nothing else; `mlstack run` writes it before it looks at the stages.
+"""
+
+import sqlite3
+from pathlib import Path
+
+from mlstack import files
+from mlstack.errors import DataError
+from mlstack.pipeline.stages import EVENTS
+from mlstack.records.layout import Layout
+
+
+def last_event(layout: Layout) -> int | None:
+    """Give the number of the last label event; None where nobody labels.
+
+    Raises:
+        DataError: the database is damaged.
+    """
+    path = layout.labels_db
+    if not path.is_file():
+        return None
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+        try:
+            (number,) = connection.execute("SELECT max(seq) FROM events").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise DataError(
+            f"the labels cannot be read: {error}",
+            hint="type `mlstack label rebuild`",
+            where=str(path),
+        ) from error
+    return int(number or 0)
+
+
+def write_last_event(root: Path) -> None:
+    """Refresh the file that stands for the label events."""
+    number = last_event(Layout(root))
+    content = f"{number}\n"
+    path = root / EVENTS
+    if number is not None and not (path.is_file() and path.read_text() == content):
+        files.write_text(path, content)

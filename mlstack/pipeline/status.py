@@ -1,0 +1,225 @@
+"""The state of a project on one screen, read from files alone, and what to type next."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlstack.config import Project
+from mlstack.errors import DataError
+from mlstack.inputs import folders
+from mlstack.pipeline import labels
+from mlstack.pipeline.result import Line, Status
+from mlstack.records import dataset, dvc, requests
+from mlstack.records.base import read
+from mlstack.records.layout import Layout
+from mlstack.records.lineage import Lineage
+from mlstack.records.package import SIDE, Live, Metrics, numbers
+from mlstack.records.report import Alert
+from mlstack.records.run import RunSummary, run_ids, summarise
+
+LOOKED_AT = 50  # newest runs, and newest parts of the request log, that are opened
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in the project, as far as the next step depends on it."""
+
+    has_data: bool
+    is_snapshotted: bool
+    runs: list[RunSummary]  # newest last, trials left out
+    trials: list[RunSummary]
+    package: Lineage | None
+    live: Live | None
+    alert: Alert | None  # newest one, if the live model raised it
+
+
+def status(project: Project) -> Status:
+    """Look at every part of the project.
+
+    Raises:
+        DataError: a record is damaged; it is named.
+    """
+    layout = Layout(project.root)
+    found = _find(project, layout)
+    command, why = _next(project, found)
+    config = project.config
+    return Status(
+        project=config.project.name,
+        task=config.project.task,
+        lines=[
+            _data(project, found),
+            _labels(project, layout),
+            _runs(project, found),
+            _study(found, config.train.monitor, config.train.mode),
+            _package(layout, found),
+            _live(found),
+            _requests(layout, config.project.name),
+            _alerts(layout, found),
+        ],
+        next=command,
+        why=why,
+    )
+
+
+def _find(project: Project, layout: Layout) -> Found:
+    name = project.config.project.name
+    summaries = [summarise(layout.run(i)) for i in run_ids(layout.runs)[-LOOKED_AT:]]
+    model = layout.model(name)
+    present = numbers(model)
+    lineage = model / str(present[-1]) / SIDE / "lineage.json" if present else None
+    live = read(model / "live.json", Live) if (model / "live.json").is_file() else None
+    source = project.root / project.config.data.source
+    return Found(
+        has_data=source.is_dir() and any(source.iterdir()),
+        is_snapshotted=_is_snapshotted(source),
+        runs=[run for run in summaries if run.study is None],
+        trials=[run for run in summaries if run.study is not None],
+        package=read(lineage, Lineage) if lineage and lineage.is_file() else None,
+        live=live,
+        alert=_alert(layout, live),
+    )
+
+
+def _next(project: Project, found: Found) -> tuple[str, str]:
+    source = project.config.data.source
+    newest = found.runs[-1] if found.runs else None
+    finished = [run for run in found.runs if run.state == "finished"]
+    if not found.has_data:
+        return f"cp -r YOUR_FILES {source}", f"there is no data in {source}"
+    if not found.is_snapshotted and project.config.versioning.backend == "dvc":
+        return 'mlstack version snapshot -m "what changed"', "the data is in no snapshot"
+    if newest and newest.state == "stopped":
+        return "mlstack train --resume", f"run {newest.id} was stopped"
+    if not finished:
+        return "mlstack train --check", "nothing is trained yet; try the smallest thing first"
+    if found.package is None or found.package.run < finished[-1].id:
+        return "mlstack export", f"run {finished[-1].id} is not packed"
+    if found.live is None or found.live.live is None:
+        return "mlstack serve", f"package {found.package.number} is not live"
+    if found.alert:
+        return "mlstack monitor report", f"alert {found.alert.id} is open"
+    if found.live.live < found.package.number:
+        command = f"mlstack serve promote {found.package.number}"
+        return command, f"package {found.live.live} is live, {found.package.number} is newer"
+    return "mlstack monitor check", "everything is in place; see how it does"
+
+
+def _data(project: Project, found: Found) -> Line:
+    source = project.config.data.source
+    pointer = dvc.read_pointer(dvc.pointer_path(project.root / source))
+    if not found.has_data:
+        return Line(part="data", state=f"nothing in {source}", is_well=False)
+    if pointer is None:
+        return Line(part="data", state=f"{source}: never snapshotted", is_well=False)
+    what = f"{source}: {pointer.files} files, version {pointer.md5[:8]}"
+    if not found.is_snapshotted:
+        return Line(part="data", state=f"{what}, changed since", is_well=False)
+    return Line(part="data", state=what)
+
+
+def _is_snapshotted(source: Path) -> bool:
+    """Compare the folder with its pointer; files are only hashed when one is newer than it."""
+    pointer = dvc.read_pointer(dvc.pointer_path(source))
+    if pointer is None or not source.is_dir():
+        return False
+    stats = [(source / name).stat() for name in dvc.list_files(source)]
+    if (len(stats), sum(s.st_size for s in stats)) != (pointer.files, pointer.size_bytes):
+        return False
+    written = dvc.pointer_path(source).stat().st_mtime_ns
+    if all(s.st_mtime_ns < written for s in stats):
+        return True
+    return dvc.hash_folder(source).md5 == pointer.md5
+
+
+def _labels(project: Project, layout: Layout) -> Line:
+    source = project.root / project.config.data.source
+    events = labels.last_event(layout)
+    said = f", {events} label events" if events is not None else ""
+    if (source / dataset.LABELS).is_file():
+        try:
+            rows = pq.read_metadata(source / dataset.LABELS).num_rows
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"`{source / dataset.LABELS}` cannot be read: {error}") from error
+        return Line(part="labels", state=f"{rows} labeled{said}")
+    try:
+        rows = len(folders.labeled_files(source))
+    except DataError as error:
+        return Line(part="labels", state=error.problem, is_well=False)
+    return Line(part="labels", state=f"{rows} labeled{said}")
+
+
+def _runs(project: Project, found: Found) -> Line:
+    if not found.runs:
+        return Line(part="runs", state="none yet")
+    newest, metric = found.runs[-1], project.config.train.monitor
+    measured = f", {metric} {newest.metrics[metric]:.4f}" if metric in newest.metrics else ""
+    problem = f": {newest.problem}" if newest.problem else ""
+    return Line(
+        part="runs",
+        state=f"{len(found.runs)}, newest {newest.id} {newest.state}{measured}{problem}",
+        is_well=newest.state != "failed",
+    )
+
+
+def _study(found: Found, metric: str, mode: str) -> Line:
+    if not found.trials:
+        return Line(part="study", state="none yet")
+    study = found.trials[-1].study
+    trials = [trial for trial in found.trials if trial.study == study]
+    done = [trial for trial in trials if metric in trial.metrics]
+    best = (max if mode == "max" else min)((t.metrics[metric] for t in done), default=None)
+    said = f", best {metric} {best:.4f}" if best is not None else ""
+    return Line(part="study", state=f"{study}: {len(trials)} trials{said}")
+
+
+def _package(layout: Layout, found: Found) -> Line:
+    if found.package is None:
+        return Line(part="package", state="none yet")
+    package = found.package
+    path = layout.package(package.model, package.number) / SIDE / "metrics.json"
+    values = read(path, Metrics).values if path.is_file() else {}
+    accuracy = f", test/acc {values['test/acc']:.4f}" if "test/acc" in values else ""
+    return Line(
+        part="package", state=f"{package.model}/{package.number} of run {package.run}{accuracy}"
+    )
+
+
+def _live(found: Found) -> Line:
+    live = found.live
+    if live is None or live.live is None:
+        return Line(part="live", state="nothing")
+    canary = f", canary {live.canary} at {live.canary_percent:g} %" if live.canary else ""
+    previous = f", before it {live.previous}" if live.previous else ""
+    return Line(part="live", state=f"package {live.live} since {live.changed}{previous}{canary}")
+
+
+def _requests(layout: Layout, model: str) -> Line:
+    parts = requests.parts(layout.requests, model)
+    waiting = sorted((layout.requests / requests.WAL).glob("*.arrows"))
+    if not parts and not waiting:
+        return Line(part="requests", state="none yet")
+    rows = sum(pq.read_metadata(part).num_rows for part in parts[-LOOKED_AT:])
+    more = "at least " if len(parts) > LOOKED_AT else ""
+    newest = max(path.stat().st_mtime for path in (*parts[-1:], *waiting))
+    when = datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    fresh = f", {len(waiting)} files still open" if waiting else ""
+    return Line(part="requests", state=f"{more}{rows} logged{fresh}, last {when}")
+
+
+def _alert(layout: Layout, live: Live | None) -> Alert | None:
+    """Give the newest alert unless another package went live after it."""
+    paths = sorted(layout.alerts.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    if not paths:
+        return None
+    newest = read(paths[-1], Alert)
+    return newest if live is None or newest.version == live.live else None
+
+
+def _alerts(layout: Layout, found: Found) -> Line:
+    count = len(list(layout.alerts.glob("*.json")))
+    if found.alert:
+        return Line(part="alerts", state=f"{count}, newest: {found.alert.summary}", is_well=False)
+    return Line(part="alerts", state=f"{count}, none about the live model" if count else "none")

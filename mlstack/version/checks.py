@@ -1,0 +1,154 @@
+"""What is wrong with the data in the working tree, every finding by its name."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from mlstack.config import Config, Project
+from mlstack.errors import DataError, Mistake
+from mlstack.inputs import folders, images
+from mlstack.inputs.splits import Shares, divide
+from mlstack.records import dataset
+from mlstack.version import content
+from mlstack.version.content import Content
+from mlstack.version.history import Dataset
+from mlstack.version.result import CheckedData
+
+NAMED = 20  # findings of one sort that are named; the rest is counted
+PROBE = images.ImageSpec(8, 8, 3)
+
+
+def check(project: Project) -> CheckedData:
+    """Look at every file and label.
+
+    Raises:
+        DataError: something is wrong; `mistakes` names all of it.
+    """
+    data = Dataset(project.root, project.config.data.source)
+    state = content.of_folder(data)
+    labels = state.labels()
+    mistakes = [
+        *_shortened(_missing(data, state, labels)),
+        *_shortened(_corrupt(data, state, project.config)),
+        *_shortened(_outside(labels, project.config)),
+        *_too_few(labels, project.config),
+        *_shortened(_contradictions(state, labels)),
+        *_shortened(_leaks(state, labels, project.config)),
+    ]
+    if mistakes:
+        raise DataError(
+            f"{data.source}: {len(mistakes)} findings",
+            hint="mend them, then type `mlstack version check` again",
+            mistakes=tuple(mistakes),
+        )
+    pictures = {path for path in state.entries if _is_image(path)} | labels.keys()
+    unlabeled = len(pictures - labels.keys())
+    return CheckedData(
+        dataset=data.name,
+        files=len(state.entries),
+        labeled=len(labels),
+        unlabeled=unlabeled,
+        classes=state.classes(),
+        notes=[f"{unlabeled / len(pictures):.1%} have no label"] if unlabeled else [],
+    )
+
+
+def _missing(data: Dataset, state: Content, labels: dict[str, str]) -> Iterator[Mistake]:
+    if not labels:
+        yield Mistake("no file has a label", "type `mlstack label`", data.source)
+    for path in sorted(labels.keys() - state.entries.keys()):
+        source = dataset.LABELS if dataset.LABELS in state.entries else folders.CSV
+        yield Mistake(
+            f"`{path}` is labeled, but there is no such file",
+            f"put it back, or remove its row from {source}",
+            f"{data.source}/{path}",
+        )
+
+
+def _corrupt(data: Dataset, state: Content, config: Config) -> Iterator[Mistake]:
+    if config.project.task not in ("image-classification", "object-detection"):
+        return
+    for path in sorted(state.entries):
+        if not _is_image(path):
+            continue
+        try:
+            images.decode((data.folder / path).read_bytes(), PROBE)
+        except DataError as error:
+            where = f"{data.source}/{path}"
+            yield Mistake(f"`{path}`: {error.problem}", "replace or remove the file", where)
+
+
+def _outside(labels: dict[str, str], config: Config) -> Iterator[Mistake]:
+    allowed = config.data.classes
+    if allowed is None:
+        return
+    for name, count in sorted(Counter(labels.values()).items()):
+        if name not in allowed:
+            example = min(path for path, label in labels.items() if label == name)
+            yield Mistake(
+                f"{count} files have the label `{name}`, which is not in `data.classes`",
+                "add it to mlstack.yaml or relabel them",
+                example,
+            )
+
+
+def _too_few(labels: dict[str, str], config: Config) -> Iterator[Mistake]:
+    counts = Counter(labels.values())
+    least = config.data.checks.min_per_class
+    for name in sorted({*counts, *(config.data.classes or ())}):
+        if counts[name] < least:
+            yield Mistake(
+                f"class `{name}` has {counts[name]} examples; "
+                f"`data.checks.min_per_class` asks for {least}",
+                "label more of them",
+            )
+
+
+def _contradictions(state: Content, labels: dict[str, str]) -> Iterator[Mistake]:
+    for paths in _duplicates(state, labels):
+        if len({labels[path] for path in paths}) > 1:
+            named = ", ".join(f"`{path}` is {labels[path]}" for path in paths[:4])
+            yield Mistake(f"equal files with different labels: {named}", "keep one", paths[0])
+
+
+def _leaks(state: Content, labels: dict[str, str], config: Config) -> Iterator[Mistake]:
+    if not config.data.checks.no_duplicates_across_splits:
+        return
+    part = _parts(state, labels, config)
+    for paths in _duplicates(state, labels):
+        if len({part[path] for path in paths}) > 1:
+            named = ", ".join(f"`{path}` in {part[path]}" for path in paths[:4])
+            yield Mistake(
+                f"equal files in different parts: {named}", "remove all but one", paths[0]
+            )
+
+
+def _parts(state: Content, labels: dict[str, str], config: Config) -> dict[str, str]:
+    split = config.data.split
+    paths = sorted(labels)
+    names = paths
+    if split.group_by and dataset.LABELS in state.entries:
+        table = dataset.read_labels(state.locate(dataset.LABELS))
+        if split.group_by not in table.column_names:
+            raise DataError(f"data.split.group_by: the labels have no column `{split.group_by}`")
+        group = dict(zip(table["path"].to_pylist(), table[split.group_by].to_pylist(), strict=True))
+        names = [str(group[path]) for path in paths]
+    strata = [labels[path] for path in paths] if split.stratify else None
+    shares = Shares(split.train, split.val, split.test)
+    return dict(zip(paths, divide(names, strata, shares, config.project.seed), strict=True))
+
+
+def _duplicates(state: Content, labels: dict[str, str]) -> list[list[str]]:
+    by_md5: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(labels.keys() & state.entries.keys()):
+        by_md5[state.entries[path]].append(path)
+    return [paths for paths in by_md5.values() if len(paths) > 1]
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(tuple(images.SUFFIXES))
+
+
+def _shortened(found: Iterator[Mistake]) -> list[Mistake]:
+    mistakes = list(found)
+    more = len(mistakes) - NAMED
+    return [*mistakes[:NAMED], Mistake(f"... and {more} more like this")] if more > 0 else mistakes

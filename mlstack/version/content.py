@@ -1,0 +1,78 @@
+"""What a dataset version holds: file hashes and labels, from the cache or the working tree."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlstack.errors import DataError
+from mlstack.inputs import folders
+from mlstack.inputs.images import SUFFIXES
+from mlstack.records import dataset, dvc
+from mlstack.version.history import Dataset
+
+
+@dataclass(frozen=True)
+class Content:
+    """The files of one version by their path, and where each one's bytes are."""
+
+    name: str
+    md5: str
+    entries: dict[str, str]  # path -> MD5
+    locate: Callable[[str], Path]
+
+    def labels(self) -> dict[str, str]:
+        """Give the label of each labeled path.
+
+        Raises:
+            DataError: the labels file is damaged or not in the cache.
+        """
+        if dataset.LABELS in self.entries:
+            table = dataset.read_labels(self.locate(dataset.LABELS))
+            columns = table.select(["path", "label"]).to_pydict()
+            return dict(zip(columns["path"], columns["label"], strict=True))
+        if folders.CSV in self.entries:
+            text = self.locate(folders.CSV).read_text(encoding="utf-8-sig")
+            return {row["path"].strip(): row["label"].strip() for row in _rows(text)}
+        return {
+            path: path.split("/")[0]
+            for path in self.entries
+            if "/" in path and Path(path).suffix.lower() in SUFFIXES
+        }
+
+    def classes(self) -> dict[str, int]:
+        """Count the labeled files of each class, by name."""
+        return dict(sorted(Counter(self.labels().values()).items()))
+
+
+def of_folder(data: Dataset) -> Content:
+    """Hash the files in the working tree."""
+    state = dvc.hash_folder(data.folder)
+    return Content("working tree", state.md5, state.entries, lambda path: data.folder / path)
+
+
+def of_version(cache: Path, md5: str, name: str) -> Content:
+    """Read a version from DVC's cache.
+
+    Raises:
+        DataError: it is not there.
+    """
+    listing = object_path(cache, md5)
+    if not listing.is_file():
+        raise DataError(
+            f"the files of version `{name}` ({md5[:8]}) are not in the cache",
+            hint=f"type `mlstack version pull {name}`",
+        )
+    entries = dvc.parse_listing(listing.read_bytes(), where=str(listing))
+    return Content(name, md5, entries, lambda path: object_path(cache, entries[path]))
+
+
+def object_path(cache: Path, md5: str) -> Path:
+    """Give the file of an object in DVC's cache."""
+    return cache / md5[:2] / md5[2:]
+
+
+def _rows(text: str) -> list[dict[str, str]]:
+    return [row for row in csv.DictReader(io.StringIO(text)) if row.get("path")]

@@ -1,0 +1,148 @@
+"""Everything that stock DVC does for mlstack: the only `import dvc`."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dvc.config import NoRemoteError
+from dvc.exceptions import (
+    CheckoutError,
+    DvcException,
+    FileTransferError,
+    InitError,
+    NotDvcRepoError,
+)
+from dvc.fs import RemoteMissingDepsError
+from dvc.lock import LockError
+from dvc.repo import Repo
+
+from mlstack.errors import BusyError, ConfigError, DataError, MachineError, StepError
+
+REMOTE = "mlstack"  # name that `versioning.remote` gets inside DVC
+
+
+def initialise(root: Path, *, subdir: bool) -> None:
+    """Make the project a DVC repository that reports nothing to anybody, unless it is one."""
+    with _translated():
+        try:
+            Repo(str(root)).close()
+        except NotDvcRepoError:
+            with Repo.init(str(root), subdir=subdir) as repo, repo.config.edit("repo") as config:
+                config["core"]["analytics"] = False
+                config["core"]["check_update"] = False
+
+
+def add(root: Path, folder: Path) -> None:
+    """Copy a folder into DVC's cache and write its pointer."""
+    with _opened(root) as repo:
+        repo.add([str(folder)])
+
+
+def checkout(root: Path, pointer: Path) -> None:
+    """Make a folder hold exactly what its pointer says, from the cache."""
+    with _opened(root) as repo:
+        repo.checkout(targets=[str(pointer)], force=True)
+
+
+def push(root: Path, pointer: Path, remote: str | None, *, everything: bool) -> int:
+    """Copy objects that a remote lacks to it; give their number."""
+    with _opened(root, remote) as repo, _remote_errors(remote):
+        count: int = repo.push(targets=[str(pointer)], all_commits=everything)
+    return count
+
+
+def fetch(root: Path, pointer: Path, remote: str | None, revision: str | None) -> int:
+    """Copy the objects of one version that the cache lacks from a remote; give their number."""
+    with _opened(root, remote) as repo, _remote_errors(remote):
+        revisions = {"revs": [revision], "workspace": False} if revision else {}
+        count: int = repo.fetch(targets=[str(pointer)], **revisions)
+    return count
+
+
+def cache_folder(root: Path) -> Path:
+    """Give the folder of DVC's cache whose `xx/yyy` are objects by their MD5."""
+    with _opened(root) as repo:
+        return Path(repo.cache.local.path)
+
+
+def used_objects(root: Path, *, history: bool) -> set[str]:
+    """List the MD5 of every object that the workspace, a branch or a tag needs.
+
+    Args:
+        root: the project.
+        history: count every commit, not only the tips of branches and tags.
+    """
+    with _opened(root) as repo:
+        reach = {"all_commits": True} if history else {"all_branches": True, "all_tags": True}
+        used = repo.used_objs(force=True, **reach)
+        return {item.value for items in used.values() for item in items if item.value}
+
+
+@contextmanager
+def _opened(root: Path, remote: str | None = None) -> Iterator[Any]:
+    """Open the repository; DVC's errors leave as ours."""
+    with _translated():
+        settings = {"remote": {REMOTE: {"url": remote}}, "core": {"remote": REMOTE}}
+        with Repo(str(root), config=settings if remote else None) as repo:
+            yield repo
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    _be_quiet()
+    try:
+        yield
+    except NotDvcRepoError as error:
+        raise DataError(
+            "no data has been snapshotted here yet",
+            hint='type `mlstack version snapshot -m "first data"`',
+        ) from error
+    except LockError as error:
+        raise BusyError(
+            "another dvc is busy in this project", hint="wait for it to end, then try again"
+        ) from error
+    except NoRemoteError as error:
+        raise ConfigError(
+            "no remote is configured",
+            hint="write `versioning: {remote: FOLDER_OR_URL}` in mlstack.yaml",
+        ) from error
+    except CheckoutError as error:
+        raise DataError(
+            "files of this version are neither in the cache nor in the folder",
+            hint="type `mlstack version pull`",
+        ) from error
+    except InitError as error:
+        raise ConfigError(f"dvc: {_first_line(error)}") from error
+    except DvcException as error:
+        raise StepError(f"dvc: {_first_line(error)}", hint="type it again with --debug") from error
+
+
+@contextmanager
+def _remote_errors(remote: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (RemoteMissingDepsError, ImportError) as error:
+        kind = (remote or "").partition("://")[0]
+        raise MachineError(
+            f"dvc lacks a package for `{remote or 'its remote'}`: {_first_line(error)}",
+            hint=f"type `pip install 'dvc[{kind}]'`" if kind else "",
+        ) from error
+    except (FileTransferError, OSError) as error:
+        raise BusyError(
+            f"the remote `{remote or 'of DVC'}` cannot be reached: {_first_line(error)}",
+            hint="is it there? Then try again; what was copied stays copied",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    lines: Iterable[str] = str(error).splitlines()
+    return next(iter(lines), type(error).__name__)
+
+
+def _be_quiet() -> None:
+    os.environ["DVC_NO_ANALYTICS"] = "1"
+    for name in ("dvc", "dvc_data", "dvc_objects"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,123 @@
+"""The versions of a dataset: what its pointer said in each commit."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlstack.config import Project
+from mlstack.errors import ConfigError, DataError, StepError
+from mlstack.launch.git import git, is_repository
+from mlstack.records import dvc
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The dataset of a project."""
+
+    root: Path
+    source: str  # relative to the project
+
+    @property
+    def folder(self) -> Path:
+        """The files."""
+        return self.root / self.source
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.folder.name
+
+    @property
+    def pointer(self) -> Path:
+        """The `.dvc` file."""
+        return dvc.pointer_path(self.folder)
+
+
+@dataclass(frozen=True)
+class Version:
+    """One commit that changed the pointer."""
+
+    revision: str
+    date: str
+    author: str
+    message: str
+    pointer: dvc.Pointer
+
+
+def dataset_of(project: Project) -> Dataset:
+    """Find the dataset of a project that keeps versions in git.
+
+    Raises:
+        ConfigError: versioning is off, the project is not in a git repository, or the source lies
+            outside it.
+    """
+    if project.config.versioning.backend == "none":
+        raise ConfigError("versioning.backend is `none`", hint="set it to `dvc` in mlstack.yaml")
+    if not is_repository(project.root):
+        raise ConfigError(
+            f"`{project.root}` is not in a git repository", hint="type `git init`, then try again"
+        )
+    source = Path(project.config.data.source)
+    if source.is_absolute() or ".." in source.parts or not source.parts:
+        raise ConfigError(
+            f"data.source: `{source}` is not a folder of the project",
+            hint="move it below the project, e.g. to data/NAME",
+        )
+    return Dataset(project.root, source.as_posix())
+
+
+def versions(dataset: Dataset, *, everywhere: bool = False) -> list[Version]:
+    """List the versions from HEAD, or from every branch and tag, newest first."""
+    where = ["--all"] if everywhere else []
+    pointer = str(dataset.pointer)
+    try:
+        lines = git(
+            dataset.root, "log", *where, "--format=%H%x1f%cI%x1f%an%x1f%s", "--", pointer
+        ).splitlines()
+    except StepError:  # no commit yet
+        return []
+    found = []
+    for line in lines:
+        revision, date, author, message = line.split("\x1f", 3)
+        if (content := _stored(dataset, revision)) is not None:
+            at = dvc.parse_pointer(content, where=f"{revision[:7]}:{dataset.source}.dvc")
+            found.append(Version(revision, date, author, message, at))
+    return found
+
+
+def resolve(dataset: Dataset, revision: str) -> str:
+    """Turn a branch, tag or part of a hash into a commit.
+
+    Raises:
+        ConfigError: git does not know it.
+    """
+    try:
+        return git(
+            dataset.root, "rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^0"
+        ).strip()
+    except StepError as error:
+        raise ConfigError(
+            f"git knows no revision `{revision}`", hint="type `mlstack version log`"
+        ) from error
+
+
+def pointer_text(dataset: Dataset, revision: str) -> str:
+    """Give the pointer as a commit holds it.
+
+    Raises:
+        DataError: that commit has no version of the dataset.
+    """
+    content = _stored(dataset, revision)
+    if content is None:
+        raise DataError(
+            f"`{revision[:12]}` holds no version of `{dataset.source}`",
+            hint="type `mlstack version log`",
+        )
+    return content
+
+
+def _stored(dataset: Dataset, revision: str) -> str | None:
+    name = dvc.pointer_path(Path(dataset.source)).as_posix()
+    try:
+        return git(dataset.root, "show", f"{revision}:./{name}")
+    except StepError:
+        return None

@@ -1,0 +1,78 @@
+import json
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from mlstack.records import dataset
+
+
+def rewrite(project, change) -> None:
+    path = project / "data" / "digits" / dataset.LABELS
+    rows = dataset.read_labels(path).to_pylist()
+    dataset.write_labels(path, pa.Table.from_pylist(change(rows)))
+
+
+def test_sound_data_passes_and_unlabeled_files_are_counted(project, answer) -> None:
+    rewrite(project, lambda rows: rows[30:])
+
+    said = answer("check")
+
+    assert said["ok"]
+    assert (said["labeled"], said["unlabeled"]) == (270, 30)
+
+
+def test_every_fault_is_named_at_once(project, version) -> None:
+    images = project / "data" / "digits" / "images"
+    (images / "0000.png").unlink()
+    (images / "0001.png").write_bytes((images / "0001.png").read_bytes()[:40])
+    rewrite(
+        project,
+        lambda rows: [
+            *rows,
+            {"path": "images/extra.png", "label": "ten"},
+            {"path": "images/twin.png", "label": "other"},
+        ],
+    )
+    Image.new("L", (8, 8), 77).save(images / "extra.png")
+    Image.new("L", (8, 8), 77).save(images / "twin.png")
+    classes = [*"0123456789", "other", "never"]
+
+    done = version("check", "--json", "--set", f"data.classes={json.dumps(classes)}")
+
+    assert done.returncode == 3
+    said = json.loads(done.stdout)
+    problems = "\n".join(error["problem"] for error in said["error"]["errors"])
+    assert "`images/0000.png` is labeled, but there is no such file" in problems
+    assert "`images/0001.png`: " in problems
+    assert "the label `ten`, which is not in `data.classes`" in problems
+    assert "class `never` has 0 examples" in problems
+    assert "class `other` has 1 examples" in problems
+    assert "equal files with different labels" in problems
+
+
+def test_equal_files_in_different_parts_are_a_leak(project, version) -> None:
+    images = project / "data" / "digits" / "images"
+    first = (images / "0000.png").read_bytes()
+    for number in range(20):
+        (images / f"twin{number}.png").write_bytes(first)
+    rows = [{"path": f"images/twin{n}.png", "label": "0"} for n in range(20)]
+    rewrite(project, lambda before: before + rows)
+
+    done = version("check")
+    allowed = version("check", "--set", "data.checks.no_duplicates_across_splits=false")
+
+    assert done.returncode == 3
+    assert "equal files in different parts" in done.stderr
+    assert allowed.returncode == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nonsense"])
+def test_a_damaged_labels_file_is_an_error_without_a_traceback(project, version, content) -> None:
+    (project / "data" / "digits" / dataset.LABELS).write_bytes(content)
+
+    done = version("check")
+
+    assert done.returncode == 3
+    assert "labels.parquet" in done.stderr
+    assert "Traceback" not in done.stderr

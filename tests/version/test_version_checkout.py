@@ -1,0 +1,123 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mlstack.records import dvc
+
+
+def test_checkout_brings_back_the_data_of_a_version_and_only_that(
+    snapshotted, version, answer, dvc_status
+) -> None:
+    first = dvc.hash_folder(snapshotted / "data" / "digits").md5
+    (snapshotted / "data" / "digits" / "images" / "0000.png").unlink()
+    answer("snapshot", "-m", "one fewer")
+    code = (snapshotted / "mlstack.yaml").read_bytes()
+
+    said = answer("checkout", "HEAD~1")
+
+    assert said["md5"] == first
+    assert not said["newest"]
+    assert dvc.hash_folder(snapshotted / "data" / "digits").md5 == first
+    assert (snapshotted / "mlstack.yaml").read_bytes() == code
+    assert "up to date" in dvc_status()
+    assert answer("checkout", "HEAD")["newest"]
+    assert version("checkout", "nowhere").returncode == 2
+
+
+def test_checkout_refuses_to_destroy_what_no_snapshot_holds(snapshotted, version) -> None:
+    mine = snapshotted / "data" / "digits" / "images" / "0000.png"
+    mine.write_bytes(b"an hour of work")
+
+    done = version("checkout", "HEAD")
+
+    assert done.returncode == 3
+    assert "images/0000.png" in done.stderr
+    assert mine.read_bytes() == b"an hour of work"
+    assert version("checkout", "HEAD", "--force").returncode == 0
+    assert mine.read_bytes() != b"an hour of work"
+
+
+def test_a_committed_pointer_without_a_cache_does_not_count_as_saved(project, version) -> None:
+    done = version("checkout", "HEAD")
+
+    assert done.returncode == 3
+    assert (project / "data" / "digits" / "images" / "0000.png").is_file()
+
+
+def test_push_and_pull_carry_a_version_to_another_clone(snapshotted, version, tmp_path) -> None:
+    remote = ("--set", f"versioning.remote={tmp_path / 'store'}")
+    clone = tmp_path / "clone"
+
+    pushed = version("push", *remote)
+    again = version("push", *remote)
+    subprocess.run(["git", "clone", "-q", str(snapshotted), str(clone)], check=True)
+    pulled = subprocess.run(
+        [sys.executable, "-m", "mlstack", "version", "pull", *remote], cwd=clone, check=False
+    )
+
+    assert pushed.returncode == 0, pushed.stderr
+    assert "nothing new" in again.stdout
+    assert pulled.returncode == 0
+    here, there = (dvc.hash_folder(p / "data" / "digits").md5 for p in (snapshotted, clone))
+    assert here == there
+
+
+def test_without_a_remote_push_is_a_usage_error(snapshotted, version) -> None:
+    done = version("push")
+
+    assert done.returncode == 2
+    assert "versioning: {remote:" in done.stderr
+
+
+def test_a_remote_that_is_down_means_try_again(snapshotted, version, tmp_path: Path) -> None:
+    unmounted = version("push", "--set", f"versioning.remote={tmp_path / 'disk' / 'store'}")
+    refused = version("push", "--set", "versioning.remote=http://127.0.0.1:9/store")
+
+    assert unmounted.returncode == 75
+    assert refused.returncode == 75
+
+
+def test_verify_names_a_damaged_object(snapshotted, version, answer) -> None:
+    assert answer("verify")["objects"] > 250
+    state = dvc.hash_folder(snapshotted / "data" / "digits")
+    md5 = state.entries["images/0007.png"]
+    path = snapshotted / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    path.chmod(0o644)
+    path.write_bytes(b"rot")
+
+    done = version("verify")
+
+    assert done.returncode == 3
+    assert str(path) in done.stderr
+
+
+def test_gc_frees_only_what_nothing_needs_and_only_with_yes(snapshotted, version, answer) -> None:
+    cache = snapshotted / ".dvc" / "cache" / "files" / "md5"
+    extra = cache / "ab" / "cdef0123456789abcdef0123456789"
+    extra.parent.mkdir(exist_ok=True)
+    extra.write_bytes(b"x" * 100)
+    before = sum(1 for p in cache.rglob("*") if p.is_file())
+
+    refused = version("gc")
+    freed = answer("gc", "--yes")
+
+    assert refused.returncode == 2
+    assert "--yes" in refused.stderr
+    assert (freed["objects"], freed["size_bytes"]) == (1, 100)
+    assert sum(1 for p in cache.rglob("*") if p.is_file()) == before - 1
+    assert answer("verify")["ok"]
+    assert answer("gc")["objects"] == 0
+
+
+def test_gc_keeps_old_versions_unless_only_tips_are_asked_for(snapshotted, answer) -> None:
+    (snapshotted / "data" / "digits" / "images" / "0000.png").unlink()
+    answer("snapshot", "-m", "one fewer")
+
+    kept = answer("gc", "--yes")
+    freed = answer("gc", "--yes", "--only-tips")
+
+    assert kept["objects"] == 0
+    assert freed["objects"] == 2  # the list of files and the picture
+    shutil.rmtree(snapshotted / "data" / "digits")
+    assert answer("checkout", "HEAD")["ok"]

@@ -1,0 +1,115 @@
+"""`records.dvc.hash_folder` against stock DVC's own hash of the same folder."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from dvc_data.hashfile.build import build
+from dvc_data.hashfile.db import HashFileDB
+from dvc_objects.fs.local import LocalFileSystem
+
+from mlstack.errors import DataError
+from mlstack.records import dvc
+
+NAMES = [
+    "a",
+    "b b",
+    "é",
+    "e\u0301",
+    "日本",
+    ".hidden",
+    "z.png",
+    "A",
+    "a.b",
+    "tab\there",
+    '"q"',
+    "é.d",
+]
+
+
+def dvc_hash(folder: Path, cache: Path) -> str:
+    fs = LocalFileSystem()
+    _, _, tree = build(HashFileDB(fs, os.fspath(cache)), os.fspath(folder), fs, "md5", dry_run=True)
+    return tree.hash_info.value
+
+
+def grow(folder: Path, chance: random.Random, depth: int = 0) -> None:
+    folder.mkdir()
+    for name in chance.sample(NAMES, chance.randint(1, 6)):
+        if depth < 3 and chance.random() < 0.4:
+            grow(folder / f"{name}_d", chance, depth + 1)
+        else:
+            (folder / name).write_bytes(chance.randbytes(chance.choice([0, 1, 100, 5000])))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_folder_has_the_hash_that_dvc_gives_it(tmp_path: Path, seed: int) -> None:
+    grow(tmp_path / "data", random.Random(seed))
+
+    state = dvc.hash_folder(tmp_path / "data")
+
+    assert state.md5 == dvc_hash(tmp_path / "data", tmp_path / "cache")
+
+
+def test_dot_files_empty_files_and_links_to_files_count_as_in_dvc(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / ".git").mkdir(parents=True)
+    (data / ".hidden").mkdir()
+    (data / ".hidden" / "empty").touch()
+    (data / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").write_text("content")
+
+    state = dvc.hash_folder(data)
+
+    assert sorted(state.entries) == [".hidden/empty", "link"]
+    assert state.md5 == dvc_hash(data, tmp_path / "cache")
+
+
+def test_an_empty_folder_has_the_hash_that_dvc_gives_it(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+
+    assert dvc.hash_folder(tmp_path / "data").md5 == dvc_hash(tmp_path / "data", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("what", ["folder link", "dead link", "ignore file", "pipe"])
+def test_what_dvc_leaves_out_or_refuses_is_named(tmp_path: Path, what: str) -> None:
+    data, odd = tmp_path / "data", tmp_path / "data" / "odd"
+    data.mkdir()
+    match what:
+        case "folder link":
+            odd.symlink_to(tmp_path)
+        case "dead link":
+            odd.symlink_to(tmp_path / "nothing")
+        case "ignore file":
+            odd = data / ".dvcignore"
+            odd.touch()
+        case "pipe":
+            os.mkfifo(odd)
+
+    with pytest.raises(DataError, match=odd.name):
+        dvc.hash_folder(data)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*.png", "data/digits/x", "/data", "dig*", "**/x", "!\\a\n\\a"]
+)
+def test_a_dvcignore_that_may_hide_data_is_refused(tmp_path: Path, pattern: str) -> None:
+    data = tmp_path / "data" / "digits"
+    data.mkdir(parents=True)
+    (data / "x.png").touch()
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvcignore").write_text(f"# comment\n\n{pattern}\n")
+
+    with pytest.raises(DataError, match="may hide"):
+        dvc.hash_folder(data)
+
+
+def test_a_dvcignore_about_other_things_is_harmless(tmp_path: Path) -> None:
+    data = tmp_path / "data" / "digits"
+    data.mkdir(parents=True)
+    (data / "x.png").touch()
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvcignore").write_text(".venv/\n/notebooks/*.png\n*.tmp\n")
+
+    assert list(dvc.hash_folder(data).entries) == ["x.png"]

@@ -1,0 +1,208 @@
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mlstack.records import dataset, dvc
+
+
+def git(project: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=project, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_a_snapshot_is_a_commit_that_stock_dvc_agrees_with(project, answer, dvc_status) -> None:
+    (project / "data" / "digits" / "images" / "more.png").write_bytes(b"new")
+
+    said = answer("snapshot", "-m", "one more")
+
+    assert said["ok"]
+    assert said["committed"]
+    assert said["revision"] == git(project, "rev-parse", "HEAD").strip()
+    assert said["files"] == 302
+    assert said["md5"] == dvc.hash_folder(project / "data" / "digits").md5
+    assert git(project, "log", "-1", "--format=%s").strip() == "one more"
+    assert git(project, "status", "--porcelain") == ""
+    assert "up to date" in dvc_status()
+    config = (project / ".dvc" / "config").read_text()
+    assert "analytics = false" in config.lower()
+    assert "check_update = false" in config.lower()
+
+
+def test_the_second_snapshot_says_that_nothing_changed(snapshotted, version, answer) -> None:
+    head = git(snapshotted, "rev-parse", "HEAD")
+
+    again = version("snapshot", "-m", "again")
+
+    assert again.returncode == 0
+    assert "nothing changed" in again.stdout
+    assert git(snapshotted, "rev-parse", "HEAD") == head
+
+
+def test_a_snapshot_counts_what_changed(snapshotted, answer) -> None:
+    images = snapshotted / "data" / "digits" / "images"
+    (images / "new.png").write_bytes(b"new")
+    (images / "0001.png").unlink()
+    (images / "0002.png").write_bytes(b"other")
+
+    said = answer("snapshot", "-m", "changes")
+
+    assert (said["added"], said["removed"], said["changed"]) == (1, 1, 1)
+
+
+def test_a_snapshot_works_when_git_has_no_identity(project, answer, monkeypatch) -> None:
+    for key in ("name", "email"):
+        git(project, "config", "--unset", f"user.{key}")
+    git(project, "config", "user.useConfigOnly", "true")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+
+    said = answer("snapshot", "-m", "nobody")
+
+    assert said["ok"], said
+    assert git(project, "log", "-1", "--format=%an").strip() == "mlstack"
+
+
+def test_outside_a_git_repository_the_hint_is_git_init(project, version) -> None:
+    shutil.rmtree(project / ".git")
+
+    done = version("snapshot", "-m", "x")
+
+    assert done.returncode == 2
+    assert "git init" in done.stderr
+
+
+def test_before_the_first_commit_and_below_the_repository_it_works(project, answer) -> None:
+    shutil.rmtree(project / ".git")
+    git(project.parent, "init", "-q")
+
+    said = answer("snapshot", "-m", "first of all")
+
+    assert said["ok"], said
+    assert said["committed"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code", "words"),
+    [
+        ("missing", 3, "there is no folder"),
+        ("empty", 3, "holds no files"),
+        ("in git", 3, "git rm -r -q --cached"),
+        ("ignored", 2, "git ignores"),
+        ("no message", 2, "message is empty"),
+        ("versions off", 2, "versioning.backend"),
+    ],
+)
+def test_what_cannot_be_snapshotted_is_said(project, version, trouble, code, words) -> None:
+    data, message = project / "data" / "digits", "x"
+    more: list[str] = []
+    match trouble:
+        case "missing":
+            shutil.rmtree(data)
+        case "empty":
+            shutil.rmtree(data)
+            data.mkdir()
+        case "in git":
+            git(project, "add", "-f", "data/digits/labels.parquet")
+        case "ignored":
+            git(project, "rm", "-q", "--cached", "data/digits.dvc")
+            (project / ".gitignore").write_text("data/\n")
+        case "no message":
+            message = " "
+        case "versions off":
+            more = ["--set", "versioning.backend=none"]
+
+    done = version("snapshot", "-m", message, *more)
+
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_pointer_full_of_conflict_marks_is_written_anew(snapshotted, answer, dvc_status) -> None:
+    (snapshotted / "data" / "digits.dvc").write_text("<<<<<<< HEAD\nouts:\n=======\n")
+
+    said = answer("snapshot", "-m", "mended")
+
+    assert said["ok"], said
+    assert "up to date" in dvc_status()
+
+
+def test_another_snapshot_at_the_same_time_is_told_to_try_again(project, version) -> None:
+    from mlstack import files
+
+    with files.lock(project / ".mlstack" / "version.lock", "a test"):
+        done = version("snapshot", "-m", "x")
+
+    assert done.returncode == 75
+
+
+def test_killed_anywhere_the_version_before_is_whole_and_the_same_command_goes_on(
+    snapshotted, answer, version, dvc_status
+) -> None:
+    before = git(snapshotted, "rev-parse", "HEAD").strip()
+    command = [sys.executable, "-m", "mlstack", "version", "snapshot", "-m", "second"]
+    chance = random.Random(5)
+    for number in range(300):
+        (snapshotted / "data" / "digits" / "images" / f"n{number}.png").write_bytes(
+            chance.randbytes(3000)
+        )
+
+    for _ in range(6):
+        process = subprocess.Popen(
+            command, cwd=snapshotted, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(chance.uniform(0.25, 1.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        held = dvc.parse_pointer(git(snapshotted, "show", f"{before}:data/digits.dvc"), where="")
+        assert answer("diff", before, before)["ok"]
+        assert held.files == 301
+    done = version("snapshot", "-m", "second")
+
+    assert done.returncode == 0, done.stderr
+    assert dvc.read_pointer(snapshotted / "data" / "digits.dvc").files == 601
+    assert answer("verify")["ok"]
+    assert git(snapshotted, "status", "--porcelain") == ""
+    assert "up to date" in dvc_status()
+
+
+def test_log_lists_versions_with_their_classes(snapshotted, answer) -> None:
+    source = snapshotted / "data" / "digits"
+    table = dataset.read_labels(source / dataset.LABELS)
+    dataset.write_labels(source / dataset.LABELS, table.slice(10))
+    answer("snapshot", "-m", "ten labels fewer")
+
+    said = answer("log")
+
+    assert [entry["message"] for entry in said["versions"]] == ["ten labels fewer", "start"]
+    assert [sum(entry["classes"].values()) for entry in said["versions"]] == [290, 300]
+    assert said["current"] == said["versions"][0]["md5"]
+
+
+def test_diff_names_files_labels_and_class_balance(snapshotted, answer, version) -> None:
+    source = snapshotted / "data" / "digits"
+    rows = dataset.read_labels(source / dataset.LABELS).to_pylist()
+    old = rows[3]["label"]
+    rows[3]["label"] = "9" if old != "9" else "8"
+    dataset.write_labels(source / dataset.LABELS, dataset.pa.Table.from_pylist(rows))
+    (source / "images" / "more.png").write_bytes(b"new")
+    answer("snapshot", "-m", "second")
+
+    said = answer("diff", "HEAD~2", "HEAD")
+
+    assert said["added"] == ["images/more.png"]
+    assert said["removed"] == []
+    assert said["changed"] == ["labels.parquet"]
+    assert [(r["path"], r["before"]) for r in said["relabelled"]] == [(rows[3]["path"], old)]
+    moved = {c["name"]: c["after"] - c["before"] for c in said["classes"]}
+    assert sorted(moved.values()) == [-1, *[0] * 8, 1]
+    assert answer("diff")["added"] == []
+    assert version("diff", "nothing-like-it").returncode == 2
