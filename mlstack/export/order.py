@@ -1,4 +1,4 @@
-"""What is to be exported: the run, its checkpoint, the precision; refused early when it cannot be."""
+"""What is to be exported; refused early when it cannot be."""
 
 import importlib.util
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -132,7 +132,7 @@ class Recorder:
         self._network = network
         self._classes = classes
 
-    def part(self, name: str, loader: Any) -> Iterator[Said]:
+    def part(self, name: str, loader: Any) -> Generator[Said, None, Part]:
         """Record one part; the generator's value is the `Part`.
 
         Raises:

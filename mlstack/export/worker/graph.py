@@ -83,7 +83,8 @@ def describe(model: onnx.ModelProto, facts: dict[str, str]) -> bytes:
     del model.metadata_props[:]
     for key in sorted(facts):
         model.metadata_props.add(key=f"mlstack.{key}", value=facts[key])
-    return model.SerializeToString(deterministic=True)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def _refuse_random(model: onnx.ModelProto) -> None:

@@ -6,14 +6,14 @@ limits its own time and memory; when the graph crashes it, that is a red gate an
 
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from mlstack.errors import DataError, MlstackError
+from mlstack.errors import MlstackError
 from mlstack.export.handover import GOLDEN, Expected, Figures, MeasureRequest, Said, Slice
 from mlstack.export.worker import golden, parity, raw
 from mlstack.export.worker.arrays import opened
@@ -70,7 +70,9 @@ def measure(request: MeasureRequest) -> Iterator[Said]:
     )
 
 
-def _part(session: Session, request: MeasureRequest, name: str) -> Iterator[Said]:
+def _part(
+    session: Session, request: MeasureRequest, name: str
+) -> Generator[Said, None, raw.Answered]:
     built = request.built
     given = built.val if name == "val" else built.test
     assert given is not None

@@ -1,6 +1,6 @@
 """How far the graph is from the training code, and from itself in other batches."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ class Compared:
     finite: bool
 
 
-def compare(session: Session, part: Part) -> Iterator[WorkerProgress]:
+def compare(session: Session, part: Part) -> Generator[WorkerProgress, None, Compared]:
     """Answer the whole part at each batch size; the generator's value is `Compared`."""
     inputs, expected = opened(part.inputs), np.asarray(opened(part.logits))
     targets = np.asarray(opened(part.targets))

@@ -52,7 +52,7 @@ def choose(precision: str, model: onnx.ModelProto) -> str:
     return "int8-static" if "Conv" in kinds else "int8-dynamic"
 
 
-class Calibration(CalibrationDataReader):
+class Calibration(CalibrationDataReader):  # type: ignore[misc]  # untyped in onnxruntime
     """Real training inputs, in small batches; noise would set the ranges wrong."""
 
     def __init__(self, request: QuantizeRequest) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def rows_of(examples: Path, part: str) -> Rows:
 
 def answer_files(
     session: Session, rows: Rows, spec: images.ImageSpec, text: str
-) -> Iterator[WorkerProgress]:
+) -> Generator[WorkerProgress, None, tuple[Answered, list[bytes]]]:
     """Decode each file and answer it; the value is `Answered` and the digests of the rows."""
     logits, probabilities, features, digests = [], [], [], []
     for start in range(0, len(rows.paths), BATCH):
