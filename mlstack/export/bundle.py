@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlstack import __version__, files
+from mlstack.errors import MachineError
 from mlstack.export.card import card, triton
 from mlstack.export.handover import GOLDEN, Built, Figures
 from mlstack.records import base
@@ -57,7 +58,7 @@ def workplace(state: Path, model: str) -> Iterator[Path]:
     home = state / "export" / model
     with files.lock(home / "lock", f"exporting `{model}`"):
         for left in home.glob("work-*"):
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=True)  # a worker may still be dying in it
         work = home / f"work-{secrets.token_hex(4)}"
         work.mkdir()
         try:
@@ -80,6 +81,10 @@ def pack(parts: Parts, model_folder: Path) -> Path:
     try:
         _fill(beside, parts, number)
         files.move(beside, model_folder / str(number))
+    except OSError as error:
+        raise MachineError(
+            f"the package cannot be written: {error.strerror}", hint="is the disk full?"
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     config = triton(parts.model, parts.built, parts.max_batch)

@@ -18,6 +18,13 @@ SMALLER_AGREEMENT = 0.99
 SMALLER_PROBABILITY = 0.1
 SMALLER_DROP = 0.01
 SUM_ERROR = 1e-4
+HINTS = {
+    "preprocessing min": "give what `mlstack.inputs.images.load` gives, and scale in forward",
+    "batch invariance max": "forward must answer each row by itself, not by its batch",
+    "parity max": "forward does something that the graph does not repeat",
+    "checkpoint is the run's": "the code or the files have changed since; train again",
+    "runs": "the graph crashes onnxruntime; try --precision fp32",
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,9 @@ def refuse(gates: list[GateResult], *, model: str) -> None:
         raise GateError(
             f"{len(red)} of {len(gates)} gates are red; no package of `{model}` was written",
             hint="train a better model, or change the gates in mlstack.yaml if they are wrong",
-            mistakes=tuple(Mistake(problem=_sentence(gate), key=gate.name) for gate in red),
+            mistakes=tuple(
+                Mistake(problem=_sentence(g), hint=HINTS.get(g.name, ""), key=g.name) for g in red
+            ),
         )
 
 
@@ -90,10 +99,12 @@ def _same_as_training(figures: Figures, max_diff: float) -> Iterator[GateResult]
 
 
 def _close_to_training(figures: Figures) -> Iterator[GateResult]:
-    yield at_least("agreement min", figures.parity.agreement, SMALLER_AGREEMENT)
+    # On few examples, one that was a close call must not decide.
+    one = 1.001 / figures.parity.examples
+    yield at_least("agreement min", figures.parity.agreement, min(SMALLER_AGREEMENT, 1 - one))
     detail = "99.9 % of the examples"
     yield at_most("probability change max", figures.probability_diff, SMALLER_PROBABILITY, detail)
-    yield at_most("accuracy drop max", figures.accuracy_drop, SMALLER_DROP)
+    yield at_most("accuracy drop max", figures.accuracy_drop, max(SMALLER_DROP, one))
     yield at_most("batch invariance max", figures.batch_probability_diff, SMALLER_PROBABILITY)
     if figures.baseline_size_bytes is not None:
         size = figures.size_bytes / figures.baseline_size_bytes

@@ -39,7 +39,7 @@ def find(config: Path, sets: tuple[str, ...], wanted: str | None) -> Path:
         known = numbers(models / name)
         if not known:
             raise DataError(f"there is no package of `{name}` yet", hint="type `mlstack export`")
-        return models / name / str(known[-1])
+        return _short(models / name / str(known[-1]))
     if (
         not (models / wanted).is_dir()
         or models.resolve() not in (models / wanted).resolve().parents
@@ -48,7 +48,7 @@ def find(config: Path, sets: tuple[str, ...], wanted: str | None) -> Path:
             f"there is no package `{wanted}`",
             hint="name a folder, or NAME/N as under models/",
         )
-    return models / wanted
+    return _short(models / wanted)
 
 
 def check(package: Path) -> Manifest:
@@ -87,3 +87,9 @@ def rival(model_folder: Path) -> Rival | None:
         classes=signature.classes,
         preprocess=signature.preprocess,
     )
+
+
+def _short(path: Path) -> Path:
+    """Name a path as a person here would type it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

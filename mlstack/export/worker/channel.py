@@ -1,11 +1,13 @@
 """Talk to the front process: requests from a file, records to what was stdout."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from mlstack.errors import MachineError
 from mlstack.launch.worker import report
 from mlstack.records.base import Record, read
 
@@ -23,4 +25,9 @@ def answer(kind: type[Request], work: Callable[[Request], Iterator[Record]]) -> 
 
 
 def _work(kind: type[Request], work: Callable[[Request], Iterator[Record]]) -> Iterator[Record]:
-    yield from work(read(Path(sys.argv[1]), kind))
+    try:
+        yield from work(read(Path(sys.argv[1]), kind))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise MachineError("the disk is full", hint="free some space") from error

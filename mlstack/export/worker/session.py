@@ -46,7 +46,7 @@ class Session:
     def __init__(self, model: Path, *, device: str = "cpu") -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = _cores()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         provider = PROVIDERS[device]
         if provider not in onnxruntime.get_available_providers():
@@ -103,6 +103,13 @@ def batches(inputs: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Cut inputs into batches of `size`, the last one with what is left."""
     for start in range(0, len(inputs), size):
         yield inputs[start : start + size]
+
+
+def _cores() -> int:
+    """Count the cores that this process may use; onnxruntime would count those of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _first_line(error: Exception) -> str:
