@@ -1,11 +1,50 @@
 """The command `export`."""
 
+from typing import Annotated
+
+import typer
+
 from mlstack.call import Call, common_options, room
 
 
 @common_options
-def export(call: Call) -> None:
-    """Turn a run into a verified model package."""
+def export(
+    call: Call,
+    run: Annotated[
+        str | None, typer.Argument(help="Run id, or a part of one [the newest finished run].")
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="auto, fp32, fp16 or int8 [export.quantize; auto is fp32].", show_default=False
+        ),
+    ] = "auto",
+    formats: Annotated[
+        str,
+        typer.Option("--format", help="Formats, with commas [export.formats].", show_default=False),
+    ] = "",
+) -> None:
+    """Turn a run into a verified model package; a red gate leaves none (exit 4)."""
+    from mlstack.export import api, view
+
+    call.show(
+        api.export(call.config, sets=call.sets, wanted=run, precision=precision, formats=formats),
+        view.draw,
+    )
 
 
 app = room(export)
+
+
+@app.command("verify")
+@common_options
+def verify(
+    call: Call,
+    package: Annotated[
+        str | None, typer.Argument(help="A folder, or NAME/N [the newest package].")
+    ] = None,
+) -> None:
+    """Check a package's files and replay its golden examples; needs no torch."""
+    from mlstack.export import api, view
+
+    call.show(api.verify(call.config, sets=call.sets, wanted=package), view.draw)

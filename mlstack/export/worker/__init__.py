@@ -1,0 +1,1 @@
+"""The processes of `export`: build (torch), quantize, measure and replay (onnxruntime)."""

@@ -1,0 +1,139 @@
+"""Ask the workers of `export`: each gets a request in a file and answers with records."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from mlstack.errors import GateError, StepError
+from mlstack.export import gates, packages
+from mlstack.export.handover import (
+    MODEL_FP32,
+    BuildRequest,
+    Built,
+    Figures,
+    MeasureRequest,
+    Quantized,
+    QuantizeRequest,
+    Replayed,
+    ReplayRequest,
+    Said,
+)
+from mlstack.export.order import Order
+from mlstack.launch.worker import run_worker
+from mlstack.records import base
+from mlstack.records.base import Record
+from mlstack.records.dataset import EXAMPLES, LABELS
+from mlstack.records.layout import Layout
+
+CALIBRATION = 256
+# What another processor's arithmetic may change in a probability of a golden example.
+TOLERANCE = {"fp32": 1e-3, "fp16": 5e-3}
+TOLERANCE_INT8 = 2e-2
+SAID: msgspec.json.Decoder[Said] = msgspec.json.Decoder(Said)
+
+Answer = TypeVar("Answer", bound=Record)
+
+
+def build(order: Order, work: Path) -> Generator[Record, None, Built]:
+    """Have the worker with torch write the graph and what it is measured against."""
+    request = BuildRequest(
+        root=str(order.project.root),
+        run_folder=str(order.folder),
+        checkpoint=str(order.checkpoint),
+        model=order.model,
+        folder=str(work),
+        calibration=0 if order.precision in ("fp32", "fp16") else CALIBRATION,
+    )
+    return (yield from _ask("build", request, order.log, Built))
+
+
+def quantize(order: Order, work: Path, built: Built) -> Generator[Record, None, tuple[Path, str]]:
+    """Have a smaller graph made when one is asked for; give its file and precision."""
+    if order.precision == "fp32":
+        return work / MODEL_FP32, "fp32"
+    request = QuantizeRequest(
+        folder=str(work), precision=order.precision, built=built, target="smaller.onnx"
+    )
+    try:
+        done = yield from _ask("quantize", request, order.log, Quantized)
+    except StepError as error:
+        _refuse_crash(error, order.model)
+        raise
+    return work / request.target, done.precision
+
+
+def measure(
+    order: Order, graph: Path, precision: str, built: Built
+) -> Generator[Record, None, Figures]:
+    """Have the worker without torch measure a graph; one that crashes it is a red gate."""
+    config = order.project.config
+    labels = order.project.root / order.spec.dataset.source / LABELS
+    latency = config.gates.latency
+    request = MeasureRequest(
+        folder=str(graph.parent),
+        model=graph.name,
+        baseline=None if precision == "fp32" else MODEL_FP32,
+        built=built,
+        run=order.spec.id,
+        root=str(order.project.root),
+        examples=str(order.folder / EXAMPLES),
+        labels=str(labels) if labels.is_file() else None,
+        columns=sorted({s.column for s in config.gates.slices} - {"class"}),
+        expected=order.expected,
+        latency_batch=latency.batch if latency else 1,
+        device=latency.device if latency else "cpu",
+        live=packages.rival(Layout(order.project.root).model(order.model)),
+        tolerance=TOLERANCE.get(precision, TOLERANCE_INT8),
+    )
+    try:
+        return (yield from _ask("measure", request, order.log, Figures))
+    except StepError as error:
+        _refuse_crash(error, order.model)
+        raise
+
+
+def replay(package: Path, work: Path) -> Generator[Record, None, Replayed]:
+    """Have a package's golden examples answered again.
+
+    Raises:
+        GateError: the graph ended the process that loaded it.
+    """
+    request = ReplayRequest(package=str(package.resolve()), work=str(work))
+    try:
+        return (yield from _ask("replay", request, work / "replay.log", Replayed))
+    except StepError as error:
+        if _was_reported(error):
+            raise
+        raise GateError(
+            f"the graph does not run: {error.problem}", hint="export the run again"
+        ) from error
+
+
+def _ask(
+    worker: str, request: Record, log: Path, wanted: type[Answer]
+) -> Generator[Record, None, Answer]:
+    """Start a worker, pass on its progress, and give its answer."""
+    work = Path(getattr(request, "folder", "") or getattr(request, "work", ""))
+    paper = work / f"{worker}.json"
+    base.write(paper, request)
+    answer: Answer | None = None
+    for said in run_worker(f"mlstack.export.worker.{worker}", [str(paper)], SAID.decode, log):
+        if isinstance(said, wanted):
+            answer = said
+        else:
+            yield said
+    if answer is None:
+        raise StepError(f"the worker `{worker}` ended without an answer", hint=f"see {log}")
+    return answer
+
+
+def _refuse_crash(error: StepError, model: str) -> None:
+    if not _was_reported(error):
+        gates.refuse(gates.crashed(error.problem), model=model)
+
+
+def _was_reported(error: StepError) -> bool:
+    """Tell an error that a worker reported (its traceback is a note) from a worker that died."""
+    return hasattr(error, "__notes__")

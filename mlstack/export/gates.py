@@ -1,0 +1,217 @@
+"""Figures -> gates: what a graph must prove before it is packed.
+
+Some gates are always there (parity, invariants, preprocessing); the others are those of
+mlstack.yaml.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlstack.config.schema import Gates, SliceGate, ValidationGate
+from mlstack.errors import GateError, Mistake
+from mlstack.export.handover import Figures
+from mlstack.records.package import GateResult
+
+# Honest INT8 graphs of small nets kept 99.4 % of the classes and moved single probabilities by
+# 0.16; calibrated on noise, by 0.41. The percentile leaves single rows out.
+SMALLER_AGREEMENT = 0.99
+SMALLER_PROBABILITY = 0.1
+SMALLER_DROP = 0.01
+SUM_ERROR = 1e-4
+HINTS = {
+    "preprocessing min": "give what `mlstack.inputs.images.load` gives, and scale in forward",
+    "batch invariance max": "forward must answer each row by itself, not by its batch",
+    "parity max": "forward does something that the graph does not repeat",
+    "checkpoint is the run's": "the code or the files have changed since; train again",
+    "runs": "the graph crashes onnxruntime; try --precision fp32",
+}
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What the figures are held against."""
+
+    gates: Gates
+    precision: str
+    max_diff: float
+    run_metrics: dict[str, float]  # as the run logged them
+
+
+def judge(figures: Figures, standard: Standard) -> list[GateResult]:
+    """Hold every figure against its limit; a gate each."""
+    if standard.precision == "fp32":
+        faithful = _same_as_training(figures, standard.max_diff)
+    else:
+        faithful = _close_to_training(figures)
+    return [
+        *faithful,
+        *_invariants(figures),
+        *_preprocessing(figures),
+        *_as_recorded(figures, standard),
+        *_validation(figures, standard),
+        *(_slice(figures, gate) for gate in standard.gates.slices),
+        *_functionality(figures, standard.gates),
+        *_latency(figures, standard.gates),
+    ]
+
+
+def crashed(problem: str) -> list[GateResult]:
+    """Give the one gate of a graph that ended the process it was measured in."""
+    return [GateResult(name="runs", passed=False, detail=problem)]
+
+
+def refuse(gates: list[GateResult], *, model: str) -> None:
+    """Raise when a gate is red; each red one is named with what was measured.
+
+    Raises:
+        GateError: at least one gate is red.
+    """
+    red = [gate for gate in gates if not gate.passed]
+    if red:
+        raise GateError(
+            f"{len(red)} of {len(gates)} gates are red; no package of `{model}` was written",
+            hint="train a better model, or change the gates in mlstack.yaml if they are wrong",
+            mistakes=tuple(
+                Mistake(problem=_sentence(g), hint=HINTS.get(g.name, ""), key=g.name) for g in red
+            ),
+        )
+
+
+def at_least(name: str, measured: float, limit: float, detail: str = "") -> GateResult:
+    """Judge a figure that must not be below its limit."""
+    passed = measured >= limit
+    return GateResult(name=name, passed=passed, measured=measured, limit=limit, detail=detail)
+
+
+def at_most(name: str, measured: float, limit: float, detail: str = "") -> GateResult:
+    """Judge a figure that must not be above its limit."""
+    passed = measured <= limit
+    return GateResult(name=name, passed=passed, measured=measured, limit=limit, detail=detail)
+
+
+def _same_as_training(figures: Figures, max_diff: float) -> Iterator[GateResult]:
+    parity = figures.parity
+    sizes = ", ".join(map(str, parity.batch_sizes))
+    where = f"{parity.examples} validation examples in batches of {sizes}"
+    yield at_most("parity max", parity.max_relative_diff, max_diff, where)
+    yield at_least("agreement min", parity.agreement, 1.0)
+    yield at_most("batch invariance max", figures.batch_diff, max_diff)
+
+
+def _close_to_training(figures: Figures) -> Iterator[GateResult]:
+    # On few examples, one that was a close call must not decide.
+    one = 1.001 / figures.parity.examples
+    yield at_least("agreement min", figures.parity.agreement, min(SMALLER_AGREEMENT, 1 - one))
+    detail = "99.9 % of the examples"
+    yield at_most("probability change max", figures.probability_diff, SMALLER_PROBABILITY, detail)
+    yield at_most("accuracy drop max", figures.accuracy_drop, max(SMALLER_DROP, one))
+    yield at_most("batch invariance max", figures.batch_probability_diff, SMALLER_PROBABILITY)
+    if figures.baseline_size_bytes is not None:
+        size = figures.size_bytes / figures.baseline_size_bytes
+        speed = figures.latency_ms["p50"] / figures.baseline_latency_ms["p50"]
+        detail = f"{size:.2f} of the size, {speed:.2f} of the latency of fp32"
+        yield at_most("smaller or faster max", min(size, speed), 1.0, detail)
+
+
+def _invariants(figures: Figures) -> Iterator[GateResult]:
+    yield at_most("probabilities sum to 1", figures.sum_error, SUM_ERROR)
+    yield at_least("answers are finite", float(figures.finite), 1.0)
+
+
+def _preprocessing(figures: Figures) -> Iterator[GateResult]:
+    if figures.same_inputs is None:
+        return
+    detail = figures.inputs_detail or "raw files decode to what the data module gives, bit by bit"
+    yield at_least("preprocessing min", figures.same_inputs, 1.0, detail)
+
+
+def _as_recorded(figures: Figures, standard: Standard) -> Iterator[GateResult]:
+    """Compare with what the run logged: other code, other data or other weights show here."""
+    recorded = standard.run_metrics.get("test/acc")
+    if recorded is None or "test/acc" not in figures.training_metrics:
+        return
+    limit = 0.02 + 2 / figures.parity.examples
+    now = figures.training_metrics["test/acc"]
+    detail = f"the run logged test/acc {recorded:.4f}, its checkpoint gives {now:.4f} today"
+    yield at_most("checkpoint is the run's", abs(recorded - now), limit, detail)
+
+
+def _validation(figures: Figures, standard: Standard) -> Iterator[GateResult]:
+    for metric, bounds in standard.gates.validation.items():
+        measured = figures.metrics.get(metric)
+        detail = "measured on the graph, from the raw files" if figures.same_inputs else ""
+        if measured is None:
+            measured = standard.run_metrics.get(metric)
+            detail = "as the run logged it"
+        if measured is None:
+            known = ", ".join(sorted(figures.metrics.keys() | standard.run_metrics.keys()))
+            yield GateResult(name=metric, passed=False, detail=f"not measured; there is {known}")
+            continue
+        yield from _bounds(metric, measured, bounds, detail)
+        if bounds.max_drop_vs_live is not None:
+            yield _against_live(metric, measured, bounds.max_drop_vs_live, figures)
+
+
+def _bounds(
+    metric: str, measured: float, bounds: ValidationGate, detail: str
+) -> Iterator[GateResult]:
+    if bounds.min is not None:
+        yield at_least(f"{metric} min", measured, bounds.min, detail)
+    if bounds.max is not None:
+        yield at_most(f"{metric} max", measured, bounds.max, detail)
+
+
+def _against_live(metric: str, measured: float, limit: float, figures: Figures) -> GateResult:
+    name = f"{metric} drop vs live"
+    if metric not in figures.live_metrics:
+        detail = figures.live_problem or f"the live package has no {metric}"
+        return GateResult(name=name, passed=True, limit=limit, detail=detail)
+    live = figures.live_metrics[metric]
+    # Of a loss, more is worse.
+    drop = measured - live if metric.endswith("loss") else live - measured
+    return at_most(name, drop, limit, f"live has {live:.4f} on the same examples")
+
+
+def _slice(figures: Figures, gate: SliceGate) -> GateResult:
+    name = f"{gate.metric} by {gate.column} min"
+    if gate.column == "class":
+        found = [(value, f"class {name}") for name, value in figures.per_class.items()]
+    else:
+        found = [
+            (s.accuracy, f"{s.column} {s.value}, {s.examples} examples")
+            for s in figures.slices
+            if s.column == gate.column
+        ]
+    if not found:
+        return GateResult(
+            name=name,
+            passed=False,
+            limit=gate.min,
+            detail=f"the labels have no column `{gate.column}`, or there is no test part",
+        )
+    lowest, where = min(found)
+    below = sum(value < gate.min for value, _ in found)
+    more = f"; {below} of {len(found)} are below" if below > 1 else ""
+    return at_least(name, lowest, gate.min, f"lowest: {where}{more}")
+
+
+def _functionality(figures: Figures, gates: Gates) -> Iterator[GateResult]:
+    if gates.functionality is None:
+        return
+    shown = "; ".join(figures.wrong[:5])
+    more = f"; and {len(figures.wrong) - 5} more" if len(figures.wrong) > 5 else ""
+    yield at_most("functionality max", float(len(figures.wrong)), 0.0, shown + more)
+
+
+def _latency(figures: Figures, gates: Gates) -> Iterator[GateResult]:
+    if gates.latency is None:
+        return
+    rows = "one row" if gates.latency.batch == 1 else f"{gates.latency.batch} rows"
+    detail = f"{rows} a call on the {gates.latency.device}"
+    yield at_most("latency p99 ms max", figures.latency_ms["p99"], gates.latency.p99_ms, detail)
+
+
+def _sentence(gate: GateResult) -> str:
+    measured = "not measured" if gate.measured is None else f"measured {gate.measured:.4g}"
+    limit = "" if gate.limit is None else f", limit {gate.limit:g}"
+    return f"{gate.name}: {measured}{limit}" + (f" ({gate.detail})" if gate.detail else "")

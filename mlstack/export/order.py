@@ -1,0 +1,133 @@
+"""What is to be exported; refused early when it cannot be."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlstack import files
+from mlstack.config import Project
+from mlstack.errors import ConfigError, DataError, MachineError
+from mlstack.export import expected
+from mlstack.export.handover import Expected
+from mlstack.records import base, run
+from mlstack.records.layout import Layout
+
+PRECISIONS = ("auto", "fp32", "fp16", "int8")
+EXTRAS = ("openvino", "litert", "coreml", "executorch")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is exported, from where, and what it is called."""
+
+    project: Project
+    spec: run.RunSpec
+    folder: Path  # of the run
+    checkpoint: Path
+    checkpoint_sha256: str
+    precision: str  # fp32, fp16, int8, int8-static or int8-dynamic
+    expected: list[Expected]
+
+    @property
+    def model(self) -> str:
+        """Name the model."""
+        return self.project.config.project.name
+
+    @property
+    def log(self) -> Path:
+        """Give the file where the workers' stderr goes."""
+        return self.folder / "logs" / "export.log"
+
+
+def order(project: Project, wanted: str | None, precision: str, formats: str) -> Order:
+    """Check everything that can be checked before something heavy starts."""
+    _check_formats(project, formats)
+    kind = _precision(project, precision)
+    examples = expected.read(project)
+    layout = Layout(project.root)
+    run_id = run.find_run(layout.runs, wanted)
+    folder = layout.run(run_id)
+    spec = base.read(folder / run.SPEC, run.RunSpec)
+    _check_finished(folder, spec)
+    checkpoint = _checkpoint(folder)
+    _check_installed()
+    files.write_bytes(folder / "logs" / "export.log", b"")
+    return Order(project, spec, folder, checkpoint, _sha256(folder, checkpoint), kind, examples)
+
+
+def _check_formats(project: Project, wanted: str) -> None:
+    names = [n.strip() for n in wanted.split(",") if n.strip()] or [
+        f.value for f in project.config.export.formats
+    ]
+    for name in names:
+        if name not in ("onnx", *EXTRAS):
+            known = ", ".join(("onnx", *EXTRAS))
+            raise ConfigError(f"--format: there is no format `{name}`", hint=f"choose of {known}")
+        if name != "onnx":
+            raise MachineError(
+                f"the format `{name}` cannot be verified by this mlstack yet, so it is not written",
+                hint=f"see docs/roadmap.md; `{name}`'s own converter takes model.onnx",
+            )
+    if not project.config.export.embed_preprocessing:
+        raise ConfigError(
+            "export.embed_preprocessing: false is not supported; forward is packed as it is",
+            hint="remove the line from mlstack.yaml (see docs/roadmap.md)",
+        )
+
+
+def _precision(project: Project, wanted: str) -> str:
+    """Decide the precision: the flag, else `export.quantize`; `auto` is fp32 for now."""
+    if wanted not in PRECISIONS:
+        raise ConfigError(
+            f"--precision: there is no precision `{wanted}`",
+            hint=f"choose of {', '.join(PRECISIONS)}",
+        )
+    if wanted != "auto":
+        return wanted
+    set_to = project.config.export.quantize
+    return "fp32" if set_to in ("none", "auto") else set_to
+
+
+def _check_finished(folder: Path, spec: run.RunSpec) -> None:
+    summary = run.summarise(folder)
+    if summary.state != "finished":
+        hints = {
+            "running": "wait for it to end",
+            "failed": f"type `mlstack train show {spec.id}` to see why",
+        }
+        raise DataError(
+            f"run `{spec.id}` is {summary.state}; only a finished run is exported",
+            hint=hints.get(summary.state, f"type `mlstack train --resume {spec.id}`"),
+        )
+    if spec.mode != "fit":
+        raise DataError(f"run `{spec.id}` was only a check", hint="type `mlstack train`")
+
+
+def _checkpoint(folder: Path) -> Path:
+    for name in (run.BEST, run.LAST):
+        if (folder / run.CHECKPOINTS / name).is_file():
+            return folder / run.CHECKPOINTS / name
+    raise DataError(f"run `{folder.name}` has no checkpoint", hint="train it again")
+
+
+def _sha256(folder: Path, checkpoint: Path) -> str:
+    """Hash the checkpoint; refuse one that is not what the run wrote."""
+    found = files.sha256(checkpoint)
+    name = checkpoint.relative_to(folder).as_posix()
+    saved = [e for e in run.read_events(folder) if isinstance(e, run.CheckpointSaved)]
+    known = [e.sha256 for e in saved if e.file == name and e.sha256]
+    if known and known[-1] != found:
+        raise DataError(
+            f"`{name}` of run `{folder.name}` is not the file that the run wrote",
+            hint="train it again",
+            where=str(checkpoint),
+        )
+    return found
+
+
+def _check_installed() -> None:
+    for library in ("torch", "pytorch_lightning", "onnx", "onnxscript"):
+        if importlib.util.find_spec(library) is None:
+            raise MachineError(
+                f"`mlstack export` needs {library}", hint="pip install 'mlstack[train]'"
+            )

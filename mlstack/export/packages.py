@@ -1,0 +1,95 @@
+"""Packages on the disk: which one is meant, whether it is whole, which one is live."""
+
+from pathlib import Path
+
+from mlstack.config import load
+from mlstack.errors import DataError
+from mlstack.export.bundle import LIVE
+from mlstack.export.handover import Rival
+from mlstack.records import base
+from mlstack.records.layout import Layout
+from mlstack.records.package import (
+    MANIFEST,
+    MODEL,
+    SIDE,
+    Live,
+    Manifest,
+    Signature,
+    numbers,
+    verify_files,
+)
+
+NEEDED = (MODEL, f"{SIDE}/signature.json", f"{SIDE}/golden.json")
+
+
+def find(config: Path, sets: tuple[str, ...], wanted: str | None) -> Path:
+    """Resolve a path, `NAME/N`, or None for the newest package of the project.
+
+    Raises:
+        DataError: there is none.
+    """
+    if wanted is not None and Path(wanted).is_dir():
+        return Path(wanted)
+    if wanted is not None and not config.is_file():
+        raise DataError(f"there is no package at `{wanted}`")
+    project = load(config, sets=sets)
+    models = Layout(project.root).models
+    if wanted is None:
+        name = project.config.project.name
+        known = numbers(models / name)
+        if not known:
+            raise DataError(f"there is no package of `{name}` yet", hint="type `mlstack export`")
+        return _short(models / name / str(known[-1]))
+    if (
+        not (models / wanted).is_dir()
+        or models.resolve() not in (models / wanted).resolve().parents
+    ):
+        raise DataError(
+            f"there is no package `{wanted}`",
+            hint="name a folder, or NAME/N as under models/",
+        )
+    return _short(models / wanted)
+
+
+def check(package: Path) -> Manifest:
+    """Check that a package is whole and unchanged, and that nothing in it leads elsewhere.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not (package / SIDE / MANIFEST).is_file():
+        raise DataError(
+            f"`{package}` is not a model package: there is no {SIDE}/{MANIFEST}",
+            hint="name a folder like models/NAME/N",
+        )
+    for path in package.rglob("*"):
+        if path.is_symlink():
+            raise DataError(f"`{path}` is a link; a package holds plain files only")
+    manifest = verify_files(package)
+    missing = [name for name in NEEDED if name not in manifest.files]
+    if missing:
+        raise DataError(f"the package's manifest names no `{missing[0]}`", where=str(package))
+    return manifest
+
+
+def rival(model_folder: Path) -> Rival | None:
+    """Describe the live package; None when no package is live."""
+    if not (model_folder / LIVE).is_file():
+        return None
+    number = base.read(model_folder / LIVE, Live).live
+    if number is None:
+        return None
+    package = model_folder / str(number)
+    signature = base.read(package / SIDE / "signature.json", Signature)
+    return Rival(
+        number=number,
+        model=str(package / MODEL),
+        classes=signature.classes,
+        preprocess=signature.preprocess,
+    )
+
+
+def _short(path: Path) -> Path:
+    """Name a path as a person here would type it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

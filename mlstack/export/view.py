@@ -1,0 +1,73 @@
+"""What a person reads of an export: the gates, the size, the speed, and what to type next."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mlstack.export.api import Exported, Judged, Stage, Verified
+from mlstack.records.base import Record
+from mlstack.records.package import GateResult
+from mlstack.records.worker import WorkerProgress
+from mlstack.ui import Bar
+
+
+def draw(record: Record) -> RenderableType | Bar | None:
+    """Draw one record."""
+    match record:
+        case Stage(text=text):
+            return text
+        case WorkerProgress(text=text, done=done, total=total):
+            return Bar(text, done, total)
+        case Judged(gates=gates):
+            # Green gates come with the result.
+            return None if all(g.passed for g in gates) else _gates(gates)
+        case Exported():
+            return _exported(record)
+        case Verified():
+            return (
+                f"{record.path} is whole: {record.model} {record.number} of run {record.run}\n"
+                f"{record.files} files match the manifest; {record.examples} golden examples are "
+                f"answered as expected (largest difference {record.max_diff:.1e}, "
+                f"allowed {record.tolerance:g})"
+            )
+    return None
+
+
+def _exported(record: Exported) -> RenderableType:
+    latency = record.latency_ms
+    return Group(
+        _gates(record.gates),
+        Text(
+            f"package  {record.path}\n"
+            f"model    {record.model} {record.number}, {record.precision}, "
+            f"{_size(record.size_bytes)}, one call p50 {latency['p50']:.3g} ms, "
+            f"p99 {latency['p99']:.3g} ms\n"
+            f"next     mlstack serve"
+        ),
+    )
+
+
+def _gates(gates: list[GateResult]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("gate", no_wrap=True)
+    table.add_column("measured", justify="right", no_wrap=True)
+    table.add_column("limit", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for gate in gates:
+        verdict = Text("ok", style="green") if gate.passed else Text("RED", style="bold red")
+        table.add_row(
+            Text(gate.name), _number(gate.measured), _number(gate.limit), verdict, Text(gate.detail)
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _size(size_bytes: int) -> str:
+    if size_bytes < 1_000_000:
+        return f"{size_bytes / 1000:.1f} kB"
+    return f"{size_bytes / 1_000_000:.1f} MB"

@@ -1,0 +1,105 @@
+"""Trained module -> ONNX graph: dynamic batch, one file, nothing of this machine inside."""
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from mlstack.errors import GateError, StepError
+from mlstack.export.handover import Stored
+
+OPSET = 20
+# Ops whose answer changes from call to call: left in by a module that ignores eval mode.
+RANDOM = frozenset({"Dropout", "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"}) | {
+    "RandomUniform",
+    "RandomUniformLike",
+}
+
+
+class Packed(nn.Module):
+    """The user's module with its probabilities beside the logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Give logits and probabilities, both (batch, classes) in FP32."""
+        logits = self.network(images).float()
+        return logits, torch.softmax(logits, dim=-1)
+
+
+def input_name(inputs: Stored) -> str:
+    """Name the input: `images` for batches of uint8 images, else `input`."""
+    return "images" if inputs.dtype == "|u1" and len(inputs.shape) == 4 else "input"
+
+
+def to_onnx(module: nn.Module, example: Tensor, name: str) -> onnx.ModelProto:
+    """Trace a module into a graph whose first dimension is any size.
+
+    Raises:
+        StepError: the module cannot be traced; what torch said is the problem.
+        GateError: the graph would answer at random.
+    """
+    batch = torch.export.Dim("batch", min=1)
+    try:
+        program = torch.onnx.export(
+            Packed(module).eval(),
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            input_names=[name],
+            output_names=["logits", "probabilities"],
+            dynamic_shapes=({0: batch},),
+            verbose=False,
+        )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise StepError(
+            f"the model cannot be turned into a graph: {_cause(error)}",
+            hint="forward must not decide by the values of its input; see the log for the line",
+        ) from error
+    assert program is not None
+    graph = program.model_proto
+    _refuse_random(graph)
+    return clean(graph)
+
+
+def clean(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Remove what names this machine or hinders quantising: node metadata and value infos."""
+    graph = model.graph
+    del graph.value_info[:]
+    del model.metadata_props[:]
+    del graph.metadata_props[:]
+    model.doc_string = graph.doc_string = ""
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    graph.name = "mlstack"
+    return model
+
+
+def describe(model: onnx.ModelProto, facts: dict[str, str]) -> bytes:
+    """Write facts into the graph's metadata and give its bytes: equal graphs, equal bytes."""
+    del model.metadata_props[:]
+    for key in sorted(facts):
+        model.metadata_props.add(key=f"mlstack.{key}", value=facts[key])
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _refuse_random(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        training = any(a.name == "training_mode" and a.i == 1 for a in node.attribute)
+        if node.op_type in RANDOM or training:
+            raise GateError(
+                f"the graph holds `{node.op_type}` in training mode; it would answer at random",
+                hint="use nn.Dropout and nn.BatchNorm modules, which obey eval()",
+            )
+
+
+def _cause(error: BaseException) -> str:
+    deepest = error
+    while deepest.__cause__ is not None:
+        deepest = deepest.__cause__
+    lines = [line.strip() for line in str(deepest).splitlines() if line.strip()]
+    return f"{type(deepest).__name__}: {lines[0] if lines else ''}"

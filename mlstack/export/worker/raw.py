@@ -1,0 +1,151 @@
+"""The raw files of a run's parts, decoded as `serve` will decode them."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mlstack.errors import DataError, GateError
+from mlstack.export.handover import Part
+from mlstack.export.worker.arrays import opened
+from mlstack.export.worker.parity import softmax
+from mlstack.export.worker.session import Session
+from mlstack.inputs import images
+from mlstack.records import dataset
+from mlstack.records.worker import WorkerProgress
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A part, answered by the graph from the raw files (or from tensors where there are none)."""
+
+    paths: list[str]  # empty for tensors
+    targets: np.ndarray
+    logits: np.ndarray
+    probabilities: np.ndarray
+    features: np.ndarray | None
+    same: float | None = None  # share of the data module's rows that the raw files also give
+    detail: str = ""
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Give the best class of each row."""
+        return np.asarray(self.logits.argmax(axis=1))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Files and targets of one part, as `examples.parquet` lists them."""
+
+    paths: list[str]
+    targets: np.ndarray
+
+
+def rows_of(examples: Path, part: str) -> Rows:
+    """Read which files make a part."""
+    table = dataset.read_examples(examples).to_pylist()
+    chosen = [row for row in table if row["split"] == part]
+    return Rows(
+        [r["path"] for r in chosen], np.array([r["target"] for r in chosen], dtype=np.int64)
+    )
+
+
+def answer_files(
+    session: Session, rows: Rows, spec: images.ImageSpec, text: str
+) -> Generator[WorkerProgress, None, tuple[Answered, list[bytes]]]:
+    """Decode each file and answer it; the value is `Answered` and the digests of the rows."""
+    logits, probabilities, features, digests = [], [], [], []
+    for start in range(0, len(rows.paths), BATCH):
+        yield WorkerProgress(text=text, done=start, total=len(rows.paths))
+        batch = np.stack([images.load(p, spec) for p in rows.paths[start : start + BATCH]])
+        digests += [digest(row) for row in batch]
+        answered = session.answer(batch)
+        logits.append(answered[0])
+        probabilities.append(answered[1])
+        features.append(images.features(batch))
+    return (
+        Answered(
+            rows.paths,
+            rows.targets,
+            np.concatenate(logits),
+            np.concatenate(probabilities),
+            np.concatenate(features),
+        ),
+        digests,
+    )
+
+
+def answer_tensors(session: Session, part: Part) -> Answered:
+    """Answer what the data module gave, where raw files cannot be decoded here."""
+    logits, probabilities = session.answers(opened(part.inputs), BATCH)
+    return Answered([], np.asarray(opened(part.targets)), logits, probabilities, None)
+
+
+def same_rows(part: Part, rows: Rows, digests: list[bytes], shape: list[int]) -> tuple[float, str]:
+    """Compare the data module's rows with the decoded raw files, bit by bit, in any order.
+
+    Returns:
+        The share of the data module's rows (with their targets) that a raw file gives too, and
+        what is wrong with the others.
+    """
+    given, targets = opened(part.inputs), opened(part.targets)
+    if given.dtype != np.uint8 or list(given.shape[1:]) != shape:
+        return 0.0, (
+            f"the data module gives {given.dtype} {list(given.shape[1:])}, "
+            f"the raw file decodes to uint8 {shape}"
+        )
+    available = Counter(zip(digests, rows.targets.tolist(), strict=True))
+    missing = 0
+    for row, target in zip(given, targets.tolist(), strict=True):
+        key = (digest(row), target)
+        missing += available[key] <= 0
+        available[key] -= 1
+    detail = f"{missing} of {len(given)} rows differ from the decoded raw file" if missing else ""
+    return 1 - missing / len(given), detail
+
+
+def digest(row: np.ndarray) -> bytes:
+    """Name the content of a row."""
+    return hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest()
+
+
+def load_input(path: Path, spec: images.ImageSpec | None) -> np.ndarray:
+    """Read a golden example: an image file, or a tensor in `.npy`.
+
+    Raises:
+        DataError: it cannot be read.
+        GateError: the package takes tensors and this is something else.
+    """
+    if spec is not None:
+        return images.load(path, spec)
+    if path.suffix != ".npy":
+        raise GateError(f"the package takes tensors only; `{path.name}` is not one")
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (OSError, ValueError) as error:
+        raise DataError(f"`{path}` is not a tensor: {error}") from error
+
+
+def metrics_of(part: str, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """Measure accuracy, balanced accuracy, macro F1 and cross-entropy of a part."""
+    predicted = logits.argmax(axis=1)
+    chance = softmax(logits)[np.arange(len(targets)), targets]
+    present = np.unique(targets)
+    recall = [float((predicted[targets == c] == c).mean()) for c in present]
+    f1 = [_f1(predicted == c, targets == c) for c in np.union1d(present, np.unique(predicted))]
+    return {
+        f"{part}/acc": float((predicted == targets).mean()),
+        f"{part}/balanced_acc": float(np.mean(recall)),
+        f"{part}/f1": float(np.mean(f1)),
+        f"{part}/loss": float(-np.log(np.maximum(chance, 1e-12)).mean()),
+    }
+
+
+def _f1(predicted: np.ndarray, actual: np.ndarray) -> float:
+    both = predicted.sum() + actual.sum()
+    return float(2 * (predicted & actual).sum() / both) if both else 0.0

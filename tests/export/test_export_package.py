@@ -1,0 +1,268 @@
+"""What `mlstack export` leaves when every gate is green, and what `export verify` makes of it."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from export.conftest import RUN, Cli, copy_project, mlstack
+
+from mlstack.inputs.images import FEATURES, ImageSpec, features, load
+from mlstack.records import base, dataset, package
+from mlstack.records.lineage import Lineage
+from mlstack.records.reference import Reference
+
+pytestmark = pytest.mark.slow
+
+GATES = """
+gates:
+  validation: {test/acc: {min: 0.5, max_drop_vs_live: 0.02}, val/loss: {max: 3}}
+  slices: [{column: class, metric: acc, min: 0.3}]
+  functionality: golden.jsonl
+  latency: {p99_ms: 500, batch: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def project(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = copy_project(trained_once, tmp_path_factory.mktemp("package"))
+    text = (root / "mlstack.yaml").read_text()
+    kept = text.split("gates:")[0]
+    (root / "mlstack.yaml").write_text(kept + GATES)
+    shutil.copy(trained_once / "data/digits/images/0000.png", root / "zero.png")
+    (root / "golden.jsonl").write_text('{"file": "zero.png", "label": "0"}\n')
+    return root
+
+
+@pytest.fixture(scope="module")
+def exported(project: Path) -> Cli:
+    done = mlstack(project, "export", "--json")
+    assert done.code == 0, done.out + done.err
+    return done
+
+
+@pytest.fixture(scope="module")
+def first(project: Path, exported: Cli) -> Path:
+    return project / exported.json["path"]
+
+
+@pytest.fixture
+def copy(first: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(first, tmp_path / "package")
+
+
+def read(folder: Path, name: str, kind: type) -> object:
+    return base.read(folder / package.SIDE / f"{name}.json", kind)
+
+
+def write_manifest(folder: Path) -> None:
+    """Make the manifest true again after a change: only the content is wrong then."""
+    old = read(folder, "manifest", package.Manifest)
+    hashes = {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in old.files}
+    new = package.Manifest(
+        model=old.model,
+        number=old.number,
+        run=old.run,
+        created=old.created,
+        mlstack=old.mlstack,
+        files=hashes,
+    )
+    base.write(folder / package.SIDE / package.MANIFEST, new)
+
+
+def test_the_package_is_whole_and_named_in_the_answer(project: Path, exported: Cli) -> None:
+    answer = exported.json
+
+    assert answer["kind"] == "export.package"
+    assert answer["path"] == "models/my_project/1"
+    assert answer["run"] == RUN
+    assert all(gate["passed"] for gate in answer["gates"])
+    manifest = package.verify_files(project / answer["path"])
+    assert (manifest.model, manifest.number, manifest.run) == ("my_project", 1, RUN)
+    assert {p.name for p in (project / "models/my_project").iterdir()} == {"1", "config.pbtxt"}
+
+
+def test_the_graph_takes_any_number_of_uint8_images(first: Path) -> None:
+    session = onnxruntime.InferenceSession(first / "model.onnx")
+
+    (entry,) = session.get_inputs()
+    assert (entry.name, entry.type) == ("images", "tensor(uint8)")
+    assert entry.shape == ["batch", 16, 16, 1]
+    assert [o.name for o in session.get_outputs()] == ["logits", "probabilities"]
+    for rows in (1, 3, 50):
+        logits, probabilities = session.run(None, {"images": np.zeros((rows, 16, 16, 1), "u1")})
+        assert logits.shape == (rows, 10)
+        assert probabilities.sum(axis=1) == pytest.approx(1)
+
+
+def test_nothing_of_this_machine_is_inside_the_graph(first: Path) -> None:
+    content = (first / "model.onnx").read_bytes()
+    model = onnx.load(first / "model.onnx")
+
+    for trace in (b".py", b"stack_trace", str(Path.home()).encode(), b"aten"):
+        assert trace not in content
+    assert not model.graph.value_info
+    assert {e.key: e.value for e in model.metadata_props}["mlstack.run"] == RUN
+
+
+def test_signature_parity_lineage_and_metrics_are_read_back(first: Path, project: Path) -> None:
+    signature = read(first, "signature", package.Signature)
+    parity = read(first, "parity", package.Parity)
+    lineage = read(first, "lineage", Lineage)
+    metrics = read(first, "metrics", package.Metrics)
+
+    assert ImageSpec.from_json(signature.preprocess) == ImageSpec(16, 16, 1)
+    assert signature.classes == list("0123456789")
+    assert parity.batch_sizes[:4] == [1, 2, 7, 32]
+    assert parity.max_relative_diff < 1e-5
+    assert parity.agreement == 1
+    checkpoint = project / ".mlstack/runs" / RUN / "checkpoints/best.ckpt"
+    assert lineage.checkpoint_sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert metrics.values["test/acc"] > 0.8
+    assert set(metrics.per_class) == set("0123456789")
+
+
+def test_test_accuracy_is_what_the_raw_files_give(first: Path, trained_once: Path) -> None:
+    rows = base_examples(trained_once, "test")
+    spec = ImageSpec(16, 16, 1)
+    session = onnxruntime.InferenceSession(first / "model.onnx")
+
+    images = np.stack([load(r["path"], spec) for r in rows])
+    logits = session.run(["logits"], {"images": images})[0]
+
+    accuracy = (logits.argmax(axis=1) == [r["target"] for r in rows]).mean()
+    metrics = read(first, "metrics", package.Metrics)
+    assert metrics.values["test/acc"] == pytest.approx(accuracy)
+
+
+def test_the_reference_profile_counts_every_example(first: Path, trained_once: Path) -> None:
+    reference = read(first, "reference", Reference)
+    rows = base_examples(trained_once, "val") + base_examples(trained_once, "test")
+
+    described = features(np.stack([load(r["path"], ImageSpec(16, 16, 1)) for r in rows]))
+
+    assert reference.rows == len(rows)
+    assert [c.name for c in reference.numeric] == [*FEATURES, "confidence"]
+    for column in reference.numeric:
+        assert sum(column.counts) == len(rows)
+        assert len(column.counts) == len(column.edges) + 1 <= 65
+    brightness = reference.numeric[0]
+    assert brightness.mean == pytest.approx(described[:, 0].mean(), rel=1e-5)
+    below = (described[:, 0] <= brightness.edges[0]).sum()
+    assert brightness.counts[0] == below
+    assert sum(reference.categories[0].counts.values()) == len(rows)
+
+
+def test_golden_examples_cover_the_classes_in_raw_bytes(first: Path) -> None:
+    golden = read(first, "golden", package.Golden)
+
+    assert len(golden.examples) == 12
+    assert {e.label for e in golden.examples} == set("0123456789")
+    assert all((first / "mlstack/golden" / e.file).is_file() for e in golden.examples)
+    assert all(sum(e.probabilities) == pytest.approx(1, abs=1e-4) for e in golden.examples)
+
+
+def test_config_pbtxt_names_the_tensors(project: Path, exported: Cli) -> None:
+    text = (project / "models/my_project/config.pbtxt").read_text()
+
+    assert 'backend: "onnxruntime"' in text
+    assert 'name: "images" data_type: TYPE_UINT8 dims: [ 16, 16, 1 ]' in text
+    assert "dynamic_batching" in text
+
+
+def test_the_same_run_gives_the_same_bytes_and_is_held_against_live(
+    project: Path, first: Path
+) -> None:
+    base.write(project / "models/my_project/live.json", package.Live(live=1))
+
+    done = mlstack(project, "export", RUN[-4:])
+
+    second = project / "models/my_project/2"
+    assert done.code == 0, done.err
+    assert (second / "model.onnx").read_bytes() == (first / "model.onnx").read_bytes()
+    assert "test/acc drop vs live" in done.out
+    assert "next     mlstack serve" in done.out
+    gates = {g.name: g for g in read(second, "metrics", package.Metrics).gates}
+    assert gates["test/acc drop vs live"].measured == 0
+
+
+def test_verify_takes_a_folder_a_name_or_nothing(project: Path, first: Path) -> None:
+    for argument in ([str(first)], ["my_project/1"], []):
+        done = mlstack(project, "export", "verify", *argument, "--json")
+
+        assert done.code == 0, done.err
+        assert done.json["examples"] == 12
+        assert done.json["max_diff"] <= 1e-4
+
+
+def test_verify_and_its_worker_never_import_torch(first: Path, tmp_path: Path) -> None:
+    # A torch that cannot be imported, in front of the real one.
+    for name in ("torch", "onnx", "pytorch_lightning"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not here')\n")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    done = subprocess.run(
+        [sys.executable, "-m", "mlstack", "export", "verify", first],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "12 golden examples" in done.stdout
+
+
+def test_verify_refuses_a_truncated_a_changed_and_a_missing_file(copy: Path) -> None:
+    model = copy / "model.onnx"
+    whole = model.read_bytes()
+    model.write_bytes(whole[: len(whole) // 2])
+    truncated = mlstack(copy, "export", "verify", str(copy))
+    model.write_bytes(whole)
+    (copy / "README.md").write_text("better than it is")
+    changed = mlstack(copy, "export", "verify", str(copy))
+    (copy / "mlstack/golden/00.png").unlink()
+    missing = mlstack(copy, "export", "verify", str(copy), "--json")
+
+    assert (truncated.code, changed.code, missing.code) == (3, 3, 3)
+    assert "`model.onnx` differs" in truncated.err
+    assert "`README.md` differs" in changed.err
+    assert missing.json["error"]["code"] == 3
+
+
+def test_verify_says_which_golden_example_is_answered_differently(copy: Path) -> None:
+    path = copy / "mlstack/golden.json"
+    content = json.loads(path.read_text())
+    content["examples"][3]["probabilities"] = [0.1] * 10
+    path.write_text(json.dumps(content))
+    write_manifest(copy)
+
+    done = mlstack(copy, "export", "verify", str(copy))
+
+    assert done.code == 4
+    assert "1 of 12 golden examples" in done.err
+    assert content["examples"][3]["file"] in done.err
+
+
+def test_verify_refuses_a_truncated_graph_even_if_the_manifest_agrees(copy: Path) -> None:
+    model = copy / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1000])
+    write_manifest(copy)
+
+    done = mlstack(copy, "export", "verify", str(copy))
+
+    assert done.code == 3
+    assert "not a whole ONNX file" in done.err
+
+
+def base_examples(project: Path, part: str) -> list[dict]:
+    table = dataset.read_examples(project / ".mlstack/runs" / RUN / dataset.EXAMPLES)
+    return [row for row in table.to_pylist() if row["split"] == part]

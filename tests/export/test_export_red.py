@@ -1,0 +1,223 @@
+"""Everything that must leave no package: red gates, planted defects, kills, and wrong calls."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from export.conftest import RUN, finish, mlstack, packages, write_run
+
+from mlstack import files
+from mlstack.records import run
+
+EASY = ("--set", "gates={}")
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def assert_nothing_left(project: Path) -> None:
+    assert packages(project) == []
+    assert list((project / ".mlstack/export/my_project").glob("work-*")) == []
+
+
+@pytest.mark.slow
+def test_a_red_gate_leaves_no_package_and_names_what_was_measured(trained: Path) -> None:
+    done = mlstack(
+        trained, "export", "--set", "gates.validation.test/acc.min=1.01", "--set", "gates.slices=[]"
+    )
+
+    assert done.code == 4
+    assert "test/acc min: measured 0." in done.err
+    assert "limit 1.01" in done.err
+    assert "parity max" in done.err  # the green ones are shown, too
+    assert done.out == ""
+    assert_nothing_left(trained)
+
+
+@pytest.mark.slow
+def test_a_data_module_that_scales_differently_is_caught(trained: Path) -> None:
+    replace(
+        trained / "my_project/data.py",
+        "images = np.stack([load(path, self.input_spec) for path in table",
+        "images = np.stack([load(path, self.input_spec) // 2 for path in table",
+    )
+
+    done = mlstack(trained, "export", *EASY, "--json")
+
+    assert done.code == 4
+    (red,) = done.json["error"]["errors"]
+    assert red["key"] == "preprocessing min"
+    assert "differ from the decoded raw file" in red["problem"]
+    assert_nothing_left(trained)
+
+
+@pytest.mark.slow
+def test_a_model_that_answers_by_its_batch_is_caught(trained: Path) -> None:
+    replace(
+        trained / "my_project/model.py",
+        "return self.body((x - 0.3) / 0.35)",
+        "x = self.body((x - 0.3) / 0.35)\n        return x - x.mean(dim=0, keepdim=True)",
+    )
+
+    done = mlstack(trained, "export", *EASY, "--json")
+
+    assert done.code == 4
+    assert {"parity max", "batch invariance max"} <= {
+        e["key"] for e in done.json["error"]["errors"]
+    }
+    assert_nothing_left(trained)
+
+
+@pytest.mark.slow
+def test_a_model_that_ignores_eval_mode_is_caught(trained: Path) -> None:
+    replace(
+        trained / "my_project/model.py",
+        "return self.body((x - 0.3) / 0.35)",
+        "return functional.dropout(self.body((x - 0.3) / 0.35))",
+    )
+
+    done = mlstack(trained, "export", *EASY)
+
+    assert done.code == 4
+    assert "at random" in done.err
+    assert_nothing_left(trained)
+
+
+@pytest.mark.slow
+def test_other_weights_than_the_run_had_are_caught(trained: Path) -> None:
+    folder = trained / ".mlstack/runs" / RUN
+    finish(folder, **{"test/acc": 0.4})
+
+    done = mlstack(trained, "export", *EASY, "--json")
+
+    assert done.code == 4
+    assert [e["key"] for e in done.json["error"]["errors"]] == ["checkpoint is the run's"]
+
+
+@pytest.mark.slow
+def test_code_that_no_longer_fits_the_checkpoint_is_named(trained: Path) -> None:
+    replace(trained / "mlstack.yaml", "{width: 16", "{width: 8")
+    run_file = trained / ".mlstack/runs" / RUN / "run.json"
+    replace(run_file, '"width": 16', '"width": 8')
+
+    done = mlstack(trained, "export")
+
+    assert done.code == 2
+    assert "does not fit `my_project.model:Net`" in done.err
+    assert "code has changed" in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("waiting", [1.0, 4.0])
+def test_a_killed_export_leaves_nothing_and_the_next_one_works(
+    trained: Path, waiting: float
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlstack", "export", *EASY],
+        cwd=trained,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(waiting)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    assert packages(trained) == []
+    if waiting > 2:
+        done = mlstack(trained, "export", *EASY, "--quiet")
+        assert done.code == 0, done.err
+        assert done.out == "models/my_project/1\n"
+        assert list((trained / ".mlstack/export/my_project").glob("work-*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int8", "fp16"])
+def test_smaller_precisions_pass_their_own_gates(trained: Path, precision: str) -> None:
+    done = mlstack(trained, "export", "--precision", precision, *EASY, "--json")
+
+    assert done.code == 0, done.out
+    assert done.json["precision"].startswith(precision)
+    gates = {gate["name"]: gate for gate in done.json["gates"]}
+    assert gates["agreement min"]["measured"] >= 0.99
+    assert gates["smaller or faster max"]["measured"] < 0.7
+    assert mlstack(trained, "export", "verify").code == 0
+
+
+def test_a_second_export_of_the_same_model_is_told_to_try_again(trained: Path) -> None:
+    with files.lock(trained / ".mlstack/export/my_project/lock", "a test"):
+        done = mlstack(trained, "export", *EASY)
+
+    assert done.code == 75
+    assert "busy with exporting" in done.err
+
+
+def test_only_finished_runs_are_exported(trained: Path) -> None:
+    (trained / "data").symlink_to(_data(trained))
+    folder = write_run(trained, "20260102-030406-stop")
+    run.append_event(folder, run.Started(run=folder.name, at=1.0))
+
+    running = mlstack(trained, "export", "stop")
+    run.append_event(folder, run.Stopped(run=folder.name, at=2.0, step=3, reason="Ctrl-C"))
+    stopped = mlstack(trained, "export", "stop")
+    unknown = mlstack(trained, "export", "nowhere")
+
+    assert (running.code, stopped.code, unknown.code) == (3, 3, 3)
+    assert "is running" in running.err
+    assert "mlstack train --resume 20260102-030406-stop" in stopped.err
+    assert "mlstack train ls" in unknown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--precision", "int4"], 2, "there is no precision `int4`"),
+        (["--format", "onxx"], 2, "there is no format `onxx`"),
+        (["--format", "onnx,litert"], 6, "docs/roadmap.md"),
+        (["--set", "export.embed_preprocessing=false"], 2, "is not supported"),
+        (["--set", "gates.functionality=none.jsonl"], 2, "there is no file `none.jsonl`"),
+        (["verify", "models/nothing/1"], 3, "there is no package"),
+        (["verify"], 3, "there is no package of `my_project` yet"),
+        (["verify", "my_project"], 3, "is not a model package"),
+    ],
+)
+def test_wrong_calls_are_answered_at_once(
+    trained: Path, arguments: list[str], code: int, words: str
+) -> None:
+    done = mlstack(trained, "export", *arguments)
+
+    assert done.code == code
+    assert words in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_wrong_line_of_golden_examples_is_named(trained: Path) -> None:
+    (trained / "golden.jsonl").write_text('{"file": "mlstack.yaml", "label": "1"}\n{"file": 3}\n')
+
+    done = mlstack(trained, "export", "--set", "gates.functionality=golden.jsonl")
+
+    assert done.code == 3
+    assert "golden.jsonl:2" in done.err
+
+
+def test_a_changed_checkpoint_is_refused(trained: Path) -> None:
+    folder = trained / ".mlstack/runs" / RUN
+    saved = run.CheckpointSaved(run=RUN, at=1.5, file="checkpoints/best.ckpt", step=9, sha256="00")
+    run.append_event(folder, saved)
+    finish(folder)
+
+    done = mlstack(trained, "export")
+
+    assert done.code == 3
+    assert "not the file that the run wrote" in done.err
+
+
+def _data(project: Path) -> Path:
+    spec = (project / ".mlstack/runs" / RUN / "run.json").read_text()
+    root = spec.split('"root": "')[1].split('"')[0]
+    return Path(root) / "data"
