@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -48,11 +49,11 @@ class Machine(Protocol):
 
 
 class Nvidia:
-    """The GPUs that the driver shows and CUDA_VISIBLE_DEVICES allows."""
+    """The GPUs that the driver shows, torch can use and CUDA_VISIBLE_DEVICES allows."""
 
     def find(self) -> list[Gpu]:
-        """List the GPUs; none without a driver."""
-        if shutil.which("nvidia-smi") is None:
+        """List the GPUs; none without a driver, or when torch is a build for the CPU."""
+        if shutil.which("nvidia-smi") is None or _torch_for_cpu():
             return []
         try:
             asked = subprocess.run(
@@ -71,6 +72,8 @@ class Nvidia:
         """Say what is missing when none is found."""
         if shutil.which("nvidia-smi") is None:
             return "the NVIDIA driver is not installed (there is no `nvidia-smi`)"
+        if build := _torch_for_cpu():
+            return f"torch {build} is a build for the CPU; install the one for CUDA"
         if os.environ.get("CUDA_VISIBLE_DEVICES") is not None:
             return "CUDA_VISIBLE_DEVICES hides them, or `nvidia-smi` lists none"
         return "`nvidia-smi` lists none; is the driver running?"
@@ -89,6 +92,14 @@ class FakeGpus:
     def lack(self) -> str:
         """Say what is missing when none is found."""
         return "this is a fake"
+
+
+def _torch_for_cpu() -> str:
+    try:
+        build = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return ""
+    return build if build.endswith("+cpu") else ""
 
 
 def parse(listing: str) -> list[Gpu]:
@@ -168,7 +179,7 @@ def _candidates(wanted: Wanted, machine: Machine) -> list[Gpu]:
 def _too_few(asked: str, found: list[Gpu], machine: Machine) -> MachineError:
     if not found:
         return MachineError(
-            f"{asked} and this machine has none: {machine.lack()}",
+            f"{asked} and none can be used: {machine.lack()}",
             hint="train on the CPU with --gpus 0, or type `mlstack doctor`",
         )
     names = ", ".join(f"{g.index}: {g.name}" for g in found)

@@ -1,11 +1,73 @@
 """The command `train`."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from mlstack.call import Call, common_options, room
 
 
 @common_options
-def train(call: Call) -> None:
+def train(
+    call: Call,
+    run: Annotated[str | None, typer.Argument(help="Run to go on with, after --resume.")] = None,
+    gpus: Annotated[str | None, typer.Option(metavar="N|auto", help="GPUs to use.")] = None,
+    ranks: Annotated[int | None, typer.Option(min=1, help="Processes on the CPU.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over train.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Examples per step.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Try everything once, quickly.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
+    from_run: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Begin with a run's settings.")
+    ] = None,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Take data without a snapshot.")
+    ] = False,
+    on: Annotated[str, typer.Option(metavar="local|ray|slurm", help="Where to train.")] = "local",
+) -> None:
     """Train the model that mlstack.yaml describes."""
+    from mlstack.train import api, request, view
+
+    asked = request.Request(
+        run, gpus, ranks, epochs, batch_size, check, resume, from_run, allow_dirty, on
+    )
+    call.show(api.start(call.config, call.sets, asked), view.draw)
 
 
 app = room(train)
+
+
+@app.command("ls")
+@common_options
+def ls(call: Call) -> None:
+    """List the runs, newest first."""
+    from mlstack.train import runs, view
+
+    call.show(runs.ls(call.config, call.sets), view.draw)
+
+
+@app.command("show")
+@common_options
+def show(
+    call: Call,
+    run: Annotated[str | None, typer.Argument(help="Run, or a part of its id [newest].")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
+) -> None:
+    """Show a run: what it was made from, its metrics, its checkpoints."""
+    from mlstack.train import runs, view
+
+    call.show(runs.show(call.config, call.sets, run, html), view.draw)
+
+
+@app.command("compare")
+@common_options
+def compare(
+    call: Call,
+    run: Annotated[list[str], typer.Argument(help="Two runs or more.")],
+    html: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
+) -> None:
+    """Compare runs: settings, metrics, data and code."""
+    from mlstack.train import runs, view
+
+    call.show(runs.compare(call.config, call.sets, run, html), view.draw)

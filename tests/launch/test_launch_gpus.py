@@ -44,7 +44,9 @@ def test_gpus_that_are_not_there_are_refused_with_the_number_found(table):
     ):
         pass
     with (
-        pytest.raises(MachineError, match="1 GPU was asked for and this machine has none"),
+        pytest.raises(
+            MachineError, match="1 GPU was asked for and none can be used: this is a fake"
+        ),
         lease(1, "run a", machine=FakeGpus(), table=table),
     ):
         pass

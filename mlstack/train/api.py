@@ -1,0 +1,177 @@
+"""Training as a recipe: plan a run, start its ranks, follow them to the end."""
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from mlstack.config import Project, load
+from mlstack.errors import MachineError, StepError
+from mlstack.launch import gpus
+from mlstack.launch.gpus import Gpu
+from mlstack.launch.plan import PlanOptions, configured, plan
+from mlstack.launch.supervise import Terms, supervise
+from mlstack.records.base import Record, read
+from mlstack.records.layout import Layout
+from mlstack.records.run import (
+    BEST,
+    CHECKPOINTS,
+    LAST,
+    SPEC,
+    Checked,
+    EpochEnded,
+    Finished,
+    RunEvent,
+    RunSpec,
+    find_run,
+    read_events,
+)
+from mlstack.train.request import Request, overrides_of, refuse_contradictions, wanted_gpus
+from mlstack.train.results import CheckPassed, Planned, Trained
+from mlstack.train.resume import changed, resumable
+
+
+def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Record]:
+    """Train, check or go on, as the request says.
+
+    Raises:
+        ConfigError: the request or the config is wrong.
+        MachineError: torch, a GPU or an engine is missing.
+        DataError: the data is not snapshotted, or its labels are wrong.
+        StepError: a rank failed, or a check did.
+        Interrupted: stopped by a signal, state saved.
+    """
+    refuse_contradictions(request, sets)
+    if request.resume:
+        yield from _resume(load(path), request)
+        return
+    project = load(path, sets=() if request.from_run else sets)
+    _need_engine()
+    options = PlanOptions(
+        allow_dirty=request.allow_dirty,
+        mode="check" if request.check else "fit",
+        parent=_parent(project, request),
+        overrides=overrides_of(request, sets),
+        command=("mlstack", *sys.argv[1:]),
+    )
+    yield from _begin(configured(project, options), request, options)
+
+
+def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator[Record]:
+    wanted = wanted_gpus(project, request)
+    with gpus.lease(wanted, f"`mlstack train` in {project.root.name}") as leased:
+        spec = plan(project, replace(options, gpus=tuple(leased)))
+        yield _planned(spec, leased, _notes(spec, wanted, leased))
+        events = supervise(_folder(spec), spec, resume=False)
+        with _closed(events):
+            yield from _check(spec, events) if request.check else _follow(spec, events)
+
+
+def _resume(project: Project, request: Request) -> Iterator[Record]:
+    layout = Layout(project.root)
+    spec = read(layout.run(resumable(layout, request.run)) / SPEC, RunSpec)
+    notes = changed(project, spec, allow_dirty=request.allow_dirty)
+    _need_engine()
+    with gpus.lease(len(spec.gpus), f"run `{spec.id}`") as leased:
+        yield _planned(spec, leased, notes, resumed=True)
+        terms = Terms(gpus=tuple(gpu.index for gpu in leased))
+        events = supervise(_folder(spec), spec, resume=True, terms=terms)
+        with _closed(events):
+            yield from _follow(spec, events)
+
+
+def _follow(spec: RunSpec, events: Iterator[RunEvent]) -> Iterator[Record]:
+    """Pass on the events of a training; end with its result."""
+    end: Finished | None = None
+    for event in events:
+        yield event
+        end = event if isinstance(event, Finished) else end
+    assert end is not None, "supervise raises unless the run has finished"
+    folder = _folder(spec)
+    epochs = [e for e in read_events(folder) if isinstance(e, EpochEnded)]
+    best = [e for e in epochs if e.best] or epochs
+    kept = folder / CHECKPOINTS / (BEST if (folder / CHECKPOINTS / BEST).exists() else LAST)
+    yield Trained(
+        run=spec.id,
+        state="finished",
+        epochs=end.epoch,
+        best_epoch=best[-1].epoch if best else end.epoch,
+        monitor=spec.config["train"]["monitor"],
+        metrics=end.metrics,
+        seconds=end.seconds,
+        checkpoint=str(kept.relative_to(spec.root)),
+        next=f"mlstack export {spec.id}",
+    )
+
+
+def _check(spec: RunSpec, events: Iterator[RunEvent]) -> Iterator[Record]:
+    """Pass on the checks; the folder of a check that passed is of no further use."""
+    checks: list[Checked] = []
+    for event in events:
+        yield event
+        checks.extend([event] if isinstance(event, Checked) else [])
+    wrong = [check for check in checks if not check.passed]
+    if wrong:
+        raise StepError(
+            "; ".join(f"{check.name}: {check.detail}" for check in wrong),
+            hint=next((check.hint for check in wrong if check.hint), ""),
+            where=str(_folder(spec) / "logs"),
+        )
+    shutil.rmtree(_folder(spec))
+    yield CheckPassed(checks=checks)
+
+
+@contextmanager
+def _closed(events: Iterator[RunEvent]) -> Iterator[None]:
+    """End the ranks when the caller stops listening, not when memory is tidied up."""
+    try:
+        yield
+    finally:
+        close = getattr(events, "close", None)
+        if close is not None:
+            close()
+
+
+def _folder(spec: RunSpec) -> Path:
+    return Layout(Path(spec.root)).run(spec.id)
+
+
+def _need_engine() -> None:
+    for module in ("torch", "pytorch_lightning"):
+        if importlib.util.find_spec(module) is None:
+            raise MachineError(
+                f"training needs `{module}`, which is not installed",
+                hint='pip install "mlstack[train]"',
+            )
+
+
+def _parent(project: Project, request: Request) -> str | None:
+    if request.from_run is None:
+        return None
+    return find_run(Layout(project.root).runs, request.from_run)
+
+
+def _notes(spec: RunSpec, wanted: gpus.Wanted, leased: list[Gpu]) -> list[str]:
+    notes = []
+    if spec.dataset.dirty:
+        notes.append(f"data without a snapshot, known by its content hash {spec.dataset.md5}")
+    if wanted == "auto" and not leased and shutil.which("nvidia-smi"):
+        notes.append(f"no GPU is used: {gpus.Nvidia().lack()}")
+    return notes
+
+
+def _planned(
+    spec: RunSpec, leased: list[Gpu], notes: list[str], *, resumed: bool = False
+) -> Planned:
+    return Planned(
+        run=spec.id,
+        dataset=spec.dataset.md5[:8],
+        examples=spec.dataset.split,
+        ranks=spec.ranks,
+        gpus=[gpu.name for gpu in leased],
+        resumed=resumed,
+        notes=notes,
+    )

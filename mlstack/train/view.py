@@ -1,0 +1,207 @@
+"""Runs as a person reads them."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from rich.table import Table
+
+from mlstack.records.base import Record, Result
+from mlstack.records.run import Checked, EpochEnded, RunSpec, Started, Stepped
+from mlstack.train.results import (
+    CheckPassed,
+    Difference,
+    Planned,
+    RunList,
+    RunRow,
+    RunsCompared,
+    RunShown,
+    Trained,
+)
+from mlstack.ui import Bar
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+PLAIN_BLOCKS = "_.-=+*#@"
+
+
+def draw(record: Record) -> Any:
+    """Turn a record of `train` into what is shown; None shows nothing."""
+    match record:
+        case Planned():
+            return _planned(record)
+        case Started():
+            return _started(record)
+        case Stepped():
+            return Bar(_stepped(record), record.batch, record.batches)
+        case EpochEnded():
+            return _epoch(record)
+        case Checked():
+            return _checked(record)
+        case Result():
+            return _result(record)
+    return None
+
+
+def _result(result: Result) -> Any:
+    match result:
+        case Trained():
+            return _trained(result)
+        case CheckPassed():
+            return f"{result.headline()}\nnext: {result.next}"
+        case RunList():
+            return _runs(result.runs)
+        case RunShown():
+            return _shown(result)
+        case RunsCompared():
+            return _compared(result)
+    return None
+
+
+def _planned(planned: Planned) -> str:
+    verb = "goes on" if planned.resumed else "begins"
+    parts = ", ".join(f"{count} {part}" for part, count in planned.examples.items())
+    where = ", ".join(planned.gpus) or ("CPU" if planned.ranks == 1 else f"{planned.ranks} ranks")
+    lines = [f"run {planned.run} {verb}: data {planned.dataset} ({parts}) on {where}"]
+    return "\n".join(lines + [f"note: {note}" for note in planned.notes])
+
+
+def _started(started: Started) -> str:
+    ranks = f" x {started.ranks}" if started.ranks > 1 else ""
+    size = f", {started.parameters:,} parameters" if started.parameters else ""
+    step = f", from step {started.step}" if started.step else ""
+    return f"started on {started.device}{ranks}{size}{step}"
+
+
+def _stepped(stepped: Stepped) -> str:
+    return f"epoch {stepped.epoch}  {_numbers(stepped.metrics)}".rstrip()
+
+
+def _epoch(epoch: EpochEnded) -> str:
+    width = len(str(epoch.epochs))
+    best = "  best" if epoch.best else ""
+    numbers = _numbers(epoch.metrics)
+    return f"epoch {epoch.epoch:>{width}}/{epoch.epochs}  {numbers}  {epoch.seconds:.1f} s{best}"
+
+
+def _numbers(metrics: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+
+
+def _checked(checked: Checked) -> str:
+    mark = "ok    " if checked.passed else "FAILED"
+    hint = f"\n       hint: {checked.hint}" if checked.hint and not checked.passed else ""
+    return f"{mark} {checked.name}: {checked.detail}{hint}"
+
+
+def _trained(trained: Trained) -> str:
+    width = max((len(name) for name in trained.metrics), default=0)
+    lines = [
+        f"run {trained.run} finished: {trained.epochs} epochs in {trained.seconds:.1f} s, "
+        f"the best was {trained.best_epoch}",
+        *(f"  {name:<{width}}  {value:.4f}" for name, value in trained.metrics.items()),
+        f"checkpoint: {trained.checkpoint}",
+        f"next: {trained.next}",
+    ]
+    return "\n".join(lines)
+
+
+def _runs(rows: list[RunRow]) -> Any:
+    if not rows:
+        return "no runs yet; type `mlstack train`"
+    table = _table("run", "state", "epochs", rows[0].monitor or "metric", "data", "from")
+    for row in rows:
+        table.add_row(
+            row.id,
+            row.state,
+            f"{row.epoch}/{row.epochs}",
+            "" if row.value is None else f"{row.value:.4f}",
+            row.dataset[:8],
+            _origin(row),
+        )
+    return table
+
+
+def _origin(row: RunRow) -> str:
+    if row.study is not None:
+        return f"{row.study} trial {row.trial}"
+    return row.parent or ""
+
+
+def _shown(shown: RunShown) -> Any:
+    spec, summary = shown.spec, shown.summary
+    grid = Table.grid(padding=(0, 2))
+    for name, value in _facts(spec):
+        grid.add_row(name, value)
+    state = f"{summary.state}: {summary.problem}" if summary.problem else summary.state
+    grid.add_row("state", f"{state}, {summary.epoch} of {summary.epochs} epochs")
+    for checkpoint in shown.checkpoints:
+        grid.add_row("checkpoint", checkpoint)
+    for name in dict.fromkeys(n for epoch in shown.epochs for n in epoch.metrics):
+        values = [e.metrics[name] for e in shown.epochs if name in e.metrics]
+        grid.add_row(name, f"{values[-1]:.4f}  {sparkline(values)}")
+    for name, last in summary.metrics.items():
+        if not any(name in epoch.metrics for epoch in shown.epochs):
+            grid.add_row(name, f"{last:.4f}")
+    if shown.html:
+        grid.add_row("page", shown.html)
+    return grid
+
+
+def _facts(spec: RunSpec) -> Iterator[tuple[str, str]]:
+    yield "run", spec.id
+    yield "created", spec.created
+    yield "command", " ".join(spec.command)
+    dirty = " (not snapshotted)" if spec.dataset.dirty else ""
+    revision = f" at {spec.dataset.revision[:9]}" if spec.dataset.revision else ""
+    yield "data", f"{spec.dataset.source} {spec.dataset.md5[:12]}{revision}{dirty}"
+    changes = f" with changes ({spec.code.diff_file})" if spec.code.dirty else ""
+    yield "code", f"{(spec.code.commit or 'no commit')[:9]}{changes}"
+    yield "model", f"{spec.config['model']['class']} {spec.config['model']['args']}"
+    yield "seed", str(spec.seed)
+    yield "machine", f"{spec.ranks} rank{'s' * (spec.ranks > 1)}, GPUs {spec.gpus or 'none'}"
+    if spec.parent:
+        yield "parent", spec.parent
+    if spec.study:
+        yield "study", f"{spec.study} trial {spec.trial}"
+
+
+def _compared(found: RunsCompared) -> Any:
+    names = [run.spec.id for run in found.runs]
+    table = _table("", *names)
+    _add(table, "state", [run.summary.state for run in found.runs])
+    for difference in [*found.metrics, *found.settings]:
+        _add(table, difference.name, _values(difference))
+    pairs = zip(found.data, found.code, strict=True)
+    _add(table, "data", ["", *(data for data, _ in pairs)])
+    _add(table, "code", ["", *found.code])
+    if found.html:
+        table.caption = f"page: {found.html}"
+    return table
+
+
+def _values(difference: Difference) -> list[str]:
+    return ["-" if value is None else value for value in difference.values]
+
+
+def _add(table: Table, name: str, values: list[str]) -> None:
+    table.add_row(name, *values)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def sparkline(values: list[float]) -> str:
+    """Draw values as a row of blocks, lowest to highest; one that is no number is a blank."""
+    blocks = BLOCKS if "utf" in (sys.stdout.encoding or "").lower() else PLAIN_BLOCKS
+    finite = [v for v in values if abs(v) < float("inf")]
+    if len(finite) < 2:
+        return ""
+    low, span = min(finite), (max(finite) - min(finite)) or 1.0
+    return "".join(
+        blocks[round((v - low) / span * (len(blocks) - 1))] if abs(v) < float("inf") else " "
+        for v in values[-40:]
+    )
