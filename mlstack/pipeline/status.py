@@ -211,7 +211,7 @@ def _requests(layout: Layout, model: str) -> Line:
 
 def _alert(layout: Layout, live: Live | None) -> Alert | None:
     """Give the newest alert unless another package went live after it."""
-    paths = sorted(layout.alerts.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    paths = sorted(layout.alerts.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
     if not paths:
         return None
     newest = read(paths[-1], Alert)
@@ -219,7 +219,7 @@ def _alert(layout: Layout, live: Live | None) -> Alert | None:
 
 
 def _alerts(layout: Layout, found: Found) -> Line:
-    count = len(list(layout.alerts.glob("*.json")))
+    count = len(list(layout.alerts.glob("[!.]*.json")))
     if found.alert:
         return Line(part="alerts", state=f"{count}, newest: {found.alert.summary}", is_well=False)
     return Line(part="alerts", state=f"{count}, none about the live model" if count else "none")

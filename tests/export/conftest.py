@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from conftest import make_project
+from projects import make_project
 
 from mlstack.config import load
 from mlstack.inputs.splits import Shares, divide
