@@ -391,7 +391,7 @@ function drawClasses() {
 function chooseName(name) {
   const chosen = prompt("Who labels?", name)?.trim();
   if (!chosen || chosen === state.annotator) return;
-  localStorage.setItem("mlstack.annotator", chosen);
+  localStorage.setItem(state.nameKey, chosen);
   location.reload();
 }
 
@@ -401,16 +401,19 @@ async function start() {
   link.searchParams.delete("token"); // the cookie has it now; keep it out of the history
   history.replaceState(null, "", link);
   const project = await ask("/api/project");
-  const stored = localStorage.getItem("mlstack.annotator");
-  if (project.shared && !asked && !stored) localStorage.setItem("mlstack.annotator", prompt("Who labels?")?.trim() || "guest");
-  state.annotator = asked ?? (project.shared ? localStorage.getItem("mlstack.annotator") : stored) ?? project.annotator;
+  // A name chosen here holds as long as the server is started for the same person.
+  state.nameKey = `mlstack.annotator.${project.id}.${project.annotator}`;
+  if (project.shared && !asked && !localStorage.getItem(state.nameKey)) {
+    localStorage.setItem(state.nameKey, prompt("Who labels?")?.trim() || "guest");
+  }
+  state.annotator = asked ?? localStorage.getItem(state.nameKey) ?? project.annotator;
   state.classes = project.classes;
   state.counts = project.counts;
   document.title = `${project.name} · label`;
   $("project").textContent = project.name;
   $("who").textContent = state.annotator;
   drawClasses();
-  outbox = new Outbox(`mlstack.outbox.${project.name}.${state.annotator}`, received, drawSaved);
+  outbox = new Outbox(`mlstack.outbox.${project.id}`, received, drawSaved);
   $("undo").addEventListener("click", undo);
   $("previous").addEventListener("click", () => lookBack(state.back + 1));
   $("skip").addEventListener("click", skip);
