@@ -63,6 +63,8 @@ def label(call: Call, address: Address, *, browser: bool) -> Iterator[Record]:
             f"--host: {address.host} can be reached by others",
             hint="add --share; it makes a link with a token",
         )
+    if not address.annotator.strip() or address.annotator == IMPORTER:
+        raise ConfigError(f"--annotator: `{address.annotator}` is no name of a person")
     _known_queue(project)
     layout = Layout(project.root)
     found = items.find(project)
@@ -108,7 +110,7 @@ def check(call: Call) -> LabelsChecked:
     kept, scope = ledger(events), found.scope
     wrong = quality.problems(kept, scope, project.config.label.min_agreement)
     if wrong:
-        _refuse(wrong, "problem", "correct them with `mlstack label` or in data.classes")
+        _refuse(wrong, "found wrong", "correct them with `mlstack label` or in data.classes")
     counted = quality.stats(events, scope)
     return LabelsChecked(
         labeled=counted.labeled,
@@ -138,7 +140,7 @@ def import_file(call: Call, file: Path, *, skip_invalid: bool) -> LabelsImported
     kind, rows = formats.read(file)
     accepted, refused = _sort_out(kind, rows, found)
     if refused and not skip_invalid:
-        _refuse(refused, "row", "nothing was imported; correct them, or add --skip-invalid")
+        _refuse(refused, "refused", "nothing was imported; correct them, or add --skip-invalid")
     with _only_writer(layout):
         kept = ledger(store.read_events(layout.labels_db))
         fresh = {p: c for p, c in accepted.items() if kept.current(p).get(IMPORTER) != c}
@@ -243,10 +245,12 @@ def _sort_out(kind: Format, rows: list[Row], found: Items) -> tuple[dict[str, st
     return accepted, refused
 
 
-def _refuse(mistakes: list[Mistake], noun: str, hint: str) -> None:
-    count = f"{len(mistakes)} {noun}{'s' if len(mistakes) > 1 else ''}"
+def _refuse(mistakes: list[Mistake], verb: str, hint: str) -> None:
+    noun = "label" if len(mistakes) == 1 else "labels"
     more = f"; the first {SHOWN} are shown" if len(mistakes) > SHOWN else ""
-    raise DataError(f"{count} with the labels{more}", hint=hint, mistakes=tuple(mistakes[:SHOWN]))
+    raise DataError(
+        f"{len(mistakes)} {noun} {verb}{more}", hint=hint, mistakes=tuple(mistakes[:SHOWN])
+    )
 
 
 def _only_writer(layout: Layout) -> AbstractContextManager[None]:

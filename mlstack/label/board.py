@@ -57,7 +57,9 @@ class Board:
         self._rank = {path: _rank(path, plan.seed) for path in plan.paths}
         self._order = sorted(plan.paths, key=self._rank.__getitem__)
         self._place = {path: position for position, path in enumerate(self._order)}
-        self._twice = {p for p in plan.paths if _share(p, plan.seed) < plan.overlap}
+        self._twice = {
+            p for p in plan.paths if plan.overlap and _share(p, plan.seed) < plan.overlap
+        }
         self._ledger: Ledger = ledger(events)
         self._clock = clock
         self._desks: dict[str, Desk] = {}

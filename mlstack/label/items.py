@@ -89,18 +89,25 @@ def keys(classes: list[str]) -> list[list[str]]:
     """Choose the keys of each class.
 
     Classes of one character are their own key, so that `3` on the keyboard is the digit 3.
-    Otherwise 1 to 9 and 0 in order, and the first letter where no other class has it.
+    Otherwise 1 to 9 and 0 in order, and the first letter where no other class has it; what is
+    left without a key gets a free letter of its name.
     """
     lowered = [name.lower() for name in classes]
     if all(len(name) == 1 for name in classes) and len(set(lowered)) == len(classes):
         return [[name] if name not in TAKEN else [] for name in lowered]
     first = [name[:1] for name in lowered]
-    chosen: list[list[str]] = []
-    for position, letter in enumerate(first):
-        own = [DIGITS[position]] if position < len(DIGITS) else []
-        if letter.isalpha() and first.count(letter) == 1 and letter not in TAKEN:
-            own.append(letter)
-        chosen.append(own)
+    used = set(TAKEN)
+    chosen = [[digit] for digit in DIGITS[: len(classes)]]
+    chosen += [[] for _ in classes[len(chosen) :]]
+    for keys, letter in zip(chosen, first, strict=True):
+        if letter.isalpha() and first.count(letter) == 1 and letter not in used:
+            keys.append(letter)
+            used.add(letter)
+    for keys, name in zip(chosen, lowered, strict=True):
+        free = next((letter for letter in name if letter.isalpha() and letter not in used), None)
+        if not keys and free:
+            keys.append(free)
+            used.add(free)
     return chosen
 
 

@@ -87,18 +87,18 @@ def problems(kept: Ledger, scope: Scope, min_agreement: float) -> list[Mistake]:
     labels = verdicts(kept, scope)
     there, classes = set(scope.paths), set(scope.classes)
     found = [
-        Mistake(f"`{path}` is labeled `{label}`, which is not in data.classes", where=path)
+        Mistake(f"`{path}` is labeled `{label}`, which is not in data.classes")
         for path, label in labels.items()
         if label not in classes
     ]
     found += [
-        Mistake(f"`{path}` is labeled `{label}`, but there is no such image", where=path)
+        Mistake(f"`{path}` is labeled `{label}`, but there is no such image")
         for path, label in labels.items()
         if path not in there
     ]
     for path, opinions in tied(kept).items():
         said = ", ".join(f"{who} says `{label}`" for who, label in sorted(opinions.items()))
-        found.append(Mistake(f"`{path}`: annotators are divided: {said}", where=path))
+        found.append(Mistake(f"`{path}`: annotators are divided: {said}"))
     found += [
         Mistake(
             f"{pair.first} and {pair.second} agree too little: Cohen's kappa {pair.kappa:.2f} on "

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,15 @@ class Server:
 
     process: "subprocess.Popen[str]"
     url: str
+    client: httpx.Client = field(default_factory=httpx.Client)
     out: str = ""
     err: str = ""
 
     def get(self, address: str, /, **params: Any) -> httpx.Response:
-        return httpx.get(self.url.rstrip("/") + address, params=params or None)
+        return self.client.get(self.url.rstrip("/") + address, params=params or None)
 
     def post(self, address: str, /, **body: Any) -> httpx.Response:
-        return httpx.post(self.url.rstrip("/") + address, json=body)
+        return self.client.post(self.url.rstrip("/") + address, json=body)
 
     def label(self, path: str, label: str, annotator: str = "ann", **more: Any) -> dict[str, Any]:
         answer = self.post("/api/label", path=path, label=label, annotator=annotator, **more)
@@ -45,6 +46,7 @@ class Server:
     def stop(self, number: int = signal.SIGINT) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
+        self.client.close()
         self.out, self.err = self.process.communicate(timeout=20)
         return self.process.returncode
 

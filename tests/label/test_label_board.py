@@ -123,4 +123,4 @@ def test_a_digit_is_its_own_key() -> None:
 
 def test_other_classes_get_digits_and_first_letters() -> None:
     assert keys(["cat", "dog", "deer", "urchin"]) == [["1", "c"], ["2"], ["3"], ["4"]]
-    assert keys([f"class {n}" for n in range(12)])[9:] == [["0"], [], []]
+    assert keys([f"class {n}" for n in range(12)])[9:] == [["0"], ["c"], ["l"]]

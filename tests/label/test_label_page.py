@@ -8,6 +8,8 @@ import pytest
 from label_server import IMAGES, LABELED, Server, labels_of, run
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from mlstack.label.store import read_events
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 Serve = Callable[..., Server]
 
@@ -180,6 +182,19 @@ def test_the_end_offers_what_was_skipped(half: Path, serve: Serve, page: Page) -
 
     expect(page.locator("#message h2")).to_have_text("All done")
     expect(page.locator("#done")).to_have_text(str(LABELED + 3))
+
+
+def test_a_name_chosen_in_the_page_is_who_labels(half: Path, serve: Serve, page: Page) -> None:
+    visit(page, serve("--annotator", "ann"))
+    page.on("dialog", lambda dialog: dialog.accept("bob"))
+
+    page.locator("#who").click()
+    expect(page.locator("#who")).to_have_text("bob")
+    expect(page.locator("#frame img")).to_be_visible()
+    press(page, "1")
+    saved(page)
+
+    assert [e.annotator for e in read_events(half / ".mlstack" / "labels.db")] == ["bob"]
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -243,6 +243,15 @@ def test_damaged_events_name_the_repair(half: Path) -> None:
     assert "mlstack label rebuild" in done.stderr
 
 
+def test_events_that_cannot_be_written_are_an_error_of_the_machine(half: Path) -> None:
+    (half / ".mlstack" / "labels.db").mkdir(parents=True)
+
+    done = run(half, "label", "--no-browser", "--port", "0")
+
+    assert done.returncode == 6
+    assert "labels.db" in done.stderr
+
+
 def test_ctrl_c_says_what_was_saved(serve: Serve) -> None:
     server = serve()
     item = server.get("/api/next").json()["items"][0]

@@ -22,9 +22,12 @@ const state = {
 };
 
 let outbox;
-const resize = new ResizeObserver(() => {
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+let room = { width: 0, height: 0 }; // of the frame; measured when it changes, not at each image
+const resize = new ResizeObserver(([{ contentRect }]) => {
+  room = contentRect;
   const image = $("frame").querySelector("img");
-  if (image) fit(image, $("frame"));
+  if (image) fit(image, room);
 });
 
 // ---- what is shown ------------------------------------------------------------------------
@@ -55,11 +58,9 @@ function show() {
 }
 
 function place(image, item) {
-  const frame = $("frame");
   image.alt = item.path;
-  fit(image, frame);
-  frame.replaceChildren(image);
-  fit(image, frame);
+  fit(image, room);
+  $("frame").replaceChildren(image);
 }
 
 async function wait(entry, item) {
@@ -69,7 +70,7 @@ async function wait(entry, item) {
   if (entry.ok) place(entry.image, item);
   else {
     forget(item.image); // another look may find it again
-    say("This image cannot be shown", "The file is damaged or gone. Skip it with space.");
+    say("This image cannot be shown", "The file is damaged or gone; skip it.");
   }
   state.since = performance.now();
 }
@@ -135,7 +136,13 @@ function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
+// After the new image is painted: nobody waits for the old ones.
 function drawStrip() {
+  cancelAnimationFrame(state.stripSoon);
+  state.stripSoon = requestAnimationFrame(() => setTimeout(redrawStrip));
+}
+
+function redrawStrip() {
   const strip = $("strip");
   strip.replaceChildren(
     ...state.trail.slice(-12).map((step, position, shown) => {
@@ -162,11 +169,9 @@ function drawStrip() {
 }
 
 function flash(label) {
+  if (calm.matches) return;
   const button = [...$("classes").children].find((each) => each.dataset.label === label);
-  if (!button) return;
-  button.classList.remove("chosen");
-  void button.offsetWidth; // starts the animation anew
-  button.classList.add("chosen");
+  button?.animate([{ background: "var(--accent)", color: "var(--on-accent)" }, {}], 400);
 }
 
 // ---- what a person does -------------------------------------------------------------------
@@ -321,7 +326,7 @@ function drawSaved({ unsaved, failing, problem }) {
   const saved = $("saved");
   saved.dataset.state = failing ? "failing" : unsaved ? "saving" : "saved";
   saved.textContent = failing ? `${unsaved} unsaved` : unsaved ? `saving ${unsaved}` : "saved";
-  if (failing) alarm(`${problem} ${unsaved} answer${unsaved > 1 ? "s are" : " is"} kept in this browser and sent again.`);
+  if (failing) alarm(`${problem} ${unsaved} answer${unsaved > 1 ? "s are" : " is"} kept in this browser and will be sent again.`);
   else if ($("alarm").dataset.passing === "true") $("alarm").hidden = true;
 }
 
@@ -365,14 +370,16 @@ function drawClasses() {
       button.setAttribute("aria-pressed", "false");
       button.innerHTML = '<kbd></kbd><span class="name"></span><span class="count"></span><span class="rail"><span class="share"></span></span>';
       button.querySelector("kbd").textContent = (keys[0] ?? "").toUpperCase();
-      button.querySelector("kbd").hidden = !keys.length;
+      button.querySelector("kbd").classList.toggle("none", !keys.length);
       button.classList.toggle("own-key", keys[0] === name.toLowerCase()); // the name is the key
       const label = button.querySelector(".name");
       // The letter that works as a key is underlined in the name.
-      if (keys[1]) {
+      const letterKey = name.length > 1 && keys.at(-1)?.match(/\p{L}/u)?.[0];
+      const place = letterKey ? name.toLowerCase().indexOf(letterKey) : -1;
+      if (place >= 0) {
         const letter = document.createElement("u");
-        letter.textContent = name[0];
-        label.append(letter, name.slice(1));
+        letter.textContent = name[place];
+        label.append(name.slice(0, place), letter, name.slice(place + 1));
       } else label.textContent = name;
       button.addEventListener("click", () => answer(name));
       return button;
@@ -384,7 +391,7 @@ function drawClasses() {
 function chooseName(name) {
   const chosen = prompt("Who labels?", name)?.trim();
   if (!chosen || chosen === state.annotator) return;
-  localStorage.setItem("mlstack.annotator", chosen);
+  localStorage.setItem(state.nameKey, chosen);
   location.reload();
 }
 
@@ -394,16 +401,19 @@ async function start() {
   link.searchParams.delete("token"); // the cookie has it now; keep it out of the history
   history.replaceState(null, "", link);
   const project = await ask("/api/project");
-  const stored = localStorage.getItem("mlstack.annotator");
-  if (project.shared && !asked && !stored) localStorage.setItem("mlstack.annotator", prompt("Who labels?")?.trim() || "guest");
-  state.annotator = asked ?? (project.shared ? localStorage.getItem("mlstack.annotator") : stored) ?? project.annotator;
+  // A name chosen here holds as long as the server is started for the same person.
+  state.nameKey = `mlstack.annotator.${project.id}.${project.annotator}`;
+  if (project.shared && !asked && !localStorage.getItem(state.nameKey)) {
+    localStorage.setItem(state.nameKey, prompt("Who labels?")?.trim() || "guest");
+  }
+  state.annotator = asked ?? localStorage.getItem(state.nameKey) ?? project.annotator;
   state.classes = project.classes;
   state.counts = project.counts;
   document.title = `${project.name} · label`;
   $("project").textContent = project.name;
   $("who").textContent = state.annotator;
   drawClasses();
-  outbox = new Outbox(`mlstack.outbox.${project.name}.${state.annotator}`, received, drawSaved);
+  outbox = new Outbox(`mlstack.outbox.${project.id}`, received, drawSaved);
   $("undo").addEventListener("click", undo);
   $("previous").addEventListener("click", () => lookBack(state.back + 1));
   $("skip").addEventListener("click", skip);

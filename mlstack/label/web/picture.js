@@ -29,7 +29,7 @@ export function forget(url) {
 export function fit(image, box) {
   const { naturalWidth: width, naturalHeight: height } = image;
   if (!width || !height) return;
-  const room = Math.min(box.clientWidth / width, box.clientHeight / height);
+  const room = Math.min(box.width / width, box.height / height);
   const scale = room >= 2 ? Math.min(Math.floor(room), LARGEST) : Math.min(room, 2);
   image.classList.toggle("crisp", scale >= 2);
   image.style.width = `${Math.max(1, Math.round(width * scale))}px`;

@@ -1,6 +1,6 @@
 """The HTTP API of the labeling server; scripts may use it like the page does.
 
-    GET  /api/project?annotator=A   name, classes with their keys, default annotator, counts
+    GET  /api/project?annotator=A   name, id, classes with their keys, annotator, counts
     GET  /api/next?annotator=A&n=5  leases A the next items: {"items": [...], "counts": {...}};
                                     `&again=1` deals the ones that A skipped
     GET  /api/items/PATH/image      the bytes of the file
@@ -19,6 +19,7 @@ the label could not be written and should be sent again.
 """
 
 import asyncio
+import hashlib
 import math
 import re
 from dataclasses import asdict, dataclass
@@ -114,6 +115,9 @@ class Desk:
         return _json(
             {
                 "name": self.session.project,
+                "id": hashlib.sha1(  # keeps what a browser stored for another project apart
+                    self.session.source.encode(), usedforsecurity=False
+                ).hexdigest()[:12],
                 "annotator": self.session.annotator,
                 "shared": self.session.shared,
                 "classes": [
