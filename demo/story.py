@@ -52,7 +52,12 @@ class Story:
         """Keep a server running for a block; give a client for the address it prints."""
         say(f"$ {shown(words)} &")
         process = subprocess.Popen(
-            command(words), cwd=self.at, stdout=subprocess.PIPE, text=True, bufsize=1
+            command(words),
+            cwd=self.at,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
         )
         try:
             yield httpx.Client(base_url=address(process), timeout=30)
