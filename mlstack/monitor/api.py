@@ -1,6 +1,7 @@
 """Watching the served model, step by step."""
 
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,9 +65,11 @@ def check(where: Where, asked: Asked) -> Report:
 
 def report(where: Where, asked: Asked, out: Path | None) -> Report:
     """Judge the last predictions and write the HTML report and its JSON beside it."""
+    if out is not None and out.suffix != ".html":
+        raise ConfigError(f"`--out {out}` does not end in .html", hint="the JSON lies beside it")
     seen = _look(where, asked)
     now = datetime.now(UTC)
-    page = out or seen.layout.reports / f"{now:%Y%m%d-%H%M%S}.html"
+    page = out or seen.layout.reports / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}.html"
     named = msgspec.structs.replace(
         seen.verdict.report, report_file=_short(page, seen.project.root)
     )
@@ -135,6 +138,7 @@ def _look(where: Where, asked: Asked) -> _Seen:
     rows = asked.window or (ALL_ROWS if since_us else project.config.monitor.window)
     selection = Selection(found.model, found.version, rows, since_us)
     window = windows.read(layout.requests, selection)
+    window = window.without(project.config.serve.log.redact)  # written empty, which is no drift
     labelled = windows.labelled(layout.requests, layout.feedback, selection, window)
     judged = verdict.judge(found, window, labelled, project.config.monitor)
     return _Seen(project, layout, found, window, judged)

@@ -1,6 +1,6 @@
 """The request log as windows of numbers: the only module that imports duckdb."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ class Window:
     def rows(self) -> int:
         """How many predictions there are."""
         return len(self.times_us)
+
+    def without(self, columns: list[str]) -> "Window":
+        """Give the window without some numeric columns."""
+        kept = {name: values for name, values in self.numeric.items() if name not in columns}
+        return replace(self, numeric=kept)
 
 
 @dataclass(frozen=True)

@@ -163,3 +163,16 @@ def test_the_oddest_rows_are_those_furthest_from_the_reference():
     score = drift.oddness(digits_reference(order[:898], 0), mixed)
 
     assert score.argmax() == 7
+
+
+def test_rounding_of_saturated_confidences_is_no_drift():
+    said = np.asarray(["0"] * 500)
+    unsure = confidences(200, 5)
+    then = np.concatenate([np.ones(300), unsure])
+    now = np.concatenate([np.full(300, 1 - 6e-8), unsure])
+
+    found = drift.compare(
+        make_reference({"confidence": then}, said), window({"confidence": now}, said), LIMITS
+    )
+
+    assert max(one.effect for one in found) < 0.01

@@ -140,3 +140,17 @@ def test_the_summary_names_the_column_the_class_and_the_time(watched: Watched):
     assert "predictions changed, `7` 9.7% -> " in report.summary
     assert "since 2026-01-02T10:30:0" in report.summary
     assert "estimated accuracy 96.0% -> " in report.summary
+
+
+def test_redacted_columns_are_not_compared_and_the_report_says_so(watched: Watched):
+    log = Log.of(300, seed=1)
+    log.columns["f_contrast"] = [None] * 300
+    watched.part(log)
+    alarmed = look(watched)
+    watched.set("serve:\n  log: {redact: [contrast]}")
+
+    report = look(watched)
+
+    assert alarmed.alert
+    assert not report.alert
+    assert "`contrast` is in the reference and not in the request log" in report.warnings[0]

@@ -6,6 +6,7 @@ import pytest
 from monitor_log import Log, Watched, png, sheet
 from playwright.sync_api import sync_playwright
 
+from mlstack.errors import ConfigError
 from mlstack.monitor import api
 from mlstack.records.base import read
 from mlstack.records.report import Report
@@ -49,6 +50,11 @@ def test_the_page_goes_where_it_is_told(watched: Watched, tmp_path: Path):
 
     assert report.report_file == str(tmp_path / "elsewhere" / "r.html")
     assert "look like the reference" in page
+
+
+def test_a_page_must_be_called_html(watched: Watched, tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"does not end in \.html"):
+        made(watched, tmp_path / "r.json")
 
 
 def test_nothing_that_was_logged_can_become_markup(watched: Watched):
