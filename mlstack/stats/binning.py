@@ -55,7 +55,7 @@ def thin(
     """
     fine = np.asarray(counts, dtype=np.int64)
     bounds = np.asarray(edges, dtype=np.float64)
-    kept = np.flatnonzero(np.diff(np.append(bounds, max(top, *bounds[-1:]))) >= gap)
+    kept = np.flatnonzero(np.diff(np.append(bounds, max([top, *bounds[-1:]]))) >= gap)
     cumulative = fine.cumsum()[kept]  # up to and with each edge that stays
     return np.diff(np.concatenate([[0], cumulative, [fine.sum()]])), bounds[kept]
 
