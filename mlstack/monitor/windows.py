@@ -222,7 +222,8 @@ def _predictions(connection: Any, selection: Selection) -> pa.Table:
             WITH known AS (
                 SELECT DISTINCT ON (prediction_id) prediction_id, ts_us, prediction, {columns}
                 FROM requests WHERE model = $model AND version = $version AND ts_us >= $since
-                AND prediction IS NOT NULL AND coalesce(status, 200) < 400),
+                AND prediction IS NOT NULL AND coalesce(status, 200) < 400
+                AND coalesce(request_id, '') <> '{requests.PROBE}'),
             latest AS (FROM known ORDER BY ts_us DESC, prediction_id DESC LIMIT $rows)
             FROM latest ORDER BY ts_us, prediction_id
             """,

@@ -27,6 +27,7 @@ def endpoint() -> Iterator[Endpoint]:
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
                 assert body.startswith(b"\x89PNG")
+                assert self.headers["x-request-id"] == "mlstack-probe"
                 time.sleep(wait_s)
                 self._answer(predict, {"prediction": said})
 

@@ -119,6 +119,14 @@ def test_failed_requests_count_for_the_service_and_not_for_drift(watched: Watche
     assert window.service.p50_ms == pytest.approx(2.4, abs=0.1)
 
 
+def test_the_questions_of_the_probe_are_no_traffic(watched: Watched):
+    log = Log.of(100, seed=1)
+    log.columns["request_id"][:30] = [requests.PROBE] * 30
+    watched.part(log)
+
+    assert windows.read(watched.layout.requests, selection()).rows == 70
+
+
 def test_the_rows_of_one_request_are_one_request(watched: Watched):
     log = Log.of(64, seed=1)
     uuid = "0190a0a0-0000-7000-8000-000000000001"
