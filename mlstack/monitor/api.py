@@ -144,6 +144,15 @@ def _look(where: Where, asked: Asked) -> _Seen:
     return _Seen(project, layout, found, window, judged)
 
 
+def _retrain(project: Project, judged: Verdict) -> list[str]:
+    """Say that a new model is wanted; it is trained by the person, once there are new labels."""
+    when = project.config.monitor.retrain.when
+    causes = {"drift": {"input", "prediction"}, "quality": {"quality"}}.get(when, set())
+    if not any(one.alert and one.area in causes for one in judged.report.findings):
+        return []
+    return ["`monitor.retrain` asks for a new model: label the predictions, then `mlstack run`"]
+
+
 def _short(path: Path, root: Path) -> str:
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
@@ -162,6 +171,6 @@ def _alarm(seen: _Seen, judged: Verdict) -> Verdict:
     named = msgspec.structs.replace(
         judged.report,
         alert_file=_short(alerts.path(folder, alert), seen.project.root),
-        warnings=[*judged.report.warnings, *problems],
+        warnings=[*judged.report.warnings, *problems, *_retrain(seen.project, judged)],
     )
     return Verdict(named, judged.comparisons, judged.since_us)

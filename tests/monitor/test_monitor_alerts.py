@@ -112,6 +112,15 @@ def test_a_command_gets_the_alert_on_its_standard_input(watched: Watched):
     assert report.warnings == []
 
 
+def test_a_wish_to_retrain_is_said_when_its_cause_is_there(watched: Watched):
+    watched.set("  retrain: {when: drift}")
+    watched.part(Log.of(300, seed=1, pixels=2))
+
+    report = look(watched)
+
+    assert "`mlstack run`" in report.warnings[0]
+
+
 def test_a_command_that_fails_is_a_warning(tmp_path: Path):
     settings = Monitor(on_alert=["exec:echo out of order; exit 3", "exec:no-such-command-here"])
 
