@@ -303,9 +303,18 @@ def _pending(log: Path) -> pa.Table | None:
 def _feedback(folder: Path) -> pa.Table | None:
     columns = requests.FEEDBACK_SCHEMA.names
     tables = [requests.read_wal(path) for path in sorted(folder.rglob("*.arrows"))]
-    tables += [requests.read_part(path) for path in sorted(folder.rglob("[!.]*.parquet"))]
+    tables += [_labels(path) for path in sorted(folder.rglob("[!.]*.parquet"))]
     whole = [table.select(columns) for table in tables if table is not None and table.num_rows]
     return pa.concat_tables(whole) if whole else None
+
+
+def _labels(path: Path) -> pa.Table | None:
+    try:
+        return requests.read_part(path)
+    except FileNotFoundError:
+        return None  # just merged with others; the next look finds it there
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _damaged(error, path) from error
 
 
 def _newest(parts: list[Path], wanted: int) -> list[Path]:
@@ -322,7 +331,7 @@ def _newest(parts: list[Path], wanted: int) -> list[Path]:
 
 
 def _damaged(error: Exception, path: Path | None = None) -> DataError:
-    named = f"`{path}` of the request log" if path else "a part of the request log"
+    named = f"`{path}`" if path else "a part of the request log"
     return DataError(
         f"{named} cannot be read: {error}", hint="move the damaged file away and try again"
     )

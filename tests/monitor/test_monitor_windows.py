@@ -178,6 +178,19 @@ def test_the_last_label_of_a_prediction_counts_wherever_the_prediction_is(watche
     assert found == windows.Labelled(labels=80, correct=60, labelled_in_window=30)
 
 
+def test_a_damaged_file_of_labels_is_named(watched: Watched):
+    watched.part(Log.of(60))
+    watched.feedback(["p0-1-0"], ["1"])
+    (damaged,) = watched.layout.feedback.iterdir()
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    window = windows.read(watched.layout.requests, selection())
+
+    layout = watched.layout
+
+    with pytest.raises(DataError, match=damaged.name):
+        windows.labelled(layout.requests, layout.feedback, selection(), window)
+
+
 def test_no_label_at_all_is_none(watched: Watched):
     watched.part(Log.of(60))
     window = windows.read(watched.layout.requests, selection())
