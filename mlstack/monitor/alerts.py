@@ -1,6 +1,8 @@
 """Alerts: one file each, told to whom mlstack.yaml names, once as long as they go on."""
 
+import os
 import secrets
+import signal
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,14 +61,14 @@ def close(folder: Path, verdict: Verdict) -> None:
         _remember(folder, _key(verdict), None)
 
 
-def tell(alert: Alert, settings: Monitor, root: Path) -> list[str]:
+def tell(alert: Alert, settings: Monitor, root: Path, timeout_s: float = TIMEOUT_S) -> list[str]:
     """Tell everyone in `monitor.on_alert`; give a warning for each who could not be told."""
     problems: list[str] = []
     for receiver in settings.on_alert:
         if receiver.startswith("exec:"):
-            problems += _execute(receiver.removeprefix("exec:"), alert, root)
+            problems += _execute(receiver.removeprefix("exec:"), alert, root, timeout_s)
         elif receiver.startswith(("http://", "https://")):
-            problems += _post(receiver, alert)
+            problems += _post(receiver, alert, timeout_s)
         elif receiver != "log":
             problems.append(f"`{receiver}` in `monitor.on_alert` is neither log, exec: nor a URL")
     return problems
@@ -110,29 +112,32 @@ def alertmanager_body(alert: Alert) -> dict[str, Any]:
     }
 
 
-def _execute(command: str, alert: Alert, root: Path) -> list[str]:
+def _execute(command: str, alert: Alert, root: Path, timeout_s: float) -> list[str]:
+    # A shell line of the user's own, as in a crontab; its session ends as a whole.
+    process = subprocess.Popen(
+        command,
+        shell=True,
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(  # the command is the user's own, a shell line as in a crontab
-            command,
-            shell=True,
-            cwd=root,
-            input=encode(alert),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        output, _ = process.communicate(encode(alert), timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        return [f"`{command}` was ended after {TIMEOUT_S:g} s; the alert is on its standard input"]
-    if done.returncode == 0:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return [f"`{command}` was ended after {timeout_s:g} s"]
+    if process.returncode == 0:
         return []
-    said = done.stdout.decode(errors="replace").strip().splitlines()
-    return [f"`{command}` ended with {done.returncode}" + (f": {said[-1]}" if said else "")]
+    said = output.decode(errors="replace").strip().splitlines()
+    return [f"`{command}` ended with {process.returncode}" + (f": {said[-1]}" if said else "")]
 
 
-def _post(url: str, alert: Alert) -> list[str]:
+def _post(url: str, alert: Alert, timeout_s: float) -> list[str]:
     try:
-        answer = httpx.post(url, json=alertmanager_body(alert), timeout=TIMEOUT_S)
+        answer = httpx.post(url, json=alertmanager_body(alert), timeout=timeout_s)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return [f"the webhook {url} was not reached: {error or type(error).__name__}"]
     if answer.is_success:

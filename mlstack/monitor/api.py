@@ -1,6 +1,7 @@
 """Watching the served model, step by step."""
 
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,9 +65,11 @@ def check(where: Where, asked: Asked) -> Report:
 
 def report(where: Where, asked: Asked, out: Path | None) -> Report:
     """Judge the last predictions and write the HTML report and its JSON beside it."""
+    if out is not None and out.suffix != ".html":
+        raise ConfigError(f"`--out {out}` does not end in .html", hint="the JSON lies beside it")
     seen = _look(where, asked)
     now = datetime.now(UTC)
-    page = out or seen.layout.reports / f"{now:%Y%m%d-%H%M%S}.html"
+    page = out or seen.layout.reports / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}.html"
     named = msgspec.structs.replace(
         seen.verdict.report, report_file=_short(page, seen.project.root)
     )
@@ -135,9 +138,19 @@ def _look(where: Where, asked: Asked) -> _Seen:
     rows = asked.window or (ALL_ROWS if since_us else project.config.monitor.window)
     selection = Selection(found.model, found.version, rows, since_us)
     window = windows.read(layout.requests, selection)
+    window = window.without(project.config.serve.log.redact)  # written empty, which is no drift
     labelled = windows.labelled(layout.requests, layout.feedback, selection, window)
     judged = verdict.judge(found, window, labelled, project.config.monitor)
     return _Seen(project, layout, found, window, judged)
+
+
+def _retrain(project: Project, judged: Verdict) -> list[str]:
+    """Say that a new model is wanted; it is trained by the person, once there are new labels."""
+    when = project.config.monitor.retrain.when
+    causes = {"drift": {"input", "prediction"}, "quality": {"quality"}}.get(when, set())
+    if not any(one.alert and one.area in causes for one in judged.report.findings):
+        return []
+    return ["`monitor.retrain` asks for a new model: label the predictions, then `mlstack run`"]
 
 
 def _short(path: Path, root: Path) -> str:
@@ -158,6 +171,6 @@ def _alarm(seen: _Seen, judged: Verdict) -> Verdict:
     named = msgspec.structs.replace(
         judged.report,
         alert_file=_short(alerts.path(folder, alert), seen.project.root),
-        warnings=[*judged.report.warnings, *problems],
+        warnings=[*judged.report.warnings, *problems, *_retrain(seen.project, judged)],
     )
     return Verdict(named, judged.comparisons, judged.since_us)

@@ -64,7 +64,8 @@ def gauge(effect: float, limit: float, *, alert: bool) -> str:
 
 
 def _scale(one: Comparison, finite: Floats) -> _Scale:
-    low, high = min([one.edges[0], *finite]), max([one.edges[-1], *finite])
+    ends = _ends(one)
+    low, high = min([ends[0], *finite]), max([ends[-1], *finite])
     # A column of one value still needs an axis.
     margin = 0.0 if high > low else abs(low) * 0.1 or 1.0
     return _Scale(low - margin, high + margin)
@@ -73,17 +74,20 @@ def _scale(one: Comparison, finite: Floats) -> _Scale:
 def _density(one: Comparison, scale: _Scale) -> Floats:
     """Give the reference's share in equal steps of the axis.
 
-    Mass is spread evenly inside its bin; that of the two open bins, whose ends nobody knows, over
-    as much as their neighbours take.
+    Mass is spread evenly inside its bin.
     """
-    edges = np.asarray(one.edges)
-    width = (edges[-1] - edges[0]) / max(1, edges.size - 1) or (scale.high - scale.low) / BINS
-    ends = np.concatenate([[edges[0] - width], edges, [edges[-1] + width]])
     cumulative = np.concatenate([[0.0], one.reference.cumsum() / one.reference.sum()])
     places = np.linspace(scale.low, scale.high, BINS + 1)
-    shares = np.interp(places, ends, cumulative)
-    shares[0], shares[-1] = 0.0, 1.0
-    return np.diff(shares)
+    return np.diff(np.interp(places, _ends(one), cumulative))
+
+
+def _ends(one: Comparison) -> Floats:
+    """Give the ends of all bins; the two open ones are drawn as wide as their neighbours."""
+    edges = np.asarray(one.edges)
+    first, last = (float(np.ptp(pair)) for pair in (edges[:2], edges[-2:]))
+    # No neighbour means one edge alone: its mass is drawn as a bar of its own.
+    least = (abs(float(edges[0])) or 1.0) * 1e-3
+    return np.concatenate([[edges[0] - (first or least)], edges, [edges[-1] + (last or least)]])
 
 
 def _steps(heights: Floats) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 
 from mlstack.monitor.target import Target
-from mlstack.records import package
+from mlstack.records import package, requests
 from mlstack.records.base import Record, read
 from mlstack.records.report import Probed
 
@@ -68,10 +68,13 @@ def probe(url: str, question: Question, pace: Pace) -> Iterator[Attempt | Probed
 
 
 def _attempt(url: str, question: Question, pace: Pace, number: int) -> Attempt:
-    start = time.perf_counter()
+    ms = 0.0
     try:
+        # A new client a time, so that each attempt makes a connection of its own.
         with httpx.Client(base_url=url, timeout=TIMEOUT) as client:
+            start = time.perf_counter()
             failure, problem = _ask(client, question)
+            ms = (time.perf_counter() - start) * 1000
     except httpx.ConnectTimeout:
         failure, problem = "timeout", f"no connection to {url} within {TIMEOUT.connect:g} s"
     except httpx.ConnectError as error:
@@ -80,7 +83,6 @@ def _attempt(url: str, question: Question, pace: Pace, number: int) -> Attempt:
         failure, problem = "timeout", f"{url} did not answer within {TIMEOUT.read:g} s"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         failure, problem = "broken", f"{url}: {error or type(error).__name__}"
-    ms = (time.perf_counter() - start) * 1000
     if not failure and pace.limit_ms is not None and ms > pace.limit_ms:
         failure, problem = "slow", f"the answer took {ms:.0f} ms (limit {pace.limit_ms:g} ms)"
     return Attempt(number=number, total=pace.count, ms=ms, failure=failure, problem=problem)
@@ -92,9 +94,8 @@ def _ask(client: httpx.Client, question: Question) -> tuple[str, str]:
         return "not-ready", f"/health/ready answered {ready.status_code}"
     if question.content is None:
         return "", ""
-    answer = client.post(
-        "/predict", content=question.content, headers={"content-type": "application/octet-stream"}
-    )
+    headers = {"content-type": "application/octet-stream", "x-request-id": requests.PROBE}
+    answer = client.post("/predict", content=question.content, headers=headers)
     if not answer.is_success:
         kind = "http-5xx" if answer.is_server_error else "http-4xx"
         return kind, f"/predict answered {answer.status_code}: {answer.text[:200]}"

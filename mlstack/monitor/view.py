@@ -67,7 +67,7 @@ def screen(report: Report, footer: str = "") -> RenderableType:
     """Draw the whole state: verdict, service, predictions and columns."""
     style = "red" if report.alert else "green"
     title = f"{report.model} version {report.version}"
-    verdict = Panel(_verdict(report), title=title, border_style=style, padding=(0, 1))
+    verdict = Panel(_verdict(report, title), title=title, border_style=style, padding=(0, 1))
     shape = Table.grid(padding=(0, 3))
     shape.add_row(_shares(report), _columns(report.findings))
     parts: list[RenderableType] = [verdict, Text(), _service(report), Text(), shape]
@@ -106,9 +106,9 @@ def _report(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _verdict(report: Report) -> Text:
+def _verdict(report: Report, title: str = "") -> Text:
     word = Text("ALERT" if report.alert else "OK", style="bold red" if report.alert else "green")
-    return Text.assemble(word, "  ", report.summary)
+    return Text.assemble(word, "  ", report.summary.removeprefix(f"{title}: "))
 
 
 def _findings(findings: list[Finding]) -> RenderableType:

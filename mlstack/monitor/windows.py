@@ -1,6 +1,6 @@
 """The request log as windows of numbers: the only module that imports duckdb."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,11 @@ class Window:
     def rows(self) -> int:
         """How many predictions there are."""
         return len(self.times_us)
+
+    def without(self, columns: list[str]) -> "Window":
+        """Give the window without some numeric columns."""
+        kept = {name: values for name, values in self.numeric.items() if name not in columns}
+        return replace(self, numeric=kept)
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,8 @@ def _predictions(connection: Any, selection: Selection) -> pa.Table:
             WITH known AS (
                 SELECT DISTINCT ON (prediction_id) prediction_id, ts_us, prediction, {columns}
                 FROM requests WHERE model = $model AND version = $version AND ts_us >= $since
-                AND prediction IS NOT NULL AND coalesce(status, 200) < 400),
+                AND prediction IS NOT NULL AND coalesce(status, 200) < 400
+                AND coalesce(request_id, '') <> '{requests.PROBE}'),
             latest AS (FROM known ORDER BY ts_us DESC, prediction_id DESC LIMIT $rows)
             FROM latest ORDER BY ts_us, prediction_id
             """,
@@ -297,9 +303,18 @@ def _pending(log: Path) -> pa.Table | None:
 def _feedback(folder: Path) -> pa.Table | None:
     columns = requests.FEEDBACK_SCHEMA.names
     tables = [requests.read_wal(path) for path in sorted(folder.rglob("*.arrows"))]
-    tables += [requests.read_part(path) for path in sorted(folder.rglob("[!.]*.parquet"))]
+    tables += [_labels(path) for path in sorted(folder.rglob("[!.]*.parquet"))]
     whole = [table.select(columns) for table in tables if table is not None and table.num_rows]
     return pa.concat_tables(whole) if whole else None
+
+
+def _labels(path: Path) -> pa.Table | None:
+    try:
+        return requests.read_part(path)
+    except FileNotFoundError:
+        return None  # just merged with others; the next look finds it there
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _damaged(error, path) from error
 
 
 def _newest(parts: list[Path], wanted: int) -> list[Path]:
@@ -316,7 +331,7 @@ def _newest(parts: list[Path], wanted: int) -> list[Path]:
 
 
 def _damaged(error: Exception, path: Path | None = None) -> DataError:
-    named = f"`{path}` of the request log" if path else "a part of the request log"
+    named = f"`{path}`" if path else "a part of the request log"
     return DataError(
         f"{named} cannot be read: {error}", hint="move the damaged file away and try again"
     )

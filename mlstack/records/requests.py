@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 WAL = "wal"
 FEATURE = "f_"
+PROBE = "mlstack-probe"  # request id of `monitor probe`, whose questions are no traffic
 BASE_SCHEMA = pa.schema(
     [
         ("prediction_id", pa.string()),

@@ -46,17 +46,18 @@ def counts(values: npt.ArrayLike, edges: npt.ArrayLike) -> tuple[Counts, int]:
     return np.bincount(places, minlength=bounds.size + 1), int(flat.size - present.size)
 
 
-def merge(counts: npt.ArrayLike, edges: npt.ArrayLike, bins: int) -> tuple[Counts, Floats]:
-    """Join neighbouring bins into at most `bins` bins of about equal count, for drawing."""
+def thin(
+    counts: npt.ArrayLike, edges: npt.ArrayLike, gap: float, top: float
+) -> tuple[Counts, Floats]:
+    """Join bins so that every edge lies at least `gap` below the next, and the last below `top`.
+
+    Values that differ by rounding alone then fall into the same bin, even where they pile up.
+    """
     fine = np.asarray(counts, dtype=np.int64)
     bounds = np.asarray(edges, dtype=np.float64)
-    if fine.size <= bins:
-        return fine, bounds
-    cumulative = fine.cumsum()[:-1]  # up to and with each edge
-    wanted = np.linspace(0, fine.sum(), bins + 1)[1:-1]
-    kept = np.unique(np.searchsorted(cumulative, wanted, side="left").clip(0, bounds.size - 1))
-    totals = np.diff(np.concatenate([[0], cumulative[kept], [fine.sum()]]))
-    return totals, bounds[kept]
+    kept = np.flatnonzero(np.diff(np.append(bounds, max([top, *bounds[-1:]]))) >= gap)
+    cumulative = fine.cumsum()[kept]  # up to and with each edge that stays
+    return np.diff(np.concatenate([[0], cumulative, [fine.sum()]])), bounds[kept]
 
 
 def _finite(values: npt.ArrayLike) -> Floats:

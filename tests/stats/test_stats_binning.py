@@ -37,12 +37,16 @@ def test_infinities_fall_into_the_outer_bins():
     assert missing == 0
 
 
-def test_merging_keeps_the_total_and_the_edges_it_keeps():
-    values = np.random.default_rng(1).exponential(size=5_000)
-    edges = binning.edges(values, 64)
-    fine, _ = binning.counts(values, edges)
+def test_thinning_keeps_the_total_and_joins_what_only_rounding_separates():
+    counts, edges = binning.thin(
+        [5, 10, 20, 30, 40, 50], [0.1, 0.5, 0.99999, 0.999999, 1.0], gap=1e-4, top=1.0
+    )
 
-    coarse, kept = binning.merge(fine, edges, 16)
+    assert edges.tolist() == [0.1, 0.5]
+    assert counts.tolist() == [5, 10, 140]
 
-    assert coarse.tolist() == binning.counts(values, kept)[0].tolist()
-    assert coarse.size <= 16
+
+def test_thinning_no_edge_at_all_leaves_one_bin():
+    counts, edges = binning.thin([7], [], gap=1e-4, top=1.0)
+
+    assert (counts.tolist(), edges.tolist()) == ([7], [])

@@ -1,0 +1,153 @@
+import io
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from monitor_log import Log, Watched, add_package
+from rich.console import Console
+
+from mlstack.monitor import api, view
+from mlstack.records.base import write
+from mlstack.records.package import Live
+
+
+def mlstack(watched: Watched, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "mlstack", "monitor", *arguments]
+    return subprocess.run(command, cwd=watched.root, capture_output=True, text=True, check=False)
+
+
+def test_the_first_line_is_the_verdict_and_the_exit_code_says_it_too(watched: Watched):
+    watched.part(Log.of(500, seed=1))
+    calm = mlstack(watched, "check")
+    watched.part(Log.of(500, seed=2, pixels=2).later(1), hour="11")
+    alarmed = mlstack(watched, "check")
+    quiet = mlstack(watched, "check", "--quiet")
+    machine = mlstack(watched, "check", "--json")
+
+    assert (calm.returncode, alarmed.returncode, machine.returncode) == (0, 5, 5)
+    assert calm.stdout.startswith("OK  my_project version 1: the last 500 predictions look like")
+    assert alarmed.stdout.startswith("ALERT  my_project version 1: input `center_x` changed")
+    assert "mlstack monitor report" in alarmed.stdout
+    assert (calm.stderr, alarmed.stderr) == ("", "")
+    assert quiet.stdout == "alert\n"
+    said = json.loads(machine.stdout)
+    assert said["ok"] is True
+    assert said["alert"] is True
+    assert {one["subject"] for one in said["findings"]} >= {"center_x", "prediction", "error_rate"}
+
+
+def test_without_a_terminal_the_live_view_looks_once_and_says_so(watched: Watched):
+    watched.part(Log.of(500, seed=1))
+
+    seen = mlstack(watched)
+
+    assert seen.returncode == 0
+    assert "predicted" in seen.stdout
+    assert "one look" in seen.stdout
+    assert "\x1b" not in seen.stdout
+
+
+@pytest.mark.parametrize("end", ["q", "ctrl-c"])
+def test_the_live_view_goes_on_until_q_or_ctrl_c_and_ends_well(watched: Watched, end: str):
+    watched.part(Log.of(500, seed=1))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(watched.root)
+        os.environ["TERM"] = "xterm-256color"
+        os.execv(sys.executable, [sys.executable, "-m", "mlstack", "monitor"])
+
+    seen = b""
+    deadline = time.monotonic() + 60
+    while b"q ends" not in seen and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 1)[0]:
+            seen += os.read(terminal, 65536)
+    os.write(terminal, b"q" if end == "q" else b"")
+    if end == "ctrl-c":
+        os.kill(pid, signal.SIGINT)
+    while time.monotonic() < deadline:
+        try:
+            if not os.read(terminal, 65536):
+                break
+        except OSError:
+            break  # the other side is gone
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+
+    assert b"q ends" in seen
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_query_answers_as_a_table_and_as_rows(watched: Watched):
+    watched.part(Log.of(60, seed=1))
+    query = "SELECT version, count(*) AS n FROM requests GROUP BY version"
+
+    table = mlstack(watched, "sql", query)
+    machine = mlstack(watched, "sql", query, "--json")
+    wrong = mlstack(watched, "sql", "SELEC 1")
+
+    assert table.stdout.split() == ["version", "n", "1", "60"]
+    assert json.loads(machine.stdout)["rows"] == [[1, 60]]
+    assert wrong.returncode == 2
+    assert "syntax error" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def test_what_is_missing_is_said_with_the_command_to_type(bare: Watched):
+    no_package = mlstack(bare, "check")
+    add_package(bare.root, live=False)
+    not_live = mlstack(bare, "check")
+    write(bare.layout.model("my_project") / "live.json", Live(live=7))
+    gone = mlstack(bare, "check")
+    write(bare.layout.model("my_project") / "live.json", Live(live=1))
+    no_log = mlstack(bare, "check")
+    stranger = mlstack(bare, "check", "--model", "other")
+
+    for answer, hint in (
+        (no_package, "mlstack export"),
+        (not_live, "mlstack serve"),
+        (gone, "mlstack serve rollback"),
+        (no_log, "mlstack serve"),
+        (stranger, "mlstack export"),
+    ):
+        assert answer.returncode == 3
+        assert hint in answer.stderr
+        assert "Traceback" not in answer.stderr
+        assert answer.stdout == ""
+
+
+def test_a_damaged_reference_profile_is_named(watched: Watched):
+    watched.part(Log.of(60))
+    path = watched.layout.package("my_project", 1) / "mlstack" / "reference.json"
+    path.write_bytes(path.read_bytes()[:200])
+
+    answer = mlstack(watched, "check")
+
+    assert answer.returncode == 3
+    assert "reference.json" in answer.stderr
+
+
+def test_a_time_that_is_none_is_a_usage_error(watched: Watched):
+    watched.part(Log.of(60))
+
+    answer = mlstack(watched, "check", "--since", "yesterday-ish")
+
+    assert answer.returncode == 2
+    assert "--since 2h" in answer.stderr
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_everything_that_is_drawn_fits_the_terminal(watched: Watched, width: int):
+    watched.part(Log.of(500, seed=1, pixels=2))
+    report = api.check(api.Where(watched.config), api.Asked())
+    console = Console(width=width, force_terminal=False, file=io.StringIO())
+
+    console.print(view.draw(report), markup=False)
+    console.print(view.screen(report), markup=False)
+
+    assert max(map(len, console.file.getvalue().splitlines())) <= width

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from monitor_log import Log, Watched, confidences
+from test_monitor_drift import digits_reference, digits_window
+
+from mlstack.config.schema import Service as Limits
+from mlstack.monitor import api, quality, service
+from mlstack.monitor.windows import Labelled
+from mlstack.records.report import Service
+
+
+def served(requests: int, failed: int = 0, p99_ms: float = 5.0) -> Service:
+    return Service(
+        requests=requests, failed=failed, refused=0, per_minute=60.0, p50_ms=1.0, p99_ms=p99_ms
+    )
+
+
+@pytest.mark.parametrize(
+    ("requests", "failed", "alarms"),
+    [(500, 0, False), (500, 5, False), (500, 30, True), (100, 1, False), (20, 20, False)],
+)
+def test_failures_alarm_only_when_they_are_certainly_too_many(requests, failed, alarms):
+    (found,) = service.judge(served(requests, failed), Limits(), least=50)
+
+    assert found.alert is alarms
+    assert found.effect == failed / requests
+
+
+def test_latency_alarms_against_its_limit_and_only_if_there_is_one():
+    (slow,) = service.judge(served(500, p99_ms=80), Limits(p99_ms=50), least=50)[1:]
+    none = service.judge(served(500, p99_ms=80), Limits(), least=50)[1:]
+
+    assert slow.alert
+    assert none == []
+
+
+def test_no_request_at_all_is_no_failure():
+    empty = Service(requests=0, failed=0, refused=0, per_minute=0.0)
+
+    (found,) = service.judge(empty, Limits(p99_ms=1), least=1)
+
+    assert not found.alert
+
+
+def test_the_estimate_falls_as_the_confidence_falls_and_stays_between_0_and_1():
+    order = np.random.default_rng(0).permutation(1797)
+    reference = digits_reference(order[:898], 0)
+    same = digits_window(order[900:1400], 1)
+    worse = digits_window(order[900:1400], 1)
+    worse.numeric["confidence"][:] = confidences(500, 1, worse=0.9)
+
+    assert quality.estimate(reference, same) == pytest.approx(0.96, abs=0.01)
+    assert 0 < quality.estimate(reference, worse) < 0.9
+    del worse.numeric["confidence"]
+    assert quality.estimate(reference, worse) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "correct", "alarms"),
+    [(200, 195, False), (200, 180, False), (200, 150, True), (10, 0, False)],
+)
+def test_measured_accuracy_alarms_when_even_its_upper_bound_is_too_low(labels, correct, alarms):
+    order = np.random.default_rng(0).permutation(1797)
+    reference = digits_reference(order[:898], 0)
+    measured = quality.measure(Labelled(labels, correct, labels), digits_window(order[:500], 1))
+
+    found = quality.judge(measured, reference, least=50)
+
+    assert found is not None
+    assert found.alert is alarms
+    assert measured.low <= measured.accuracy <= measured.high
+
+
+def look(watched: Watched, **asked: object):
+    return api.check(api.Where(watched.config), api.Asked(**asked))
+
+
+def test_too_few_predictions_are_said_and_never_alarm(watched: Watched):
+    watched.part(Log.of(12, pixels=2))
+
+    report = look(watched)
+
+    assert not report.alert
+    assert report.exit_code() == 0
+    assert "not enough predictions yet (12 of 50)" in report.summary
+
+
+def test_a_service_that_only_fails_alarms_without_any_prediction(watched: Watched):
+    watched.part(Log.of(200, seed=1).fail(200, status=503))
+
+    report = look(watched)
+
+    assert report.exit_code() == 5
+    assert "100.0% of the requests failed" in report.summary
+    assert report.rows == 0
+
+
+def test_wrong_answers_are_found_by_labels_although_nothing_looks_different(watched: Watched):
+    log = Log.of(300, seed=1)
+    watched.part(log)
+    wrong = [str((int(said) + 1) % 10) for said in log.columns["prediction"]]
+    watched.feedback(log.columns["prediction_id"][:200], wrong[:200])
+
+    report = look(watched)
+
+    assert [one.subject for one in report.findings if one.alert] == ["accuracy"]
+    assert "measured accuracy" in report.summary
+    assert report.quality is not None
+    assert report.quality.coverage == pytest.approx(2 / 3)
+
+
+def test_another_version_mixed_in_does_not_change_the_verdict(watched: Watched):
+    watched.part(Log.of(300, seed=1))
+    watched.part(Log.of(300, seed=2, pixels=2, version=2).later(0.2), name="part-2-2.parquet")
+
+    report = look(watched)
+
+    assert not report.alert
+    assert report.rows == 300
+
+
+def test_only_predictions_since_a_time_are_looked_at(watched: Watched):
+    watched.part(Log.of(300, seed=1))
+    watched.part(Log.of(100, seed=2, pixels=2).later(1), hour="11")
+
+    late = look(watched, since="2026-01-02T11:00:00+00:00")
+    windowed = look(watched, window=60)
+
+    assert (late.rows, windowed.rows) == (100, 60)
+    assert late.alert
+
+
+def test_the_summary_names_the_column_the_class_and_the_time(watched: Watched):
+    watched.part(Log.of(300, seed=1))
+    watched.wal(Log.of(400, seed=2, pixels=2).later(0.5))
+
+    report = look(watched)
+
+    assert "input `center_x` changed, mean 0.5" in report.summary
+    assert "predictions changed, `7` 9.7% -> " in report.summary
+    assert "since 2026-01-02T10:30:0" in report.summary
+    assert "estimated accuracy 96.0% -> " in report.summary
+
+
+def test_redacted_columns_are_not_compared_and_the_report_says_so(watched: Watched):
+    log = Log.of(300, seed=1)
+    log.columns["f_contrast"] = [None] * 300
+    watched.part(log)
+    alarmed = look(watched)
+    watched.set("serve:\n  log: {redact: [contrast]}")
+
+    report = look(watched)
+
+    assert alarmed.alert
+    assert not report.alert
+    assert "`contrast` is in the reference and not in the request log" in report.warnings[0]
