@@ -1,6 +1,7 @@
 """`.mlstack/serve.json`: how the server of a project was started, and where it is found."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -42,7 +43,7 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     device: str = "auto"
     fixed: str | None = None  # a package or .onnx file to serve instead of the live one
     max_body_bytes: int = 16_000_000
-    json: bool = False
+    output: Literal["text", "json", "quiet"] = "text"  # how it says that it is ready
     batching: BatchingSpec = msgspec.field(default_factory=BatchingSpec)
     log: LogSpec = msgspec.field(default_factory=LogSpec)
 

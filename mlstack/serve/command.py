@@ -28,7 +28,10 @@ def serve(
     """Serve the live model over HTTP."""
     from mlstack.serve import start, view
 
-    wanted = start.Wanted(host=host, port=port, device=device, model=model, json=call.json)
+    output: Literal["text", "json", "quiet"] = (
+        "json" if call.json else "quiet" if call.quiet else "text"
+    )
+    wanted = start.Wanted(host=host, port=port, device=device, model=model, output=output)
     call.show(start.serve(call.config, sets=call.sets, wanted=wanted), view.draw)
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 from mlstack.config import Project, load
 from mlstack.errors import ConfigError, MachineError
@@ -28,7 +28,7 @@ class Wanted:
     port: int | None = None
     device: str | None = None
     model: Path | None = None
-    json: bool = False
+    output: Literal["text", "json", "quiet"] = "text"
 
 
 def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Record]:
@@ -101,7 +101,7 @@ def _spec(project: Project, wanted: Wanted, listening: socket.socket) -> ServerS
         device=wanted.device or config.device,
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
-        json=wanted.json,
+        output=wanted.output,
         batching=BatchingSpec(
             max_size=config.batching.max_size,
             max_delay_ms=config.batching.max_delay_ms,

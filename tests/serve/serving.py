@@ -70,6 +70,20 @@ def make_graph(path: Path, seed: int) -> None:
     onnx.save(model, path)
 
 
+def make_free_graph(path: Path) -> None:
+    """Write FP32 [N,K] times a (4, 2) matrix: K is free in the signature and not in truth."""
+    weights = numpy_helper.from_array(np.ones((4, 2), np.float32), "weights")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["rows", "weights"], ["sums"])],
+        "free",
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", "k"])],
+        [helper.make_tensor_value_info("sums", TensorProto.FLOAT, ["n", 2])],
+        [weights],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+
+
 def make_image(path: Path, seed: int) -> bytes:
     """Write a noisy grey image and give its bytes."""
     pixels = np.random.default_rng(seed).integers(0, 256, (20, 20), dtype=np.uint8)

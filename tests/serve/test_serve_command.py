@@ -1,12 +1,26 @@
 """What the commands refuse, and how they say it."""
 
 import json
+import re
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
-from serving import CONFIG, NAME, end, make_graph, make_package, mlstack, seal, start
+from serving import (
+    CONFIG,
+    NAME,
+    end,
+    make_free_graph,
+    make_graph,
+    make_package,
+    mlstack,
+    seal,
+    start,
+)
 
 from mlstack.records.base import read, write
 from mlstack.records.package import Golden, Live
@@ -162,6 +176,40 @@ def test_a_bare_onnx_file_is_served_as_tensors(root: Path, tmp_path: Path) -> No
     assert tensors["predictions"][0]["outputs"]["probabilities"] == pytest.approx([0.1] * 10)
     assert image.status_code == 415
     assert not (root / "models" / NAME / "live.json").exists()
+
+
+def test_sizes_that_only_the_graph_knows_are_refused_with_400(root: Path) -> None:
+    make_free_graph(root / "free.onnx")
+    server = start(root, "--model", "free.onnx")
+
+    good = httpx.post(f"{server.url}/predict", json={"inputs": [[1, 2, 3, 4], [0, 0, 0, 1]]})
+    bad = httpx.post(f"{server.url}/predict", json={"inputs": [[1, 2, 3]]})
+
+    end(server)
+    assert [one["outputs"]["sums"] for one in good.json()["predictions"]] == [[10, 10], [1, 1]]
+    assert bad.status_code == 400
+    assert bad.json()["field"] == "inputs"
+
+
+def test_what_was_promoted_and_the_address_are_told(root: Path) -> None:
+    ran = subprocess.Popen(
+        [sys.executable, "-m", "mlstack", "serve", "--port", "0"],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    line = ran.stdout.readline()
+    ran.send_signal(signal.SIGINT)
+    rest, said = ran.communicate(timeout=30)
+
+    assert re.fullmatch(
+        rf"serving {NAME} version 2 on http://127\.0\.0\.1:\d+ "
+        r"\(CPUExecutionProvider\); Ctrl-C stops\n",
+        line,
+    )
+    assert rest == ""
+    assert said == f"no package of {NAME} was live yet: promoted the newest, 2\n"
 
 
 def test_a_chosen_package_is_served_whatever_is_live(root: Path) -> None:

@@ -5,6 +5,8 @@ import base64
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -326,6 +328,25 @@ def test_the_log_keeps_only_what_it_may(root: Path) -> None:
     assert row["f_brightness"] is None
     assert row["confidence"] is None
     assert row["f_contrast"] > 0
+
+
+def test_a_full_disk_costs_rows_of_the_log_and_no_answer(root: Path) -> None:
+    command = f"ulimit -f 40; exec {sys.executable} -m mlstack serve --port 0 --quiet"
+    process = subprocess.Popen(
+        ["bash", "-c", command], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    server = Server(process, process.stdout.readline().strip(), root, "")
+    content = make_image(root / "one.png", 7) + bytes(50_000)  # more than the file may grow
+
+    codes = {ask(server, content).status_code for _ in range(3)}
+    eventually(lambda: server.metrics()["mlstack_log_rows_lost_total"] == 3)
+    server.process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+
+    assert codes == {200}
+    assert process.returncode == 0
+    assert said.count("warning: the request log cannot be written") == 1
+    assert "Traceback" not in said
 
 
 def test_old_days_of_the_log_are_deleted(root: Path) -> None:

@@ -136,10 +136,13 @@ class RequestLog:
         entries, self._entries = self._entries, []
         loop = asyncio.get_running_loop()
         written = loop.run_in_executor(self._thread, self._write, entries)
-        written.add_done_callback(lambda _: self._flushed(entries))
+        written.add_done_callback(lambda written: self._flushed(entries, written))
 
-    def _flushed(self, entries: list[Entry]) -> None:
-        self._pending_rows -= sum(entry.count for entry in entries)
+    def _flushed(self, entries: list[Entry], written: "asyncio.Future[None]") -> None:
+        rows = sum(entry.count for entry in entries)
+        if error := written.exception():  # a bug of ours, not of the disk: it must be seen
+            self._fail(error, rows)
+        self._pending_rows -= rows
         self._pending_bytes -= sum(entry.size_bytes() for entry in entries)
         self._flushing = bool(self._entries)
         if self._flushing:
@@ -158,7 +161,7 @@ class RequestLog:
         except (OSError, pa.ArrowException, MachineError) as error:
             self._fail(error, sum(entry.count for entry in entries))
 
-    def _fail(self, error: Exception, rows: int) -> None:
+    def _fail(self, error: BaseException, rows: int) -> None:
         """Count what is lost, say so once, and begin a new file next time."""
         self.lost_rows += rows
         self._wal = None

@@ -25,15 +25,15 @@ ort.set_default_logger_severity(FATAL)
 class Runner:
     """A loaded graph. `run` may be called from any thread, one call at a time."""
 
-    def __init__(self, model: Path, device: str) -> None:
-        """Open `model` on `device` (auto, cpu or gpu).
+    def __init__(self, model: Path, device: str, *, threads: int = 0) -> None:
+        """Open `model` on `device` (auto, cpu or gpu); 0 threads are as many as there are cores.
 
         Raises:
             MachineError: a GPU was asked for and the session does not use it.
             DataError: the file is not a graph that this ONNX Runtime can run.
         """
         self.model = model
-        self._session = _open(model, device)
+        self._session = _open(model, device, threads)
         self.provider: str = self._session.get_providers()[0]
         self.inputs = [_tensor(t) for t in self._session.get_inputs()]
         self.outputs = [_tensor(t) for t in self._session.get_outputs()]
@@ -72,13 +72,14 @@ def missing_for_gpu() -> tuple[str, str]:
     return "", ""
 
 
-def _open(model: Path, device: str) -> Any:
+def _open(model: Path, device: str, threads: int) -> Any:
     if device == "cpu" or (device == "auto" and not _loads("libcuda.so.1")):
-        return _session(model, [CPU])
+        return _session(model, [CPU], threads)
     # both print to stdout when something is missing; stdout belongs to the command's answer
     with contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
-        session = _session(model, [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC"}), CPU])
+        cuda = (CUDA, {"cudnn_conv_algo_search": "HEURISTIC"})
+        session = _session(model, [cuda, CPU], threads)
     if device == "gpu" and CUDA not in session.get_providers():
         cause, hint = missing_for_gpu()
         raise MachineError(
@@ -88,11 +89,12 @@ def _open(model: Path, device: str) -> Any:
     return session
 
 
-def _session(model: Path, providers: list[Any]) -> Any:
+def _session(model: Path, providers: list[Any], threads: int) -> Any:
     if not model.is_file():
         raise DataError(f"there is no `{model}`", hint="export the run again")
     options = ort.SessionOptions()
     options.log_severity_level = FATAL
+    options.intra_op_num_threads = threads
     # Spinning threads would take the cores that parse requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

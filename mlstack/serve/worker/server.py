@@ -120,7 +120,7 @@ class _Life:
 def _announce(spec: ServerSpec, model: Model) -> None:
     """Say on stdout, in one line, that requests are answered from now on."""
     provider = model.runner.provider
-    if spec.json:
+    if spec.output == "json":
         line = orjson.dumps(
             {
                 "v": 1,
@@ -132,6 +132,8 @@ def _announce(spec: ServerSpec, model: Model) -> None:
                 "provider": provider,
             }
         ).decode()
+    elif spec.output == "quiet":
+        line = spec.url
     else:
         line = (
             f"serving {model.name} version {model.number} on {spec.url} ({provider}); Ctrl-C stops"
@@ -142,7 +144,7 @@ def _announce(spec: ServerSpec, model: Model) -> None:
 
 def _say_error(error: MlstackError, spec: ServerSpec) -> None:
     """Show an error as `cli.main` would; rich stays out of this process."""
-    if spec.json:
+    if spec.output == "json":
         body = {
             "code": error.exit_code,
             "problem": error.problem,
