@@ -95,8 +95,9 @@ def _checked(checked: Checked) -> str:
 
 def _trained(trained: Trained) -> str:
     width = max((len(name) for name in trained.metrics), default=0)
+    epochs = _count(trained.epochs, "epoch")
     lines = [
-        f"run {trained.run} finished: {_count(trained.epochs, 'epoch')} in {trained.seconds:.1f} s, "
+        f"run {trained.run} finished: {epochs} in {trained.seconds:.1f} s, "
         f"the best was {trained.best_epoch}",
         *(f"  {name:<{width}}  {value:.4f}" for name, value in trained.metrics.items()),
         f"checkpoint: {trained.checkpoint}",

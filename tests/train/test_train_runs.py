@@ -60,6 +60,11 @@ def two_runs(tmp_path_factory, project_maker):
     return project, first, second
 
 
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory, project_maker):
+    return project_maker(tmp_path_factory.mktemp("untrained") / "demo", images=120)
+
+
 def test_ls_lists_runs_with_their_best_value(two_runs):
     project, first, second = two_runs
 
@@ -176,13 +181,13 @@ def test_a_run_whose_process_died_is_stopped_not_running(project):
         (["compare", "one"], 2, "two runs or more"),
     ],
 )
-def test_a_wrong_call_starts_nothing_and_says_why(project, arguments, code, words):
-    done = mlstack(project, *arguments)
+def test_a_wrong_call_starts_nothing_and_says_why(untrained, arguments, code, words):
+    done = mlstack(untrained, *arguments)
 
     assert done.returncode == code
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list((project / ".mlstack").glob("runs/*"))
+    assert not list((untrained / ".mlstack").glob("runs/*"))
 
 
 def test_data_that_is_not_snapshotted_is_refused_before_anything_starts(project):
@@ -227,7 +232,8 @@ def test_sparklines_show_the_way_of_a_metric():
 def test_help_loads_nothing_heavy():
     script = (
         "import sys; from mlstack.train import command;"
-        "print([m for m in ('torch', 'pydantic', 'rich', 'pyarrow', 'msgspec') if m in sys.modules])"
+        "heavy = ('torch', 'pydantic', 'rich', 'pyarrow', 'msgspec');"
+        "print([name for name in heavy if name in sys.modules])"
     )
 
     loaded = subprocess.check_output([sys.executable, "-c", script], text=True)
