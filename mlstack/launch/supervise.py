@@ -53,6 +53,7 @@ from mlstack.records.run import (
 
 WORKER = "mlstack.train.worker"
 LOCK = "lock"
+KILLED = "killed before it could save"
 
 
 @dataclass(frozen=True)
@@ -188,8 +189,9 @@ class _Watch:
         if failure:
             raise _error(failure, self.run_folder)
         if isinstance(self.end, Stopped):
+            lost = "" if self.end.reason == KILLED else "; its state is saved"
             raise Interrupted(
-                f"run `{self.spec.id}` was stopped at step {self.end.step}: {self.end.reason}",
+                f"run `{self.spec.id}` was stopped at step {self.end.step}{lost}",
                 hint=f"`mlstack train --resume {self.spec.id}` goes on",
                 exit_code=self.stop.exit_code,
             )
@@ -253,9 +255,8 @@ class _Watch:
         """Make the event that says how the run ended the last one of its file."""
         self._read()
         if failure is None and self.end is None:
-            reason = "killed before it could save" if self.asked else "stopped"
             self.end = Stopped(
-                run=self.spec.id, at=time.time(), step=self.saved_step, reason=reason
+                run=self.spec.id, at=time.time(), step=self.saved_step, reason=KILLED
             )
         last = failure or self.end
         assert last is not None

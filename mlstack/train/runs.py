@@ -57,7 +57,7 @@ def compare(path: Path, sets: tuple[str, ...], names: list[str], page: Path | No
     found = RunsCompared(
         runs=shown,
         settings=_differences([_flat(one.spec.config) for one in shown], json.dumps),
-        metrics=_differences([one.summary.metrics for one in shown], "{:.4g}".format, equal=True),
+        metrics=_differences([_judged(one) for one in shown], "{:.4g}".format, equal=True),
         data=[_data(layout, shown[0].spec, other.spec) for other in shown[1:]],
         code=[_code(shown[0].spec, other.spec) for other in shown[1:]],
         html=str(page or ""),
@@ -88,6 +88,13 @@ def _shown(layout: Layout, run_id: str, page: Path | None) -> RunShown:
         checkpoints=[str(p.relative_to(layout.root)) for p in kept],
         html=str(page or ""),
     )
+
+
+def _judged(run: RunShown) -> dict[str, float]:
+    """Give the metrics of the best epoch, and of the test if the run got that far."""
+    if run.summary.state == "finished":
+        return run.summary.metrics
+    return store.best_metrics(list(run.epochs))
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -95,14 +95,19 @@ def _checked(checked: Checked) -> str:
 
 def _trained(trained: Trained) -> str:
     width = max((len(name) for name in trained.metrics), default=0)
+    epochs = _count(trained.epochs, "epoch")
     lines = [
-        f"run {trained.run} finished: {trained.epochs} epochs in {trained.seconds:.1f} s, "
+        f"run {trained.run} finished: {epochs} in {trained.seconds:.1f} s, "
         f"the best was {trained.best_epoch}",
         *(f"  {name:<{width}}  {value:.4f}" for name, value in trained.metrics.items()),
         f"checkpoint: {trained.checkpoint}",
         f"next: {trained.next}",
     ]
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _runs(rows: list[RunRow]) -> Any:
@@ -136,15 +141,24 @@ def _shown(shown: RunShown) -> Any:
     grid.add_row("state", f"{state}, {summary.epoch} of {summary.epochs} epochs")
     for checkpoint in shown.checkpoints:
         grid.add_row("checkpoint", checkpoint)
-    for name in dict.fromkeys(n for epoch in shown.epochs for n in epoch.metrics):
-        values = [e.metrics[name] for e in shown.epochs if name in e.metrics]
-        grid.add_row(name, f"{values[-1]:.4f}  {sparkline(values)}")
-    for name, last in summary.metrics.items():
-        if not any(name in epoch.metrics for epoch in shown.epochs):
-            grid.add_row(name, f"{last:.4f}")
+    for name, value in _curves(shown):
+        grid.add_row(name, value)
     if shown.html:
         grid.add_row("page", shown.html)
     return grid
+
+
+def _curves(shown: RunShown) -> Iterator[tuple[str, str]]:
+    """Give each metric: its value in the best epoch, or in the test; its way there."""
+    best = next((e for e in reversed(shown.epochs) if e.best), None)
+    for name in dict.fromkeys(n for epoch in shown.epochs for n in epoch.metrics):
+        values = [e.metrics[name] for e in shown.epochs if name in e.metrics]
+        marked = best.metrics.get(name) if best else None
+        peak = f"{marked:.4f} in epoch {best.epoch}, " if best and marked is not None else ""
+        yield name, f"{peak}{values[-1]:.4f} at the end  {sparkline(values)}"
+    for name, value in shown.summary.metrics.items():
+        if not any(name in epoch.metrics for epoch in shown.epochs):
+            yield name, f"{value:.4f}"
 
 
 def _facts(spec: RunSpec) -> Iterator[tuple[str, str]]:
@@ -158,7 +172,7 @@ def _facts(spec: RunSpec) -> Iterator[tuple[str, str]]:
     yield "code", f"{(spec.code.commit or 'no commit')[:9]}{changes}"
     yield "model", f"{spec.config['model']['class']} {spec.config['model']['args']}"
     yield "seed", str(spec.seed)
-    yield "machine", f"{spec.ranks} rank{'s' * (spec.ranks > 1)}, GPUs {spec.gpus or 'none'}"
+    yield "machine", f"{_count(spec.ranks, 'rank')}, GPUs {spec.gpus or 'none'}"
     if spec.parent:
         yield "parent", spec.parent
     if spec.study:
