@@ -152,3 +152,10 @@ def test_a_red_gate_is_an_error_that_names_every_red_one() -> None:
     assert "2 of 8 gates are red; no package of `pets` was written" in caught.value.problem
     assert [m.key for m in caught.value.mistakes] == ["test/acc min", "test/loss max"]
     assert "measured 0.95, limit 0.99" in caught.value.mistakes[0].problem
+
+
+def test_a_graph_that_crashed_its_process_is_a_red_gate() -> None:
+    with pytest.raises(GateError) as caught:
+        gates.refuse(gates.crashed("the worker was ended by SIGSEGV"), model="pets")
+
+    assert "SIGSEGV" in caught.value.mistakes[0].problem

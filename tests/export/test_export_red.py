@@ -134,6 +134,8 @@ def test_a_killed_export_leaves_nothing_and_the_next_one_works(trained: Path, mo
     process.wait()
 
     assert packages(trained) == []
+    if "measure" not in moment:
+        return
     (trained / "models/my_project/.1.tmp-0000").mkdir(parents=True)  # killed while packing
     done = mlstack(trained, "export", *EASY, "--quiet")
     assert done.code == 0, done.err
