@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
+from mlstack import files
 from mlstack.errors import GateError, StepError
 from mlstack.export import gates, packages
 from mlstack.export.handover import (
@@ -71,6 +72,8 @@ def measure(
     config = order.project.config
     labels = order.project.root / order.spec.dataset.source / LABELS
     latency = config.gates.latency
+    models = Layout(order.project.root).model(order.model)
+    drops = [b.max_drop_vs_live for b in config.gates.validation.values()]
     request = MeasureRequest(
         folder=str(graph.parent),
         model=graph.name,
@@ -84,7 +87,7 @@ def measure(
         expected=order.expected,
         latency_batch=latency.batch if latency else 1,
         device=latency.device if latency else "cpu",
-        live=packages.rival(Layout(order.project.root).model(order.model)),
+        live=packages.rival(models) if any(d is not None for d in drops) else None,
         tolerance=TOLERANCE.get(precision, TOLERANCE_INT8),
     )
     try:
@@ -119,11 +122,17 @@ def _ask(
     paper = work / f"{worker}.json"
     base.write(paper, request)
     answer: Answer | None = None
-    for said in run_worker(f"mlstack.export.worker.{worker}", [str(paper)], SAID.decode, log):
-        if isinstance(said, wanted):
-            answer = said
-        else:
-            yield said
+    try:
+        for said in run_worker(f"mlstack.export.worker.{worker}", [str(paper)], SAID.decode, log):
+            if isinstance(said, wanted):
+                answer = said
+            else:
+                yield said
+    except StepError as error:
+        if _was_reported(error):
+            files.append_line(log, "\n".join(error.__notes__).encode())
+            error.hint = error.hint or f"see {log}"
+        raise
     if answer is None:
         raise StepError(f"the worker `{worker}` ended without an answer", hint=f"see {log}")
     return answer

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from export.conftest import RUN, Cli, copy_project, mlstack
+from export_runs import RUN, Cli, copy_project, mlstack
 
 from mlstack.inputs.images import FEATURES, ImageSpec, features, load
 from mlstack.records import base, dataset, package

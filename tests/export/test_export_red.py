@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from export.conftest import RUN, finish, mlstack, packages, write_run
+from export_runs import RUN, finish, mlstack, packages, write_run
 
 from mlstack import files
 from mlstack.records import run
@@ -26,6 +26,13 @@ def assert_nothing_left(project: Path) -> None:
     assert list((project / ".mlstack/export/my_project").glob("work-*")) == []
 
 
+def wait_for(folder: Path, pattern: str) -> None:
+    until = time.monotonic() + 120
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < until, f"{pattern} never came"
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
 def test_a_red_gate_leaves_no_package_and_names_what_was_measured(trained: Path) -> None:
     done = mlstack(
@@ -33,7 +40,7 @@ def test_a_red_gate_leaves_no_package_and_names_what_was_measured(trained: Path)
     )
 
     assert done.code == 4
-    assert "test/acc min: measured 0." in done.err
+    assert "test/acc min: measured " in done.err
     assert "limit 1.01" in done.err
     assert "parity max" in done.err  # the green ones are shown, too
     assert done.out == ""
@@ -114,26 +121,41 @@ def test_code_that_no_longer_fits_the_checkpoint_is_named(trained: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("waiting", [1.0, 4.0])
-def test_a_killed_export_leaves_nothing_and_the_next_one_works(
-    trained: Path, waiting: float
-) -> None:
+@pytest.mark.parametrize("moment", ["work-*/val-inputs.raw", "work-*/measure.json"])
+def test_a_killed_export_leaves_nothing_and_the_next_one_works(trained: Path, moment: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mlstack", "export", *EASY],
         cwd=trained,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    time.sleep(waiting)
+    wait_for(trained / ".mlstack/export/my_project", moment)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
     assert packages(trained) == []
-    if waiting > 2:
-        done = mlstack(trained, "export", *EASY, "--quiet")
-        assert done.code == 0, done.err
-        assert done.out == "models/my_project/1\n"
-        assert list((trained / ".mlstack/export/my_project").glob("work-*")) == []
+    if "measure" not in moment:
+        return
+    (trained / "models/my_project/.1.tmp-0000").mkdir(parents=True)  # killed while packing
+    done = mlstack(trained, "export", *EASY, "--quiet")
+    assert done.code == 0, done.err
+    assert done.out == "models/my_project/1\n"
+    assert {p.split("/")[1] for p in packages(trained) if "/" in p} == {"1", "config.pbtxt"}
+    assert list((trained / ".mlstack/export/my_project").glob("work-*")) == []
+
+
+def test_sigterm_ends_the_worker_and_cleans_up(trained: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlstack", "export", *EASY],
+        cwd=trained,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for(trained / ".mlstack/export/my_project", "work-*/build.json")
+    process.terminate()
+
+    assert process.wait(timeout=20) == 143
+    assert_nothing_left(trained)
 
 
 @pytest.mark.slow

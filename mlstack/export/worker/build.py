@@ -1,6 +1,7 @@
 """`python -m mlstack.export.worker.build REQUEST`: the one process of `export` that has torch."""
 
 import json
+import re
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from mlstack import files
 from mlstack.config import Config
-from mlstack.errors import ConfigError, DataError
+from mlstack.errors import ConfigError, DataError, GateError
 from mlstack.export.handover import MODEL_FP32, BuildRequest, Built, Part, Said, Stored
 from mlstack.export.worker import graph
 from mlstack.export.worker.arrays import ArrayFile, opened
@@ -98,23 +99,13 @@ def load_network(request: BuildRequest, spec: run.RunSpec, config: Config) -> nn
     """Build the user's module with the weights of the checkpoint, in eval mode.
 
     Raises:
-        DataError: the checkpoint is damaged or holds more than plain values.
-        ConfigError: it does not fit the class as it is now.
+        ConfigError: the checkpoint does not fit the class as it is now.
     """
     wanted = load_class(config.model.class_, Path(request.root), key="model.class")
     offered = {"num_classes": len(spec.classes)}
     network: nn.Module = construct(wanted, config.model.args, offered, key="model.args")
     try:
-        stored = torch.load(request.checkpoint, map_location="cpu", weights_only=True)
-        weights = stored["state_dict"]
-    except (RuntimeError, EOFError, KeyError, OSError, UnpicklingError) as error:
-        raise DataError(
-            f"the checkpoint cannot be read safely: {str(error).splitlines()[0]}",
-            hint="keep hyper-parameters plain (numbers, text, lists), and train again",
-            where=request.checkpoint,
-        ) from error
-    try:
-        network.load_state_dict(weights)
+        network.load_state_dict(load_weights(request.checkpoint))
     except RuntimeError as error:
         commit = f"; run {spec.id} was made by commit {spec.code.commit}"
         raise ConfigError(
@@ -122,6 +113,31 @@ def load_network(request: BuildRequest, spec: run.RunSpec, config: Config) -> nn
             hint="the code has changed since" + (commit if spec.code.commit else " the run"),
         ) from error
     return network.cpu().float().eval()
+
+
+def load_weights(checkpoint: str) -> dict[str, Tensor]:
+    """Read the weights without running any code that the file may hold.
+
+    Raises:
+        DataError: it is damaged, or holds more than plain values.
+    """
+    try:
+        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        weights: dict[str, Tensor] = stored["state_dict"]
+    except UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise DataError(
+            f"the checkpoint holds a `{named[1] if named else 'value'}`, which is not loaded",
+            hint="keep hyper-parameters plain (numbers, text, lists), and train again",
+            where=checkpoint,
+        ) from error
+    except (RuntimeError, EOFError, KeyError, OSError) as error:
+        raise DataError(
+            f"the checkpoint is damaged: {str(error).splitlines()[0]}",
+            hint="train again",
+            where=checkpoint,
+        ) from error
+    return weights
 
 
 class Recorder:
@@ -175,7 +191,13 @@ class Recorder:
                 f"model.class: forward gives {shape or type(logits).__name__} for a batch of "
                 f"{len(batch)}; it must give logits of shape (batch, {self._classes})"
             )
-        return cast("Tensor", logits).float().numpy()
+        answers = cast("Tensor", logits).float().numpy()
+        if not np.isfinite(answers).all():
+            raise GateError(
+                "the trained model answers with numbers that are not finite",
+                hint="train again with a lower learning rate",
+            )
+        return answers
 
 
 def splits(run_folder: Path) -> set[str]:

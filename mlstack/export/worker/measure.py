@@ -168,8 +168,10 @@ def _live(request: MeasureRequest) -> tuple[dict[str, float], str]:
 
 def _wrong(session: Session, request: MeasureRequest) -> list[str]:
     built = request.built
-    if not request.expected or built.preprocess is None:
+    if not request.expected:
         return []
+    if built.preprocess is None:
+        return ["the data module has no `input_spec`, so files cannot be decoded"]
     spec = images.ImageSpec.from_json(built.preprocess)
     return [line for e in request.expected if (line := _mismatch(session, e, request, spec))]
 

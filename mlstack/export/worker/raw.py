@@ -64,7 +64,7 @@ def answer_files(
         yield WorkerProgress(text=text, done=start, total=len(rows.paths))
         batch = np.stack([images.load(p, spec) for p in rows.paths[start : start + BATCH]])
         digests += [digest(row) for row in batch]
-        answered = session.answer(batch)
+        answered = session.answer_data(batch)
         logits.append(answered[0])
         probabilities.append(answered[1])
         features.append(images.features(batch))

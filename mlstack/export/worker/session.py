@@ -75,9 +75,20 @@ class Session:
             ) from error
         return logits, probabilities
 
+    def answer_data(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Answer real inputs.
+
+        Raises:
+            GateError: the answer is not finite.
+        """
+        logits, probabilities = self.answer(batch)
+        if not (np.isfinite(logits).all() and np.isfinite(probabilities).all()):
+            raise GateError("the graph answers real inputs with numbers that are not finite")
+        return logits, probabilities
+
     def answers(self, inputs: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Answer all inputs in batches of `size`; the last one may be smaller."""
-        pairs = [self.answer(batch) for batch in batches(inputs, size)]
+        pairs = [self.answer_data(batch) for batch in batches(inputs, size)]
         return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
 
     def latency_ms(self, inputs: np.ndarray, batch: int, budget_s: float = 3.0) -> dict[str, float]:
