@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import chdir
 from pathlib import Path
 
 from dvc.exceptions import DvcException, NotDvcRepoError
@@ -22,8 +23,8 @@ def record(root: Path, stage: str) -> None:
     for name in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        with Repo(str(root)) as repo:
-            repo.commit(str(root / "dvc.yaml") + f":{stage}", force=True)
+        with chdir(root), Repo(str(root)) as repo:  # DVC finds settings from where it is called
+            repo.commit(stage, force=True)
     except NotDvcRepoError as error:
         raise DataError(
             "no data has been snapshotted here yet",

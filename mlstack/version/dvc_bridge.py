@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ def _opened(root: Path, remote: str | None = None) -> Iterator[Any]:
     """Open the repository; DVC's errors leave as ours."""
     with _translated():
         settings = {"remote": {REMOTE: {"url": remote}}, "core": {"remote": REMOTE}}
-        with Repo(str(root), config=settings if remote else None) as repo:
+        # DVC resolves some paths from where it is called, even when it is told the project.
+        with chdir(root), Repo(str(root), config=settings if remote else None) as repo:
             yield repo
 
 

@@ -1,0 +1,131 @@
+"""A snapshotted digits project, and the records that training and export would leave in it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlstack.config import load
+from mlstack.pipeline import dvc_bridge, pipefile
+from mlstack.pipeline.stages import Stage, config_slice, digest, stages
+from mlstack.records.base import write
+from mlstack.records.dataset import DatasetVersion
+from mlstack.records.lineage import Lineage
+from mlstack.records.run import CodeVersion, Environment, Finished, RunSpec, append_event
+from mlstack.records.stage import StageState
+
+DATA = DatasetVersion(name="digits", source="data/digits", md5="a" * 32 + ".dir", files=301)
+MACHINE = Environment(python="3.11.7", platform="linux", cpu_count=2)
+
+
+def lay_run(root: Path, run: str, **more: Any) -> Path:
+    """Write run.json as training does before it starts."""
+    config = load(root / "mlstack.yaml").config.model_dump(mode="json", by_alias=True)
+    spec = RunSpec(
+        id=run,
+        created="2026-01-02T03:04:05Z",
+        root=str(root),
+        command=["mlstack", "train"],
+        config=config,
+        dataset=DATA,
+        code=CodeVersion(commit="c" * 40),
+        environment=MACHINE,
+        seed=17,
+        classes=list("0123456789"),
+        **more,
+    )
+    write(root / ".mlstack" / "runs" / run / "run.json", spec)
+    return root / ".mlstack" / "runs" / run
+
+
+def finish(folder: Path, accuracy: float) -> None:
+    end = Finished(run=folder.name, at=1.0, step=10, epoch=2, metrics={"val/acc": accuracy})
+    append_event(folder, end)
+
+
+def lay_package(root: Path, number: int, run: str) -> None:
+    record = Lineage(
+        model="my_project",
+        number=number,
+        run=run,
+        created="2026-01-02T05:00:00Z",
+        dataset=DATA,
+        code=CodeVersion(commit="c" * 40),
+        environment=MACHINE,
+        config={},
+        seed=17,
+        checkpoint_sha256="d" * 64,
+    )
+    write(root / "models" / "my_project" / str(number) / "mlstack" / "lineage.json", record)
+
+
+def record(root: Path, stage: Stage, result: str) -> None:
+    """Leave what a finished stage leaves."""
+    settings = digest(config_slice(stage, load(root / "mlstack.yaml").config))
+    state = StageState(stage=stage.name, result=result, config_sha256=settings)
+    write(root / stage.out, state)
+    dvc_bridge.record(root, stage.name)
+
+
+@pytest.fixture
+def mlstack(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `mlstack ...` in the project."""
+
+    def run(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mlstack", *words]
+        return subprocess.run(
+            command, cwd=project, capture_output=True, text=True, check=False, **more
+        )
+
+    return run
+
+
+@pytest.fixture
+def answer(mlstack: Any) -> Callable[..., dict[str, Any]]:
+    """Run `mlstack ... --json`; give the object it prints."""
+    return lambda *words: json.loads(mlstack(*words, "--json").stdout)
+
+
+@pytest.fixture
+def snapshotted(project: Path, mlstack: Any) -> Path:
+    done = mlstack("version", "snapshot", "-m", "first data")
+    assert done.returncode == 0, done.stderr
+    return project
+
+
+@pytest.fixture
+def fresh(snapshotted: Path) -> Path:
+    """A project whose stages are all up to date."""
+    finish(lay_run(snapshotted, "20260101-000000-aaaa"), 0.95)
+    lay_package(snapshotted, 1, "20260101-000000-aaaa")
+    known = stages(load(snapshotted / "mlstack.yaml"))
+    pipefile.keep(snapshotted, known)
+    record(snapshotted, known[0], "20260101-000000-aaaa")
+    record(snapshotted, known[1], "my_project/1")
+    return snapshotted
+
+
+@pytest.fixture
+def dvc_status(project: Path) -> Callable[[], str]:
+    """Ask stock DVC what is stale."""
+    command = [sys.executable, "-m", "dvc", "status"]
+    return lambda: (
+        subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
+    )
+
+
+class Records:
+    """What training and export leave, for tests that lay it out step by step."""
+
+    lay_run = staticmethod(lay_run)
+    finish = staticmethod(finish)
+    lay_package = staticmethod(lay_package)
+
+
+@pytest.fixture
+def records() -> type[Records]:
+    return Records
