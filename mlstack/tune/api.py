@@ -1,0 +1,218 @@
+"""Tuning as a recipe: ask what to try, run it, report every epoch, tell how it ended."""
+
+import importlib.util
+import secrets
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mlstack import files
+from mlstack.config import Project, load
+from mlstack.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    MachineError,
+)
+from mlstack.launch import gpus
+from mlstack.launch.gpus import Gpu
+from mlstack.launch.plan import PlanOptions, Prepared, configured, prepare
+from mlstack.records.base import Record
+from mlstack.records.layout import Layout
+from mlstack.tune import space as spaces
+from mlstack.tune import study as studies
+from mlstack.tune.pool import Pool
+from mlstack.tune.request import Request, refuse_contradictions, slots, wanted_gpus
+from mlstack.tune.results import StudySpec, StudyStarted, Tuned
+from mlstack.tune.study import Search
+from mlstack.tune.trials import Work, all_failed
+
+
+def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Record]:
+    """Start a study, or go on with one, until it has the trials that are wanted.
+
+    Raises:
+        ConfigError: the request, the config or the space is wrong.
+        MachineError: a library or a GPU is missing.
+        DataError: the data is not snapshotted, its labels or its files are wrong.
+        StepError: every trial failed.
+        BusyError: another process searches this study.
+        Interrupted: stopped by a signal; `--resume` goes on.
+    """
+    refuse_contradictions(request)
+    project = load(path, sets=sets)
+    _need_engine()
+    spaces.check(project.config.tune.space)
+    wanted = request.trials or project.config.tune.trials
+    name = _newest(project, request.study) if request.resume else _new_name()
+    journal = _journal(project, name)
+    what = f"study `{name}`"
+    with (
+        files.lock(_lock(journal), what),
+        gpus.lease(wanted_gpus(project, request), f"`mlstack tune` in {project.root.name}") as held,
+    ):
+        ready = prepare(project, allow_dirty=request.allow_dirty)
+        search = _open(project, journal, wanted, resume=request.resume)
+        recovered = search.recover() if request.resume else 0
+        free = slots(held, project.config.tune.gpus_per_trial)
+        yield _study_started(search, wanted, free, _notes(ready, recovered))
+        with Pool(free) as pool:
+            work = Work(project, search, pool, ready, wanted)
+            try:
+                yield from work.trials()
+            except (KeyboardInterrupt, Interrupted) as error:
+                raise _stopped(search, wanted, error) from None
+        yield _result(search, wanted, "finished")
+
+
+def show(path: Path, sets: tuple[str, ...], name: str | None) -> Tuned:
+    """Show a study, the newest one unless named, also while it is searched.
+
+    Raises:
+        DataError: there is no such study.
+    """
+    project = load(path, sets=sets)
+    journal = _journal(project, _newest(project, name))
+    search = studies.read(journal)
+    running = files.is_locked(_lock(journal))
+    wanted = max(project.config.tune.trials, search.done())
+    state = "running" if running else "finished" if search.done() >= wanted else "stopped"
+    return _result(search, wanted, state)
+
+
+def _open(project: Project, journal: Path, trials: int, *, resume: bool) -> Search:
+    config = project.config
+    space = config.tune.space
+    if resume:
+        search = studies.reopen(journal, trials)
+        if (
+            search.spec.space != spaces.to_json(space)
+            or search.spec.monitor != config.train.monitor
+        ):
+            raise ConfigError(
+                f"tune.space or train.monitor is not what study `{journal.stem}` began with",
+                hint="leave --resume away to start a new study",
+            )
+        return search
+    spec = StudySpec(
+        name=journal.stem,
+        created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        space=spaces.to_json(space),
+        sampler=config.tune.sampler,
+        pruner=config.tune.pruner,
+        monitor=config.train.monitor,
+        mode=config.train.mode,
+        epochs=config.train.epochs,
+        seed=config.project.seed,
+    )
+    first = spaces.grid(space, spec.seed)[0]
+    configured(project, PlanOptions(overrides=first))  # refuses settings that are none
+    search = studies.create(journal, spec, trials)
+    present = _present(config.model_dump(mode="json", by_alias=True), list(space))
+    if spec.sampler != "grid" and spaces.contains(space, present):
+        search.propose(present)  # what mlstack.yaml says is the first to be compared with
+    return search
+
+
+def _present(document: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
+    """Read the present values of settings; those that are not set are left out."""
+    found = {}
+    for key in keys:
+        place: Any = document
+        for part in key.split("."):
+            place = place.get(part) if isinstance(place, Mapping) else None
+        if place is not None:
+            found[key] = place
+    return found
+
+
+def _study_started(
+    search: Search, wanted: int, free: list[tuple[Gpu, ...]], notes: list[str]
+) -> StudyStarted:
+    spec = search.spec
+    return StudyStarted(
+        study=spec.name,
+        trials=wanted,
+        done=search.done(),
+        sampler=spec.sampler,
+        pruner=spec.pruner,
+        monitor=spec.monitor,
+        mode=spec.mode,
+        parallel=len(free),
+        gpus=[gpu.name for slot in free for gpu in slot],
+        notes=notes,
+    )
+
+
+def _notes(ready: Prepared, recovered: int) -> list[str]:
+    notes = []
+    if ready.dataset.dirty:
+        notes.append(f"data without a snapshot, known by its content hash {ready.dataset.md5}")
+    if recovered:
+        notes.append(f"{recovered} broken-off trial(s) are tried again with the same settings")
+    return notes
+
+
+def _result(search: Search, wanted: int, state: str) -> Tuned:
+    best = search.best()
+    if best is None and state == "finished":
+        problems = [row.problem for row in search.rows() if row.problem]
+        raise all_failed(problems, None)
+    return Tuned(
+        study=search.spec.name,
+        state=state,
+        wanted=wanted,
+        monitor=search.spec.monitor,
+        mode=search.spec.mode,
+        trials=search.rows(),
+        best=best,
+        importance=search.importance(),
+        next=f"mlstack train --from-run {best.run}" if best else "",
+    )
+
+
+def _stopped(search: Search, wanted: int, error: BaseException) -> Interrupted:
+    code = error.exit_code if isinstance(error, Interrupted) else Interrupted.exit_code
+    name = search.spec.name
+    return Interrupted(
+        f"study `{name}` was stopped after {search.done()} of {wanted} trials",
+        hint=f"`mlstack tune {name} --resume` goes on",
+        exit_code=code,
+    )
+
+
+def _newest(project: Project, name: str | None) -> str:
+    """Resolve a study's name, a part of one, or None for the newest."""
+    folder = Layout(project.root).studies
+    names = sorted(path.stem for path in folder.glob(f"*{studies.SUFFIX}"))
+    fitting = names[-1:] if name is None else [n for n in names if name in n]
+    if len(fitting) != 1:
+        what = "there is no study" if not names else f"{len(fitting)} studies fit `{name}`"
+        raise DataError(what, hint="type `mlstack tune`" if not names else f"one of {_few(names)}")
+    return fitting[0]
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[-3:])
+
+
+def _new_name() -> str:
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def _journal(project: Project, name: str) -> Path:
+    return Layout(project.root).studies / f"{name}{studies.SUFFIX}"
+
+
+def _lock(journal: Path) -> Path:
+    return journal.with_suffix(".lock")
+
+
+def _need_engine() -> None:
+    for module in ("torch", "pytorch_lightning"):
+        if importlib.util.find_spec(module) is None:
+            raise MachineError(
+                f"tuning needs `{module}`, which is not installed",
+                hint='pip install "mlstack[train]"',
+            )

@@ -1,0 +1,124 @@
+"""The settings that are searched and the values they may take."""
+
+import itertools
+import json
+import math
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from mlstack.config.schema import Choice, Dimension, IntRange, LogUniform, Uniform
+from mlstack.errors import ConfigError, Mistake
+
+SEARCHABLE = ("model.", "train.", "data.args.")
+STEPS = 5  # points of a range in a grid
+
+Space = Mapping[str, Dimension]
+_DIMENSION: TypeAdapter[Dimension] = TypeAdapter(Dimension)
+
+
+def check(space: Space) -> None:
+    """Refuse a space that cannot be searched.
+
+    Raises:
+        ConfigError: it is empty, a bound is wrong, or a setting is not one of a run.
+    """
+    if not space:
+        raise ConfigError(
+            "tune.space: there is nothing to search",
+            hint="write, e.g., `space: {model.args.lr: {log_uniform: [1e-4, 1e-2]}}` under tune",
+        )
+    mistakes = [m for key, dimension in space.items() if (m := _mistake(key, dimension))]
+    if mistakes:
+        raise ConfigError("tune.space cannot be searched", mistakes=tuple(mistakes))
+
+
+def grid(space: Space, seed: int) -> list[dict[str, Any]]:
+    """List every combination, five values of a range, in an order drawn from the seed."""
+    axes = [_points(dimension) for dimension in space.values()]
+    points = [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
+    random.Random(seed).shuffle(points)
+    return points
+
+
+def contains(space: Space, point: Mapping[str, Any]) -> bool:
+    """Tell whether a point can be a trial."""
+    return all(key in point and _inside(dimension, point[key]) for key, dimension in space.items())
+
+
+def encode(value: Any) -> Any:
+    """Turn a choice into what a journal can hold; lists become JSON."""
+    return value if value is None or isinstance(value, bool | int | float | str) else _json(value)
+
+
+def decode(dimension: Dimension, stored: Any) -> Any:
+    """Turn what the journal holds into the setting's value."""
+    if isinstance(dimension, Choice):
+        return next(value for value in dimension.choice if encode(value) == stored)
+    return stored
+
+
+def to_json(space: Space) -> dict[str, Any]:
+    """Give the space as a study keeps it."""
+    return {key: dimension.model_dump(mode="json") for key, dimension in space.items()}
+
+
+def from_json(stored: dict[str, Any]) -> dict[str, Dimension]:
+    """Read what `to_json` gave."""
+    return {key: _DIMENSION.validate_python(one) for key, one in stored.items()}
+
+
+def _mistake(key: str, dimension: Dimension) -> Mistake | None:
+    where = f"tune.space.{key}"
+    if not key.startswith(SEARCHABLE):
+        return Mistake(
+            f"{where}: this is not a setting of a run", "search model.*, train.* or data.args.*"
+        )
+    if isinstance(dimension, Choice):
+        return None
+    low, high = _bounds(dimension)
+    if low >= high:
+        return Mistake(f"{where}: {low:g} is not below {high:g}", "write low, then high")
+    if isinstance(dimension, LogUniform) and low <= 0:
+        return Mistake(f"{where}: a logarithmic scale begins above 0", "raise the low bound")
+    return None
+
+
+def _bounds(dimension: Uniform | LogUniform | IntRange) -> tuple[float, float]:
+    match dimension:
+        case Uniform():
+            return dimension.uniform
+        case LogUniform():
+            return dimension.log_uniform
+        case IntRange():
+            return dimension.int_range
+
+
+def _points(dimension: Dimension) -> list[Any]:
+    if isinstance(dimension, Choice):
+        return list(dimension.choice)
+    low, high = _bounds(dimension)
+    shares = [step / (STEPS - 1) for step in range(STEPS)]
+    if isinstance(dimension, LogUniform):
+        inner = [math.exp(math.log(low) + s * math.log(high / low)) for s in shares[1:-1]]
+        return [low, *inner, high]
+    values = [low + share * (high - low) for share in shares]
+    if isinstance(dimension, IntRange):
+        return sorted({round(value) for value in values})
+    return values
+
+
+def _inside(dimension: Dimension, value: Any) -> bool:
+    if isinstance(dimension, Choice):
+        return value in dimension.choice
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    low, high = _bounds(dimension)
+    whole = isinstance(value, int) or not isinstance(dimension, IntRange)
+    return whole and low <= value <= high
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
