@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,26 @@ def room(default: Callable[..., None]) -> typer.Typer:
     )
     app.command(DEFAULT, hidden=True, help=default.__doc__)(default)
     return app
+
+
+def show_help(app: typer.Typer, arguments: list[str]) -> bool:
+    """Print the help that `arguments` ask for; False when they ask for something else.
+
+    typer would first read the options of every group above, for which it loads pydantic: twice
+    the time of the help itself.
+    """
+    words = arguments[: arguments.index("--help")] if "--help" in arguments else []
+    command: Any = typer.main.get_command(app) if words else None
+    context = command.context_class(command, info_name="mlstack") if words else None
+    for word in words:
+        inner = getattr(command, "commands", {}).get(word)
+        if inner is None:
+            break
+        command, context = inner, inner.context_class(inner, info_name=word, parent=context)
+    if context is None or context.parent is None:
+        return False
+    sys.stdout.write(command.get_help(context) + "\n")
+    return True
 
 
 @dataclass(frozen=True)
