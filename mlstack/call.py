@@ -100,7 +100,29 @@ class Call:
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's parameter `call` by the options that every command has."""
+    """Replace a command's parameter `call` by the options that every command has.
+
+    The project file, where there is one, is checked before the command imports its room: a
+    mistake in it is shown without waiting for anything heavy.
+    """
+    return _with_options(command, _check)
+
+
+def common_options_anywhere(command: Callable[..., None]) -> Callable[..., None]:
+    """Do the same for a command that needs no valid project."""
+    return _with_options(command, lambda _: None)
+
+
+def _check(call: Call) -> None:
+    if call.config.is_file():
+        from mlstack.config import load  # noqa: PLC0415  help needs no pydantic
+
+        load(call.config, sets=call.sets)
+
+
+def _with_options(
+    command: Callable[..., None], check: Callable[[Call], None]
+) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.name != "call"]
     shared = [
@@ -120,6 +142,7 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
             quiet=given.pop("quiet"),
             debug=given.pop("debug"),
         )
+        check(call)
         command(call=call, **given)
 
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared
