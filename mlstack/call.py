@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,26 @@ def room(default: Callable[..., None]) -> typer.Typer:
     return app
 
 
+def show_help(app: typer.Typer, arguments: list[str]) -> bool:
+    """Print the help that `arguments` ask for; False when they ask for something else.
+
+    typer would first read the options of every group above, for which it loads pydantic: twice
+    the time of the help itself.
+    """
+    words = arguments[: arguments.index("--help")] if "--help" in arguments else []
+    command: Any = typer.main.get_command(app) if words else None
+    context = command.context_class(command, info_name="mlstack") if words else None
+    for word in words:
+        inner = getattr(command, "commands", {}).get(word)
+        if inner is None:
+            break
+        command, context = inner, inner.context_class(inner, info_name=word, parent=context)
+    if context is None or context.parent is None:
+        return False
+    sys.stdout.write(command.get_help(context) + "\n")
+    return True
+
+
 @dataclass(frozen=True)
 class Call:
     """How a command was called: which project, which overrides, which kind of output."""
@@ -79,7 +100,29 @@ class Call:
 
 
 def common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's parameter `call` by the options that every command has."""
+    """Replace a command's parameter `call` by the options that every command has.
+
+    The project file, where there is one, is checked before the command imports its room: a
+    mistake in it is shown without waiting for anything heavy.
+    """
+    return _with_options(command, _check)
+
+
+def common_options_anywhere(command: Callable[..., None]) -> Callable[..., None]:
+    """Do the same for a command that needs no valid project."""
+    return _with_options(command, lambda _: None)
+
+
+def _check(call: Call) -> None:
+    if call.config.is_file():
+        from mlstack.config import load  # noqa: PLC0415  help needs no pydantic
+
+        load(call.config, sets=call.sets)
+
+
+def _with_options(
+    command: Callable[..., None], check: Callable[[Call], None]
+) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     own = [p for p in signature.parameters.values() if p.name != "call"]
     shared = [
@@ -99,6 +142,7 @@ def common_options(command: Callable[..., None]) -> Callable[..., None]:
             quiet=given.pop("quiet"),
             debug=given.pop("debug"),
         )
+        check(call)
         command(call=call, **given)
 
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from mlstack import __version__
+from mlstack.call import show_help
 from mlstack.doctor.command import doctor
 from mlstack.errors import ConfigError, Interrupted, MlstackError, StepError
 from mlstack.export import command as export
@@ -85,7 +86,8 @@ def main() -> NoReturn:
     arguments = sys.argv[1:] or (["status"] if Path("mlstack.yaml").is_file() else ["--help"])
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        code = app(arguments, prog_name="mlstack", standalone_mode=False)
+        helped = show_help(app, arguments)
+        code = 0 if helped else app(arguments, prog_name="mlstack", standalone_mode=False)
     except KeyboardInterrupt:
         code = _show(Interrupted("interrupted"), arguments)
     except MlstackError as error:

@@ -1,0 +1,5 @@
+"""The command `doctor`: is this machine able to, and what to type where it is not.
+
+Reads: the machine, the installed packages, and the project when there is one. Writes nothing that
+stays. What needs torch or onnxruntime is asked of `doctor/worker`, in processes of its own.
+"""

@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from mlstack.call import Call, common_options
+from mlstack.call import Call, common_options_anywhere
 
 
-@common_options
+@common_options_anywhere
 def init(
     call: Call,
     name: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to make.")],

@@ -4,14 +4,14 @@ from typing import Annotated
 
 import typer
 
-from mlstack.call import Call, common_options, room
+from mlstack.call import Call, common_options_anywhere, room
 
 AllOption = Annotated[bool, typer.Option("--all", help="Show the defaults too.")]
 OriginOption = Annotated[bool, typer.Option("--origin", help="Show who set each value.")]
 WriteOption = Annotated[bool, typer.Option("--write", help="Write the file.")]
 
 
-@common_options
+@common_options_anywhere
 def config(call: Call, everything: AllOption = False, origin: OriginOption = False) -> None:
     """Show what is in force and why."""
     from mlstack.settings import api, view
@@ -23,7 +23,7 @@ app = room(config)
 
 
 @app.command("show")
-@common_options
+@common_options_anywhere
 def show(call: Call, everything: AllOption = False, origin: OriginOption = False) -> None:
     """Show what is in force and why."""
     from mlstack.settings import api, view
@@ -32,7 +32,7 @@ def show(call: Call, everything: AllOption = False, origin: OriginOption = False
 
 
 @app.command("schema")
-@common_options
+@common_options_anywhere
 def schema(call: Call, write: WriteOption = False) -> None:
     """Print the JSON Schema of mlstack.yaml; --write puts it where editors look."""
     from mlstack.settings import api, view
@@ -41,7 +41,7 @@ def schema(call: Call, write: WriteOption = False) -> None:
 
 
 @app.command("migrate")
-@common_options
+@common_options_anywhere
 def migrate(call: Call, write: WriteOption = False) -> None:
     """Show what changes when mlstack.yaml is brought to the newest version."""
     from mlstack.settings import api, view

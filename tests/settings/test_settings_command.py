@@ -100,3 +100,21 @@ def test_a_mistake_and_help_load_no_heavy_library(folder: Path) -> None:
         loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
         assert "typer" in loaded
         assert not loaded & set(HEAVY)
+
+
+def test_the_help_of_a_command_is_shown_without_reading_its_options(folder: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "mlstack", "config", "show", "--help"]
+
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: mlstack config show [OPTIONS]\n")
+    assert "pydantic" not in loaded
+
+
+def test_the_help_of_an_unknown_command_is_a_mistake(folder: Path) -> None:
+    done = mlstack(folder, "confg", "--help")
+
+    assert done.returncode == 2
+    assert "Did you mean 'config'?" in done.stderr

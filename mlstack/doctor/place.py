@@ -1,0 +1,88 @@
+"""Checks of the project: config, git, DVC, and the clock by which all of it is dated."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlstack import files
+from mlstack.config import Project, load
+from mlstack.doctor.check import Check, fail, ok, warning
+from mlstack.errors import MachineError, MlstackError, StepError
+from mlstack.launch.git import git, is_repository, uncommitted
+from mlstack.records import dvc
+
+CLOCK_SLACK_S = 300
+OLDEST_YEAR = 2025
+
+
+def config(path: Path, sets: tuple[str, ...]) -> tuple[Check, Project | None]:
+    """Read the project file, if there is one."""
+    if not path.is_file():
+        return ok("config", f"no {path} here; checked the machine only"), None
+    try:
+        project = load(path, sets=sets)
+    except MlstackError as error:
+        return fail("config", error.problem, f"mlstack config show --config {path}"), None
+    return ok("config", f"{path} ok"), project
+
+
+def git_state(root: Path) -> Check:
+    """Look at git: installed, a repository, what is not committed."""
+    try:
+        version = git(root, "--version").strip().removeprefix("git version ")
+    except MachineError as error:
+        return fail("git", error.problem, error.hint)
+    if not is_repository(root):
+        return warning("git", f"{version}; {root} is not in a repository", "git init")
+    changed = uncommitted(root)
+    if changed:
+        detail = f"{version}; {len(changed)} files are not committed: {', '.join(changed[:3])}"
+        return warning("git", detail, "git add -A && git commit; runs record the difference too")
+    return ok("git", f"{version}; everything is committed")
+
+
+def data_state(project: Project) -> Iterator[Check]:
+    """Compare the data folder with its DVC pointer by count and size."""
+    source = project.root / project.config.data.source
+    name = "data"
+    if not source.is_dir():
+        yield warning(name, f"there is no folder {source}", "mlstack version pull")
+        return
+    try:
+        pointer = dvc.read_pointer(dvc.pointer_path(source))
+    except MlstackError as error:
+        yield fail(name, error.problem, error.hint)
+        return
+    if pointer is None:
+        yield warning(name, f"{source} has no version yet", 'mlstack version snapshot -m "first"')
+        return
+    sizes = [path.stat().st_size for path in files.walk(source)]
+    if (len(sizes), sum(sizes)) != (pointer.files, pointer.size_bytes):
+        detail = f"{source} differs from its last version: {len(sizes)} files, then {pointer.files}"
+        yield warning(name, detail, 'mlstack version snapshot -m "what changed"')
+    else:
+        yield ok(name, f"{len(sizes):,} files, as in the last version")
+    if not project.config.versioning.remote:
+        yield warning(
+            "backup",
+            "data versions are kept on this disk only",
+            "set versioning.remote, then mlstack version push",
+        )
+
+
+def clock(root: Path) -> Check:
+    """See that no commit lies in the future: lineage and logs are dated by this clock."""
+    now = datetime.now(UTC)
+    detail = f"{now.isoformat(timespec='seconds')}"
+    last = _last_commit(root)
+    if now.year < OLDEST_YEAR or last > time.time() + CLOCK_SLACK_S:
+        return fail("clock", f"{detail} lies before the last commit", "timedatectl set-ntp true")
+    return ok("clock", detail)
+
+
+def _last_commit(root: Path) -> float:
+    try:
+        return float(git(root, "log", "-1", "--format=%ct").strip() or 0)
+    except (StepError, MachineError):
+        return 0.0

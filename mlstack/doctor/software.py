@@ -1,0 +1,160 @@
+"""Checks of what is installed: packages, their versions, torch and onnxruntime at work."""
+
+import tempfile
+from collections.abc import Iterator
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from packaging.requirements import Requirement
+
+from mlstack.doctor.check import Check, fail, ok, warning
+from mlstack.doctor.seen import OnnxSeen, TorchSeen
+from mlstack.errors import MlstackError
+from mlstack.launch.worker import run_worker
+
+PACKAGE = "mlstack"
+TRAIN = "pip install 'mlstack[train]'"
+# What an extra is recognised by, and what it is for.
+EXTRAS = {
+    "train": ("pytorch_lightning", "train, tune and export"),
+    "ray": ("ray", "several machines"),
+    "s3": ("dvc_s3", "data versions in S3"),
+    "postgres": ("psycopg", "one study on several machines"),
+    "openvino": ("openvino", "export to OpenVINO"),
+    "litert": ("ai_edge_litert", "export to LiteRT"),
+    "coreml": ("coremltools", "export to Core ML"),
+    "executorch": ("executorch", "export to ExecuTorch"),
+}
+Seen = TypeVar("Seen", TorchSeen, OnnxSeen)
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+def packages() -> Check:
+    """Compare what is installed with what mlstack asks for."""
+    try:
+        wanted = metadata.requires(PACKAGE) or []
+    except metadata.PackageNotFoundError:
+        return warning(
+            "packages", "mlstack runs from a folder and is not installed", "pip install ."
+        )
+    missing, unfit = [], []
+    for line in wanted:
+        requirement = Requirement(line)
+        optional = "extra" in str(requirement.marker or "")
+        if requirement.marker and not optional and not requirement.marker.evaluate():
+            continue
+        version = _version(requirement.name)
+        if version is None:
+            missing += [] if optional else [requirement.name]
+        elif not requirement.specifier.contains(version, prereleases=True):
+            unfit.append(f"{requirement.name} {version} (needs {requirement.specifier})")
+    if missing:
+        return fail("packages", f"missing: {', '.join(missing)}", "pip install -U mlstack")
+    if unfit:
+        return warning(
+            "packages", f"do not fit: {', '.join(unfit)}", "pip install -U 'mlstack[all]'"
+        )
+    return ok("packages", "everything that mlstack needs is there and fits")
+
+
+def extras() -> Check:
+    """Name the extras that are installed, and what the others are for."""
+    there = [name for name, (module, _) in EXTRAS.items() if find_spec(module)]
+    absent = [f"{name} ({use})" for name, (_, use) in EXTRAS.items() if name not in there]
+    detail = f"installed: {', '.join(there) or 'none'}; not: {', '.join(absent) or 'none'}"
+    return ok("extras", detail) if "train" in there else warning("extras", detail, TRAIN)
+
+
+def runtimes(gpus: int) -> Check:
+    """Refuse two onnxruntimes: they overwrite each other's files."""
+    there = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    if len(there) < 2:
+        return ok("onnxruntime packages", there[0] if there else "none")
+    keep = "onnxruntime-gpu" if gpus else "onnxruntime"
+    return fail(
+        "onnxruntime packages",
+        "both onnxruntime and onnxruntime-gpu are installed; one hides the other",
+        f"pip uninstall -y onnxruntime onnxruntime-gpu && pip install {keep}",
+    )
+
+
+def torch(gpus: int) -> Iterator[Check]:
+    """Let torch compute on every GPU that the driver shows."""
+    if find_spec("torch") is None:
+        yield warning("torch", "not installed; serving and labeling do not need it", TRAIN)
+        return
+    seen = _torch_seen()
+    if not seen.version or seen.problem:
+        yield fail("torch", seen.problem, TRAIN)
+        return
+    build = f"CUDA {seen.cuda}" if seen.cuda else "CPU only"
+    used = f", computes on {len(seen.gpus)} of {gpus} GPUs" if gpus else ""
+    detail = f"{seen.version} ({build}){used}"
+    if len(seen.gpus) < gpus:
+        fix = (
+            "update the NVIDIA driver; is CUDA_VISIBLE_DEVICES set?"
+            if seen.cuda
+            else "pip install a CUDA build of torch"
+        )
+        yield fail("torch", detail, fix)
+    else:
+        yield ok("torch", detail)
+    if seen.vision_problem:
+        yield fail(
+            "torchvision", seen.vision_problem, "install torch and torchvision from the same place"
+        )
+
+
+def onnxruntime(gpus: int) -> Iterator[Check]:
+    """Let onnxruntime compute on the CPU, and on a GPU if there is one."""
+    seen = _onnxruntime_seen()
+    said = seen.problem or seen.problems.get(CPU, "it offers no CPU")
+    if said:
+        yield fail("onnxruntime", said, "pip install -U mlstack")
+        return
+    yield ok("onnxruntime", f"{seen.version}, computes on the CPU")
+    if gpus:
+        yield _onnxruntime_on_gpu(seen)
+
+
+def _onnxruntime_on_gpu(seen: OnnxSeen) -> Check:
+    name = "onnxruntime on GPU"
+    said = seen.problems.get(CUDA, "this onnxruntime is built without CUDA")
+    if not said:
+        return ok(name, "computes on the GPU")
+    return warning(
+        name,
+        f"{said}; serving uses the CPU, and --device gpu is refused",
+        "pip install -U 'onnxruntime-gpu[cuda,cudnn]'",
+    )
+
+
+def _torch_seen() -> TorchSeen:
+    try:
+        return _ask("torch", TorchSeen)
+    except MlstackError as error:  # it died; that is the finding
+        return TorchSeen(problem=error.problem)
+
+
+def _onnxruntime_seen() -> OnnxSeen:
+    try:
+        return _ask("onnxruntime", OnnxSeen)
+    except MlstackError as error:
+        return OnnxSeen(problem=error.problem)
+
+
+def _ask(library: str, kind: type[Seen]) -> Seen:
+    decode = msgspec.json.Decoder(kind).decode
+    with tempfile.TemporaryDirectory() as folder:
+        (seen,) = run_worker("mlstack.doctor.worker", [library], decode, Path(folder, "log"))
+    return seen
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
