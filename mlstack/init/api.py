@@ -1,5 +1,6 @@
 """Make a project: look, build in a hidden folder beside, rename."""
 
+import errno
 import os
 import shutil
 from collections.abc import Generator, Iterator
@@ -111,6 +112,12 @@ def _built(target: Path) -> Generator[Path, None, None]:
     try:
         yield folder
         files.move(folder, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise MachineError(
+            f"the disk is full; `{target}` was not made", hint="free some space"
+        ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

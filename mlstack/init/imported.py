@@ -1,5 +1,6 @@
 """The user's own images: looked at first, all of them; copied when nothing is wrong."""
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Generator
@@ -101,7 +102,8 @@ def copy(found: Survey, folder: Path) -> Generator[Copied, None, Dataset]:
 
 def _labels(folder: Path) -> dict[str, str]:
     labels: dict[str, str] = {}
-    for name, label in labeled_files(folder):
+    for written, label in labeled_files(folder):
+        name = Path(os.path.normpath(written)).as_posix()  # ./a.png and a.png are one file
         if labels.setdefault(name, label) != label:
             raise DataError(
                 f"`{name}` is both `{labels[name]}` and `{label}` in `{folder / CSV}`",

@@ -38,7 +38,7 @@ def test_labels_csv_says_which_is_which(tmp_path: Path, run_init: Callable) -> N
     lines = ["path,label"]
     for number in range(4):
         Image.new("L", (8, 8), number * 60).save(tmp_path / "pics" / f"{number}.png")
-        lines.append(f"{number}.png,{'even' if number % 2 == 0 else 'odd'}")
+        lines.append(f"./{number}.png,{'even' if number % 2 == 0 else 'odd'}")
     (tmp_path / "pics" / "labels.csv").write_text("\n".join(lines))
 
     done = run_init(tmp_path, "demo", "--data", "pics")
@@ -48,6 +48,7 @@ def test_labels_csv_says_which_is_which(tmp_path: Path, run_init: Callable) -> N
     assert config.data.args == {"image_size": 16, "channels": 1}
     labels = read_labels(tmp_path / "demo" / "data" / "pics" / "labels.parquet").to_pylist()
     assert [row["label"] for row in labels] == ["even", "odd", "even", "odd"]
+    assert "wait for a label" not in done.stdout
 
 
 def break_images(photos: Path) -> None:

@@ -92,7 +92,9 @@ def test_a_mistake_exits_2_on_stderr_and_as_json(folder: Path) -> None:
 
 
 def test_a_mistake_and_help_load_no_heavy_library(folder: Path) -> None:
-    for arguments in (("config", "show", "--set", "train.epoks=3"), ("--help",)):
+    wrong = ("--set", "train.epoks=3")
+    calls = (("config", "show", *wrong), ("--help",), ("train", *wrong), ("export", *wrong))
+    for arguments in calls:
         command = [sys.executable, "-X", "importtime", "-m", "mlstack", *arguments]
 
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
