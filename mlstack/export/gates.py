@@ -212,6 +212,8 @@ def _latency(figures: Figures, gates: Gates) -> Iterator[GateResult]:
 
 
 def _sentence(gate: GateResult) -> str:
-    measured = "not measured" if gate.measured is None else f"measured {gate.measured:.4g}"
+    if gate.measured is None:
+        return f"{gate.name}: {gate.detail}"
+    measured = f"measured {gate.measured:.4g}"
     limit = "" if gate.limit is None else f", limit {gate.limit:g}"
     return f"{gate.name}: {measured}{limit}" + (f" ({gate.detail})" if gate.detail else "")

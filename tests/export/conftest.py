@@ -33,3 +33,12 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(trained_once: Path, tmp_path: Path) -> Path:
     """A copy of the trained project that a test may change; its examples stay where they were."""
     return copy_project(trained_once, tmp_path)
+
+
+@pytest.fixture
+def prepared(project: Path) -> Path:
+    """A project with a finished run whose checkpoint is empty: nothing heavy can start on it."""
+    folder = write_run(project)
+    (folder / run.CHECKPOINTS / run.BEST).write_bytes(b"")
+    finish(folder)
+    return project

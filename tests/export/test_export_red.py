@@ -144,18 +144,18 @@ def test_a_killed_export_leaves_nothing_and_the_next_one_works(trained: Path, mo
     assert list((trained / ".mlstack/export/my_project").glob("work-*")) == []
 
 
-def test_sigterm_ends_the_worker_and_cleans_up(trained: Path) -> None:
+def test_sigterm_ends_the_worker_and_cleans_up(prepared: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "mlstack", "export", *EASY],
-        cwd=trained,
+        cwd=prepared,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    wait_for(trained / ".mlstack/export/my_project", "work-*/build.json")
+    wait_for(prepared / ".mlstack/export/my_project", "work-*/build.json")
     process.terminate()
 
     assert process.wait(timeout=20) == 143
-    assert_nothing_left(trained)
+    assert_nothing_left(prepared)
 
 
 @pytest.mark.slow
@@ -171,23 +171,22 @@ def test_smaller_precisions_pass_their_own_gates(trained: Path, precision: str) 
     assert mlstack(trained, "export", "verify").code == 0
 
 
-def test_a_second_export_of_the_same_model_is_told_to_try_again(trained: Path) -> None:
-    with files.lock(trained / ".mlstack/export/my_project/lock", "a test"):
-        done = mlstack(trained, "export", *EASY)
+def test_a_second_export_of_the_same_model_is_told_to_try_again(prepared: Path) -> None:
+    with files.lock(prepared / ".mlstack/export/my_project/lock", "a test"):
+        done = mlstack(prepared, "export", *EASY)
 
     assert done.code == 75
     assert "busy with exporting" in done.err
 
 
-def test_only_finished_runs_are_exported(trained: Path) -> None:
-    (trained / "data").symlink_to(_data(trained))
-    folder = write_run(trained, "20260102-030406-stop")
+def test_only_finished_runs_are_exported(prepared: Path) -> None:
+    folder = write_run(prepared, "20260102-030406-stop")
     run.append_event(folder, run.Started(run=folder.name, at=1.0))
 
-    running = mlstack(trained, "export", "stop")
+    running = mlstack(prepared, "export", "stop")
     run.append_event(folder, run.Stopped(run=folder.name, at=2.0, step=3, reason="Ctrl-C"))
-    stopped = mlstack(trained, "export", "stop")
-    unknown = mlstack(trained, "export", "nowhere")
+    stopped = mlstack(prepared, "export", "stop")
+    unknown = mlstack(prepared, "export", "nowhere")
 
     assert (running.code, stopped.code, unknown.code) == (3, 3, 3)
     assert "is running" in running.err
@@ -209,37 +208,31 @@ def test_only_finished_runs_are_exported(trained: Path) -> None:
     ],
 )
 def test_wrong_calls_are_answered_at_once(
-    trained: Path, arguments: list[str], code: int, words: str
+    prepared: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    done = mlstack(trained, "export", *arguments)
+    done = mlstack(prepared, "export", *arguments)
 
     assert done.code == code
     assert words in done.err
     assert "Traceback" not in done.err
 
 
-def test_a_wrong_line_of_golden_examples_is_named(trained: Path) -> None:
-    (trained / "golden.jsonl").write_text('{"file": "mlstack.yaml", "label": "1"}\n{"file": 3}\n')
+def test_a_wrong_line_of_golden_examples_is_named(prepared: Path) -> None:
+    (prepared / "golden.jsonl").write_text('{"file": "mlstack.yaml", "label": "1"}\n{"file": 3}\n')
 
-    done = mlstack(trained, "export", "--set", "gates.functionality=golden.jsonl")
+    done = mlstack(prepared, "export", "--set", "gates.functionality=golden.jsonl")
 
     assert done.code == 3
     assert "golden.jsonl:2" in done.err
 
 
-def test_a_changed_checkpoint_is_refused(trained: Path) -> None:
-    folder = trained / ".mlstack/runs" / RUN
+def test_a_changed_checkpoint_is_refused(prepared: Path) -> None:
+    folder = prepared / ".mlstack/runs" / RUN
     saved = run.CheckpointSaved(run=RUN, at=1.5, file="checkpoints/best.ckpt", step=9, sha256="00")
     run.append_event(folder, saved)
     finish(folder)
 
-    done = mlstack(trained, "export")
+    done = mlstack(prepared, "export")
 
     assert done.code == 3
     assert "not the file that the run wrote" in done.err
-
-
-def _data(project: Path) -> Path:
-    spec = (project / ".mlstack/runs" / RUN / "run.json").read_text()
-    root = spec.split('"root": "')[1].split('"')[0]
-    return Path(root) / "data"

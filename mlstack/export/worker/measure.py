@@ -29,7 +29,9 @@ def measure(request: MeasureRequest) -> Iterator[Said]:
     """Compare, judge from raw files, time, and keep what the package will hold."""
     folder, built = Path(request.folder), request.built
     model = folder / request.model
-    limit(model, request.limit_s, extra_bytes=_mapped_bytes(request))
+    on_cpu = request.device == "cpu"
+    limit(model, request.limit_s, extra_bytes=_mapped_bytes(request) if on_cpu else None)
+    Session(model, device=request.device)  # refused at once where there is no such device
     session = Session(model)
     compared = yield from parity.compare(session, built.val)
     val = yield from _part(session, request, "val")

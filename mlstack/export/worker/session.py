@@ -15,6 +15,7 @@ from mlstack.errors import GateError, MachineError
 
 BASE_BYTES = 8 << 30
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
+ON_CPU = "see `mlstack doctor`, or set gates.latency.device to cpu"
 REFUSALS = (
     state.Fail,
     state.InvalidArgument,
@@ -26,13 +27,21 @@ REFUSALS = (
 )
 
 
-def limit(model: Path, seconds: int, *, extra_bytes: int = 0) -> None:
+def limit(model: Path, seconds: int, *, extra_bytes: int | None = 0) -> None:
     """End this process when it takes too long, or asks for far more memory than the graph needs.
 
     A file of 65 bytes can ask for 32 GiB, and a wrong conversion can hang or crash the runtime.
+
+    Args:
+        model: the graph.
+        seconds: until the process is ended.
+        extra_bytes: memory for other things than the graph; None for no limit, as CUDA needs
+            (it maps more addresses than any limit would allow).
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.alarm(seconds)
+    if extra_bytes is None:
+        return
     wanted = BASE_BYTES + 20 * model.stat().st_size + extra_bytes
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard != resource.RLIM_INFINITY:
@@ -50,13 +59,13 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         provider = PROVIDERS[device]
         if provider not in onnxruntime.get_available_providers():
-            raise MachineError(f"onnxruntime cannot use the {device} here")
+            raise MachineError(f"onnxruntime cannot use the {device} here", hint=ON_CPU)
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
         except REFUSALS as error:
             raise GateError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
         if self._session.get_providers()[0] != provider:
-            raise MachineError(f"onnxruntime fell back from the {device} to the CPU")
+            raise MachineError(f"onnxruntime fell back from the {device} to the CPU", hint=ON_CPU)
         self.input = self._session.get_inputs()[0].name
 
     def answer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
