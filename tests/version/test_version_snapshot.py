@@ -148,6 +148,7 @@ def test_another_snapshot_at_the_same_time_is_told_to_try_again(project, version
     assert done.returncode == 75
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_version_before_is_whole_and_the_same_command_goes_on(
     snapshotted, answer, version, dvc_status
 ) -> None:
