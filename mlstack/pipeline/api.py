@@ -66,6 +66,11 @@ def _require_dvc(project: Project) -> None:
             "versioning.backend is `none`, so there is no pipeline",
             hint="set it to `dvc`, or type `mlstack train` and `mlstack export`",
         )
+    if not (project.root / pipefile.CONFIG).is_file():
+        raise ConfigError(
+            f"the pipeline reads {pipefile.CONFIG}, and there is none in {project.root}",
+            hint=f"name the project file {pipefile.CONFIG}",
+        )
     if not any((folder / ".dvc").is_dir() for folder in (project.root, *project.root.parents)):
         raise DataError(
             "no data has been snapshotted here yet",

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from mlstack.config import Project
 from mlstack.errors import DataError
-from mlstack.inputs import folders
+from mlstack.inputs import folders, images
 from mlstack.pipeline import labels
 from mlstack.pipeline.result import Line, Status
 from mlstack.records import dataset, dvc, requests
@@ -18,7 +18,7 @@ from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import SIDE, Live, Metrics, numbers
 from mlstack.records.report import Alert
-from mlstack.records.run import RunSummary, run_ids, summarise
+from mlstack.records.run import SPEC, RunSpec, RunSummary, run_ids, summarise
 
 LOOKED_AT = 50  # newest runs, and newest parts of the request log, that are opened
 
@@ -66,7 +66,12 @@ def status(project: Project) -> Status:
 
 def _find(project: Project, layout: Layout) -> Found:
     name = project.config.project.name
-    summaries = [summarise(layout.run(i)) for i in run_ids(layout.runs)[-LOOKED_AT:]]
+    newest = run_ids(layout.runs)[-LOOKED_AT:]
+    summaries = [
+        summarise(layout.run(i))
+        for i in newest
+        if read(layout.run(i) / SPEC, RunSpec).mode == "fit"
+    ]
     model = layout.model(name)
     present = numbers(model)
     lineage = model / str(present[-1]) / SIDE / "lineage.json" if present else None
@@ -138,17 +143,18 @@ def _labels(project: Project, layout: Layout) -> Line:
     source = project.root / project.config.data.source
     events = labels.last_event(layout)
     said = f", {events} label events" if events is not None else ""
-    if (source / dataset.LABELS).is_file():
-        try:
-            rows = pq.read_metadata(source / dataset.LABELS).num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"`{source / dataset.LABELS}` cannot be read: {error}") from error
-        return Line(part="labels", state=f"{rows} labeled{said}")
+    if not source.is_dir():
+        return Line(part="labels", state="none yet")
     try:
-        rows = len(folders.labeled_files(source))
-    except DataError as error:
-        return Line(part="labels", state=error.problem, is_well=False)
-    return Line(part="labels", state=f"{rows} labeled{said}")
+        if (source / dataset.LABELS).is_file():
+            rows = pq.read_metadata(source / dataset.LABELS).num_rows
+        else:
+            rows = len(folders.labeled_files(source))
+    except (DataError, pa.ArrowInvalid, OSError) as error:
+        return Line(part="labels", state=str(error), is_well=False)
+    suffixes = tuple(images.SUFFIXES)
+    pictures = sum(name.lower().endswith(suffixes) for name in dvc.list_files(source))
+    return Line(part="labels", state=f"{rows} of {max(rows, pictures)} files{said}")
 
 
 def _runs(project: Project, found: Found) -> Line:

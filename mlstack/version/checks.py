@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from mlstack.config import Config, Project
 from mlstack.errors import DataError, Mistake
 from mlstack.inputs import folders, images
-from mlstack.inputs.splits import Shares, divide
 from mlstack.records import dataset
 from mlstack.version import content
 from mlstack.version.content import Content
@@ -27,12 +26,12 @@ def check(project: Project) -> CheckedData:
     state = content.of_folder(data)
     labels = state.labels()
     mistakes = [
+        *_shortened(_odd_rows(state)),
         *_shortened(_missing(data, state, labels)),
         *_shortened(_corrupt(data, state, project.config)),
         *_shortened(_outside(labels, project.config)),
         *_too_few(labels, project.config),
         *_shortened(_contradictions(state, labels)),
-        *_shortened(_leaks(state, labels, project.config)),
     ]
     if mistakes:
         raise DataError(
@@ -48,8 +47,24 @@ def check(project: Project) -> CheckedData:
         labeled=len(labels),
         unlabeled=unlabeled,
         classes=state.classes(),
-        notes=[f"{unlabeled / len(pictures):.1%} have no label"] if unlabeled else [],
+        notes=_notes(state, labels, unlabeled / len(pictures), project.config),
     )
+
+
+def _notes(state: Content, labels: dict[str, str], unlabeled: float, config: Config) -> list[str]:
+    notes = [f"{unlabeled:.1%} of the files have no label"] if unlabeled else []
+    if twins := sum(len(paths) - 1 for paths in _duplicates(state, labels)):
+        kept = config.data.checks.no_duplicates_across_splits
+        what = (
+            "training keeps equal files in one part"
+            if kept
+            else (
+                "they may stand in train and in test, because "
+                "`data.checks.no_duplicates_across_splits` is false"
+            )
+        )
+        notes.append(f"{twins} files are copies of others; {what}")
+    return notes
 
 
 def _missing(data: Dataset, state: Content, labels: dict[str, str]) -> Iterator[Mistake]:
@@ -110,31 +125,18 @@ def _contradictions(state: Content, labels: dict[str, str]) -> Iterator[Mistake]
             yield Mistake(f"equal files with different labels: {named}", "keep one", paths[0])
 
 
-def _leaks(state: Content, labels: dict[str, str], config: Config) -> Iterator[Mistake]:
-    if not config.data.checks.no_duplicates_across_splits:
+def _odd_rows(state: Content) -> Iterator[Mistake]:
+    """Name rows of labels.parquet that `labels` cannot tell apart: repeated or without a label."""
+    if dataset.LABELS not in state.entries:
         return
-    part = _parts(state, labels, config)
-    for paths in _duplicates(state, labels):
-        if len({part[path] for path in paths}) > 1:
-            named = ", ".join(f"`{path}` in {part[path]}" for path in paths[:4])
-            yield Mistake(
-                f"equal files in different parts: {named}", "remove all but one", paths[0]
-            )
-
-
-def _parts(state: Content, labels: dict[str, str], config: Config) -> dict[str, str]:
-    split = config.data.split
-    paths = sorted(labels)
-    names = paths
-    if split.group_by and dataset.LABELS in state.entries:
-        table = dataset.read_labels(state.locate(dataset.LABELS))
-        if split.group_by not in table.column_names:
-            raise DataError(f"data.split.group_by: the labels have no column `{split.group_by}`")
-        group = dict(zip(table["path"].to_pylist(), table[split.group_by].to_pylist(), strict=True))
-        names = [str(group[path]) for path in paths]
-    strata = [labels[path] for path in paths] if split.stratify else None
-    shares = Shares(split.train, split.val, split.test)
-    return dict(zip(paths, divide(names, strata, shares, config.project.seed), strict=True))
+    table = dataset.read_labels(state.locate(dataset.LABELS))
+    paths = table["path"].to_pylist()
+    for path, times in Counter(paths).items():
+        if times > 1:
+            yield Mistake(f"`{path}` is labeled {times} times", "keep one row for each file")
+    for path, label in zip(paths, table["label"].to_pylist(), strict=True):
+        if not label:
+            yield Mistake(f"`{path}` has an empty label", "label it, or remove its row")
 
 
 def _duplicates(state: Content, labels: dict[str, str]) -> list[list[str]]:

@@ -32,7 +32,8 @@ class Content:
         if dataset.LABELS in self.entries:
             table = dataset.read_labels(self.locate(dataset.LABELS))
             columns = table.select(["path", "label"]).to_pydict()
-            return dict(zip(columns["path"], columns["label"], strict=True))
+            rows = zip(columns["path"], columns["label"], strict=True)
+            return {path: str(label) for path, label in rows if label}
         if folders.CSV in self.entries:
             text = self.locate(folders.CSV).read_text(encoding="utf-8-sig")
             return {row["path"].strip(): row["label"].strip() for row in _rows(text)}

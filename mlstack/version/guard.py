@@ -18,6 +18,11 @@ def refuse_unfit(data: Dataset, message: str) -> None:
     """
     if not message.strip():
         raise ConfigError("the message is empty", hint='say what changed: `-m "100 more labels"`')
+    if link := _link_on_the_way(data):
+        raise DataError(
+            f"`{link}` is a link, and DVC does not follow links to folders",
+            hint="move the files into the project; `dvc cache dir PATH` moves the bulk elsewhere",
+        )
     if not dvc.list_files(data.folder):
         raise DataError(f"`{data.source}` holds no files", hint="put the data there first")
     if git(data.root, "ls-files", "--", data.source):
@@ -99,6 +104,13 @@ def refuse_to_destroy(data: Dataset) -> None:
             f"{len(unsaved)} files of `{data.source}` are in no snapshot, e.g. `{unsaved[0]}`",
             hint="type `mlstack version snapshot -m MESSAGE`, or repeat with --force to lose them",
         )
+
+
+def _link_on_the_way(data: Dataset) -> str:
+    for part in (Path(data.source), *Path(data.source).parents):
+        if part.name and (data.root / part).is_symlink():
+            return part.as_posix()
+    return ""
 
 
 def _is_ignored(root: Path, path: Path) -> bool:

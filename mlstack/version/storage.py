@@ -29,11 +29,13 @@ def gc(project: Project, *, history_too: bool, yes: bool) -> Collected:
         yes: delete.
 
     Raises:
-        ConfigError: there is something to delete, nobody can be asked, and `yes` is not given.
+        ConfigError: there is something to delete, nobody can be asked, and `yes` is not given; or
+            the cache lies outside the project.
     """
     data = dataset_of(project)
     with hold(project.root):
         cache = dvc_bridge.cache_folder(data.root)
+        _refuse_shared(cache, data.root)
         keep = dvc_bridge.used_objects(data.root, history=not history_too)
         for md5 in _recorded(project):
             keep.update({md5, *_files_of(cache, md5)})
@@ -87,6 +89,15 @@ def verify(project: Project) -> Iterator[Record]:
         size_bytes=sum(content.object_path(cache, m).stat().st_size for m, _ in present),
         absent=len(wanted) - len(present),
     )
+
+
+def _refuse_shared(cache: Path, root: Path) -> None:
+    """Refuse a cache outside the project: other projects may keep their data there."""
+    if not any((above / ".dvc") in cache.parents for above in (root, *root.parents)):
+        raise ConfigError(
+            f"the cache `{cache}` may be shared with other projects; nothing was deleted",
+            hint="type `dvc gc --all-commits --projects OTHER_PROJECT ...`",
+        )
 
 
 def _damage(path: Path, what: str) -> list[Mistake]:

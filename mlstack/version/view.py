@@ -1,5 +1,6 @@
 """What a person reads of versions."""
 
+from textwrap import wrap
 from typing import Any
 
 from mlstack.records.base import Record
@@ -164,9 +165,10 @@ def _shown(record: Shown) -> str:
     packages = record.environment.packages
     named = ", ".join(f"{name} {packages[name]}" for name in sorted(packages))
     lines.append(f"|- machine  Python {record.environment.python}, {record.environment.platform}")
-    lines.append(f"|           {named or 'no library versions recorded'}")
+    lines.extend(f"|           {part}" for part in wrap(named or "no library versions", 66))
     metrics = ", ".join(f"{key} {value:.4g}" for key, value in sorted(record.metrics.items()))
-    lines.append(f"|- metrics  {metrics or '(none)'}")
+    first, *others = wrap(metrics or "(none)", 66)
+    lines += [f"|- metrics  {first}", *(f"|           {part}" for part in others)]
     lines.append(f"|- parents  {' <- '.join(record.parents) or '(none)'}")
     lines.append(f"`- packages {', '.join(record.packages) or '(none)'}")
     return "\n".join(lines)

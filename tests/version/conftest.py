@@ -1,6 +1,7 @@
 """A digits project whose data stock DVC keeps, and commands run as a user runs them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,10 +32,21 @@ def answer(version: Run) -> Callable[..., dict[str, Any]]:
     return lambda *words: json.loads(version(*words, "--json").stdout)
 
 
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first `snapshotted` project is kept for the tests after it."""
+    return tmp_path_factory.mktemp("shelf") / "snapshotted"
+
+
 @pytest.fixture
-def snapshotted(project: Path, version: Run) -> Path:
+def snapshotted(project: Path, version: Run, shelf: Path) -> Path:
+    if shelf.is_dir():
+        shutil.rmtree(project)
+        shutil.copytree(shelf, project)
+        return project
     done = version("snapshot", "-m", "first data")
     assert done.returncode == 0, done.stderr
+    shutil.copytree(project, shelf)
     return project
 
 

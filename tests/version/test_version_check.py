@@ -51,20 +51,30 @@ def test_every_fault_is_named_at_once(project, version) -> None:
     assert "equal files with different labels" in problems
 
 
-def test_equal_files_in_different_parts_are_a_leak(project, version) -> None:
+def test_copies_are_counted_and_what_training_does_with_them_is_said(project, answer) -> None:
     images = project / "data" / "digits" / "images"
     first = (images / "0000.png").read_bytes()
+    label = dataset.read_labels(project / "data/digits/labels.parquet")["label"][0].as_py()
     for number in range(20):
         (images / f"twin{number}.png").write_bytes(first)
-    rows = [{"path": f"images/twin{n}.png", "label": "0"} for n in range(20)]
+    rows = [{"path": f"images/twin{n}.png", "label": label} for n in range(20)]
     rewrite(project, lambda before: before + rows)
 
+    kept = answer("check")
+    allowed = answer("check", "--set", "data.checks.no_duplicates_across_splits=false")
+
+    assert "20 files are copies of others; training keeps equal files" in kept["notes"][0]
+    assert "may stand in train and in test" in allowed["notes"][0]
+
+
+def test_a_file_labeled_twice_and_an_empty_label_are_named(project, version) -> None:
+    rewrite(project, lambda rows: [*rows, rows[0], {**rows[1], "label": ""}])
+
     done = version("check")
-    allowed = version("check", "--set", "data.checks.no_duplicates_across_splits=false")
 
     assert done.returncode == 3
-    assert "equal files in different parts" in done.stderr
-    assert allowed.returncode == 0
+    assert "`images/0000.png` is labeled 2 times" in done.stderr
+    assert "`images/0001.png` has an empty label" in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 nonsense"])

@@ -121,3 +121,13 @@ def test_gc_keeps_old_versions_unless_only_tips_are_asked_for(snapshotted, answe
     assert freed["objects"] == 2  # the list of files and the picture
     shutil.rmtree(snapshotted / "data" / "digits")
     assert answer("checkout", "HEAD")["ok"]
+
+
+def test_gc_leaves_a_shared_cache_alone(snapshotted, version, tmp_path) -> None:
+    with (snapshotted / ".dvc" / "config").open("a") as config:
+        config.write(f"[cache]\n    dir = {tmp_path / 'shared'}\n")
+
+    done = version("gc", "--yes")
+
+    assert done.returncode == 2
+    assert "may be shared" in done.stderr

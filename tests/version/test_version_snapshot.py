@@ -95,6 +95,7 @@ def test_before_the_first_commit_and_below_the_repository_it_works(project, answ
         ("missing", 3, "there is no folder"),
         ("empty", 3, "holds no files"),
         ("in git", 3, "git rm -r -q --cached"),
+        ("link", 3, "`data/digits` is a link"),
         ("ignored", 2, "git ignores"),
         ("no message", 2, "message is empty"),
         ("versions off", 2, "versioning.backend"),
@@ -111,6 +112,9 @@ def test_what_cannot_be_snapshotted_is_said(project, version, trouble, code, wor
             data.mkdir()
         case "in git":
             git(project, "add", "-f", "data/digits/labels.parquet")
+        case "link":
+            data.rename(project / "elsewhere")
+            data.symlink_to(project / "elsewhere")
         case "ignored":
             git(project, "rm", "-q", "--cached", "data/digits.dvc")
             (project / ".gitignore").write_text("data/\n")
@@ -144,6 +148,7 @@ def test_another_snapshot_at_the_same_time_is_told_to_try_again(project, version
     assert done.returncode == 75
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_version_before_is_whole_and_the_same_command_goes_on(
     snapshotted, answer, version, dvc_status
 ) -> None:
