@@ -38,6 +38,8 @@ def main() -> int:
 
 
 def _run(folder: Path, spec: RunSpec, stop: StopRequest, *, resume: bool) -> None:
+    # Threads that spin while they wait cost twice the time when others use the machine too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         from mlstack.train.worker import job  # noqa: PLC0415  ten seconds; may be missing
     except ModuleNotFoundError as error:

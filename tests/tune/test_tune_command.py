@@ -1,0 +1,148 @@
+"""`mlstack tune` as a user types it, on 60 images."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlstack.records.run import find_run, run_ids, summarise
+
+FAST = ("--set", "train.epochs=2", "--set", "data.checks.min_per_class=0")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, project_maker: Callable[..., Path]) -> Path:
+    """A project of 60 digits, shared by the tests of this file."""
+    return project_maker(tmp_path_factory.mktemp("tune") / "digits", images=60)
+
+
+def mlstack(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Type a command."""
+    return subprocess.run(
+        [sys.executable, "-m", "mlstack", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_and_ends_with_a_run_to_train_from(small: Path) -> None:
+    front = subprocess.Popen(
+        [sys.executable, "-m", "mlstack", "tune", "--trials", "3", *FAST],
+        cwd=small,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert front.stderr is not None
+    begun = [front.stderr.readline(), front.stderr.readline()]  # the study, the first trial
+    while len(run_ids(small / ".mlstack" / "runs")) < 2:
+        time.sleep(0.1)
+    busy = mlstack(small, "tune", "--resume", *FAST)
+    running = json.loads(mlstack(small, "tune", "show", "--json").stdout)
+    front.send_signal(signal.SIGKILL)
+    front.wait()
+    front.stderr.close()
+
+    stopped = json.loads(mlstack(small, "tune", "show", "--json").stdout)
+    gone_on = mlstack(small, "tune", "--resume", "--trials", "3", *FAST)
+    quiet = mlstack(small, "tune", "show", "--quiet")
+
+    assert "study" in begun[0] and "trial 1/3  finished" in begun[1]
+    assert busy.returncode == 75 and "busy with study" in busy.stderr
+    assert (running["state"], stopped["state"]) == ("running", "stopped")
+    assert gone_on.returncode == 0, gone_on.stderr
+    assert "tried again with the same settings" in gone_on.stderr
+    shown = json.loads(mlstack(small, "tune", "show", "--json").stdout)
+    states = [trial["state"] for trial in shown["trials"]]
+    assert states.count("interrupted") == 1 and len(states) == 4
+    assert shown["trials"][0]["parameters"] == {"model.args.lr": 3e-3, "model.args.width": 16}
+    lost = next(t for t in shown["trials"] if t["state"] == "interrupted")
+    again = [t for t in shown["trials"] if t["parameters"] == lost["parameters"]]
+    assert len(again) == 2
+    best = quiet.stdout.strip()
+    assert best == shown["best"]["run"] and f"--from-run {best}" in gone_on.stdout
+    runs = small / ".mlstack" / "runs"
+    summary = summarise(runs / find_run(runs, best))
+    assert (summary.state, summary.study) == ("finished", shown["study"])
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(small: Path) -> None:
+    space = "tune.space={model.args.width: {choice: [0, 8]}}"
+
+    done = mlstack(small, "tune", "--set", space, "--set", "tune.sampler=grid", *FAST)
+
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(mlstack(small, "tune", "show", "--json").stdout)
+    assert {t["parameters"]["model.args.width"]: t["state"] for t in shown["trials"]} == {
+        0: "failed",
+        8: "finished",
+    }
+    assert "2 of 20 trials" not in done.stdout and "1 failed" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_search_in_which_all_fails_says_why(small: Path) -> None:
+    space = "tune.space={model.args.width: {choice: [0, -1]}}"
+
+    done = mlstack(small, "tune", "--trials", "1", "--set", space, *FAST)
+
+    assert done.returncode == 1
+    assert "every trial failed" in done.stderr and "my_project/model.py" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_the_trial_and_says_how_to_go_on(small: Path) -> None:
+    front = subprocess.Popen(
+        [sys.executable, "-m", "mlstack", "tune", "--trials", "2", "--set", "train.epochs=9999"],
+        cwd=small,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"MLSTACK_DATA__CHECKS__MIN_PER_CLASS": "0"},
+    )
+    runs = small / ".mlstack" / "runs"
+    before = set(run_ids(runs))
+    while not (new := [i for i in run_ids(runs) if i not in before]) or not list(
+        (runs / new[0]).glob("heartbeat-*")
+    ):
+        assert front.poll() is None
+        time.sleep(0.1)
+
+    front.send_signal(signal.SIGINT)
+    _, words = front.communicate(timeout=60)
+
+    assert front.returncode == 130
+    assert "stopped after 0 of 2 trials" in words and "--resume` goes on" in words
+    assert summarise(runs / new[0]).state == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--on", "ray"), 6, "ray is not built yet"),
+        (("--on", "moon"), 2, "none of local, ray"),
+        (("some-study",), 2, "named after --resume"),
+        (("--set", "tune.pruner=pbt"), 2, "not built yet"),
+        (("--set", "tune.space={}"), 2, "nothing to search"),
+        (("--resume", "no-such"), 3, "there is no study"),
+        (("show", "no-such"), 3, "there is no study"),
+        (("--gpus", "many"), 2, "neither a number nor"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_with_its_code(
+    project: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    done = mlstack(project, "tune", *arguments)
+
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
+    assert not list(project.glob(".mlstack/studies/*.journal"))
