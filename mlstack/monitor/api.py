@@ -18,7 +18,7 @@ from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Selection, Window
 from mlstack.records.base import write
 from mlstack.records.layout import Layout
-from mlstack.records.report import Probed, Report, Rows
+from mlstack.records.report import Probed, Report, Reported, Rows
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ALL_ROWS = 1 << 40
@@ -63,21 +63,27 @@ def check(where: Where, asked: Asked) -> Report:
     return _alarm(seen, seen.verdict).report
 
 
-def report(where: Where, asked: Asked, out: Path | None) -> Report:
+def report(where: Where, asked: Asked, out: Path | None) -> Reported:
     """Judge the last predictions and write the HTML report and its JSON beside it."""
     if out is not None and out.suffix != ".html":
         raise ConfigError(f"`--out {out}` does not end in .html", hint="the JSON lies beside it")
     seen = _look(where, asked)
     now = datetime.now(UTC)
     page = out or seen.layout.reports / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}.html"
-    named = msgspec.structs.replace(
-        seen.verdict.report, report_file=_short(page, seen.project.root)
-    )
+    written = _short(page, seen.project.root)
+    named = msgspec.structs.replace(seen.verdict.report, report_file=written)
     judged = _alarm(seen, Verdict(named, seen.verdict.comparisons, seen.verdict.since_us))
     shown = pictures.choose(seen.layout.requests, seen.target, seen.window)
     html.write(page, html.Content(judged, seen.window, shown, now))
-    write(page.with_suffix(".json"), judged.report)
-    return judged.report
+    final = judged.report
+    write(page.with_suffix(".json"), final)
+    return Reported(
+        report_file=written,
+        alert=final.alert,
+        summary=final.summary,
+        alert_file=final.alert_file,
+        warnings=final.warnings,
+    )
 
 
 def status(where: Where) -> Report:

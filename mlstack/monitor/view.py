@@ -14,7 +14,7 @@ from mlstack.call import Call
 from mlstack.monitor import keys
 from mlstack.monitor.probe import Attempt
 from mlstack.records.base import Record
-from mlstack.records.report import Change, Finding, Probed, Report, Rows, Service
+from mlstack.records.report import Change, Finding, Probed, Report, Reported, Rows, Service
 
 BAR = 24
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -27,6 +27,8 @@ def draw(record: Record) -> RenderableType | str | None:
     match record:
         case Report():
             return _report(record)
+        case Reported():
+            return _reported(record)
         case Attempt():
             return _attempt(record)
         case Probed():
@@ -97,12 +99,19 @@ def _report(report: Report) -> RenderableType:
             )
         )
     parts += [Text(f"note: {line}", style="yellow") for line in report.warnings]
-    if report.report_file:
-        parts.append(Text(f"report  {report.report_file}"))
     if report.alert_file:
         parts.append(Text(f"alert   {report.alert_file} (names the predictions to label)"))
-    if report.alert and not report.report_file:
+    if report.alert:
         parts.append(Text("next    mlstack monitor report   (shows the pictures)"))
+    return Group(*parts)
+
+
+def _reported(reported: Reported) -> RenderableType:
+    parts = [Text(f"{'ALERT' if reported.alert else 'OK'}  {reported.summary}")]
+    parts += [Text(f"note: {line}", style="yellow") for line in reported.warnings]
+    parts.append(Text(f"report  {reported.report_file}"))
+    if reported.alert_file:
+        parts.append(Text(f"alert   {reported.alert_file} (names the predictions to label)"))
     return Group(*parts)
 
 

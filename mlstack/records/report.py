@@ -78,6 +78,20 @@ class Report(Result, frozen=True, kw_only=True, tag="monitor.report"):
         return 5 if self.alert else 0
 
 
+class Reported(Result, frozen=True, kw_only=True, tag="monitor.reported"):
+    """Where a report was written, and its verdict; exit code 0, for the report was asked for."""
+
+    report_file: str
+    alert: bool
+    summary: str
+    alert_file: str | None = None
+    warnings: list[str] = msgspec.field(default_factory=list)
+
+    def headline(self) -> str:
+        """Give the file."""
+        return self.report_file
+
+
 class Alert(Record, frozen=True, kw_only=True, tag="monitor.alert"):
     """`.mlstack/alerts/ID.json`: what, since when, which columns, which predictions to label."""
 
