@@ -53,7 +53,7 @@ def _python_files(root: Path) -> list[Path]:
 
 
 def _untracked(root: Path) -> list[str]:
-    listed = git.git(root, "ls-files", "-z", "--others", "--exclude-standard")
+    listed = git.git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *git.NOT_CODE)
     return sorted(name for name in listed.split("\0") if name)
 
 

@@ -14,7 +14,7 @@ from msgspec import structs
 from pydantic import ValidationError
 
 from mlstack import files
-from mlstack.config import Config, Project
+from mlstack.config import Config, Project, refuse_unbuilt
 from mlstack.errors import ConfigError, Mistake
 from mlstack.launch import code, dataset, environment, examples
 from mlstack.launch.gpus import Gpu
@@ -57,6 +57,7 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
         DataError: the data is not snapshotted, or its labels are wrong.
     """
     project = configured(project, options)
+    refuse_unbuilt(project, "train")
     ready = options.prepared or prepare(project, allow_dirty=options.allow_dirty)
     now = datetime.now(UTC)
     spec = RunSpec(

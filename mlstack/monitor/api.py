@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlstack.config import Project, load
+from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.errors import ConfigError
 from mlstack.monitor import alerts, html, pictures, probe, target, verdict, windows
 from mlstack.monitor.probe import Attempt, Pace
@@ -138,6 +138,7 @@ def parse_since(text: str, now: datetime) -> int:
 
 def _look(where: Where, asked: Asked) -> _Seen:
     project = load(where.config, sets=where.sets)
+    refuse_unbuilt(project, "monitor")
     layout = Layout(project.root)
     found = target.find(project, asked.model)
     since_us = parse_since(asked.since, datetime.now(UTC)) if asked.since else 0

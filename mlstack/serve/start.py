@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from mlstack.config import Project, load
+from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.errors import ConfigError, MachineError
 from mlstack.records import server as server_record
 from mlstack.records.base import Record, write
@@ -39,6 +39,7 @@ def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Reco
         MachineError: the port is taken.
     """
     project = load(path, sets=sets)
+    refuse_unbuilt(project, "serve")
     yield from _make_live(project, wanted)
     config = project.config.serve
     host = wanted.host or config.host

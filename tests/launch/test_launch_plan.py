@@ -100,7 +100,7 @@ def test_every_problem_of_the_labels_is_named_at_once(project):
 def test_labels_outside_the_classes_and_empty_classes_are_named(project):
     text = (project / "mlstack.yaml").read_text()
     (project / "mlstack.yaml").write_text(
-        text.replace("  args: {image_size: 16}", "  classes: ['0', '1', ten]\n  args: {}")
+        text.replace("  args: {image_size: 16, channels: 1}", "  classes: ['0', '1', ten]\n  args: {}")
     )
 
     found = problems(project)
@@ -232,7 +232,7 @@ def test_overrides_are_validated_and_recorded(project):
         loaded(project), PlanOptions(overrides={"model.args.lr": 0.5, "train.epochs": 3}, trial=2)
     )
 
-    assert spec.config["model"]["args"] == {"width": 16, "lr": 0.5}
+    assert spec.config["model"]["args"] == {"width": 16, "lr": 0.5, "channels": 1}
     assert spec.config["train"]["epochs"] == 3
     with pytest.raises(ConfigError) as caught:
         plan(loaded(project), PlanOptions(overrides={"train.epochs": 0, "train.epoch": 3}))

@@ -1,0 +1,32 @@
+"""Settings that the file may hold but no room acts on yet: refused, never ignored."""
+
+from mlstack.config.load import Project
+from mlstack.errors import ConfigError
+
+# room -> settings that must keep their default, see docs/roadmap.md
+UNBUILT: dict[str, tuple[str, ...]] = {
+    "train": ("data.augment", "data.synthetic.fraction", "track.mirror"),
+    "serve": ("serve.traffic.shadow",),
+    "monitor": ("monitor.retrain.auto",),
+}
+
+
+def refuse_unbuilt(project: Project, room: str) -> None:
+    """Refuse a setting that asks for what is not there yet.
+
+    Raises:
+        ConfigError: the setting, where it was made, and what to write instead.
+    """
+    for key in UNBUILT[room]:
+        *parents, name = key.split(".")
+        section = project.config
+        for parent in parents:
+            section = getattr(section, parent)
+        value = getattr(section, name)
+        default = type(section).model_fields[name].get_default(call_default_factory=True)
+        if value != default:
+            raise ConfigError(
+                f"{key}: `{value}` is not built yet",
+                hint=f"remove it (the default is `{default}`); docs/roadmap.md says what is there",
+                where=project.origins.get(key, ""),
+            )
