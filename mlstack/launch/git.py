@@ -41,7 +41,7 @@ def head(root: Path) -> str | None:
 
 
 # What `mlstack run` writes; no run reads it, so it does not make the code dirty.
-NOT_CODE = (":/", ":(exclude,glob)**/dvc.yaml", ":(exclude,glob)**/dvc.lock")
+NOT_CODE = (":(top,exclude,glob)**/dvc.yaml", ":(top,exclude,glob)**/dvc.lock")
 
 
 def uncommitted(root: Path) -> list[str]:

@@ -43,6 +43,7 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         dvc_bridge.initialise(data.root, subdir=top != data.root)
         before = _committed(data)
         guard.drop_damaged_pointer(data)
+        guard.sweep(data)
         dvc_bridge.add(data.root, data.folder)
         changed = guard.changed_files(data)
         if changed:

@@ -1,5 +1,7 @@
 """What must hold before data is snapshotted or replaced, so that nothing is ever lost."""
 
+import re
+import time
 from pathlib import Path
 
 from mlstack.errors import ConfigError, DataError, StepError
@@ -35,6 +37,18 @@ def refuse_unfit(data: Dataset, message: str) -> None:
             f"git ignores `{data.source}.dvc`, so no version can be committed",
             hint=f"in .gitignore, write `/{data.source}/` instead of the pattern that hides it",
         )
+
+
+LEFTOVER = re.compile(r"\.[\w-]{22}\.tmp|\..+\.[0-9a-f]{8}\.tmp")  # of DVC | of `files.py`
+STALE_S = 10
+
+
+def sweep(data: Dataset) -> None:
+    """Remove half-written files that a killed dvc or mlstack left among the data."""
+    for name in dvc.list_files(data.folder):
+        path = data.folder / name
+        if LEFTOVER.fullmatch(path.name) and path.stat().st_mtime < time.time() - STALE_S:
+            path.unlink()
 
 
 def drop_damaged_pointer(data: Dataset) -> None:
@@ -97,7 +111,8 @@ def refuse_to_destroy(data: Dataset) -> None:
     unsaved = [
         path
         for path, md5 in dvc.hash_folder(data.folder).entries.items()
-        if (path, md5) not in kept or not content.object_path(cache, md5).is_file()
+        if not LEFTOVER.fullmatch(Path(path).name)
+        and ((path, md5) not in kept or not content.object_path(cache, md5).is_file())
     ]
     if unsaved:
         raise DataError(

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,21 @@ def test_a_committed_pointer_without_a_cache_does_not_count_as_saved(project, ve
 
     assert done.returncode == 3
     assert (project / "data" / "digits" / "images" / "0000.png").is_file()
+
+
+def test_what_a_killed_checkout_left_is_no_data(snapshotted, version, answer) -> None:
+    images = snapshotted / "data" / "digits" / "images"
+    for name in (".uAua5ybFz7IXrgNeZ_b6SA.tmp", ".labels.parquet.0a1b2c3d.tmp"):
+        (images / name).write_bytes(b"half")
+        os.utime(images / name, (1, 1))
+
+    kept = answer("snapshot", "-m", "after the kill")
+    (images / ".uAua5ybFz7IXrgNeZ_b6SA.tmp").write_bytes(b"half")
+    again = version("checkout", "HEAD")
+
+    assert kept["files"] == 301
+    assert again.returncode == 0, again.stderr
+    assert not list(images.glob(".*"))
 
 
 def test_push_and_pull_carry_a_version_to_another_clone(snapshotted, version, tmp_path) -> None:
