@@ -180,6 +180,8 @@ class _Watch:
             codes = [rank.code for rank in self.ranks]
             self._read()  # after the codes, so that a dead rank's last words are there
             failure = self._failure(codes)
+            if failure and verdict.is_echo(failure):
+                failure = self._second_look(failure)
             is_over = None not in codes or self._is_too_late(codes)
             yield from self._take()
             if failure is None and not is_over:
@@ -250,6 +252,13 @@ class _Watch:
         limits = (self.patience.start_s, self.patience.hang_s)
         silent = self.pulse.silent(codes, *limits)
         return verdict.hung(self.spec.id, self.ranks[silent[0]], silent[1]) if silent else None
+
+    def _second_look(self, echo: Failed) -> Failed:
+        """Wait for the exit code of a rank whose silence another one has already lamented."""
+        time.sleep(self.patience.failed_s / 2)
+        codes = [rank.code for rank in self.ranks]
+        self._read()
+        return self._failure(codes) or echo
 
     def _conclude(self, failure: Failed | None) -> RunEvent:
         """Make the event that says how the run ended the last one of its file."""

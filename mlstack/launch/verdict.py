@@ -38,7 +38,7 @@ def first_failure(
     for rank, code in zip(ranks, codes, strict=True):
         if code is not None and code < 0 and code != -signal.SIGABRT:
             return _died(run, rank, code)
-    said = [f for f in failed if not _is_echo(f)]
+    said = [f for f in failed if not is_echo(f)]
     if said:
         return said[0]
     if failed and 0 in codes:
@@ -93,7 +93,8 @@ def _failed(run: str, rank: Rank, problem: str, hint: str) -> Failed:
     )
 
 
-def _is_echo(failed: Failed) -> bool:
+def is_echo(failed: Failed) -> bool:
+    """Tell whether a rank only says that another one is gone."""
     return any(words in failed.problem + failed.traceback for words in PEER_LOST)
 
 

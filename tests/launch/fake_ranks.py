@@ -94,8 +94,8 @@ match BEHAVE:
     case "die":
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGKILL)
-    case "complain":  # as gloo does when a peer is gone
-        time.sleep(0.25)
+    case "complain" | "complain-early":  # as gloo does when a peer is gone
+        time.sleep(0.25 if BEHAVE == "complain" else 0.15)
         append_event(
             RUN,
             Failed(

@@ -123,8 +123,9 @@ def test_a_rank_that_raises_gives_its_own_error_class_and_traceback(make_run):
     assert no_process_left(folder)
 
 
-def test_a_killed_rank_is_named_although_the_others_complain_of_its_silence(make_run):
-    folder, spec = make_run("complain", "die")
+@pytest.mark.parametrize("behaviour", ["complain", "complain-early"])
+def test_a_killed_rank_is_named_although_the_others_complain_of_its_silence(make_run, behaviour):
+    folder, spec = make_run(behaviour, "die")
 
     events, error = watch(folder, spec)
 

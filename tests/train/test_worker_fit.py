@@ -112,7 +112,7 @@ def test_a_run_reports_and_leaves_plain_checkpoints(plan: Plan, start: Start) ->
     saved = [e for e in events if isinstance(e, CheckpointSaved)]
     assert {e.file for e in saved} == {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
     best = torch.load(folder / CHECKPOINTS / BEST, weights_only=True)
-    assert best["hyper_parameters"] == {"width": 16, "lr": 3e-3, "num_classes": 10}
+    assert best["hyper_parameters"].items() >= {"width": 16, "lr": 3e-3, "num_classes": 10}.items()
     assert not list((folder / CHECKPOINTS).glob(".*"))
 
 

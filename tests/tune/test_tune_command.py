@@ -22,6 +22,14 @@ def small(tmp_path_factory: pytest.TempPathFactory, project_maker: Callable[...,
     return project_maker(tmp_path_factory.mktemp("tune") / "digits", images=60)
 
 
+def with_space(project: Path, space: str) -> str:
+    """Write a second project file with another space to search."""
+    before, _, after = (project / "mlstack.yaml").read_text().partition("  space:\n")
+    rest = after[after.index("\n\n") :]
+    (project / "other.yaml").write_text(f"{before}  space: {space}{rest}")
+    return "other.yaml"
+
+
 def mlstack(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Type a command."""
     return subprocess.run(
@@ -76,12 +84,12 @@ def test_a_killed_search_goes_on_and_ends_with_a_run_to_train_from(small: Path) 
 
 @pytest.mark.slow
 def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(small: Path) -> None:
-    space = "tune.space={model.args.width: {choice: [0, 8]}}"
+    config = with_space(small, "{model.args.width: {choice: [0, 8]}}")
 
-    done = mlstack(small, "tune", "--set", space, "--set", "tune.sampler=grid", *FAST)
+    done = mlstack(small, "tune", "--config", config, "--set", "tune.sampler=grid", *FAST)
 
     assert done.returncode == 0, done.stderr
-    shown = json.loads(mlstack(small, "tune", "show", "--json").stdout)
+    shown = json.loads(mlstack(small, "tune", "show", "--config", config, "--json").stdout)
     assert {t["parameters"]["model.args.width"]: t["state"] for t in shown["trials"]} == {
         0: "failed",
         8: "finished",
@@ -91,9 +99,9 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(small: Path) -> N
 
 @pytest.mark.slow
 def test_a_search_in_which_all_fails_says_why(small: Path) -> None:
-    space = "tune.space={model.args.width: {choice: [0, -1]}}"
+    config = with_space(small, "{model.args.width: {choice: [0, -1]}}")
 
-    done = mlstack(small, "tune", "--trials", "1", "--set", space, *FAST)
+    done = mlstack(small, "tune", "--trials", "1", "--config", config, *FAST)
 
     assert done.returncode == 1
     assert "every trial failed" in done.stderr and "my_project/model.py" in done.stderr
@@ -132,7 +140,6 @@ def test_ctrl_c_saves_the_trial_and_says_how_to_go_on(small: Path) -> None:
         (("--on", "moon"), 2, "none of local, ray"),
         (("some-study",), 2, "named after --resume"),
         (("--set", "tune.pruner=pbt"), 2, "not built yet"),
-        (("--set", "tune.space={}"), 2, "nothing to search"),
         (("--resume", "no-such"), 3, "there is no study"),
         (("show", "no-such"), 3, "there is no study"),
         (("--gpus", "many"), 2, "neither a number nor"),
@@ -146,3 +153,10 @@ def test_what_cannot_be_done_is_refused_with_its_code(
     assert done.returncode == code, done.stderr
     assert words in done.stderr and "Traceback" not in done.stderr
     assert not list(project.glob(".mlstack/studies/*.journal"))
+
+
+def test_a_project_without_a_space_says_how_to_write_one(project: Path) -> None:
+    done = mlstack(project, "tune", "--config", with_space(project, "{}"))
+
+    assert done.returncode == 2
+    assert "nothing to search" in done.stderr and "log_uniform" in done.stderr

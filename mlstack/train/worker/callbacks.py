@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from mlstack.errors import StepError
+from mlstack.errors import Interrupted, StepError
 from mlstack.records.run import Stepped, append_event
 from mlstack.train.worker.build import Job
-from mlstack.train.worker.stop import Stopping, StopRequest
+from mlstack.train.worker.stop import StopRequest
 
 BEAT_EVERY_S = 1.0
 STEPPED_EVERY_S = 0.25
@@ -99,7 +99,7 @@ class StopWhileTesting(Callback):
     def on_test_batch_end(self, *_: Any, **__: Any) -> None:
         """Leave if asked."""
         if self._stop.asked:
-            raise Stopping
+            raise Interrupted("stopped while testing")
 
 
 def loss_of(outputs: Any) -> float:

@@ -13,7 +13,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from mlstack.config.schema import Train
-from mlstack.errors import ConfigError, MachineError
+from mlstack.errors import ConfigError, Interrupted, MachineError
 from mlstack.launch.user_code import construct
 from mlstack.records.run import (
     BEST,
@@ -30,7 +30,7 @@ from mlstack.train.worker.callbacks import Heartbeat, Progress, StopWhileTesting
 from mlstack.train.worker.checkpoint import Position, WholeFiles, read_checkpoint, read_position
 from mlstack.train.worker.keeper import Keeper
 from mlstack.train.worker.ranks import Rank
-from mlstack.train.worker.stop import Stopping, StopRequest
+from mlstack.train.worker.stop import StopRequest
 
 OURS = {  # Trainer argument -> the setting that decides it
     "accelerator": "train.gpus",
@@ -62,10 +62,10 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     trainer = build_trainer(job, [Heartbeat(job), *_reporters(job, stop), keeper])
     try:
         if stop.asked and job.rank.count == 1:
-            raise Stopping
+            raise Interrupted("stopped before the first step")
         trainer.fit(model, datamodule=data, ckpt_path=str(last) if going_on else None)
         tested = _test(job, trainer, model, data)
-    except (Stopping, SIGTERMException):
+    except (Interrupted, SIGTERMException):
         _tell_stopped(job, trainer, stop)
         return
     if job.rank.number == 0:

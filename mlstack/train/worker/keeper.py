@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import distributed
 
 from mlstack import files
-from mlstack.errors import ConfigError, StepError
+from mlstack.errors import ConfigError, Interrupted, StepError
 from mlstack.records.run import (
     BEST,
     CHECKPOINTS,
@@ -25,7 +25,7 @@ from mlstack.train.worker.build import Job
 from mlstack.train.worker.checkpoint import KEY, Position, at_epoch_start, restore_rng, rng_state
 from mlstack.train.worker.ranks import Agreement
 from mlstack.train.worker.sampling import EpochSampler
-from mlstack.train.worker.stop import Stopping, StopRequest
+from mlstack.train.worker.stop import StopRequest
 
 SAVE_EVERY_S = 30.0  # inside an epoch
 SAVE_SHARE = 0.05  # of the time may go into saving
@@ -215,7 +215,7 @@ class Keeper(Checkpoint):
                 restore_rng(self.position.rng[number])
 
     def _leave(self) -> None:
-        raise Stopping
+        raise Interrupted("stopped between two steps; the state is saved")
 
     def _tell(self, event: RunEvent) -> None:
         if self.job.rank.number == 0:

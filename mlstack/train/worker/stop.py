@@ -4,10 +4,6 @@ import signal
 from typing import Any
 
 
-class Stopping(Exception):
-    """Leaves Lightning's loops; the state is already saved."""
-
-
 class StopRequest:
     """Remembers the first SIGTERM or SIGINT; a second one ends the process at once."""
 
