@@ -100,7 +100,9 @@ def test_every_problem_of_the_labels_is_named_at_once(project):
 def test_labels_outside_the_classes_and_empty_classes_are_named(project):
     text = (project / "mlstack.yaml").read_text()
     (project / "mlstack.yaml").write_text(
-        text.replace("  args: {image_size: 16, channels: 1}", "  classes: ['0', '1', ten]\n  args: {}")
+        text.replace(
+            "  args: {image_size: 16, channels: 1}", "  classes: ['0', '1', ten]\n  args: {}"
+        )
     )
 
     found = problems(project)
