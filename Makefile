@@ -39,7 +39,7 @@ test: install system
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo | tail -n 8
-	@$(BIN)/python -m pytest -m "not gpu"
+	@$(BIN)/python -m pytest -n 2 -m "not gpu"
 
 docs: install
 	@$(BIN)/python docs/generate.py
