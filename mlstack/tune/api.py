@@ -56,6 +56,7 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
         search = _open(project, journal, wanted, resume=request.resume)
         recovered = search.recover() if request.resume else 0
         free = slots(held, project.config.tune.gpus_per_trial)
+        search.want(wanted)
         yield _study_started(search, wanted, free, _notes(ready, recovered))
         with Pool(free) as pool:
             work = Work(project, search, pool, ready, wanted)
@@ -76,9 +77,8 @@ def show(path: Path, sets: tuple[str, ...], name: str | None) -> Tuned:
     journal = _journal(project, _newest(project, name))
     search = studies.read(journal)
     running = files.is_locked(_lock(journal))
-    wanted = max(project.config.tune.trials, search.done())
-    state = "running" if running else "finished" if search.done() >= wanted else "stopped"
-    return _result(search, wanted, state)
+    state = "running" if running else "finished" if _is_over(search) else "stopped"
+    return _result(search, search.wanted(), state)
 
 
 def _open(project: Project, journal: Path, trials: int, *, resume: bool) -> Search:
@@ -125,6 +125,12 @@ def _present(document: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
         if place is not None:
             found[key] = place
     return found
+
+
+def _is_over(search: Search) -> bool:
+    waiting = any(row.state in ("running", "waiting") for row in search.rows())
+    used_up = search.spec.sampler == "grid" and not waiting and search.grid_is_used_up()
+    return search.done() >= search.wanted() or used_up
 
 
 def _study_started(

@@ -24,7 +24,7 @@ except ModuleNotFoundError as error:
         f"tuning needs `{error.name}`, which is not installed", hint='pip install "mlstack[train]"'
     ) from error
 
-SPEC = "mlstack"  # attribute of the study
+SPEC, WANTED = "mlstack", "wanted"  # attributes of the study
 RUN, PROBLEM, RETRY_OF, INTERRUPTED = "run", "problem", "retry_of", "interrupted"  # of trials
 SUFFIX = ".journal"
 
@@ -45,6 +45,14 @@ class Search:
         self.spec = spec
         self.space = spaces.from_json(spec.space)
         self._asked: dict[int, Trial] = {}
+
+    def want(self, trials: int) -> None:
+        """Remember how many trials were asked for last."""
+        self._study.set_user_attr(WANTED, trials)
+
+    def wanted(self) -> int:
+        """Give how many trials were asked for last."""
+        return int(self._study.user_attrs.get(WANTED, 0))
 
     def propose(self, point: dict[str, Any]) -> None:
         """Make sure that a point is tried; it comes first."""
@@ -97,6 +105,10 @@ class Search:
             self._study.tell(trial.number, state=TrialState.FAIL)
         return len(broken)
 
+    def grid_is_used_up(self) -> bool:
+        """Tell whether every point of a grid was tried."""
+        return self._grid_left() is None
+
     def rows(self) -> list[TrialRow]:
         """List the trials in the order they were asked."""
         return [_row(trial, self.space) for trial in self._study.get_trials(deepcopy=False)]
@@ -129,13 +141,18 @@ class Search:
         every = self._study.get_trials(deepcopy=False)
         if any(trial.state is TrialState.WAITING for trial in every):
             return True
-        tried = [trial.params for trial in every]
+        left = self._grid_left()
+        if left is not None:
+            self._study.enqueue_trial(left)
+        return left is not None
+
+    def _grid_left(self) -> dict[str, Any] | None:
+        tried = [trial.params for trial in self._study.get_trials(deepcopy=False)]
         for point in spaces.grid(self.space, self.spec.seed):
             coded = {key: spaces.encode(value) for key, value in point.items()}
             if coded not in tried:
-                self._study.enqueue_trial(coded)
-                return True
-        return False
+                return coded
+        return None
 
     def _tell(self, number: int, state: TrialState, value: float | None) -> None:
         self._study.tell(self._asked.pop(number), value, state=state)

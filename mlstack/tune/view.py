@@ -46,13 +46,12 @@ def _study(study: StudyStarted) -> str:
 
 def _ended(ended: TrialEnded) -> str:
     trial = ended.trial
-    width = len(str(ended.trials))
+    width = len(str(ended.trials - 1))
     what = "" if trial.value is None else f"  {trial.value:.4f}"
     best = "  best" if ended.best else ""
     problem = f"  {trial.problem}" if trial.problem else ""
     return (
-        f"trial {trial.number + 1:>{width}}/{ended.trials}  {trial.state:<8}{what}{best}"
-        f"  {_settings(trial)}{problem}"
+        f"trial {trial.number:>{width}}  {trial.state:<8}{what}{best}  {_settings(trial)}{problem}"
     )
 
 

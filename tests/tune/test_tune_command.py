@@ -63,7 +63,7 @@ def test_a_killed_search_goes_on_and_ends_with_a_run_to_train_from(small: Path) 
     gone_on = mlstack(small, "tune", "--resume", "--trials", "3", *FAST)
     quiet = mlstack(small, "tune", "show", "--quiet")
 
-    assert "study" in begun[0] and "trial 1/3  finished" in begun[1]
+    assert "study" in begun[0] and "trial 0  finished" in begun[1]
     assert busy.returncode == 75 and "busy with study" in busy.stderr
     assert (running["state"], stopped["state"]) == ("running", "stopped")
     assert gone_on.returncode == 0, gone_on.stderr
@@ -94,7 +94,7 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(small: Path) -> N
         0: "failed",
         8: "finished",
     }
-    assert "2 of 20 trials" not in done.stdout and "1 failed" in done.stdout
+    assert shown["state"] == "finished" and "1 failed" in done.stdout
 
 
 @pytest.mark.slow

@@ -124,20 +124,8 @@ def test_pbt_and_a_damaged_journal_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "p.journal").exists()
 
 
-@pytest.mark.parametrize(
-    ("key", "dimension", "words"),
-    [
-        ("model.args.lr", Uniform(uniform=(2, 1)), "2 is not below 1"),
-        ("model.args.lr", LogUniform(log_uniform=(0, 1)), "begins above 0"),
-        ("data.split.train", Uniform(uniform=(0, 1)), "not a setting of a run"),
-    ],
-)
-def test_a_space_that_cannot_be_searched_is_refused(
-    key: str, dimension: Dimension, words: str
-) -> None:
-    with pytest.raises(ConfigError) as raised:
-        spaces.check({key: dimension})
-
-    assert words in raised.value.mistakes[0].problem
+def test_a_space_that_cannot_be_searched_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"`data\.split\.train` is not a setting of a run"):
+        spaces.check({"data.split.train": Uniform(uniform=(0, 1))})
     with pytest.raises(ConfigError, match="nothing to search"):
         spaces.check({})
