@@ -1,10 +1,10 @@
-# install demo check fix test soak bench docs: everything a person or CI types.
+# install demo check fix test bench docs clean: everything a person or CI types.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo check fix test soak bench docs system clean
+.PHONY: install demo check fix test bench docs system clean
 
 install: $(STAMP)
 
@@ -40,6 +40,10 @@ test: install system
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo | tail -n 8
 	@$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+# The figures of docs/benchmarks.md; close other programs first.
+bench: install
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 docs: install
 	@$(BIN)/python docs/generate.py
