@@ -1,5 +1,6 @@
 """The README's transcript is typed line by line, and prints what the README says."""
 
+import os
 import re
 import socket
 import subprocess
@@ -45,7 +46,11 @@ def test_the_readme_has_a_transcript():
 def test_the_readme_does_what_it_says(tmp_path: Path):
     transcript = "".join(transcripts())
     port = str(free_port())
-    script = ["set -e", f'mlstack() {{ "{sys.executable}" -m mlstack "$@"; }}']
+    command = tmp_path / "bin" / "mlstack"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mlstack "$@"\n')
+    command.chmod(0o755)
+    script = ["set -e", "trap 'kill $server 2>/dev/null || true' EXIT"]
     for number, line in enumerate(commands(transcript)):
         script += [f"echo '@@ {number}'", line.replace("8000", port)]
         if line.endswith("&"):
@@ -54,12 +59,12 @@ def test_the_readme_does_what_it_says(tmp_path: Path):
                 f"for i in $(seq 600); do curl -sf localhost:{port}/health/ready >/dev/null "
                 "&& break; sleep 0.1; done",
             ]
-    script += ["kill $server; wait $server || true"]
+    script += ["kill $server; wait $server"]
 
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)], cwd=tmp_path, text=True, check=False,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=environment(port),
+        env=environment(port, command.parent),
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout[-3000:]
@@ -72,7 +77,11 @@ def test_the_readme_does_what_it_says(tmp_path: Path):
     assert not missing, "\n".join([*missing, "--- printed ---", done.stdout[-6000:]])
 
 
-def environment(port: str) -> dict[str, str]:
-    import os
-
-    return {**os.environ, "MLSTACK_SERVE__PORT": port, "COLUMNS": "100", "NO_COLOR": "1"}
+def environment(port: str, folder: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "MLSTACK_SERVE__PORT": port,
+        "COLUMNS": "100",
+        "NO_COLOR": "1",
+    }
