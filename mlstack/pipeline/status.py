@@ -144,6 +144,9 @@ def _labels(project: Project, layout: Layout) -> Line:
         except (pa.ArrowInvalid, OSError) as error:
             raise DataError(f"`{source / dataset.LABELS}` cannot be read: {error}") from error
         return Line(part="labels", state=f"{rows} labeled{said}")
+    if project.config.project.task == "tabular":
+        column = project.config.data.label
+        return Line(part="labels", state=f"in the column `{column}` of the table")
     try:
         rows = len(folders.labeled_files(source))
     except DataError as error:

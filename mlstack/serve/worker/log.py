@@ -269,7 +269,8 @@ def _features(entries: list[Entry], rows: int, names: list[str]) -> dict[str, pa
     for places, stacks in by_shape.values():
         computed = images.features(np.concatenate(stacks))
         for index, name in enumerate(images.FEATURES):
-            values[requests.FEATURE + name][places] = computed[:, index]
+            if requests.FEATURE + name in values:  # the log is that of another kind of model
+                values[requests.FEATURE + name][places] = computed[:, index]
     return {
         name: pa.array(column, pa.float32(), from_pandas=True) for name, column in values.items()
     }
