@@ -89,14 +89,19 @@ def class_changes(found: list[Comparison]) -> list[Change]:
     """Give the share of every predicted class, the most changed first."""
     for one in found:
         if one.column == PREDICTION:
-            before = one.reference / one.reference.sum()
-            now = one.current / one.current.sum()
-            order = np.argsort(-np.abs(now - before), kind="stable")
-            return [
-                Change(value=one.labels[i], reference=float(before[i]), current=float(now[i]))
-                for i in order
-            ]
+            return changes_of(one)
     return []
+
+
+def changes_of(one: Comparison) -> list[Change]:
+    """Give the share of every value of a category column, the most changed first."""
+    before = one.reference / one.reference.sum()
+    now = one.current / one.current.sum()
+    order = np.argsort(-np.abs(now - before), kind="stable")
+    return [
+        Change(value=one.labels[i], reference=float(before[i]), current=float(now[i]))
+        for i in order
+    ]
 
 
 def change_time_us(worst: Comparison, window: Window) -> int:
@@ -227,7 +232,7 @@ def _missing(
         column=column.name + MISSING,
         area="input",
         statistic="difference",
-        effect=abs(shares[1] - shares[0]),
+        effect=float(abs(shares[1] - shares[0])),
         limit=limits.input,
         p_value=testing.g_test(before, now, least=1.0),
         reference=before,
