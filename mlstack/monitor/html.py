@@ -178,7 +178,7 @@ def _is_text(one: Comparison) -> bool:
 
 def _values(one: Comparison) -> str:
     """Draw the values of a text column, the most changed first."""
-    changes = changes_of(one)[:SHOWN_VALUES]
+    changes = [it for it in changes_of(one) if it.reference or it.current][:SHOWN_VALUES]
     most = max(max(it.reference, it.current) for it in changes)
     rows = "".join(_class(it, most) for it in changes)
     return f'<div class="classes">{rows}</div>'
