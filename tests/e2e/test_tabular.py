@@ -239,7 +239,7 @@ def test_texts_are_compared_as_texts_and_missing_values_as_missing(mixed: Story)
     alarms = {one["subject"]: one for one in report["findings"] if one["alert"]}
     assert {"city", "age missing"} <= alarms.keys()
     assert alarms["city"]["statistic"] == "TV"
-    assert alarms["city"]["detail"] == "`(other)` 0.0% -> 33.3%, not in the reference"
+    assert alarms["city"]["detail"] == "`(other)` 0.0% -> 33.4%, not in the reference"
     (page,) = (mixed.root / ".mlstack" / "reports").glob("*.html")
     assert "(other)" in page.read_text()
 
