@@ -101,6 +101,9 @@ class Data(Section):
         description="Folder under data/ with the files and their labels.",
         examples=["data/digits"],
     )
+    label: str = Field(
+        default="label", min_length=1, description="Column of a table that holds the class."
+    )
     module: DottedClass | None = Field(
         default=None, description="Own LightningDataModule as package.module:Class."
     )

@@ -1,6 +1,7 @@
 """The model card and Triton's configuration, rendered from facts alone."""
 
 from mlstack.export.handover import Built, Figures
+from mlstack.inputs.tables import TableSpec
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import GateResult, Tensor
 
@@ -85,7 +86,17 @@ def _tensor(tensor: Tensor) -> str:
 def _preprocess(spec: dict[str, object] | None) -> str:
     if spec is None:
         return "none; it takes tensors only"
+    if spec["kind"] == "table":
+        return _columns(TableSpec.from_json(spec))
     return ", ".join(f"{key} {value}" for key, value in spec.items())
+
+
+def _columns(spec: TableSpec) -> str:
+    numbers = ", ".join(f"`{name}`" for name in spec.numbers)
+    texts = ", ".join(f"`{name}` ({len(values)})" for name, values in spec.categories.items())
+    numbers = f" numbers {numbers}" if numbers else ""
+    texts = f"; texts, each with how many values are known: {texts}" if texts else ""
+    return f"rows of a table as JSON:{numbers}{texts}"
 
 
 def _classes(classes: list[str]) -> str:

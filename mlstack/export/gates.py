@@ -19,7 +19,7 @@ SMALLER_PROBABILITY = 0.1
 SMALLER_DROP = 0.01
 SUM_ERROR = 1e-4
 HINTS = {
-    "preprocessing min": "give what `mlstack.inputs.images.load` gives, and scale in forward",
+    "preprocessing min": "give what `mlstack.inputs` makes of a raw file or row; scale in forward",
     "batch invariance max": "forward must answer each row by itself, not by its batch",
     "parity max": "forward does something that the graph does not repeat",
     "checkpoint is the run's": "the code or the files have changed since; train again",

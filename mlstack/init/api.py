@@ -65,7 +65,7 @@ def init(wish: Wish) -> Iterator[Record]:
     """
     template = catalog.find(wish.template)
     deploy = scaffold.deploy_kinds(wish.deploy)
-    _refuse(wish)
+    _refuse(wish, template)
     names = names_of(wish.target.resolve())
     git(Path.cwd(), "--version")
     found = (yield from imported.survey(wish.data)) if wish.data else None
@@ -73,7 +73,7 @@ def init(wish: Wish) -> Iterator[Record]:
         if found:
             dataset = yield from imported.copy(found, folder)
         else:
-            dataset = yield from sample.unpack(template.data, folder)
+            dataset = yield from _unpack(template.data, folder)
         scaffold.write_project(folder, template, names, dataset)
         scaffold.write_ci(folder, wish.ci, names, dataset.source)
         scaffold.write_deploy(folder, deploy, names, dataset.source)
@@ -83,7 +83,15 @@ def init(wish: Wish) -> Iterator[Record]:
     yield _created(wish, template, names, dataset)
 
 
-def _refuse(wish: Wish) -> None:
+def _unpack(
+    data: catalog.SampleData | catalog.SampleTable, folder: Path
+) -> Generator[Copied, None, Dataset]:
+    if isinstance(data, catalog.SampleTable):
+        return (yield from sample.unpack_table(data, folder))
+    return (yield from sample.unpack(data, folder))
+
+
+def _refuse(wish: Wish, template: catalog.Template) -> None:
     target = wish.target
     if target.resolve() == Path.cwd():
         raise ConfigError(f"`{target}` is the folder you are in", hint="name one to make")
@@ -94,6 +102,11 @@ def _refuse(wish: Wish) -> None:
     if wish.data and wish.template == "bare":
         raise ConfigError(
             "the template `bare` reads its own data", hint="leave out --data or --template"
+        )
+    if wish.data and isinstance(template.data, catalog.SampleTable):
+        raise ConfigError(
+            f"--data copies images; the template `{template.name}` takes a table",
+            hint=f"leave out --data, then put your table in the place of {template.data.name}'s",
         )
 
 

@@ -25,6 +25,18 @@ class SampleData:
 
 
 @dataclass(frozen=True)
+class SampleTable:
+    """A real table that ships inside a template."""
+
+    name: str
+    sheet: Path  # CSV, gzipped; one example a row
+    label: str  # the column of the classes
+    origin: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True)
 class Template:
     """A project that runs as it lies."""
 
@@ -32,7 +44,7 @@ class Template:
     folder: Path
     title: str
     task: str
-    data: SampleData
+    data: SampleData | SampleTable
 
 
 def root() -> Path:
@@ -60,6 +72,11 @@ def find(name: str) -> Template:
     folder = root() / name
     stored = tomllib.loads((folder / MANIFEST).read_text())
     data = stored["data"]
-    sheet, labels = folder / data.pop("sheet"), folder / data.pop("labels")
-    sample = SampleData(sheet=sheet.resolve(), labels=labels.resolve(), **data)
+    sheet = (folder / data.pop("sheet")).resolve()
+    sample: SampleData | SampleTable
+    if stored["task"] == "tabular":
+        sample = SampleTable(sheet=sheet, **data)
+    else:
+        labels = (folder / data.pop("labels")).resolve()
+        sample = SampleData(sheet=sheet, labels=labels, **data)
     return Template(name, folder, stored["title"], stored["task"], sample)

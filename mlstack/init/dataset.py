@@ -10,7 +10,7 @@ from mlstack.records.base import Record
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images that lie in a new project."""
+    """The images, or the rows of a table, that lie in a new project."""
 
     name: str
     labels: list[str]  # of the labeled ones
@@ -19,6 +19,7 @@ class Dataset:
     image_size: int  # pixels of a side that the network sees
     channels: int
     own: bool  # the user's, not the template's
+    unit: str = "images"  # or rows: what an example is
 
     @property
     def source(self) -> str:
@@ -50,12 +51,12 @@ def write_card(folder: Path, dataset: Dataset, about: list[tuple[str, str]]) -> 
     lines = [
         f"# {dataset.name}",
         "",
-        f"{dataset.images:,} images, {len(dataset.labels):,} of them labeled, "
+        f"{dataset.images:,} {dataset.unit}, {len(dataset.labels):,} of them labeled, "
         f"{len(counts)} classes.",
         "",
         *(f"- {word}: {value}" for word, value in about),
         "",
-        "| class | images |",
+        f"| class | {dataset.unit} |",
         "|---|---|",
         *(f"| {name} | {counts[name]} |" for name in sorted(counts)),
     ]

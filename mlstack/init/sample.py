@@ -1,5 +1,6 @@
-"""Unpack the images that a template ships as one sheet of tiles."""
+"""Unpack what a template ships: images as one sheet of tiles, or a table."""
 
+import gzip
 from collections.abc import Generator
 from pathlib import Path
 
@@ -7,12 +8,15 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from mlstack.init.catalog import SampleData
+from mlstack import files
+from mlstack.init.catalog import SampleData, SampleTable
 from mlstack.init.dataset import Copied, Dataset, write_card
+from mlstack.inputs import tables
 from mlstack.records.dataset import LABELS, write_labels
 
 REPORT_EVERY = 100
 IMAGE_SIZE = 16
+TABLE = "table.csv"
 
 
 def unpack(sample: SampleData, folder: Path) -> Generator[Copied, None, Dataset]:
@@ -41,6 +45,30 @@ def unpack(sample: SampleData, folder: Path) -> Generator[Copied, None, Dataset]
         image_size=IMAGE_SIZE,
         channels=1,
         own=False,
+    )
+    about = [("what", sample.origin), ("source", sample.source), ("licence", sample.licence)]
+    write_card(folder, dataset, about)
+    return dataset
+
+
+def unpack_table(sample: SampleTable, folder: Path) -> Generator[Copied, None, Dataset]:
+    """Write `table.csv` below `folder`/data."""
+    source = folder / "data" / sample.name
+    source.mkdir(parents=True)
+    content = gzip.decompress(sample.sheet.read_bytes())
+    files.write_bytes(source / TABLE, content)
+    table = tables.read(source / TABLE)
+    labels = [tables.class_of(value) for value in table[sample.label].to_pylist()]
+    yield Copied(text="unpacking", done=len(labels), total=len(labels))
+    dataset = Dataset(
+        name=sample.name,
+        labels=labels,
+        images=len(labels),
+        size_bytes=len(content),
+        image_size=0,
+        channels=0,
+        own=False,
+        unit="rows",
     )
     about = [("what", sample.origin), ("source", sample.source), ("licence", sample.licence)]
     write_card(folder, dataset, about)

@@ -19,7 +19,8 @@ def draw(record: Record) -> str | Bar | None:
 
 
 def _created(made: Created) -> str:
-    data = f"{made.images:,} real images, {_size(made.size_bytes)}, {len(made.classes)} classes"
+    unit = "rows" if made.task == "tabular" else "images"
+    data = f"{made.images:,} real {unit}, {_size(made.size_bytes)}, {len(made.classes)} classes"
     lines = [f"Created {made.path}/ ({made.task}: {data})", *_wrapped(made.files)]
     waiting = made.images - made.labeled
     if waiting:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from mlstack.config import Config
 from mlstack.errors import ConfigError, DataError, Mistake
 from mlstack.inputs import folders, splits
+from mlstack.launch import rows
 from mlstack.records import dataset
 
 SHOWN = 10
@@ -24,6 +25,9 @@ def prepare(folder: Path, config: Config, md5s: dict[str, str]) -> tuple[pa.Tabl
         config: the project's settings.
         md5s: MD5 of each file by its path below the folder; equal contents stay in one part.
 
+    For the task `tabular` the examples are the rows of one table: all have its path, and a column
+    `row` says which one is meant.
+
     Returns:
         The examples (`records.dataset.EXAMPLES_SCHEMA`, then any further columns of the labels)
         and the classes in order.
@@ -32,12 +36,18 @@ def prepare(folder: Path, config: Config, md5s: dict[str, str]) -> tuple[pa.Tabl
         DataError: the labels are wrong; `mistakes` names the first ten problems.
         ConfigError: `data.split.group_by` names no column.
     """
-    table = _read(folder)
+    is_table = config.project.task == "tabular"
+    table, contents = rows.read(folder, config.data) if is_table else (_read(folder), [])
     paths: list[str] = table["path"].to_pylist()
     labels: list[str] = [label or "" for label in table["label"].to_pylist()]
     classes = config.data.classes or sorted(set(labels) - {""}, key=natural)
-    _refuse(folder, list(_wrong(paths, labels, md5s)) + list(_off(labels, classes, config)))
-    parts = _divide(table, labels, [md5s[path] for path in paths], config)
+    wrong = rows.wrong(labels) if is_table else _wrong(paths, labels, md5s)
+    _refuse(folder, list(wrong) + list(_off(labels, classes, config)))
+    if is_table:
+        names = [str(number) for number in range(len(labels))]
+        parts = _divide(table, labels, names, contents, config)
+    else:
+        parts = _divide(table, labels, paths, [md5s[path] for path in paths], config)
     _refuse(folder, list(_thin(labels, parts, classes, config)))
     position = {name: number for number, name in enumerate(classes)}
     examples = pa.table(
@@ -76,8 +86,8 @@ def _read(folder: Path) -> pa.Table:
                 ]
             )
         )
-    rows = [{"path": path, "label": label} for path, label in folders.labeled_files(folder)]
-    return pa.Table.from_pylist(rows, schema=dataset.LABELS_SCHEMA)
+    found = [{"path": path, "label": label} for path, label in folders.labeled_files(folder)]
+    return pa.Table.from_pylist(found, schema=dataset.LABELS_SCHEMA)
 
 
 def _wrong(paths: list[str], labels: list[str], md5s: dict[str, str]) -> Iterator[Mistake]:
@@ -126,15 +136,18 @@ def _off(labels: list[str], classes: list[str], config: Config) -> Iterator[Mist
                 f"data.checks.min_per_class asks for {fewest}",
                 "label more of it",
             )
-    if len(classes) < 2 and config.project.task.endswith("classification"):
+    task = config.project.task
+    if len(classes) < 2 and (task.endswith("classification") or task == "tabular"):
         yield Mistake(f"there is one class only: {', '.join(classes)}", "label a second one")
 
 
-def _divide(table: pa.Table, labels: list[str], md5s: list[str], config: Config) -> list[str]:
+def _divide(
+    table: pa.Table, labels: list[str], names: list[str], contents: list[str], config: Config
+) -> list[str]:
     split = config.data.split
     ties: list[list[str]] = []
     if config.data.checks.no_duplicates_across_splits:
-        ties.append([f"md5:{md5}" for md5 in md5s])
+        ties.append([f"md5:{content}" for content in contents])
     if split.group_by is not None:
         if split.group_by not in table.column_names:
             raise ConfigError(
@@ -142,7 +155,7 @@ def _divide(table: pa.Table, labels: list[str], md5s: list[str], config: Config)
                 hint=f"they have {', '.join(table.column_names)}",
             )
         ties.append([f"group:{value}" for value in table[split.group_by].to_pylist()])
-    names = _tie(ties) if ties else table["path"].to_pylist()
+    names = _tie(ties) if ties else names
     strata = _strata(names, labels) if split.stratify else None
     shares = splits.Shares(split.train, split.val, split.test)
     return splits.divide(names, strata, shares, config.project.seed)

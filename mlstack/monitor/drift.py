@@ -64,8 +64,14 @@ def compare(reference: Reference, window: Window, limits: Drift) -> list[Compari
         if column.name == PREDICTION and column.counts
     ]
     found += [
+        _text(column, window.numeric[column.name], limits)
+        for column in reference.categories
+        if any(column.counts.values())
+        and np.isfinite(window.numeric.get(column.name, np.array([]))).any()
+    ]
+    found += [
         _missing(column, window.numeric[column.name], limits)
-        for column in reference.numeric
+        for column in _inputs(reference)
         if column.name in window.numeric and _has_news_of_missing(column, window)
     ]
     adjusted = testing.holm([one.p_value for one in found])
@@ -75,21 +81,27 @@ def compare(reference: Reference, window: Window, limits: Drift) -> list[Compari
 
 def absent_columns(reference: Reference, window: Window) -> list[str]:
     """Name the columns of the reference that the log does not hold."""
-    return [column.name for column in reference.numeric if column.name not in window.numeric]
+    wanted = [column.name for column in _inputs(reference)]
+    return [name for name in wanted if name not in window.numeric]
 
 
 def class_changes(found: list[Comparison]) -> list[Change]:
     """Give the share of every predicted class, the most changed first."""
     for one in found:
         if one.column == PREDICTION:
-            before = one.reference / one.reference.sum()
-            now = one.current / one.current.sum()
-            order = np.argsort(-np.abs(now - before), kind="stable")
-            return [
-                Change(value=one.labels[i], reference=float(before[i]), current=float(now[i]))
-                for i in order
-            ]
+            return changes_of(one)
     return []
+
+
+def changes_of(one: Comparison) -> list[Change]:
+    """Give the share of every value of a category column, the most changed first."""
+    before = one.reference / one.reference.sum()
+    now = one.current / one.current.sum()
+    order = np.argsort(-np.abs(now - before), kind="stable")
+    return [
+        Change(value=one.labels[i], reference=float(before[i]), current=float(now[i]))
+        for i in order
+    ]
 
 
 def change_time_us(worst: Comparison, window: Window) -> int:
@@ -98,6 +110,9 @@ def change_time_us(worst: Comparison, window: Window) -> int:
         gap = worst.current / worst.current.sum() - worst.reference / worst.reference.sum()
         moved = worst.labels[int(np.abs(gap).argmax())]
         series = np.asarray([name == moved for name in window.classes])[window.predictions]
+    elif worst.labels and not worst.column.endswith(MISSING):
+        gap = worst.current / worst.current.sum() - worst.reference / worst.reference.sum()
+        series = window.numeric[worst.column] == int(np.abs(gap).argmax())
     elif worst.labels:
         series = np.isnan(window.numeric[worst.column.removesuffix(MISSING)])
     else:
@@ -125,6 +140,12 @@ def oddness(reference: Reference, window: Window) -> npt.NDArray[np.float64]:
         places = np.searchsorted(column.edges, values, side="left")
         score += np.where(np.isnan(values), 0.0, -np.log(tail / counts.sum())[places])
     return score
+
+
+def _inputs(reference: Reference) -> list[NumericColumn | CategoryColumn]:
+    """List the columns that the log holds as numbers: all but the prediction."""
+    texts = [column for column in reference.categories if column.name != PREDICTION]
+    return [*reference.numeric, *texts]
 
 
 def _numeric(column: NumericColumn, values: npt.NDArray[np.float64], limits: Drift) -> Comparison:
@@ -160,15 +181,36 @@ def _category(column: CategoryColumn, window: Window, limits: Drift) -> Comparis
     labels = tuple(column.counts) + tuple(sorted(now.keys() - column.counts.keys()))
     reference = np.asarray([column.counts.get(name, 0) for name in labels], dtype=np.int64)
     current = np.asarray([now.get(name, 0) for name in labels], dtype=np.int64)
+    return _shares(column.name, labels, reference, current, ("prediction", limits.prediction))
+
+
+def _text(column: CategoryColumn, codes: npt.NDArray[np.float64], limits: Drift) -> Comparison:
+    """Compare an input of text: the log holds codes, places among the reference's values."""
+    labels = tuple(column.counts)
+    known = codes[np.isfinite(codes)].astype(np.int64)
+    current = np.bincount(known, minlength=len(labels))[: len(labels)]
+    reference = np.asarray(list(column.counts.values()), dtype=np.int64)
+    found = _shares(column.name, labels, reference, current, ("input", limits.input))
+    return replace(found, missing=1 - len(known) / max(1, len(codes)))
+
+
+def _shares(
+    name: str,
+    labels: tuple[str, ...],
+    reference: Counts,
+    current: Counts,
+    judged: tuple[str, float],
+) -> Comparison:
+    """Compare how often each value is there; `judged` is the area and its limit."""
     gap = current / max(1, current.sum()) - reference / reference.sum()
     most = int(np.abs(gap).argmax())
     new = ", not in the reference" if not reference[most] else ""
     return Comparison(
-        column=column.name,
-        area="prediction",
+        column=name,
+        area=judged[0],
         statistic="TV",
         effect=distances.total_variation_excess(reference, current),
-        limit=limits.prediction,
+        limit=judged[1],
         p_value=testing.g_test(reference, current),
         reference=reference,
         current=current,
@@ -178,16 +220,19 @@ def _category(column: CategoryColumn, window: Window, limits: Drift) -> Comparis
     )
 
 
-def _missing(column: NumericColumn, values: npt.NDArray[np.float64], limits: Drift) -> Comparison:
+def _missing(
+    column: NumericColumn | CategoryColumn, values: npt.NDArray[np.float64], limits: Drift
+) -> Comparison:
     absent = int(np.isnan(values).sum())
-    before = np.asarray([sum(column.counts), column.missing], dtype=np.int64)
+    counts = column.counts.values() if isinstance(column, CategoryColumn) else column.counts
+    before = np.asarray([sum(counts), column.missing], dtype=np.int64)
     now = np.asarray([len(values) - absent, absent], dtype=np.int64)
     shares = before[1] / before.sum(), now[1] / now.sum()
     return Comparison(
         column=column.name + MISSING,
         area="input",
         statistic="difference",
-        effect=abs(shares[1] - shares[0]),
+        effect=float(abs(shares[1] - shares[0])),
         limit=limits.input,
         p_value=testing.g_test(before, now, least=1.0),
         reference=before,
@@ -197,7 +242,7 @@ def _missing(column: NumericColumn, values: npt.NDArray[np.float64], limits: Dri
     )
 
 
-def _has_news_of_missing(column: NumericColumn, window: Window) -> bool:
+def _has_news_of_missing(column: NumericColumn | CategoryColumn, window: Window) -> bool:
     return bool(column.missing or np.isnan(window.numeric[column.name]).any())
 
 

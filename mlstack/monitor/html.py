@@ -10,14 +10,14 @@ import msgspec
 
 from mlstack import files
 from mlstack.monitor import drawing
-from mlstack.monitor.drawing import Floats
-from mlstack.monitor.drift import PREDICTION, Comparison
+from mlstack.monitor.drift import MISSING, PREDICTION, Comparison, changes_of
 from mlstack.monitor.pictures import Picture, Pictures
 from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Window
 from mlstack.records.report import Change, Finding, Report
 
 SHOWN_CLASSES = 12
+SHOWN_VALUES = 4
 SHOWN_COLUMNS = 40
 
 
@@ -156,10 +156,15 @@ def _tile(title: str, alert: bool | None, big: str, what: str, rows: list[tuple[
 
 
 def _columns(comparisons: list[Comparison], window: Window) -> str:
-    shown = [one for one in comparisons if one.edges][:SHOWN_COLUMNS]
+    shown = [one for one in comparisons if one.edges or _is_text(one)][:SHOWN_COLUMNS]
     if not shown:
         return ""
-    rows = "".join(_column(one, window.numeric[one.column]) for one in shown)
+    rows = "".join(
+        _column(
+            one, _values(one) if _is_text(one) else drawing.overlay(one, window.numeric[one.column])
+        )
+        for one in shown
+    )
     return (
         '<h2>Columns</h2><p class="lead">The most changed first. A column alarms when its effect '
         "is above the limit (the upright mark) and it cannot be chance (adjusted p below 0.01)."
@@ -167,12 +172,24 @@ def _columns(comparisons: list[Comparison], window: Window) -> str:
     )
 
 
-def _column(one: Comparison, values: Floats) -> str:
+def _is_text(one: Comparison) -> bool:
+    return one.area == "input" and bool(one.labels) and not one.column.endswith(MISSING)
+
+
+def _values(one: Comparison) -> str:
+    """Draw the values of a text column, the most changed first."""
+    changes = [it for it in changes_of(one) if it.reference or it.current][:SHOWN_VALUES]
+    most = max(max(it.reference, it.current) for it in changes)
+    rows = "".join(_class(it, most) for it in changes)
+    return f'<div class="classes">{rows}</div>'
+
+
+def _column(one: Comparison, drawn: str) -> str:
     missing = f", {one.missing:.1%} missing" if one.missing else ""
     return (
         f'<div class="column"><div><div class="name"><b>{escape(one.column)}</b>'
         f'{_mark(one.is_alarming)}</div><div class="soft">{_code(one.detail)}{missing}</div></div>'
-        f"<div>{drawing.overlay(one, values)}</div>"
+        f"<div>{drawn}</div>"
         f"<div>{drawing.gauge(one.effect, one.limit, alert=one.is_alarming)}"
         f'<div class="soft">{one.statistic} {one.effect:.2f}, limit {one.limit:g}, '
         f"p {_p(one.p_value)}</div></div></div>"

@@ -215,7 +215,7 @@ def _create_view(connection: Any, parts: list[Path], pending: pa.Table | None) -
 def _predictions(connection: Any, selection: Selection) -> pa.Table:
     names = [row[0] for row in connection.execute("DESCRIBE requests").fetchall()]
     features = [name for name in names if name.startswith(requests.FEATURE)]
-    columns = ", ".join(f'"{name}"' for name in ["confidence", *features])
+    columns = ", ".join(_identifier(name) for name in ["confidence", *features])
     try:
         return connection.sql(
             f"""
@@ -272,6 +272,11 @@ def _service(connection: Any, selection: Selection) -> Service:
         p95_ms=p95,
         p99_ms=p99,
     )
+
+
+def _identifier(name: str) -> str:
+    """Write a column's name, which a person may have chosen, as SQL."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _window(table: pa.Table, service: Service) -> Window:

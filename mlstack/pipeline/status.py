@@ -145,6 +145,9 @@ def _labels(project: Project, layout: Layout) -> Line:
     said = f", {events} label events" if events is not None else ""
     if not source.is_dir():
         return Line(part="labels", state="none yet")
+    if project.config.project.task == "tabular":
+        column = project.config.data.label
+        return Line(part="labels", state=f"in the column `{column}` of the table")
     try:
         if (source / dataset.LABELS).is_file():
             rows = pq.read_metadata(source / dataset.LABELS).num_rows

@@ -3,7 +3,8 @@
 `data/NAME/labels.parquet` holds one row a labeled file: `path` (string, relative to the dataset
 folder, forward slashes) and `label` (string). Further columns are kept and may make slices.
 `examples.parquet` of a run holds `path` (absolute), `label`, `target` (int32, position of the
-label among the classes) and `split` (`train`, `val` or `test`).
+label among the classes) and `split` (`train`, `val` or `test`). Of a table, `path` is the same in
+every row, and a further column `row` (int64) says which of its rows is meant.
 """
 
 from pathlib import Path

@@ -33,7 +33,7 @@ class Signature(Record, frozen=True, kw_only=True, tag="package.signature"):
     inputs: list[Tensor]
     outputs: list[Tensor]
     classes: list[str]
-    # how raw bytes become the input: see inputs/images.py `ImageSpec`; null takes tensors only
+    # how raw bytes become the input: `ImageSpec` or `TableSpec` of inputs/; null takes tensors only
     preprocess: dict[str, Any] | None = None
 
 

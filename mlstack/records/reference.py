@@ -17,7 +17,7 @@ class NumericColumn(Record, frozen=True, kw_only=True, tag="column.numeric"):
 
 
 class CategoryColumn(Record, frozen=True, kw_only=True, tag="column.category"):
-    """Counts by value."""
+    """Counts by value; of an input, the log holds the place of the value in `counts`."""
 
     name: str
     counts: dict[str, int]

@@ -2,7 +2,8 @@
 
 `.mlstack/requests/model=NAME/date=YYYY-MM-DD/hour=HH/part-*.parquet`, and
 `.mlstack/requests/wal/MODEL-PID-STARTED.arrows` for rows not yet compacted (Arrow IPC streams).
-One row a prediction. Columns `f_*` are the monitored input features (float32).
+One row a prediction. Columns `f_*` are the monitored input features (float32); of a table, its
+columns: numbers as they are, texts as codes (see `records.reference.CategoryColumn`).
 Late labels: `.mlstack/feedback/part-*.parquet`.
 """
 

@@ -69,7 +69,7 @@ def log(project: Project, limit: int) -> Log:
                 md5=version.pointer.md5,
                 files=version.pointer.files,
                 size_bytes=version.pointer.size_bytes,
-                classes=_classes(cache, version.pointer.md5),
+                classes=_classes(cache, version.pointer.md5, data.label),
             )
             for version in found
         ],
@@ -87,6 +87,8 @@ def diff(project: Project, first: str, second: str | None) -> Difference:
     before, after = _side(data, first), _side(data, second)
     labels_before, labels_after = before.labels(), after.labels()
     both = before.entries.keys() & after.entries.keys()
+    is_table = data.label is not None
+    kept = labels_before.keys() & labels_after.keys() if is_table else both  # rows, or files
     return Difference(
         dataset=data.name,
         before=before.name,
@@ -94,7 +96,7 @@ def diff(project: Project, first: str, second: str | None) -> Difference:
         added=sorted(after.entries.keys() - both),
         removed=sorted(before.entries.keys() - both),
         changed=sorted(path for path in both if before.entries[path] != after.entries[path]),
-        relabelled=_relabelled(labels_before, labels_after, both),
+        relabelled=_relabelled(labels_before, labels_after, kept),
         classes=_balance(labels_before, labels_after),
     )
 
@@ -189,9 +191,9 @@ def _committed(data: Dataset) -> dvc.Pointer | None:
         return None
 
 
-def _classes(cache: Path, md5: str) -> dict[str, int] | None:
+def _classes(cache: Path, md5: str, label: str | None) -> dict[str, int] | None:
     try:
-        return content.of_version(cache, md5, "").classes()
+        return content.of_version(cache, md5, "", label).classes()
     except DataError:
         return None
 
@@ -201,7 +203,8 @@ def _side(data: Dataset, revision: str | None) -> Content:
         return content.of_folder(data)
     commit = history.resolve(data, revision)
     pointer = dvc.parse_pointer(history.pointer_text(data, commit), where=revision)
-    return content.of_version(dvc_bridge.cache_folder(data.root), pointer.md5, revision)
+    cache = dvc_bridge.cache_folder(data.root)
+    return content.of_version(cache, pointer.md5, revision, data.label)
 
 
 def _relabelled(before: dict[str, str], after: dict[str, str], both: set[str]) -> list[Relabelled]:

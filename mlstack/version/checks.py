@@ -5,11 +5,12 @@ from collections.abc import Iterator
 
 from mlstack.config import Config, Project
 from mlstack.errors import DataError, Mistake
-from mlstack.inputs import folders, images
+from mlstack.inputs import folders, images, tables
+from mlstack.launch import examples
 from mlstack.records import dataset
 from mlstack.version import content
 from mlstack.version.content import Content
-from mlstack.version.history import Dataset
+from mlstack.version.history import Dataset, label_column
 from mlstack.version.result import CheckedData
 
 NAMED = 20  # findings of one sort that are named; the rest is counted
@@ -22,8 +23,10 @@ def check(project: Project) -> CheckedData:
     Raises:
         DataError: something is wrong; `mistakes` names all of it.
     """
-    data = Dataset(project.root, project.config.data.source)
+    data = Dataset(project.root, project.config.data.source, label_column(project))
     state = content.of_folder(data)
+    if data.label is not None:
+        return _check_table(data, state, project.config)
     labels = state.labels()
     mistakes = [
         *_shortened(_odd_rows(state)),
@@ -65,6 +68,37 @@ def _notes(state: Content, labels: dict[str, str], unlabeled: float, config: Con
         )
         notes.append(f"{twins} files are copies of others; {what}")
     return notes
+
+
+def _check_table(data: Dataset, state: Content, config: Config) -> CheckedData:
+    """Check a table as `train` will, and that few of its values are missing."""
+    table, _ = examples.prepare(data.folder, config, state.entries)
+    path = tables.find(data.folder)
+    assert path is not None  # prepare has read it
+    allowed = config.data.checks.max_missing
+    missing = [
+        Mistake(
+            f"column `{name}`: {share:.1%} of the values are missing; "
+            f"`data.checks.max_missing` allows {allowed:.1%}",
+            "fill them in, or allow it",
+        )
+        for name, share in tables.missing_shares(tables.read(path)).items()
+        if share > allowed
+    ]
+    if missing:
+        raise DataError(
+            f"{data.source}: {len(missing)} findings",
+            hint="mend them, then type `mlstack version check` again",
+            mistakes=tuple(_shortened(iter(missing))),
+        )
+    return CheckedData(
+        dataset=data.name,
+        files=len(state.entries),
+        labeled=table.num_rows,
+        unlabeled=0,
+        classes=state.classes(),
+        notes=[],
+    )
 
 
 def _missing(data: Dataset, state: Content, labels: dict[str, str]) -> Iterator[Mistake]:

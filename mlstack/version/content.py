@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack.errors import DataError
-from mlstack.inputs import folders
+from mlstack.inputs import folders, tables
 from mlstack.inputs.images import SUFFIXES
 from mlstack.records import dataset, dvc
 from mlstack.version.history import Dataset
@@ -22,13 +22,16 @@ class Content:
     md5: str
     entries: dict[str, str]  # path -> MD5
     locate: Callable[[str], Path]
+    label: str | None = None  # of a table: the column that holds the class
 
     def labels(self) -> dict[str, str]:
-        """Give the label of each labeled path.
+        """Give the label of each labeled path; of a table, of each row, named by its content.
 
         Raises:
             DataError: the labels file is damaged or not in the cache.
         """
+        if self.label is not None:
+            return self._rows(self.label)
         if dataset.LABELS in self.entries:
             table = dataset.read_labels(self.locate(dataset.LABELS))
             columns = table.select(["path", "label"]).to_pydict()
@@ -43,6 +46,19 @@ class Content:
             if "/" in path and Path(path).suffix.lower() in SUFFIXES
         }
 
+    def _rows(self, label: str) -> dict[str, str]:
+        name = next((name for name in tables.NAMES if name in self.entries), None)
+        if name is None:
+            return {}
+        rows = tables.read(self.locate(name), kind=name).to_pylist()
+        seen: Counter[str] = Counter()
+        found = {}
+        for row, content in zip(rows, tables.contents(rows, label), strict=True):
+            seen[content] += 1
+            again = f"-{seen[content]}" if seen[content] > 1 else ""
+            found[f"{name}:{content[:12]}{again}"] = tables.class_of(row.get(label))
+        return found
+
     def classes(self) -> dict[str, int]:
         """Count the labeled files of each class, by name."""
         return dict(sorted(Counter(self.labels().values()).items()))
@@ -51,11 +67,12 @@ class Content:
 def of_folder(data: Dataset) -> Content:
     """Hash the files in the working tree."""
     state = dvc.hash_folder(data.folder)
-    return Content("working tree", state.md5, state.entries, lambda path: data.folder / path)
+    locate: Callable[[str], Path] = lambda path: data.folder / path  # noqa: E731
+    return Content("working tree", state.md5, state.entries, locate, data.label)
 
 
-def of_version(cache: Path, md5: str, name: str) -> Content:
-    """Read a version from DVC's cache.
+def of_version(cache: Path, md5: str, name: str, label: str | None = None) -> Content:
+    """Read a version from DVC's cache; `label` names a table's column of classes.
 
     Raises:
         DataError: it is not there.
@@ -67,7 +84,7 @@ def of_version(cache: Path, md5: str, name: str) -> Content:
             hint=f"type `mlstack version pull {name}`",
         )
     entries = dvc.parse_listing(listing.read_bytes(), where=str(listing))
-    return Content(name, md5, entries, lambda path: object_path(cache, entries[path]))
+    return Content(name, md5, entries, lambda path: object_path(cache, entries[path]), label)
 
 
 def object_path(cache: Path, md5: str) -> Path:

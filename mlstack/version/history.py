@@ -15,6 +15,7 @@ class Dataset:
 
     root: Path
     source: str  # relative to the project
+    label: str | None = None  # of a table: the column that holds the class
 
     @property
     def folder(self) -> Path:
@@ -62,7 +63,13 @@ def dataset_of(project: Project) -> Dataset:
             f"data.source: `{source}` is not a folder of the project",
             hint="move it below the project, e.g. to data/NAME",
         )
-    return Dataset(project.root, source.as_posix())
+    return Dataset(project.root, source.as_posix(), label_column(project))
+
+
+def label_column(project: Project) -> str | None:
+    """Name the column of the labels where the data is a table; None where it is files."""
+    config = project.config
+    return config.data.label if config.project.task == "tabular" else None
 
 
 def versions(dataset: Dataset, *, everywhere: bool = False) -> list[Version]:

@@ -13,6 +13,10 @@ import sys, torch
 from importlib import import_module
 sys.path.insert(0, sys.argv[1])
 module = import_module("my_project.model")
+if sys.argv[2] == "tabular":
+    assert module.Net(features=5, num_classes=4).eval()(torch.zeros(2, 5)).shape == (2, 4)
+    assert not [m for m in sys.modules if m == "mlstack"], "the network must not need mlstack"
+    sys.exit()
 for channels, size in ((1, 16), (3, 64)):
     args = {} if sys.argv[2] == "bare" else {"channels": channels}
     if sys.argv[2] == "bare":

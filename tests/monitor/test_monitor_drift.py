@@ -6,7 +6,7 @@ from monitor_log import CLASSES, confidences, features, make_reference, sheet
 from mlstack.config.schema import Drift
 from mlstack.monitor import drift
 from mlstack.monitor.windows import Window
-from mlstack.records.reference import Reference
+from mlstack.records.reference import CategoryColumn, Reference
 from mlstack.records.report import Service
 
 SERVICE = Service(requests=0, failed=0, refused=0, per_minute=0.0)
@@ -176,3 +176,34 @@ def test_rounding_of_saturated_confidences_is_no_drift():
     )
 
     assert max(one.effect for one in found) < 0.01
+
+
+def texts(codes: np.ndarray) -> tuple[Reference, Window]:
+    """A reference with a column of text, and a window whose log holds these codes for it."""
+    column = CategoryColumn(name="city", counts={"Bern": 60, "Zug": 40, "(other)": 0}, missing=0)
+    answers = CategoryColumn(name="prediction", counts={"a": 100})
+    reference = Reference(rows=100, origin="test", categories=[answers, column], classes=["a"])
+    return reference, window({"city": codes}, np.full(len(codes), "a"))
+
+
+def test_a_column_of_text_is_compared_by_its_values_and_names_the_one_that_moved():
+    same = np.repeat([0.0, 1.0], [120, 80])
+    moved = np.repeat([0.0, 1.0, 2.0], [60, 80, 60])
+
+    found = {
+        name: next(c for c in drift.compare(*texts(codes), LIMITS) if c.column == "city")
+        for name, codes in {"same": same, "moved": moved}.items()
+    }
+
+    assert not found["same"].is_alarming
+    assert found["moved"].is_alarming
+    assert found["moved"].area == "input"
+    assert found["moved"].detail == "`Bern` 60.0% -> 30.0%"
+    assert drift.change_time_us(found["moved"], texts(moved)[1]) > 0
+
+
+def test_a_column_of_text_that_is_missing_altogether_is_named_as_missing():
+    found = drift.compare(*texts(np.full(200, np.nan)), LIMITS)
+
+    assert [one.column for one in found if one.is_alarming] == ["city missing"]
+    assert drift.absent_columns(texts(np.zeros(1))[0], window({}, np.array(["a"]))) == ["city"]

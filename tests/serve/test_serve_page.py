@@ -48,7 +48,7 @@ def test_a_chosen_image_is_predicted_and_its_label_kept(
     assert page.locator("#bars li").count() == 10
     assert "ms" in page.inner_text("#latency")
     page.click(f"#labels button:text-is('{prediction}')")
-    page.wait_for_function("document.getElementById('question').textContent.startsWith('Noted')")
+    page.wait_for_selector("#question:has-text('Noted')")
 
     assert "the model was right" in page.inner_text("#question")
     kept = requests.feedback_parts(home / ".mlstack" / "feedback")

@@ -87,6 +87,8 @@ def load_data(request: BuildRequest, spec: run.RunSpec, config: Config) -> Any:
         "num_classes": len(spec.classes),
         "seed": spec.seed,
     }
+    if config.project.task == "tabular":
+        offered["label"] = config.data.label
     wanted = load_class(config.data.module, Path(request.root), key="data.module")
     data = construct(wanted, config.data.args, offered, key="data.args")
     data.prepare_data()

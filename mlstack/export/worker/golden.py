@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mlstack import files
 from mlstack.export.handover import Part
 from mlstack.export.worker.arrays import opened
 from mlstack.export.worker.raw import Answered, load_input
 from mlstack.export.worker.session import Session
-from mlstack.inputs.images import ImageSpec
+from mlstack.inputs import tables
+from mlstack.inputs.preprocess import Spec
 from mlstack.records.package import Golden, GoldenExample
 
 COUNT = 12
@@ -45,7 +47,7 @@ def spread(targets: np.ndarray, wanted: int) -> list[int]:
 
 
 def replay(
-    session: Session, golden: Golden, folder: Path, spec: ImageSpec | None, classes: list[str]
+    session: Session, golden: Golden, folder: Path, spec: Spec | None, classes: list[str]
 ) -> tuple[float, list[str]]:
     """Answer golden examples again: the largest difference, and a line for each that differs."""
     worst, differing = 0.0, []
@@ -67,6 +69,11 @@ def replay(
 
 
 def _keep(answered: Answered, part: Part, row: int, target: Path) -> str:
+    if answered.rows:
+        kept = target.with_name(target.name + ".json")
+        wanted = {name: answered.rows[row][name] for name in answered.columns}
+        files.write_bytes(kept, tables.encode_row(wanted))
+        return kept.name
     if answered.paths:
         source = Path(answered.paths[row])
         kept = target.with_name(target.name + source.suffix.lower())

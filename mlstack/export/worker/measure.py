@@ -20,7 +20,8 @@ from mlstack.export.worker.arrays import opened
 from mlstack.export.worker.channel import answer
 from mlstack.export.worker.profile import profile
 from mlstack.export.worker.session import Session, limit
-from mlstack.inputs import images
+from mlstack.inputs import preprocess, tables
+from mlstack.inputs.preprocess import Spec
 from mlstack.records import dataset
 from mlstack.records.package import Golden
 
@@ -58,7 +59,7 @@ def measure(request: MeasureRequest) -> Iterator[Said]:
             tolerance=request.tolerance,
             examples=golden.choose(judged, judged_part, built.classes, folder / GOLDEN),
         ),
-        reference=profile(parts, built.classes, _origin(request, bool(test))),
+        reference=profile(parts, built.classes, _origin(request, bool(test)), _spec(request)),
         size_bytes=model.stat().st_size,
         same_inputs=min((p.same for p in parts if p.same is not None), default=None),
         inputs_detail="; ".join(p.detail for p in parts if p.detail),
@@ -78,18 +79,23 @@ def _part(
     built = request.built
     given = built.val if name == "val" else built.test
     assert given is not None
-    if built.preprocess is None:
+    spec = _spec(request)
+    if spec is None:
         return raw.answer_tensors(session, given)
-    spec = images.ImageSpec.from_json(built.preprocess)
-    shape = [spec.height, spec.width, spec.channels]
-    if built.input.datatype != "UINT8" or built.input.shape[1:] != shape:
-        _, detail = raw.same_rows(given, raw.Rows([], np.empty(0)), [], shape)
+    wanted = (np.dtype(preprocess.datatype(spec)).str, preprocess.shape(spec))
+    if (given.inputs.dtype, given.inputs.shape[1:]) != wanted:
+        _, detail = raw.same_rows(given, raw.Rows([], np.empty(0)), [], spec)
         return replace(raw.answer_tensors(session, given), same=0.0, detail=detail)
-    rows = raw.rows_of(Path(request.examples), name)
+    rows = raw.rows_of(Path(request.examples), name, spec)
     text = f"answering the raw files of the {name} part"
     answered, digests = yield from raw.answer_files(session, rows, spec, text)
-    same, detail = raw.same_rows(given, rows, digests, shape)
+    same, detail = raw.same_rows(given, rows, digests, spec)
     return replace(answered, same=same, detail=f"{name}: {detail}" if detail else "")
+
+
+def _spec(request: MeasureRequest) -> Spec | None:
+    given = request.built.preprocess
+    return preprocess.from_json(given) if given is not None else None
 
 
 def _metrics(val: raw.Answered, test: raw.Answered | None) -> dict[str, float]:
@@ -122,13 +128,13 @@ def _slices(request: MeasureRequest, test: raw.Answered | None) -> tuple[list[Sl
     right = test.predicted == test.targets
     slices, missing = [], []
     for column in request.columns:
-        values = _values(request, column)
-        if values is None:
+        found = _values(request, test, column)
+        if found is None:
             missing.append(column)
             continue
         members: dict[str, list[int]] = defaultdict(list)
-        for row, path in enumerate(test.paths):
-            members[values.get(path, "(none)")].append(row)
+        for row, value in enumerate(found):
+            members[value].append(row)
         slices += [
             Slice(column=column, value=v, accuracy=float(right[m].mean()), examples=len(m))
             for v, m in sorted(members.items())
@@ -136,7 +142,16 @@ def _slices(request: MeasureRequest, test: raw.Answered | None) -> tuple[list[Sl
     return slices, missing
 
 
-def _values(request: MeasureRequest, column: str) -> dict[str, str] | None:
+def _values(request: MeasureRequest, test: raw.Answered, column: str) -> list[str] | None:
+    """Give a column's value for each test example; None if there is no such column."""
+    if test.rows:
+        known = column in test.rows[0]
+        return [tables.class_of(row[column]) or "(none)" for row in test.rows] if known else None
+    values = _by_path(request, column)
+    return None if values is None else [values.get(path, "(none)") for path in test.paths]
+
+
+def _by_path(request: MeasureRequest, column: str) -> dict[str, str] | None:
     """Give a column by absolute path: from the run's examples, else from the labels table."""
     examples = dataset.read_examples(Path(request.examples))
     if column in examples.column_names:
@@ -159,8 +174,8 @@ def _live(request: MeasureRequest) -> tuple[dict[str, float], str]:
         return {}, f"package {live.number} is live and has other classes or takes no files"
     if request.built.test is None:
         return {}, "the run has no test part"
-    rows = raw.rows_of(Path(request.examples), "test")
-    spec = images.ImageSpec.from_json(live.preprocess)
+    spec = preprocess.from_json(live.preprocess)
+    rows = raw.rows_of(Path(request.examples), "test", spec)
     try:
         answered, _ = _value(raw.answer_files(Session(Path(live.model)), rows, spec, ""))
     except MlstackError as error:
@@ -169,19 +184,16 @@ def _live(request: MeasureRequest) -> tuple[dict[str, float], str]:
 
 
 def _wrong(session: Session, request: MeasureRequest) -> list[str]:
-    built = request.built
     if not request.expected:
         return []
-    if built.preprocess is None:
+    spec = _spec(request)
+    if spec is None:
         return ["the data module has no `input_spec`, so files cannot be decoded"]
-    spec = images.ImageSpec.from_json(built.preprocess)
     return [line for e in request.expected if (line := _mismatch(session, e, request, spec))]
 
 
-def _mismatch(
-    session: Session, expected: Expected, request: MeasureRequest, spec: images.ImageSpec
-) -> str:
-    row = images.load(Path(request.root) / expected.file, spec)
+def _mismatch(session: Session, expected: Expected, request: MeasureRequest, spec: Spec) -> str:
+    row = preprocess.load(Path(request.root) / expected.file, spec)
     if list(row.shape) != request.built.input.shape[1:]:
         return f"{expected.file}: decodes to {list(row.shape)}"
     logits, _ = session.answer(row[None])

@@ -1,19 +1,22 @@
-"""The raw files of a run's parts, decoded as `serve` will decode them."""
+"""The raw files or rows of a run's parts, decoded as `serve` will decode them."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from mlstack.errors import DataError, GateError
 from mlstack.export.handover import Part
 from mlstack.export.worker.arrays import opened
 from mlstack.export.worker.parity import softmax
 from mlstack.export.worker.session import Session
-from mlstack.inputs import images
+from mlstack.inputs import images, preprocess, tables
+from mlstack.inputs.preprocess import Spec
+from mlstack.inputs.tables import TableSpec
 from mlstack.records import dataset
 from mlstack.records.worker import WorkerProgress
 
@@ -31,6 +34,8 @@ class Answered:
     features: np.ndarray | None
     same: float | None = None  # share of the data module's rows that the raw files also give
     detail: str = ""
+    rows: list[tables.Row] = field(default_factory=list)  # of a table, beside its path
+    columns: list[str] = field(default_factory=list)  # what `features` describes
 
     @property
     def predicted(self) -> np.ndarray:
@@ -44,30 +49,30 @@ class Rows:
 
     paths: list[str]
     targets: np.ndarray
+    rows: list[tables.Row] = field(default_factory=list)  # of a table
 
 
-def rows_of(examples: Path, part: str) -> Rows:
-    """Read which files make a part."""
-    table = dataset.read_examples(examples).to_pylist()
-    chosen = [row for row in table if row["split"] == part]
-    return Rows(
-        [r["path"] for r in chosen], np.array([r["target"] for r in chosen], dtype=np.int64)
-    )
+def rows_of(examples: Path, part: str, spec: Spec) -> Rows:
+    """Read which files, or which rows of a table, make a part."""
+    table = dataset.read_examples(examples)
+    table = table.filter(pc.equal(table["split"], part))
+    given = tables.select(table) if isinstance(spec, TableSpec) else []
+    return Rows(table["path"].to_pylist(), table["target"].to_numpy().astype(np.int64), given)
 
 
 def answer_files(
-    session: Session, rows: Rows, spec: images.ImageSpec, text: str
+    session: Session, rows: Rows, spec: Spec, text: str
 ) -> Generator[WorkerProgress, None, tuple[Answered, list[bytes]]]:
     """Decode each file and answer it; the value is `Answered` and the digests of the rows."""
     logits, probabilities, features, digests = [], [], [], []
     for start in range(0, len(rows.paths), BATCH):
         yield WorkerProgress(text=text, done=start, total=len(rows.paths))
-        batch = np.stack([images.load(p, spec) for p in rows.paths[start : start + BATCH]])
+        batch, described = _decoded(rows, start, spec)
         digests += [digest(row) for row in batch]
         answered = session.answer_data(batch)
         logits.append(answered[0])
         probabilities.append(answered[1])
-        features.append(images.features(batch))
+        features.append(described)
     return (
         Answered(
             rows.paths,
@@ -75,9 +80,20 @@ def answer_files(
             np.concatenate(logits),
             np.concatenate(probabilities),
             np.concatenate(features),
+            rows=rows.rows,
+            columns=preprocess.features(spec),
         ),
         digests,
     )
+
+
+def _decoded(rows: Rows, start: int, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+    """Decode some inputs, and describe them for `monitor`."""
+    if isinstance(spec, TableSpec):
+        described = spec.describe(rows.rows[start : start + BATCH])
+        return spec.widen(described), described
+    batch = np.stack([images.load(p, spec) for p in rows.paths[start : start + BATCH]])
+    return batch, images.features(batch)
 
 
 def answer_tensors(session: Session, part: Part) -> Answered:
@@ -86,7 +102,7 @@ def answer_tensors(session: Session, part: Part) -> Answered:
     return Answered([], np.asarray(opened(part.targets)), logits, probabilities, None)
 
 
-def same_rows(part: Part, rows: Rows, digests: list[bytes], shape: list[int]) -> tuple[float, str]:
+def same_rows(part: Part, rows: Rows, digests: list[bytes], spec: Spec) -> tuple[float, str]:
     """Compare the data module's rows with the decoded raw files, bit by bit, in any order.
 
     Returns:
@@ -94,10 +110,11 @@ def same_rows(part: Part, rows: Rows, digests: list[bytes], shape: list[int]) ->
         what is wrong with the others.
     """
     given, targets = opened(part.inputs), opened(part.targets)
-    if given.dtype != np.uint8 or list(given.shape[1:]) != shape:
+    shape, kind = preprocess.shape(spec), preprocess.datatype(spec)
+    if given.dtype != np.dtype(kind) or list(given.shape[1:]) != shape:
         return 0.0, (
             f"the data module gives {given.dtype} {list(given.shape[1:])}, "
-            f"the raw file decodes to uint8 {shape}"
+            f"the raw file decodes to {kind} {shape}"
         )
     available = Counter(zip(digests, rows.targets.tolist(), strict=True))
     missing = 0
@@ -114,15 +131,15 @@ def digest(row: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest()
 
 
-def load_input(path: Path, spec: images.ImageSpec | None) -> np.ndarray:
-    """Read a golden example: an image file, or a tensor in `.npy`.
+def load_input(path: Path, spec: Spec | None) -> np.ndarray:
+    """Read a golden example: an image file, a row in `.json`, or a tensor in `.npy`.
 
     Raises:
         DataError: it cannot be read.
         GateError: the package takes tensors and this is something else.
     """
     if spec is not None:
-        return images.load(path, spec)
+        return preprocess.load(path, spec)
     if path.suffix != ".npy":
         raise GateError(f"the package takes tensors only; `{path.name}` is not one")
     try:

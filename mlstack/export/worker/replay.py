@@ -8,7 +8,7 @@ from mlstack.export.handover import Replayed, ReplayRequest, Said
 from mlstack.export.worker import golden
 from mlstack.export.worker.channel import answer
 from mlstack.export.worker.session import Session, limit
-from mlstack.inputs.images import ImageSpec
+from mlstack.inputs import preprocess
 from mlstack.records import base
 from mlstack.records.package import MODEL, SIDE, Golden, Signature
 
@@ -24,7 +24,7 @@ def replay(request: ReplayRequest) -> Iterator[Said]:
         Session(package / MODEL),
         expected,
         package / SIDE / "golden",
-        ImageSpec.from_json(given) if given is not None else None,
+        preprocess.from_json(given) if given is not None else None,
         signature.classes,
     )
     yield Replayed(examples=len(expected.examples), max_diff=worst, differing=differing)

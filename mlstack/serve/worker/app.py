@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from mlstack import __version__
+from mlstack.inputs.images import ImageSpec
+from mlstack.inputs.tables import TableSpec
 from mlstack.records.server import ServerSpec
 from mlstack.serve.worker import decode, feedback, openapi, page, protocol
 from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
@@ -124,6 +126,7 @@ class App:
         job, outputs = await self._run(request, deployed, arrays)
         self._fill(entry, model, job, outputs)
         entry.inputs = asked.contents or _rows_as_bytes(arrays[0])
+        self._describe(entry, model, arrays[0], asked.described)
         self._record(request, entry, model)
         said = _predictions(model, entry, outputs)
         common = {"model": model.name, "version": model.number}
@@ -147,6 +150,7 @@ class App:
         job, outputs = await self._run(request, deployed, infer.arrays)
         self._fill(entry, model, job, outputs)
         entry.inputs = _rows_as_bytes(infer.arrays[0])
+        self._describe(entry, model, infer.arrays[0], None)
         self._record(request, entry, model)
         said = {
             "model_name": model.name,
@@ -163,7 +167,7 @@ class App:
             raise busy(503, "the server is stopping")
 
     async def _decoded(self, asked: decode.Asked, model: Model) -> np.ndarray:
-        assert model.spec is not None  # decode.parse refuses images otherwise
+        assert isinstance(model.spec, ImageSpec)  # decode.parse refuses images otherwise
         if sum(map(len, asked.contents)) <= INLINE_IMAGE_BYTES:
             return decode.decode_images(asked, model.spec)
         loop = asyncio.get_running_loop()
@@ -197,11 +201,23 @@ class App:
     def _fill(self, entry: Entry, model: Model, job: Job, outputs: list[np.ndarray]) -> None:
         entry.count = job.rows
         entry.batch = job.batch
-        if model.spec is not None:
+        if isinstance(model.spec, ImageSpec):
             entry.pixels = job.arrays[0]
         if model.signature.classes:
             entry.probabilities = model.probabilities(outputs)
             entry.classes = model.signature.classes
+
+    def _describe(
+        self, entry: Entry, model: Model, array: np.ndarray, described: np.ndarray | None
+    ) -> None:
+        """Give the log a table's columns; a redacted one must not stand in the input either."""
+        if not isinstance(model.spec, TableSpec):
+            return
+        columns = model.spec.columns
+        values = model.spec.narrow(array) if described is None else described
+        entry.columns = dict(zip(columns, values.T, strict=True))
+        if not set(columns).isdisjoint(self._spec.log.redact):
+            entry.inputs = None
 
     def _record(self, request: Request, entry: Entry, model: Model) -> None:
         entry.latency_us = int(request.seconds() * 1e6)
@@ -244,7 +260,8 @@ class App:
     # Everything else
 
     async def _page(self, request: Request) -> Answer:
-        return Answer(200, page.render(self._spec.model), list(page.HEADERS))
+        model = self.traffic.live.model if self.traffic.live else None
+        return Answer(200, page.render(self._spec.model, model), list(page.HEADERS))
 
     async def _feedback(self, request: Request) -> Answer:
         body = await request.body(self._spec.max_body_bytes)

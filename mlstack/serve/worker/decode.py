@@ -1,4 +1,4 @@
-"""The body of `POST /predict` -> arrays: an image's bytes, JSON, or a form from a browser."""
+"""The body of `POST /predict` -> arrays: an image's bytes, JSON, rows of a table, or a form."""
 
 import base64
 import binascii
@@ -13,14 +13,16 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_form
 
 from mlstack.errors import DataError
-from mlstack.inputs import images
+from mlstack.inputs import images, tables
 from mlstack.inputs.images import ImageSpec
+from mlstack.inputs.tables import TableSpec
 from mlstack.records.package import Tensor
 from mlstack.serve.worker.answers import Refused, bad
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.tensors import check_shape, from_values
 
 MAX_IMAGES = 1024
+MAX_ROWS = 100_000
 
 
 class PredictBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +41,7 @@ class Asked:
     fields: list[str]  # where each image came from, for the error that names it
     arrays: list[np.ndarray]
     is_single: bool
+    described: np.ndarray | None = None  # rows of a table: a number per column, for the log
 
 
 _json = msgspec.json.Decoder(PredictBody)
@@ -53,6 +56,8 @@ def parse(body: bytes, content_type: bytes, model: Model) -> Asked:
     kind = content_type.partition(b";")[0].strip().lower()
     if not body:
         raise bad("the body is empty; send an image or JSON", "body")
+    if isinstance(model.spec, TableSpec):
+        return _from_table(body, model, model.spec)
     if kind == b"application/json" or (not kind.startswith(b"image/") and body[:1] == b"{"):
         return _from_json(body, model)
     is_form = kind == b"multipart/form-data"
@@ -99,6 +104,30 @@ def _from_json(body: bytes, model: Model) -> Asked:
     return Asked(contents, fields, [], is_single=asked.image is not None)
 
 
+def _from_table(body: bytes, model: Model, spec: TableSpec) -> Asked:
+    """Read `{"rows": [{...}]}`, one row `{...}`, or `{"inputs": ...}` as for any model."""
+    try:
+        given = tables.decode_row(body)
+    except DataError as error:
+        raise bad(f"{error.problem}; {error.hint}", "body") from error
+    if given.keys() == {"inputs"} and "inputs" not in spec.columns:
+        return _from_inputs(given["inputs"], model.signature.inputs)
+    is_single = given.keys() != {"rows"} or "rows" in spec.columns
+    rows = [given] if is_single else given["rows"]
+    if not isinstance(rows, list) or not 0 < len(rows) <= MAX_ROWS:
+        raise bad(f"must be a list of 1 to {MAX_ROWS} rows", "rows")
+    for place, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise bad("is not an object of column and value", f"rows[{place}]")
+    try:
+        described = spec.describe(rows)
+    except DataError as error:
+        field = error.where.partition("].")[2] if is_single else error.where
+        raise bad(error.problem, field) from error
+    contents = [tables.encode_row({name: row[name] for name in spec.columns}) for row in rows]
+    return Asked(contents, [], [spec.widen(described)], is_single, described)
+
+
 def _from_inputs(given: Any, tensors: list[Tensor]) -> Asked:
     by_name = given if isinstance(given, dict) else {tensors[0].name: given}
     names = [tensor.name for tensor in tensors]
@@ -119,7 +148,7 @@ def _from_inputs(given: Any, tensors: list[Tensor]) -> Asked:
 
 
 def _needs_images(model: Model, field: str) -> None:
-    if model.spec is None:
+    if not isinstance(model.spec, ImageSpec):
         raise Refused(415, "this model takes no images; send JSON with `inputs`", field=field)
 
 

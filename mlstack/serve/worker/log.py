@@ -45,6 +45,7 @@ class Entry:
     classes: list[str] | None = None
     inputs: list[bytes] | None = None
     pixels: np.ndarray | None = None  # uint8 (count, height, width, channels)
+    columns: dict[str, np.ndarray] | None = None  # of a table: float32 (count,) each
 
     def size_bytes(self) -> int:
         """Estimate the memory it holds on to."""
@@ -210,7 +211,7 @@ class RequestLog:
         columns |= _answers(entries)
         columns["input"] = pa.array(self._inputs(entries), pa.binary())
         if len(self._schema) > len(requests.BASE_SCHEMA):
-            columns |= _features(entries, len(ids))
+            columns |= _features(entries, len(ids), self._schema.names[len(requests.BASE_SCHEMA) :])
         for name in self._redacted:
             for key in (name, requests.FEATURE + name):
                 if key in columns and key not in KEYS:
@@ -251,9 +252,9 @@ def _answers(entries: list[Entry]) -> dict[str, pa.Array]:
     }
 
 
-def _features(entries: list[Entry], rows: int) -> dict[str, pa.Array]:
-    """Compute the monitored features, all images of one size at once."""
-    values = np.full((rows, len(images.FEATURES)), np.nan, np.float32)
+def _features(entries: list[Entry], rows: int, names: list[str]) -> dict[str, pa.Array]:
+    """Compute the monitored features, all images of one size at once; `names` are the log's."""
+    values = {name: np.full(rows, np.nan, np.float32) for name in names}
     by_shape: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
     start = 0
     for entry in entries:
@@ -261,10 +262,15 @@ def _features(entries: list[Entry], rows: int) -> dict[str, pa.Array]:
             places, stacks = by_shape.setdefault(entry.pixels.shape[1:], ([], []))
             places += range(start, start + entry.count)
             stacks.append(entry.pixels)
+        for name, column in (entry.columns or {}).items():
+            if requests.FEATURE + name in values:
+                values[requests.FEATURE + name][start : start + entry.count] = column
         start += entry.count
     for places, stacks in by_shape.values():
-        values[places] = images.features(np.concatenate(stacks))
+        computed = images.features(np.concatenate(stacks))
+        for index, name in enumerate(images.FEATURES):
+            if requests.FEATURE + name in values:  # the log is that of another kind of model
+                values[requests.FEATURE + name][places] = computed[:, index]
     return {
-        requests.FEATURE + name: pa.array(values[:, index], pa.float32(), from_pandas=True)
-        for index, name in enumerate(images.FEATURES)
+        name: pa.array(column, pa.float32(), from_pandas=True) for name, column in values.items()
     }

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mlstack.errors import DataError, GateError
-from mlstack.inputs import images
-from mlstack.inputs.images import ImageSpec
+from mlstack.inputs import preprocess, tables
+from mlstack.inputs.preprocess import Spec
+from mlstack.inputs.tables import Row, TableSpec
 from mlstack.records.base import read
 from mlstack.records.package import MODEL, SIDE, Golden, Signature, verify_files
 from mlstack.records.server import BatchingSpec
@@ -31,9 +32,10 @@ class Model:
     number: int
     signature: Signature
     runner: Runner
-    spec: ImageSpec | None
+    spec: Spec | None
     plan: Plan
     timings: dict[int, float] = field(default_factory=dict)  # rows -> seconds of one call
+    example: Row | None = None  # of a table: a row that can be asked
 
     def probabilities(self, outputs: list[np.ndarray]) -> np.ndarray | None:
         """Find the class probabilities among the outputs; shape (rows, classes)."""
@@ -55,7 +57,7 @@ def load(package: Path, name: str, device: str, batching: BatchingSpec) -> Model
     signature = read(package / SIDE / "signature.json", Signature)
     runner, timings = _open(package / MODEL, device, batching.max_size)
     _same_tensors(package, signature, runner)
-    spec = ImageSpec.from_json(signature.preprocess) if signature.preprocess else None
+    spec = preprocess.from_json(signature.preprocess) if signature.preprocess else None
     model = Model(
         name=name,
         number=manifest.number,
@@ -129,7 +131,9 @@ def replay(package: Path, model: Model) -> None:
     if model.spec is None or not golden.examples:
         return
     folder = package / SIDE / "golden"
-    batch = np.stack([images.load(folder / e.file, model.spec) for e in golden.examples])
+    if isinstance(model.spec, TableSpec):
+        model.example = tables.read_row(folder / golden.examples[0].file)
+    batch = np.stack([preprocess.load(folder / e.file, model.spec) for e in golden.examples])
     rows = model.plan.max_rows
     pieces = [model.runner.run([batch[i : i + rows]]) for i in range(0, len(batch), rows)]
     got = [p for outputs in pieces if (p := model.probabilities(outputs)) is not None]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mlstack.errors import DataError
-from mlstack.inputs import images
+from mlstack.inputs import preprocess
 from mlstack.records.base import Record
 from mlstack.records.server import BatchingSpec
 from mlstack.records.worker import WorkerProgress
@@ -19,10 +19,10 @@ SECONDS_PER_SIZE = 0.5
 
 
 def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
-    """Answer image files, one record a file.
+    """Answer files of an image, or of one row as JSON; one record a file.
 
     Raises:
-        DataError: the package takes no images, or a file is not one.
+        DataError: the package takes tensors only, or a file is not what it takes.
     """
     model = _open(package, device)
     if model.spec is None or not model.signature.classes:
@@ -32,7 +32,7 @@ def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
         )
     for start in range(0, len(names), BATCH):
         some = names[start : start + BATCH]
-        batch = np.stack([images.load(name, model.spec) for name in some])
+        batch = np.stack([preprocess.load(name, model.spec) for name in some])
         probabilities = model.probabilities(model.runner.run([batch]))
         if probabilities is None:
             raise DataError(f"`{package}` gives no `probabilities`", hint="export the run again")
@@ -99,14 +99,14 @@ def _time(model: Model, rows: int) -> Timing | None:
 
 
 def _decode_ms(package: Path, model: Model) -> float | None:
-    """Time the decoding of the golden images, usually a fair sample of what will come."""
+    """Time the decoding of the golden examples, usually a fair sample of what will come."""
     samples = sorted((package / "mlstack" / "golden").glob("*"))
     if model.spec is None or not samples:
         return None
     contents = [sample.read_bytes() for sample in samples]
     started = time.perf_counter()
     for content in contents:
-        images.decode(content, model.spec)
+        preprocess.decode(content, model.spec)
     return round((time.perf_counter() - started) * 1e3 / len(contents), 4)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 
 from mlstack import __version__
+from mlstack.inputs.tables import TableSpec
 from mlstack.serve.worker.traffic import Traffic
 
 Schema = dict[str, Any]
@@ -29,7 +30,26 @@ def render(name: str, traffic: Traffic) -> bytes:
         "paths": {**_simple(classes), **_v2()},
         "components": {"schemas": _schemas(classes)},
     }
+    spec = traffic.live.model.spec if traffic.live else None
+    if isinstance(spec, TableSpec):
+        _take_rows(document, spec)
     return orjson.dumps(document)
+
+
+def _take_rows(document: Schema, spec: TableSpec) -> None:
+    """Say that `/predict` takes rows of a table, and what a row holds."""
+    columns: Schema = {name: {"type": ["number", "null"]} for name in spec.numbers}
+    for name, values in spec.categories.items():
+        is_logical = set(values) <= {"true", "false"}
+        kinds = ["string", "boolean", "null"] if is_logical else ["string", "null"]
+        columns[name] = {"type": kinds, "examples": values[:10]}
+    schemas = document["components"]["schemas"]
+    schemas["Row"] = _object(columns, spec.columns)
+    rows = _object({"rows": {"type": "array", "items": _ref("Row")}}, ["rows"])
+    schemas["PredictRequest"] = {"oneOf": [_ref("Row"), rows, _object({"inputs": {}}, ["inputs"])]}
+    predict = document["paths"]["/predict"]["post"]
+    predict["summary"] = "Predict one row, several, or nested lists"
+    predict["requestBody"]["content"] = _json(_ref("PredictRequest"))
 
 
 def _simple(classes: list[str]) -> Schema:

@@ -1,9 +1,12 @@
-"""The page at `/`: try the model with an image, and say what was true."""
+"""The page at `/`: try the model with an image or a row, and say what was true."""
 
 import html
+import json
 from pathlib import Path
 
+from mlstack.inputs.tables import TableSpec
 from mlstack.serve.worker.answers import Headers
+from mlstack.serve.worker.model import Model
 
 HEADERS: Headers = [
     (b"content-type", b"text/html; charset=utf-8"),
@@ -18,6 +21,20 @@ HEADERS: Headers = [
 _TEMPLATE = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
 
-def render(model: str) -> bytes:
-    """Write the page for one model."""
-    return _TEMPLATE.replace("{{model}}", html.escape(model)).encode()
+def render(name: str, model: Model | None) -> bytes:
+    """Write the page for one model; one that takes rows of a table brings the fields of a form."""
+    page = _TEMPLATE.replace("{{model}}", html.escape(name))
+    return page.replace('"{{fields}}"', _fields(model)).encode()
+
+
+def _fields(model: Model | None) -> str:
+    """List the columns as JSON: name, a value to begin with, and the choices of a text."""
+    if model is None or not isinstance(model.spec, TableSpec):
+        return "null"
+    example = model.example or {}
+    fields = [
+        {"name": name, "value": example.get(name), "choices": model.spec.categories.get(name)}
+        for name in model.spec.columns
+    ]
+    # Nothing in a column's name may end the script.
+    return json.dumps(fields).replace("<", "\\u003c")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from mlstack.errors import MlstackError
-from mlstack.inputs import images
+from mlstack.inputs import preprocess
 from mlstack.records.base import read
 from mlstack.records.package import MANIFEST, SIDE, Live, Signature
 from mlstack.records.server import ServerSpec
@@ -28,7 +28,7 @@ class Deployment:
         self._seen: tuple[int, int, int] | None = None
 
     def features(self) -> list[str]:
-        """Name the monitored features: those of images when the model takes images.
+        """Name the monitored features: those of images, or the columns of a table.
 
         Raises:
             DataError: the package cannot be read.
@@ -37,7 +37,8 @@ class Deployment:
         if package is None:
             return []
         signature = read(package / SIDE / "signature.json", Signature)
-        return list(images.FEATURES) if signature.preprocess else []
+        given = signature.preprocess
+        return preprocess.features(preprocess.from_json(given)) if given else []
 
     async def start(self) -> Model:
         """Load what shall answer now.

@@ -72,6 +72,8 @@ def build_data(
         "num_classes": len(job.spec.classes),
         "seed": job.spec.seed,
     }
+    if job.config.project.task == "tabular":
+        offered["label"] = job.config.data.label
     data: LightningDataModule = construct(wanted, job.config.data.args, offered, key="data.args")
     changed = {
         "train_dataloader": partial(_for_training, data.train_dataloader, job, place),

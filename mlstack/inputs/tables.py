@@ -1,0 +1,323 @@
+"""Rows of a table -> numbers: numpy and pyarrow, one code for training, verification and serving.
+
+A row is a dict from column to value, as JSON or `pyarrow.Table.to_pylist` gives it. Scaling belongs
+into the model's graph; here missing numbers are filled, and text becomes one number per value.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from mlstack.errors import DataError
+
+NAMES = ("table.parquet", "table.csv")
+MOST_VALUES = 200  # of a text column; more are names or free text, of which nothing is learned
+TAKEN = ("prediction", "confidence")  # columns of what is monitored beside the inputs
+OTHER = "(other)"  # the value of a text that training has not seen
+LARGEST = float(np.finfo(np.float32).max)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """How rows become an array: learned from the training rows, kept with the model."""
+
+    numbers: dict[str, float]  # column -> what stands for a missing value, the mean of training
+    categories: dict[str, list[str]]  # column -> its known values, in the order of their codes
+
+    @property
+    def columns(self) -> list[str]:
+        """Name the columns, numbers first."""
+        return [*self.numbers, *self.categories]
+
+    @property
+    def width(self) -> int:
+        """Count the features of an encoded row."""
+        return len(self.numbers) + sum(len(values) + 1 for values in self.categories.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `signature.json` keeps under `preprocess`."""
+        return {"kind": "table", "numbers": self.numbers, "categories": self.categories}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "TableSpec":
+        """Read what `to_json` gave.
+
+        Raises:
+            DataError: it describes something else.
+        """
+        if stored.get("kind") != "table":
+            raise DataError(f"this mlstack cannot preprocess {str(stored)[:200]}")
+        numbers = {name: float(fill) for name, fill in stored["numbers"].items()}
+        return cls(numbers, {name: list(v) for name, v in stored["categories"].items()})
+
+    def encode(self, rows: list[Row]) -> np.ndarray:
+        """Turn rows into float32 of shape (rows, width), the graph's input.
+
+        Numbers first, a missing one filled; then for each text column one 0 or 1 per known value
+        and one for any other value, all 0 where it is missing. Further columns are ignored.
+
+        Raises:
+            DataError: a value is of the wrong type or its column is not there; row and column are
+                named, as `where` too.
+        """
+        return self.widen(self.describe(rows))
+
+    def describe(self, rows: list[Row]) -> np.ndarray:
+        """Give a number per column: the value, or the code of a text; NaN where it is missing.
+
+        Raises:
+            DataError: as `encode`.
+        """
+        described = np.empty((len(rows), len(self.columns)), dtype=np.float32)
+        for place, name in enumerate(self.numbers):
+            described[:, place] = _column(rows, name, _number)
+        for place, (name, values) in enumerate(self.categories.items(), start=len(self.numbers)):
+            codes = {value: float(code) for code, value in enumerate(values)}
+            described[:, place] = [
+                math.nan if value is None else codes.get(value, float(len(values)))
+                for value in _column(rows, name, _text)
+            ]
+        return described
+
+    def widen(self, described: np.ndarray) -> np.ndarray:
+        """Turn what `describe` gave into what `encode` gives."""
+        count = len(self.numbers)
+        fills = np.array([*self.numbers.values()], dtype=np.float32)
+        numbers = described[:, :count]
+        blocks = [np.where(np.isnan(numbers), fills, numbers)]
+        for place, values in enumerate(self.categories.values(), start=count):
+            blocks.append(described[:, place : place + 1] == np.arange(len(values) + 1))
+        return np.concatenate(blocks, axis=1, dtype=np.float32)
+
+    def narrow(self, encoded: np.ndarray) -> np.ndarray:
+        """Turn what `encode` gave into what `describe` gave, but that filled values stay filled."""
+        at = len(self.numbers)
+        blocks = [encoded[:, :at]]
+        for values in self.categories.values():
+            block = encoded[:, at : at + len(values) + 1]
+            at += len(values) + 1
+            code = np.where(block.any(axis=1), block.argmax(axis=1), np.nan)
+            blocks.append(code[:, None])
+        return np.concatenate(blocks, axis=1, dtype=np.float32)
+
+
+def learn(rows: list[Row], columns: list[str]) -> TableSpec:
+    """Learn from training rows how to encode any.
+
+    Raises:
+        DataError: a column is empty or mixed, its name is taken, or it is text of too many values.
+    """
+    numbers: dict[str, float] = {}
+    categories: dict[str, list[str]] = {}
+    for name in columns:
+        if name in TAKEN:
+            raise DataError(f"a column cannot be called `{name}`", hint="rename it in the table")
+        known = [value for row in rows if not _is_missing(value := row.get(name))]
+        if not known:
+            raise DataError(f"column `{name}` is empty in the training rows", hint=_leave(name))
+        if isinstance(known[0], str | bool):
+            categories[name] = sorted(set(_column(rows, name, _text)) - {None})
+            if len(categories[name]) > MOST_VALUES:
+                raise DataError(
+                    f"column `{name}` holds {len(categories[name])} different texts; "
+                    f"{MOST_VALUES} are learned at most",
+                    hint=_leave(name),
+                )
+        else:
+            values = _column(rows, name, _number)
+            numbers[name] = float(np.nanmean(values))
+    if not numbers and not categories:
+        raise DataError("the table has no columns to learn from")
+    return TableSpec(numbers, categories)
+
+
+def find(folder: Path) -> Path | None:
+    """Find the table of a dataset folder."""
+    return next((folder / name for name in NAMES if (folder / name).is_file()), None)
+
+
+def read(path: Path, kind: str = "") -> pa.Table:
+    """Read `table.csv` or `table.parquet`: numbers, texts and true/false.
+
+    Args:
+        path: the file.
+        kind: its name, where it is kept under another one.
+
+    Raises:
+        DataError: it cannot be read, a column is there twice, or holds something else.
+    """
+    try:
+        table = pq.read_table(path) if (kind or path.name).endswith(".parquet") else _read_csv(path)
+    except OSError as error:
+        raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error
+    except pa.ArrowException as error:
+        first = str(error).splitlines()[0][:200]
+        raise DataError(f"`{path}` is not a table: {first}", hint="mend the file") from error
+    names = table.column_names
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"`{path}` has the column `{twice}` twice", hint="rename one of them")
+    if not table.num_rows:
+        raise DataError(f"`{path}` has no rows")
+    return pa.table({name: _plain(table[name], name, path) for name in names})
+
+
+def select(examples: pa.Table) -> list[Row]:
+    """Read the rows that the examples of a run name by `path` and `row`.
+
+    Raises:
+        DataError: the table cannot be read, or has become shorter since the run was planned.
+    """
+    if not examples.num_rows:
+        return []
+    path = Path(examples["path"][0].as_py())
+    table = read(path)
+    if max(examples["row"].to_pylist()) >= table.num_rows:
+        raise DataError(
+            f"`{path}` has {table.num_rows} rows, fewer than when the run was planned",
+            hint="train again",
+        )
+    return list(table.take(examples["row"]).to_pylist())
+
+
+def missing_shares(table: pa.Table) -> dict[str, float]:
+    """Give the share of missing values of each column."""
+    return {
+        name: sum(map(_is_missing, table[name].to_pylist())) / table.num_rows
+        for name in table.column_names
+    }
+
+
+def read_row(path: Path) -> Row:
+    """Read a file of one row as JSON.
+
+    Raises:
+        DataError: it cannot be read, or holds something else.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read `{path}`: {error.strerror}") from error
+    try:
+        return decode_row(content)
+    except DataError as error:
+        raise DataError(f"{path}: {error.problem}", hint=error.hint) from error
+
+
+def decode_row(content: bytes) -> Row:
+    """Turn JSON into a row.
+
+    Raises:
+        DataError: it is not a JSON object.
+    """
+    try:
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"not a row: {error}", hint='a row is JSON such as {"age": 31, "city": "Bern"}'
+        ) from error
+
+
+def encode_row(row: Row) -> bytes:
+    """Turn a row into JSON."""
+    return msgspec.json.encode(row)
+
+
+def contents(rows: list[Row], label: str) -> list[str]:
+    """Name each row by what it holds beside its label: equal names, equal rows."""
+    return [_content([(name, row[name]) for name in sorted(row) if name != label]) for row in rows]
+
+
+def class_of(value: Any) -> str:
+    """Name the class that a value of the label column stands for; empty where it is missing."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if _is_missing(value) else str(value)
+
+
+def _read_csv(path: Path) -> pa.Table:
+    options = pa.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)
+    return pa.csv.read_csv(path, convert_options=options)
+
+
+def _plain(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+    """Give a column as numbers, texts or true/false; times become text."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _plain(column.cast(kind.value_type), name, path)
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind):
+        return column
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return column.cast(pa.float64())
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_temporal(kind):
+        return column.cast(pa.string())
+    raise DataError(
+        f"column `{name}` of `{path}` holds {kind}; a table holds numbers, text and true/false",
+        hint="leave it out of the file",
+    )
+
+
+def _content(pairs: list[tuple[str, Any]]) -> str:
+    return hashlib.md5(repr(pairs).encode(), usedforsecurity=False).hexdigest()
+
+
+def _column(rows: list[Row], name: str, read_value: Callable[[Any], Any]) -> list[Any]:
+    """Read one value of each row; a wrong one is named by its row and column."""
+    found = []
+    for place, row in enumerate(rows):
+        where = f"rows[{place}].{name}"
+        if name not in row:
+            raise DataError(
+                f"row {place} has no column `{name}`",
+                hint="send null where a value is missing",
+                where=where,
+            )
+        try:
+            found.append(read_value(row[name]))
+        except ValueError as error:
+            raise DataError(f"row {place}, column `{name}`: {error}", where=where) from error
+    return found
+
+
+def _number(value: Any) -> float:
+    if _is_missing(value):
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"needs a number, got {_shown(value)}")
+    if abs(value) > LARGEST:
+        raise ValueError(f"{_shown(value)} is too large or not finite")
+    return float(value)
+
+
+def _text(value: Any) -> str | None:
+    if _is_missing(value):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        raise ValueError(f"needs a text, got {_shown(value)}")
+    return value
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _shown(value: Any) -> str:
+    kinds = {str: "the text ", bool: "the truth value ", dict: "an object ", list: "a list "}
+    return f"{kinds.get(type(value), '')}`{str(value)[:40]}`"
+
+
+def _leave(name: str) -> str:
+    return f"leave it out: `data.args.ignore: [{name}]` in mlstack.yaml"

@@ -1,0 +1,199 @@
+"""Rows of a table become the same numbers in training, in verification and in serving."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlstack.errors import DataError
+from mlstack.inputs import preprocess, tables
+from mlstack.inputs.tables import OTHER, Row, TableSpec
+
+NUMBERS = st.one_of(
+    st.none(),
+    st.integers(-(2**53), 2**53),
+    st.floats(-1e30, 1e30, allow_subnormal=False),
+)
+TEXTS = st.one_of(st.none(), st.sampled_from(["Bern", "Genf", "Zug", 'Ç, "x"', "<b>"]))
+ROW = st.fixed_dictionaries({"age": NUMBERS, "city": TEXTS, "member": st.none() | st.booleans()})
+ROWS = st.lists(ROW, min_size=1, max_size=20)
+SPEC = TableSpec(
+    numbers={"age": 41.5}, categories={"city": ["Bern", "Genf"], "member": ["false", "true"]}
+)
+WHOLE: Row = {"age": 30, "city": "Bern", "member": True}
+
+
+def as_sent(row: Row) -> Row:
+    """What a server reads after a client has sent a row."""
+    return tables.decode_row(json.dumps(row).encode())
+
+
+@given(ROWS)
+def test_a_row_sent_as_json_is_encoded_bit_for_bit_as_in_training(rows: list[Row]):
+    stored = json.loads(json.dumps(SPEC.to_json()))
+
+    trained = SPEC.encode(rows)
+    served = preprocess.from_json(stored).encode([as_sent(row) for row in rows])
+
+    assert trained.dtype == served.dtype == np.float32
+    assert trained.tobytes() == served.tobytes()
+
+
+@given(ROWS)
+def test_a_row_is_encoded_alone_as_in_a_batch(rows: list[Row]):
+    together = SPEC.encode(rows)
+
+    alone = np.concatenate([SPEC.encode([row]) for row in rows])
+
+    assert together.tobytes() == alone.tobytes()
+
+
+@given(ROWS)
+def test_every_encoded_row_is_finite_and_of_the_width_that_was_said(rows: list[Row]):
+    encoded = SPEC.encode(rows)
+
+    assert encoded.shape == (len(rows), SPEC.width)
+    assert np.isfinite(encoded).all()
+
+
+@given(ROWS)
+def test_what_was_encoded_can_be_described_again_but_for_filled_numbers(rows: list[Row]):
+    described = SPEC.describe(rows)
+    filled = np.where(np.isnan(described[:, :1]), np.float32(41.5), described[:, :1])
+
+    again = SPEC.narrow(SPEC.widen(described))
+
+    np.testing.assert_array_equal(again, np.concatenate([filled, described[:, 1:]], axis=1))
+
+
+@pytest.mark.parametrize("name", tables.NAMES)
+@given(rows=ROWS)
+def test_a_row_read_from_a_file_is_encoded_as_the_one_that_was_written(
+    name: str, rows: list[Row], tmp_path_factory: pytest.TempPathFactory
+):
+    path = tmp_path_factory.mktemp("table") / name
+    fields = [("age", pa.float64()), ("city", pa.string()), ("member", pa.bool_())]
+    given_rows = [{**row, "age": None if row["age"] is None else float(row["age"])} for row in rows]
+    table = pa.Table.from_pylist(given_rows, schema=pa.schema(fields))
+    if name.endswith(".csv"):
+        pa.csv.write_csv(table, path)
+    else:
+        pq.write_table(table, path)
+
+    read = tables.read(path).to_pylist()
+
+    # A column of which nothing is known has no type in CSV; any other one comes back whole.
+    assert SPEC.encode(read).tobytes() == SPEC.encode(given_rows).tobytes()
+
+
+def test_an_unseen_text_has_a_code_of_its_own_and_a_missing_one_has_none():
+    rows = [{**WHOLE, "city": city} for city in ("Bern", "Genf", "Atlantis", OTHER, None)]
+
+    encoded = SPEC.encode(rows)[:, 1:4]
+
+    expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0]]
+    np.testing.assert_array_equal(encoded, expected)
+
+
+def test_a_missing_number_is_the_mean_of_the_training_rows():
+    rows = [{"age": 20, "city": "Bern"}, {"age": 40, "city": "Zug"}, {"age": None, "city": "Zug"}]
+
+    spec = tables.learn(rows, ["age", "city"])
+
+    assert spec == TableSpec({"age": 30.0}, {"city": ["Bern", "Zug"]})
+    assert spec.encode(rows)[2].tolist() == [30, 0, 1, 0]
+    assert math.isnan(spec.describe(rows)[2, 0])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        ("age", "31", "needs a number, got the text `31`"),
+        ("age", True, "needs a number, got the truth value `True`"),
+        ("age", [1], "needs a number, got a list `[1]`"),
+        ("age", 1e39, "is too large or not finite"),
+        ("age", 10**400, "is too large or not finite"),
+        ("age", -math.inf, "is too large or not finite"),
+        ("city", 3, "needs a text, got `3`"),
+        ("city", {}, "needs a text, got an object `{}`"),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_row_and_column(column: str, value: Any, said: str):
+    with pytest.raises(DataError, match=f"row 1, column `{column}`") as found:
+        SPEC.encode([WHOLE, {**WHOLE, column: value}])
+
+    assert said in found.value.problem
+    assert found.value.where == f"rows[1].{column}"
+
+
+def test_a_column_that_is_not_there_is_named_and_further_ones_are_ignored():
+    further = {**WHOLE, "id": "u1"}
+    assert SPEC.encode([further]).tobytes() == SPEC.encode([WHOLE]).tobytes()
+
+    del further["city"]
+    with pytest.raises(DataError, match="row 0 has no column `city`") as found:
+        SPEC.encode([further])
+
+    assert found.value.where == "rows[0].city"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([None, None], "is empty in the training rows"),
+        ([1, "x"], "needs a number"),
+        (["x", 1], "needs a text"),
+        ([f"u{i}" for i in range(tables.MOST_VALUES + 1)], "201 different texts"),
+    ],
+)
+def test_a_column_nothing_can_be_learned_from_is_refused(values: list[Any], said: str):
+    with pytest.raises(DataError, match=said):
+        tables.learn([{"x": value} for value in values], ["x"])
+
+
+def test_a_column_cannot_have_the_name_of_what_is_monitored_beside_it():
+    with pytest.raises(DataError, match="cannot be called `confidence`"):
+        tables.learn([{"confidence": 1}], ["confidence"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is not a table"),
+        ("a,b\n", "has no rows"),
+        ("a,a\n1,2\n", "has the column `a` twice"),
+        ("a,b\n1,2\n3\n", "is not a table"),
+        ("a\n\xff\n".encode("latin-1"), "x"),
+    ],
+)
+def test_a_file_that_is_no_table_is_named(content: str | bytes, said: str, tmp_path: Path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    with pytest.raises(DataError) as found:
+        tables.read(path)
+
+    assert said in found.value.problem
+
+
+def test_times_are_read_as_text(tmp_path: Path):
+    path = tmp_path / "table.csv"
+    path.write_text("when,n\n2026-01-02,1\n2026-01-03,2\n")
+
+    assert tables.read(path).to_pylist()[0] == {"when": "2026-01-02", "n": 1}
+
+
+def test_equal_rows_have_equal_names_whatever_their_label():
+    rows = [{"a": 1, "y": "no"}, {"a": 1, "y": "yes"}, {"a": 2, "y": "no"}]
+
+    first, second, third = tables.contents(rows, "y")
+
+    assert first == second != third
