@@ -120,7 +120,7 @@ def _usage(error: Exception) -> MlstackError | None:
     if message is None:
         return None
     path = context.command_path.replace(" (default)", "") if context else "mlstack"
-    return ConfigError(message(), hint=f"type `{path} --help`")
+    return ConfigError(message().replace("Value error, ", ""), hint=f"type `{path} --help`")
 
 
 def _bug(error: Exception) -> MlstackError:

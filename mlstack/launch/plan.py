@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mlstack import files
 from mlstack.config import Config, Project
 from mlstack.errors import ConfigError, Mistake
-from mlstack.launch import code, dataset, environment, examples
+from mlstack.launch import code, dataset, environment, examples, user_source
 from mlstack.launch.gpus import Gpu
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, DatasetVersion, write_examples
@@ -57,6 +57,7 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
         DataError: the data is not snapshotted, or its labels are wrong.
     """
     project = configured(project, options)
+    user_source.check(project.root, project.config)
     ready = options.prepared or prepare(project, allow_dirty=options.allow_dirty)
     now = datetime.now(UTC)
     spec = RunSpec(
