@@ -1,6 +1,7 @@
 """What was made, and what to type next."""
 
 import shlex
+
 from mlstack.init.api import Created
 from mlstack.init.dataset import Copied
 from mlstack.records.base import Record
