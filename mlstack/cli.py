@@ -43,6 +43,9 @@ ORDER = [
 ]
 
 
+INTERRUPTED = Interrupted("interrupted", hint="nothing is half written; type it again")
+
+
 class InOrder(TyperGroup):
     """List the commands in the order of the work, not of the alphabet."""
 
@@ -91,8 +94,14 @@ def main() -> NoReturn:
     try:
         helped = show_help(app, arguments)
         code = 0 if helped else app(arguments, prog_name="mlstack", standalone_mode=False)
+        sys.stdout.flush()
+        if code == Interrupted.exit_code:  # typer swallows the KeyboardInterrupt
+            code = _show(INTERRUPTED, arguments)
+    except SystemExit as left:  # typer turns a closed pipe into exit 1
+        _mute()
+        code = 0 if isinstance(left.__context__, BrokenPipeError) else left.code
     except KeyboardInterrupt:
-        code = _show(Interrupted("interrupted"), arguments)
+        code = _show(INTERRUPTED, arguments)
     except MlstackError as error:
         code = _show(error, arguments)
     except BrokenPipeError:
