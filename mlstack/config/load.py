@@ -1,6 +1,7 @@
 """Read mlstack.yaml and what overrides it; report every mistake at once."""
 
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,9 +33,7 @@ def load(path: Path, *, sets: tuple[str, ...] = ()) -> Project:
         ConfigError: anything is wrong; `mistakes` names all of it.
     """
     if not path.is_file():
-        raise ConfigError(
-            f"there is no `{path}` here", hint="cd into a project, or type `mlstack init NAME`"
-        )
+        raise _no_project(path)
     found: list[Found] = []
     document = _read(path, sets, found)
     config = _validate(document, str(path), found) if document else None
@@ -46,6 +45,22 @@ def load(path: Path, *, sets: tuple[str, ...] = ()) -> Project:
 def local_file(path: Path) -> Path:
     """Give the file beside `path` that holds what is true on this machine only."""
     return path.with_name(f"{path.stem}.local{path.suffix}")
+
+
+def _no_project(path: Path) -> ConfigError:
+    """Say where the project is, when it is one of the folders above."""
+    above = [folder for folder in path.absolute().parents if (folder / path.name).is_file()]
+    hint = (
+        f"cd {shlex.quote(str(above[0]))}"
+        if above
+        else "cd into a project, or type `mlstack init NAME`"
+    )
+    what = (
+        f"`{path}` is a folder, not a project file"
+        if path.is_dir()
+        else f"there is no `{path}` here"
+    )
+    return ConfigError(what, hint=hint)
 
 
 def _read(path: Path, sets: tuple[str, ...], found: list[Found]) -> Entry | None:

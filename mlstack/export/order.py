@@ -9,7 +9,8 @@ from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.export import expected
 from mlstack.export.handover import Expected
-from mlstack.records import base, run
+from mlstack.launch import moved
+from mlstack.records import run
 from mlstack.records.layout import Layout
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
@@ -47,7 +48,7 @@ def order(project: Project, wanted: str | None, precision: str, formats: str) ->
     layout = Layout(project.root)
     run_id = run.find_run(layout.runs, wanted)
     folder = layout.run(run_id)
-    spec = base.read(folder / run.SPEC, run.RunSpec)
+    spec = moved.spec_here(project.root, run_id)
     _check_finished(folder, spec)
     checkpoint = _checkpoint(folder)
     _check_installed()

@@ -1,5 +1,7 @@
 """What was made, and what to type next."""
 
+import shlex
+
 from mlstack.init.api import Created
 from mlstack.init.dataset import Copied
 from mlstack.records.base import Record
@@ -26,7 +28,7 @@ def _created(made: Created) -> str:
     if waiting:
         lines.append(f"{waiting:,} images wait for a label; type `mlstack label` there")
     train = "mlstack train" if made.can_train else "pip install 'mlstack[train]' && mlstack train"
-    lines.append(f"Next: cd {made.path} && {train}")
+    lines.append(f"Next: cd {shlex.quote(made.path)} && {train}")
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """Which data a run reads, and whether that is a version anybody can get back to."""
 
+import shutil
 from pathlib import Path
 
 from mlstack.config import Project
@@ -81,6 +82,8 @@ def _lack(project: Project, hashed: FolderHash) -> str:
     if pointer.md5 != hashed.md5:
         return f"it has changed since the last snapshot ({_counted(pointer.files, hashed)})"
     if not git.is_repository(project.root):
+        if shutil.which("git") is None:
+            return "git, which keeps the versions, is not installed"
         return "the project is not in a git repository"
     if git.head(project.root) is None or git.git(
         project.root, "status", "--porcelain", "--", str(path)

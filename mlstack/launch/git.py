@@ -1,9 +1,18 @@
 """What git says of the user's code, and the commits that snapshots make."""
 
+import os
 import subprocess
 from pathlib import Path
 
 from mlstack.errors import BusyError, MachineError, MlstackError, StepError
+
+# What git says when the machine is in the way; it often names index.lock in the same breath.
+MACHINE = (
+    ("Out of diskspace", "the disk is full", "free some space, then type it again"),
+    ("No space left on device", "the disk is full", "free some space, then type it again"),
+    ("Read-only file system", "the disk is read-only", "choose a folder that can be written"),
+    ("Permission denied", "permission denied", "check who owns .git, and its permissions"),
+)
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -15,7 +24,13 @@ def git(root: Path, *arguments: str) -> str:
     """
     try:
         done = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+            ["git", *arguments],
+            cwd=root,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # a question must not write the index
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            check=False,
         )
     except FileNotFoundError as error:
         raise MachineError("git is not installed", hint="install git") from error
@@ -74,6 +89,9 @@ def last_change(root: Path, path: Path) -> str | None:
 def _refusal(verb: str, words: str) -> MlstackError:
     lines = words.splitlines() or ["failed"]
     fatal = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    for words_of_git, problem, hint in MACHINE:
+        if words_of_git in words:
+            return MachineError(f"git {verb}: {problem}", hint=hint)
     if "index.lock" in words:
         return BusyError(
             "another git is busy in this project",

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mlstack import files
 from mlstack.config import Config, Project, refuse_unbuilt
 from mlstack.errors import ConfigError, Mistake
-from mlstack.launch import code, dataset, environment, examples
+from mlstack.launch import code, dataset, environment, examples, user_source
 from mlstack.launch.gpus import Gpu
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, DatasetVersion, write_examples
@@ -58,6 +58,7 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
     """
     project = configured(project, options)
     refuse_unbuilt(project, "train")
+    user_source.check(project.root, project.config)
     ready = options.prepared or prepare(project, allow_dirty=options.allow_dirty)
     now = datetime.now(UTC)
     spec = RunSpec(

@@ -22,17 +22,10 @@ def load_class(reference: str, root: Path, *, key: str) -> type:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{key}: cannot import `{module_name}`: no module named `{error.name}`",
-            hint=f"is there a file {module_name.replace('.', '/')}.py in {root}?",
-        ) from error
+        raise no_module(key, module_name, error.name or module_name, root) from error
     found = getattr(module, class_name, None)
     if not isinstance(found, type):
-        near = get_close_matches(class_name, vars(module), n=1)
-        raise ConfigError(
-            f"{key}: `{module_name}` has no class `{class_name}`",
-            hint=f"did you mean `{near[0]}`?" if near else "",
-        )
+        raise no_class(key, module_name, class_name, list(vars(module)))
     return found
 
 
@@ -46,11 +39,7 @@ def construct(wanted: type, args: dict[str, Any], offered: dict[str, Any], *, ke
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for name in args:
         if name not in parameters and not takes_any:
-            near = get_close_matches(name, parameters, n=1)
-            raise ConfigError(
-                f"{key}.{name}: `{wanted.__name__}` takes no argument `{name}`",
-                hint=f"did you mean `{near[0]}`?" if near else f"it takes {', '.join(parameters)}",
-            )
+            raise unknown_argument(key, wanted.__name__, name, list(parameters))
     filled = {name: value for name, value in offered.items() if name in parameters} | args
     for name, parameter in parameters.items():
         required = parameter.default is parameter.empty
@@ -61,3 +50,31 @@ def construct(wanted: type, args: dict[str, Any], offered: dict[str, Any], *, ke
                 hint=f"write it under {key} in mlstack.yaml",
             )
     return wanted(**filled)
+
+
+def no_module(key: str, module: str, missing: str, root: Path) -> ConfigError:
+    """Say that `module` cannot be imported because `missing` is not there."""
+    own = missing.split(".")[0] == module.split(".")[0]
+    file = module.replace(".", "/")
+    return ConfigError(
+        f"{key}: cannot import `{module}`: no module named `{missing}`",
+        hint=f"is there a file {file}.py in {root}?" if own else f"pip install {missing}",
+    )
+
+
+def no_class(key: str, module: str, name: str, there: list[str]) -> ConfigError:
+    """Say that a module has no such class."""
+    near = get_close_matches(name, there, n=1)
+    return ConfigError(
+        f"{key}: `{module}` has no class `{name}`",
+        hint=f"did you mean `{near[0]}`?" if near else f"write it in {module.replace('.', '/')}.py",
+    )
+
+
+def unknown_argument(key: str, name: str, argument: str, takes: list[str]) -> ConfigError:
+    """Say that a class takes no such argument."""
+    near = get_close_matches(argument, takes, n=1)
+    return ConfigError(
+        f"{key}.{argument}: `{name}` takes no argument `{argument}`",
+        hint=f"did you mean `{near[0]}`?" if near else f"it takes {', '.join(takes) or 'none'}",
+    )

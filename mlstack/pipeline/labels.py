@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 
 from mlstack import files
-from mlstack.errors import DataError
+from mlstack.errors import DataError, MachineError
 from mlstack.pipeline.stages import EVENTS
 from mlstack.records.layout import Layout
 
@@ -19,6 +19,7 @@ def last_event(layout: Layout) -> int | None:
 
     Raises:
         DataError: the database is damaged.
+        MachineError: it cannot be read now, because the disk is full, or locked for long.
     """
     path = layout.labels_db
     if not path.is_file():
@@ -26,9 +27,15 @@ def last_event(layout: Layout) -> int | None:
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
         try:
+            if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+                return 0  # begun on a full disk or killed: nothing is labeled yet
             (number,) = connection.execute("SELECT max(seq) FROM events").fetchone()
         finally:
             connection.close()
+    except sqlite3.OperationalError as error:
+        raise MachineError(
+            f"the labels cannot be read now: {error}", hint="is the disk full?", where=str(path)
+        ) from error
     except sqlite3.Error as error:
         raise DataError(
             f"the labels cannot be read: {error}",

@@ -18,7 +18,7 @@ from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import SIDE, Live, Metrics, numbers
 from mlstack.records.report import Alert
-from mlstack.records.run import SPEC, RunSpec, RunSummary, run_ids, summarise
+from mlstack.records.run import RunSummary, glance, run_ids
 
 LOOKED_AT = 50  # newest runs, and newest parts of the request log, that are opened
 
@@ -66,12 +66,8 @@ def status(project: Project) -> Status:
 
 def _find(project: Project, layout: Layout) -> Found:
     name = project.config.project.name
-    newest = run_ids(layout.runs)[-LOOKED_AT:]
-    summaries = [
-        summarise(layout.run(i))
-        for i in newest
-        if read(layout.run(i) / SPEC, RunSpec).mode == "fit"
-    ]
+    glances = [glance(layout.run(i)) for i in run_ids(layout.runs)[-LOOKED_AT:]]
+    summaries = [one for one in glances if one.mode == "fit"]
     model = layout.model(name)
     present = numbers(model)
     lineage = model / str(present[-1]) / SIDE / "lineage.json" if present else None

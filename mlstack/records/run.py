@@ -46,7 +46,7 @@ class RunSpec(Record, frozen=True, kw_only=True, tag="run.spec"):
 
     id: str
     created: str  # UTC, ISO 8601
-    root: str  # the project's folder, absolute
+    root: str  # the project's folder, absolute; follows the project when that moves
     command: list[str]
     config: dict[str, Any]  # the resolved config, as JSON
     dataset: DatasetVersion
@@ -174,7 +174,10 @@ def decode_events(content: bytes, *, where: str) -> Iterator[RunEvent]:
         try:
             yield _DECODER.decode(line)
         except msgspec.DecodeError as error:
-            raise DataError(f"{where}:{number}: not an event of a run: {error}") from error
+            raise DataError(
+                f"{where}:{number}: not an event of a run: {error}",
+                hint="move the run's folder away, or train anew; other runs are not concerned",
+            ) from error
 
 
 def append_event(run_folder: Path, event: RunEvent) -> None:
@@ -189,7 +192,7 @@ class RunSummary(Record, frozen=True, kw_only=True, tag="run.summary"):
     """A run at a glance, read from its folder alone."""
 
     id: str
-    state: str  # running, finished, stopped, failed or new
+    state: str  # running, finished, stopped, failed, new or damaged
     created: str
     epoch: int = 0
     epochs: int = 0
@@ -229,6 +232,14 @@ def summarise(run_folder: Path) -> RunSummary:
     )
 
 
+def glance(run_folder: Path) -> RunSummary:
+    """Summarise a run for a list: one whose records are damaged says so and stops nothing."""
+    try:
+        return summarise(run_folder)
+    except DataError as error:
+        return RunSummary(id=run_folder.name, state="damaged", created="", problem=error.problem)
+
+
 def run_ids(runs: Path) -> list[str]:
     """List the ids of all runs, oldest first; ids sort by time."""
     if not runs.is_dir():
@@ -246,7 +257,7 @@ def find_run(runs: Path, wanted: str | None) -> str:
     ids = run_ids(runs)
     if wanted is None:
         for run_id in reversed(ids):
-            summary = summarise(runs / run_id)
+            summary = glance(runs / run_id)
             if (summary.state, summary.study, summary.mode) == ("finished", None, "fit"):
                 return run_id
         raise DataError("there is no finished run", hint="type `mlstack train`")

@@ -12,15 +12,15 @@ from mlstack.config import Project, load
 from mlstack.errors import MachineError, StepError
 from mlstack.launch import gpus
 from mlstack.launch.gpus import Gpu
+from mlstack.launch.moved import spec_here
 from mlstack.launch.plan import PlanOptions, configured, plan
 from mlstack.launch.supervise import Terms, supervise
-from mlstack.records.base import Record, read
+from mlstack.records.base import Record
 from mlstack.records.layout import Layout
 from mlstack.records.run import (
     BEST,
     CHECKPOINTS,
     LAST,
-    SPEC,
     Checked,
     EpochEnded,
     Finished,
@@ -72,7 +72,7 @@ def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator
 
 def _resume(project: Project, request: Request) -> Iterator[Record]:
     layout = Layout(project.root)
-    spec = read(layout.run(resumable(layout, request.run)) / SPEC, RunSpec)
+    spec = spec_here(project.root, resumable(layout, request.run))
     notes = changed(project, spec, allow_dirty=request.allow_dirty)
     _need_engine()
     with gpus.lease(len(spec.gpus), f"run `{spec.id}`") as leased:

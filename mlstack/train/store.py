@@ -29,6 +29,13 @@ from mlstack.records.run import (
 from mlstack.train.results import RunRow
 
 VERSION = 1
+# The disk is full or read-only: the index is made in memory, from the folders, for this once.
+UNWRITABLE = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_IOERR,
+)
 SCHEMA = """
 CREATE TABLE runs (
     id TEXT PRIMARY KEY,
@@ -53,13 +60,15 @@ def rows(layout: Layout) -> list[RunRow]:
         BusyError: another process holds the index for long.
     """
     try:
-        return _rows(layout)
+        return _rows(layout, layout.runs_db)
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in UNWRITABLE:
+            return _rows(layout, Path(":memory:"))
         raise BusyError(f"`{layout.runs_db}`: {error}", hint="try again") from error
     except sqlite3.DatabaseError:  # damaged; the folders know everything
         for file in layout.runs_db.parent.glob(layout.runs_db.name + "*"):
             file.unlink()
-        return _rows(layout)
+        return _rows(layout, layout.runs_db)
 
 
 def summary(run_folder: Path) -> RunSummary:
@@ -71,10 +80,10 @@ def summary(run_folder: Path) -> RunSummary:
     return structs.replace(found, state="running") if found.state == "new" else found
 
 
-def _rows(layout: Layout) -> list[RunRow]:
+def _rows(layout: Layout, place: Path) -> list[RunRow]:
     if not layout.runs.is_dir():
         return []
-    with closing(_open(layout.runs_db)) as index:
+    with closing(_open(place)) as index:
         with index:
             _refresh(index, layout)
         stored = index.execute("SELECT row FROM runs ORDER BY id DESC").fetchall()

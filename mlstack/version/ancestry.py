@@ -9,7 +9,7 @@ from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import SIDE, Live, numbers
-from mlstack.records.run import SPEC, RunSpec, find_run, run_ids, summarise
+from mlstack.records.run import SPEC, RunSpec, find_run, glance, run_ids
 from mlstack.version.result import SettingChange, Shown
 
 LINEAGE = "lineage.json"
@@ -101,11 +101,11 @@ def _of_package(layout: Layout, package: Path) -> Shown:
 def _around(layout: Layout, run: str, config: dict[str, Any], parent: str | None) -> dict[str, Any]:
     """Give the fields of `Shown` that other records hold."""
     ids = run_ids(layout.runs)
-    earlier = [i for i in ids if i < run]
-    other = parent if parent in ids else (earlier[-1] if earlier else None)
+    earlier = (i for i in reversed(ids) if i < run and glance(layout.run(i)).state != "damaged")
+    other = parent if parent in ids else next(earlier, None)
     before = read(layout.run(other) / SPEC, RunSpec).config if other else {}
     return {
-        "metrics": summarise(layout.run(run)).metrics if run in ids else {},
+        "metrics": glance(layout.run(run)).metrics if run in ids else {},
         "compared_with": other,
         "settings": _changes(before, config) if other else [],
         "parents": _parents(layout, parent),

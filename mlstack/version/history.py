@@ -53,6 +53,7 @@ def dataset_of(project: Project) -> Dataset:
     """
     if project.config.versioning.backend == "none":
         raise ConfigError("versioning.backend is `none`", hint="set it to `dvc` in mlstack.yaml")
+    git(project.root, "--version")  # git that is not installed is another lack
     if not is_repository(project.root):
         raise ConfigError(
             f"`{project.root}` is not in a git repository", hint="type `git init`, then try again"
