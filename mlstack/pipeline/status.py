@@ -162,10 +162,12 @@ def _runs(project: Project, found: Found) -> Line:
     newest, metric = found.runs[-1], project.config.train.monitor
     measured = f", {metric} {newest.metrics[metric]:.4f}" if metric in newest.metrics else ""
     problem = f": {newest.problem}" if newest.problem else ""
+    damaged = [run.id for run in found.runs[:-1] if run.state == "damaged"]
+    also = f"; damaged: {', '.join(damaged)}" if damaged else ""
     return Line(
         part="runs",
-        state=f"{len(found.runs)}, newest {newest.id} {newest.state}{measured}{problem}",
-        is_well=newest.state != "failed",
+        state=f"{len(found.runs)}, newest {newest.id} {newest.state}{measured}{problem}{also}",
+        is_well=newest.state not in ("failed", "damaged") and not damaged,
     )
 
 

@@ -111,9 +111,9 @@ def finish(folder: Path, **metrics: float) -> None:
 
 
 def copy_project(project: Path, folder: Path) -> Path:
-    """Copy a project without its data and packages."""
+    """Copy a project without its packages."""
     target = folder / project.name
-    shutil.copytree(project, target, ignore=shutil.ignore_patterns("data", "models", ".git"))
+    shutil.copytree(project, target, ignore=shutil.ignore_patterns("models", ".git"))
     return target
 
 

@@ -216,7 +216,8 @@ def test_a_plan_leaves_a_whole_run_folder(project):
 
 def test_changed_and_new_code_is_kept_as_a_patch_that_applies(project, tmp_path):
     (project / "my_project" / "extra.py").write_text("x = 1\n")
-    (project / "my_project" / "model.py").write_text("changed = True\n")
+    model = project / "my_project" / "model.py"
+    model.write_text(model.read_text() + "changed = True\n")
 
     spec = plan(loaded(project), PlanOptions())
 
@@ -226,7 +227,7 @@ def test_changed_and_new_code_is_kept_as_a_patch_that_applies(project, tmp_path)
     subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
     subprocess.run(["git", "apply", str(patch)], cwd=clone, check=True)
     assert (clone / "my_project" / "extra.py").read_text() == "x = 1\n"
-    assert (clone / "my_project" / "model.py").read_text() == "changed = True\n"
+    assert (clone / "my_project" / "model.py").read_text() == model.read_text()
 
 
 def test_overrides_are_validated_and_recorded(project):
