@@ -56,7 +56,9 @@ def _status(status: Status) -> RenderableType:
     if not status.packages:
         return Group(first, "there is no package yet; type `mlstack export`")
     table = Table(box=None, pad_edge=False, header_style="dim")
-    names = list(dict.fromkeys(n for p in status.packages for n in p.metrics))[-MOST_METRICS:]
+    named = dict.fromkeys(n for p in status.packages for n in p.metrics)
+    tested = [n for n in named if n.startswith("test/")] or list(named)
+    names = tested[:MOST_METRICS]
     for title in ("version", "", "run", *names):
         table.add_column(title, overflow="fold")
     for package in reversed(status.packages):
