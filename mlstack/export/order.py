@@ -10,7 +10,7 @@ from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.export import expected
 from mlstack.export.handover import Expected
 from mlstack.launch import moved
-from mlstack.records import run
+from mlstack.records import dvc, run
 from mlstack.records.layout import Layout
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
@@ -50,6 +50,7 @@ def order(project: Project, wanted: str | None, precision: str, formats: str) ->
     folder = layout.run(run_id)
     spec = moved.spec_here(project.root, run_id)
     _check_finished(folder, spec)
+    _check_data(project.root / spec.dataset.source)
     checkpoint = _checkpoint(folder)
     _check_installed()
     files.write_bytes(folder / "logs" / "export.log", b"")
@@ -102,6 +103,15 @@ def _check_finished(folder: Path, spec: run.RunSpec) -> None:
         )
     if spec.mode != "fit":
         raise DataError(f"run `{spec.id}` was only a check", hint="type `mlstack train`")
+
+
+def _check_data(source: Path) -> None:
+    """Refuse to begin without the data that the graph is measured on."""
+    if not source.is_dir():
+        raise DataError(
+            f"there is no folder `{source}`; the graph is measured on it",
+            hint=dvc.bring_back(source),
+        )
 
 
 def _checkpoint(folder: Path) -> Path:

@@ -18,7 +18,7 @@ def labeled_files(folder: Path) -> list[tuple[str, str]]:
             the line is named.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder `{folder}`")
+        raise DataError(f"there is no folder `{folder}`", hint="name one that is there")
     if (folder / CSV).is_file():
         return _from_csv(folder)
     found = [

@@ -11,7 +11,7 @@ from mlstack.errors import ConfigError, DataError
 from mlstack.inputs import folders
 from mlstack.inputs.images import SUFFIXES
 from mlstack.label.quality import Scope
-from mlstack.records import dataset
+from mlstack.records import dataset, dvc
 
 DIGITS = "1234567890"
 TAKEN = frozenset("uz")  # undo
@@ -49,7 +49,7 @@ def find(project: Project) -> Items:
     if not source.is_dir():
         raise DataError(
             f"there is no folder `{config.data.source}`",
-            hint="put the images there, or change data.source in mlstack.yaml",
+            hint=dvc.bring_back(source),
         )
     paths = [
         path.relative_to(source).as_posix()

@@ -41,7 +41,7 @@ def hash_source(project: Project) -> FolderHash:
     if not folder.is_dir():
         raise DataError(
             f"data.source: there is no folder `{project.config.data.source}`",
-            hint="put the data there, or name the right folder in mlstack.yaml",
+            hint=dvc.bring_back(folder),
         )
     hashed = dvc.hash_folder(folder)
     if not hashed.entries:

@@ -88,6 +88,8 @@ def _next(project: Project, found: Found) -> tuple[str, str]:
     source = project.config.data.source
     newest = found.runs[-1] if found.runs else None
     finished = [run for run in found.runs if run.state == "finished"]
+    if not found.has_data and dvc.pointer_path(project.root / source).is_file():
+        return "mlstack version checkout HEAD", f"{source} is gone; this brings it back"
     if not found.has_data:
         return f"cp -r YOUR_FILES {source}", f"there is no data in {source}"
     if not found.is_snapshotted and project.config.versioning.backend == "dvc":

@@ -104,6 +104,13 @@ def parse_listing(content: bytes, *, where: str) -> dict[str, str]:
         ) from error
 
 
+def bring_back(folder: Path) -> str:
+    """Say how to get a dataset folder that is gone."""
+    if pointer_path(folder).is_file():
+        return "`mlstack version checkout HEAD` brings the last snapshot back"
+    return "put the data there, or name the right folder in mlstack.yaml"
+
+
 def list_files(folder: Path) -> list[str]:
     """List every file that DVC sees below a folder, by its path in the folder.
 
@@ -113,7 +120,7 @@ def list_files(folder: Path) -> list[str]:
             may hide its files.
     """
     if not folder.is_dir():
-        raise DataError(f"there is no folder `{folder}`")
+        raise DataError(f"there is no folder `{folder}`", hint=bring_back(folder))
     names = [path.relative_to(folder).as_posix() for path in _walk(folder)]
     _refuse_ignored(folder, names)
     return names

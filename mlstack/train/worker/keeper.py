@@ -227,7 +227,7 @@ def _not_logged(wanted: str, metrics: dict[str, float]) -> ConfigError:
     logged = ", ".join(sorted(metrics)) or "nothing"
     return ConfigError(
         f"train.monitor: the model logs no `{wanted}`",
-        hint=f"did you mean `{near[0]}`?" if near else f"it logs {logged}",
+        hint=(f"did you mean `{near[0]}`? " if near else "") + f"it logs {logged}",
     )
 
 
