@@ -69,7 +69,9 @@ def canary(path: Path, *, sets: tuple[str, ...], wanted: Canary) -> Changed:
     """Give a share of the requests to another package, or end that."""
     project = load(path, sets=sets)
     if wanted.is_off:
-        return _changed(project, live_file.end_canary(_folder(project)))
+        live, had_one = live_file.end_canary(_folder(project))
+        changed = _changed(project, live)
+        return changed if had_one else msgspec.structs.replace(changed, note="there is no canary")
     if wanted.number is None:
         raise ConfigError("which package?", hint="type `mlstack serve canary N --percent P`")
     configured = project.config.serve.traffic.canary

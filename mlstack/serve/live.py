@@ -94,10 +94,21 @@ def set_canary(model: Path, number: int, percent: float) -> Live:
         return _write(model, live, canary=number, canary_percent=percent)
 
 
-def end_canary(model: Path) -> Live:
-    """Let the live package answer everything again."""
+def end_canary(model: Path) -> tuple[Live, bool]:
+    """Let the live package answer everything again; tell whether there was a canary to end.
+
+    Raises:
+        ConfigError: nothing is live.
+    """
     with _changing(model):
-        return _write(model, current(model), canary=None, canary_percent=0.0)
+        live = current(model)
+        if live.live is None:
+            raise ConfigError(
+                "nothing is live yet, so there is no canary", hint="type `mlstack serve promote`"
+            )
+        if live.canary is None:
+            return live, False
+        return _write(model, live, canary=None, canary_percent=0.0), True
 
 
 def _check(model: Path, number: int) -> None:

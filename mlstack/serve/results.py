@@ -80,6 +80,7 @@ class Changed(Result, frozen=True, kw_only=True, tag="serve.changed"):
     canary_percent: float = 0.0
     url: str | None = None  # of the running server
     taken_over: bool = False  # that server answers with it
+    note: str = ""  # why nothing was changed
 
     def headline(self) -> str:
         """Give the live package's number."""

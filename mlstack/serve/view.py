@@ -36,6 +36,8 @@ def _changed(changed: Changed) -> str:
         lines[0] += f" (before: {changed.previous})"
     if changed.canary is not None:
         lines.append(f"version {changed.canary} gets {changed.canary_percent:g} % as a canary")
+    if changed.note:
+        return "\n".join([*lines, changed.note])
     if changed.url is None:
         lines.append("no server runs; `mlstack serve` starts one")
     elif changed.taken_over:

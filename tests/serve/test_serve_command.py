@@ -108,6 +108,17 @@ def test_a_package_that_answers_otherwise_than_packed_is_exit_4(root: Path) -> N
     assert "golden example" in ran.stderr
 
 
+def test_ending_a_canary_that_is_not_there_says_so_and_changes_nothing(root: Path) -> None:
+    mlstack(root, "serve", "promote", "1")
+    before = live(root)
+
+    ran = mlstack(root, "serve", "canary", "--off")
+
+    assert ran.returncode == 0
+    assert ran.stdout == f"{NAME}: version 1 is live\nthere is no canary\n"
+    assert live(root) == before
+
+
 def test_promote_and_rollback_swap_live_and_previous(root: Path) -> None:
     first = mlstack(root, "serve", "promote", "1", "--quiet")
     newest = mlstack(root, "serve", "promote")
@@ -127,6 +138,7 @@ def test_promote_and_rollback_swap_live_and_previous(root: Path) -> None:
         (["promote", "9"], 2, "there is no package `9`"),
         (["rollback"], 2, "no package was live before"),
         (["canary", "2", "--percent", "10"], 2, "nothing is live yet"),
+        (["canary", "--off"], 2, "nothing is live yet"),
         (["canary"], 2, "which package?"),
         (["canary", "2"], 2, "a canary needs a share"),
         (["predict", "nothing.png"], 2, "there is no file `nothing.png`"),
