@@ -89,7 +89,7 @@ def start(
 
 def main() -> NoReturn:
     """Run a command and end with its exit code; no error leaves here as a traceback."""
-    arguments = sys.argv[1:] or (["status"] if Path("mlstack.yaml").is_file() else ["--help"])
+    arguments = _with_status(sys.argv[1:])
     signal.signal(signal.SIGTERM, _terminate)
     _open_streams()
     try:
@@ -111,6 +111,14 @@ def main() -> NoReturn:
     except Exception as error:
         code = _show(_usage(error) or _machine(error) or _bug(error), arguments)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _with_status(arguments: list[str]) -> list[str]:
+    """Name the status screen, which is what `mlstack` shows without a command in a project."""
+    if not arguments:
+        return ["status"] if Path("mlstack.yaml").is_file() else ["--help"]
+    shared = ("--config", "--set", "--json", "--quiet", "--debug")
+    return ["status", *arguments] if arguments[0].startswith(shared) else arguments
 
 
 def _open_streams() -> None:

@@ -53,3 +53,13 @@ def test_a_closed_pipe_is_not_an_error(tmp_path: Path):
     )
 
     assert done.stderr == ""
+
+
+def test_the_bare_command_takes_the_options_that_every_command_has(project: Path, tmp_path: Path):
+    answer = mlstack("--json", cwd=project)
+    away = mlstack("--config", str(project / "mlstack.yaml"), "--quiet", cwd=tmp_path)
+
+    assert json.loads(answer.stdout)["ok"] is True
+    assert (answer.returncode, away.returncode) == (0, 0)
+    assert away.stdout.strip()
+    assert mlstack("--json", cwd=tmp_path).returncode == 2
