@@ -1,5 +1,7 @@
 """The request log as windows of numbers: the only module that imports duckdb."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,17 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoload_known_extensions": False,
     "python_enable_replacements": False,
 }
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C be Ctrl-C: duckdb turns one that falls into a query into an error of its own."""
+    try:
+        yield
+    except (RuntimeError, duckdb.Error, DataError) as error:
+        if "interrupted" in str(error).lower():
+            raise KeyboardInterrupt from error
+        raise
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class Labelled:
     labelled_in_window: int
 
 
+@_interruptible()
 def read(log: Path, selection: Selection) -> Window:
     """Read the last predictions of a version, and how the last requests were served.
 
@@ -94,6 +108,7 @@ def read(log: Path, selection: Selection) -> Window:
             wanted *= 8
 
 
+@_interruptible()
 def labelled(log: Path, feedback: Path, selection: Selection, window: Window) -> Labelled | None:
     """Join late labels with the predictions of a version; None when there is no label.
 
@@ -125,6 +140,7 @@ def labelled(log: Path, feedback: Path, selection: Selection, window: Window) ->
     return Labelled(*row) if row and row[0] else None
 
 
+@_interruptible()
 def inputs(log: Path, model: str, ids: list[str]) -> dict[str, bytes]:
     """Give the raw inputs of some predictions, as far as the log kept them."""
     with _connect() as connection:
@@ -138,6 +154,7 @@ def inputs(log: Path, model: str, ids: list[str]) -> dict[str, bytes]:
     return {name: bytes(content) for name, content in found}
 
 
+@_interruptible()
 def query(log: Path, feedback: Path, sql: str) -> Rows:
     """Run one read-only query over the views `requests` and `feedback`.
 
@@ -171,7 +188,7 @@ def _answer(connection: Any, sql: str) -> Rows:
             "`monitor sql` runs one query that only reads",
             hint='for example `mlstack monitor sql "SELECT count(*) FROM requests"`',
         )
-    answer = connection.execute(statements[0])
+    answer = connection.execute(sql)  # a parsed statement could not be interrupted
     columns = [column[0] for column in answer.description]
     rows = answer.fetchmany(MAX_PRINTED + 1)
     return Rows(
