@@ -93,10 +93,22 @@ def overlay(base: Entry, over: Entry, path: tuple[str, ...] = ()) -> Entry:
 
 
 def put(base: Entry, path: tuple[str, ...], entry: Entry) -> Entry:
-    """Lay one setting over the others."""
+    """Lay one setting over the others; a mapping replaces the one that was there."""
+    if isinstance(entry.value, dict):
+        base = _without(base, path)
     for name in reversed(path):
         entry = Entry({name: entry}, entry.at, entry.key_at)
     return overlay(base, entry)
+
+
+def _without(entry: Entry, path: tuple[str, ...]) -> Entry:
+    if not path or not isinstance(entry.value, dict) or path[0] not in entry.value:
+        return entry
+    name, rest = path[0], path[1:]
+    kept = {other: inner for other, inner in entry.value.items() if other != name or rest}
+    if rest:
+        kept[name] = _without(kept[name], rest)
+    return replace(entry, value=kept)
 
 
 def plain(entry: Entry) -> Any:

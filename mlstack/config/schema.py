@@ -86,7 +86,9 @@ class Synthetic(Section):
 class DataChecks(Section):
     """What the data must satisfy before it is trained on."""
 
-    max_missing: Share = Field(default=0.01, description="Largest share of missing values.")
+    max_missing: Share = Field(
+        default=0.01, description="Largest share of missing values in a column of a table."
+    )
     no_duplicates_across_splits: bool = Field(
         default=True, description="Refuse equal files in different parts."
     )

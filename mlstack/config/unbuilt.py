@@ -6,9 +6,12 @@ from mlstack.errors import ConfigError
 # room -> settings that must keep their default, see docs/roadmap.md
 UNBUILT: dict[str, tuple[str, ...]] = {
     "train": ("data.augment", "data.synthetic.fraction", "track.mirror"),
+    "export": ("export.embed_preprocessing",),
     "serve": ("serve.traffic.shadow",),
     "monitor": ("monitor.retrain.auto",),
 }
+
+BUILT_TASKS = ("image-classification", "tabular")
 
 
 def refuse_unbuilt(project: Project, room: str) -> None:
@@ -17,6 +20,13 @@ def refuse_unbuilt(project: Project, room: str) -> None:
     Raises:
         ConfigError: the setting, where it was made, and what to write instead.
     """
+    task = project.config.project.task
+    if room in ("train", "export") and task not in BUILT_TASKS:
+        raise ConfigError(
+            f"project.task: `{task}` is not built yet",
+            hint=f"what is there: {', '.join(BUILT_TASKS)}; see docs/roadmap.md",
+            where=project.origins.get("project.task", ""),
+        )
     for key in UNBUILT[room]:
         *parents, name = key.split(".")
         section = project.config

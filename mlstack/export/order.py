@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack import files
-from mlstack.config import Project
+from mlstack.config import Project, refuse_unbuilt
 from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.export import expected
 from mlstack.export.handover import Expected
@@ -70,11 +70,7 @@ def _check_formats(project: Project, wanted: str) -> None:
                 f"the format `{name}` cannot be verified by this mlstack yet, so it is not written",
                 hint=f"see docs/roadmap.md; `{name}`'s own converter takes model.onnx",
             )
-    if not project.config.export.embed_preprocessing:
-        raise ConfigError(
-            "export.embed_preprocessing: false is not supported; forward is packed as it is",
-            hint="remove the line from mlstack.yaml (see docs/roadmap.md)",
-        )
+    refuse_unbuilt(project, "export")
 
 
 def _precision(project: Project, wanted: str) -> str:

@@ -56,6 +56,19 @@ class Created(Result, frozen=True, kw_only=True, tag="init.created"):
         return self.path
 
 
+def refuse_overrides(config: Path, sets: tuple[str, ...]) -> None:
+    """Refuse the options that speak of a project which is not there yet.
+
+    Raises:
+        ConfigError: --config or --set was given.
+    """
+    if sets or config != Path("mlstack.yaml"):
+        raise ConfigError(
+            f"init takes no `{'--set' if sets else '--config'}`",
+            hint="make the project, then change its mlstack.yaml",
+        )
+
+
 def init(wish: Wish) -> Iterator[Record]:
     """Make the project that `wish` describes, whole or not at all.
 

@@ -28,4 +28,5 @@ def init(
     from mlstack.init import api, view
 
     wish = api.Wish(target=name, template=template, data=data, ci=ci, deploy=deploy)
+    api.refuse_overrides(call.config, call.sets)
     call.show(api.init(wish), view.draw)

@@ -52,7 +52,7 @@ def report(
     since: SinceOption = None,
     model: ModelOption = None,
 ) -> None:
-    """Check, and write one HTML file that shows what was found; exit code 5 on an alert."""
+    """Check, and write one HTML file that shows what was found."""
     from mlstack.monitor import api, view
 
     where, asked = api.Where(call.config, call.sets), api.Asked(window, since, model)
