@@ -4,6 +4,7 @@ The result is uint8; scaling and normalising belong into the model's graph.
 """
 
 import io
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from mlstack.errors import DataError
 
 MAX_PIXELS = 64_000_000
+# Pillow warns of what `decode` refuses a line later.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 

@@ -210,7 +210,13 @@ def _requests(layout: Layout, model: str) -> Line:
     waiting = sorted((layout.requests / requests.WAL).glob("*.arrows"))
     if not parts and not waiting:
         return Line(part="requests", state="none yet")
-    rows = sum(pq.read_metadata(part).num_rows for part in parts[-LOOKED_AT:])
+    rows = 0
+    for part in parts[-LOOKED_AT:]:
+        try:
+            rows += pq.read_metadata(part).num_rows
+        except (pa.ArrowInvalid, OSError):
+            name = part.relative_to(layout.root)
+            return Line(part="requests", state=f"`{name}` is damaged; move it away", is_well=False)
     more = "at least " if len(parts) > LOOKED_AT else ""
     newest = max(path.stat().st_mtime for path in (*parts[-1:], *waiting))
     when = datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -117,3 +117,15 @@ def test_a_wrong_csv_is_refused_row_by_row_and_nothing_is_imported(planned):
     stats = mlstack(project, "label", "stats", "--quiet")
     assert stats.stdout.strip() == "60"
     assert done.returncode == 3
+
+
+def test_a_damaged_part_of_the_request_log_is_named_by_status(planned):
+    project, *_ = planned
+    hour = project / ".mlstack/requests/model=my_project/date=2026-01-01/hour=04"
+    hour.mkdir(parents=True)
+    (hour / "part-1.parquet").write_text("garbage")
+
+    done = mlstack(project, "status")
+
+    assert done.returncode == 0
+    assert "part-1.parquet` is damaged" in " ".join(done.stdout.split())

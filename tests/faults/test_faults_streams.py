@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from faulty import failure, mlstack, send
+from PIL import Image
 from projects import make_project
 
 
@@ -152,3 +153,13 @@ def test_data_that_is_gone_comes_back_by_the_command_in_the_hint(tmp_path):
     assert all("mlstack version checkout HEAD" in error["hint"] for error in refused)
     assert back.returncode == 0
     assert len(list((project / "data" / "digits" / "images").iterdir())) == 60
+
+
+def test_a_huge_image_is_named_and_nothing_else_is_said(tmp_path):
+    project = make_project(tmp_path / "demo", images=60)
+    Image.new("1", (12_000, 12_000)).save(project / "data" / "digits" / "images" / "huge.png")
+
+    done = mlstack(project, "version", "check")
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: `images/huge.png`: the image has 12000 x 12000 pixels")
