@@ -15,6 +15,8 @@ from mlstack.errors import ConfigError
         ("train", "data.augment=basic"),
         ("train", "data.synthetic.fraction=0.1"),
         ("train", "track.mirror=[wandb]"),
+        ("train", "project.task=object-detection"),
+        ("export", "export.embed_preprocessing=false"),
         ("serve", "serve.traffic.shadow=100"),
         ("monitor", "monitor.retrain.auto=true"),
     ],

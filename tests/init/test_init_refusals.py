@@ -128,3 +128,14 @@ def test_names_can_be_imported_and_hide_nothing(typed: str, project: str, packag
 def test_a_name_of_nothing_is_refused() -> None:
     with pytest.raises(ConfigError):
         names_of(Path("!!!"))
+
+
+@pytest.mark.parametrize("option", [("--set", "train.epochs=3"), ("--config", "foo.yaml")])
+def test_options_about_a_project_that_is_not_there_are_refused(
+    option: tuple[str, str], tmp_path: Path, run_init: Callable
+) -> None:
+    done = run_init(tmp_path, "demo", *option)
+
+    assert done.returncode == 2
+    assert f"init takes no `{option[0]}`" in done.stderr
+    assert not (tmp_path / "demo").exists()
