@@ -31,22 +31,34 @@ def source_folder(project: Project) -> Path:
     return (project.root / project.config.data.source).resolve()
 
 
+def refill(project: Project) -> str:
+    """Give the command that brings back the files that a pointer names; empty without a pointer."""
+    pointer = dvc.read_pointer(dvc.pointer_path(source_folder(project)))
+    if pointer is None or project.config.versioning.backend == "none":
+        return ""
+    cached = dvc.is_cached(project.root.resolve(), pointer.md5)
+    return "mlstack version checkout HEAD" if cached else "mlstack version pull"
+
+
 def hash_source(project: Project) -> FolderHash:
     """Hash the project's data.
 
     Raises:
         DataError: there is none.
     """
-    folder = source_folder(project)
-    if not folder.is_dir():
+    folder, source = source_folder(project), project.config.data.source
+    hashed = dvc.hash_folder(folder) if folder.is_dir() else None
+    if hashed and hashed.entries:
+        return hashed
+    lack = f"the folder `{source}` is empty" if hashed else f"there is no folder `{source}`"
+    command = refill(project)
+    if command:
         raise DataError(
-            f"data.source: there is no folder `{project.config.data.source}`",
-            hint=dvc.bring_back(folder),
+            f"data.source: {lack}, but `{source}.dvc` names its files", hint=f"type `{command}`"
         )
-    hashed = dvc.hash_folder(folder)
-    if not hashed.entries:
-        raise DataError(f"data.source: the folder `{project.config.data.source}` is empty")
-    return hashed
+    raise DataError(
+        f"data.source: {lack}", hint="put the data there, or name the right folder in mlstack.yaml"
+    )
 
 
 def version_of(project: Project, hashed: FolderHash, *, allow_dirty: bool) -> DatasetVersion:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.inputs import folders, images
+from mlstack.launch import dataset as launch_dataset
 from mlstack.pipeline import labels
 from mlstack.pipeline.result import Line, Status
 from mlstack.records import dataset, dvc, requests
@@ -28,6 +29,7 @@ class Found:
     """What lies in the project, as far as the next step depends on it."""
 
     has_data: bool
+    refill: str  # command that brings the data where only its pointer is
     is_snapshotted: bool
     runs: list[RunSummary]  # newest last, trials left out
     trials: list[RunSummary]
@@ -73,8 +75,10 @@ def _find(project: Project, layout: Layout) -> Found:
     lineage = model / str(present[-1]) / SIDE / "lineage.json" if present else None
     live = read(model / "live.json", Live) if (model / "live.json").is_file() else None
     source = project.root / project.config.data.source
+    has_data = source.is_dir() and any(source.iterdir())
     return Found(
-        has_data=source.is_dir() and any(source.iterdir()),
+        has_data=has_data,
+        refill="" if has_data else launch_dataset.refill(project),
         is_snapshotted=_is_snapshotted(source),
         runs=[run for run in summaries if run.study is None],
         trials=[run for run in summaries if run.study is not None],
@@ -88,8 +92,8 @@ def _next(project: Project, found: Found) -> tuple[str, str]:
     source = project.config.data.source
     newest = found.runs[-1] if found.runs else None
     finished = [run for run in found.runs if run.state == "finished"]
-    if not found.has_data and dvc.pointer_path(project.root / source).is_file():
-        return "mlstack version checkout HEAD", f"{source} is gone; this brings it back"
+    if not found.has_data and found.refill:
+        return found.refill, f"{source}.dvc names files that are not in {source}"
     if not found.has_data:
         return f"cp -r YOUR_FILES {source}", f"there is no data in {source}"
     if not found.is_snapshotted and project.config.versioning.backend == "dvc":
@@ -114,7 +118,8 @@ def _data(project: Project, found: Found) -> Line:
     source = project.config.data.source
     pointer = dvc.read_pointer(dvc.pointer_path(project.root / source))
     if not found.has_data:
-        return Line(part="data", state=f"nothing in {source}", is_well=False)
+        named = f", version {pointer.md5[:8]} is not laid out" if pointer else ""
+        return Line(part="data", state=f"nothing in {source}{named}", is_well=False)
     if pointer is None:
         return Line(part="data", state=f"{source}: never snapshotted", is_well=False)
     what = f"{source}: {pointer.files} files, version {pointer.md5[:8]}"

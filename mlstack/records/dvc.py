@@ -107,8 +107,19 @@ def parse_listing(content: bytes, *, where: str) -> dict[str, str]:
 def bring_back(folder: Path) -> str:
     """Say how to get a dataset folder that is gone."""
     if pointer_path(folder).is_file():
-        return "`mlstack version checkout HEAD` brings the last snapshot back"
+        return "type `mlstack version checkout HEAD`, or `mlstack version pull` in a new clone"
     return "put the data there, or name the right folder in mlstack.yaml"
+
+
+def is_cached(root: Path, md5: str) -> bool:
+    """Tell whether every file of a version lies in the project's own cache, DVC's usual place."""
+    home = next((one for one in (root, *root.parents) if (one / ".dvc").is_dir()), root)
+    cache = home / ".dvc" / "cache" / "files" / "md5"
+    listing = cache / md5[:2] / md5[2:]
+    if not listing.is_file():
+        return False
+    entries = parse_listing(listing.read_bytes(), where=str(listing))
+    return all((cache / one[:2] / one[2:]).is_file() for one in set(entries.values()))
 
 
 def list_files(folder: Path) -> list[str]:

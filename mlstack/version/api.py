@@ -142,12 +142,18 @@ def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Rec
     commit = history.resolve(data, revision) if revision else None
     text = history.pointer_text(data, commit) if commit else _pointer_here(data)
     with hold(project.root):
-        yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
-        count = dvc_bridge.fetch(data.root, data.pointer, remote, commit)
+        count, asked = 0, bool(remote) or dvc_bridge.has_remote(data.root)
+        if asked:
+            yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
+            count = dvc_bridge.fetch(data.root, data.pointer, remote, commit)
+        elif not guard.is_cached(data, text):
+            raise dvc_bridge.no_remote()
         guard.require_cached(data, text)
         if commit is None:
             _put(data, text, "", force=force)
-    yield Transferred(dataset=data.name, direction="pull", remote=remote or "", objects=count)
+    yield Transferred(
+        dataset=data.name, direction="pull", remote=remote or "", objects=count, asked=asked
+    )
 
 
 def hold(root: Path) -> AbstractContextManager[None]:

@@ -62,6 +62,20 @@ def fetch(root: Path, pointer: Path, remote: str | None, revision: str | None) -
     return count
 
 
+def no_remote() -> ConfigError:
+    """Give the error of a project that has nowhere to push to or pull from."""
+    return ConfigError(
+        "no remote is configured",
+        hint="write `versioning: {remote: FOLDER_OR_URL}` in mlstack.yaml",
+    )
+
+
+def has_remote(root: Path) -> bool:
+    """Tell whether DVC's own settings name a remote."""
+    with _opened(root) as repo:
+        return bool(repo.config["core"].get("remote") or repo.config.get("remote"))
+
+
 def cache_folder(root: Path) -> Path:
     """Give the folder of DVC's cache whose `xx/yyy` are objects by their MD5."""
     with _opened(root) as repo:
@@ -106,10 +120,7 @@ def _translated() -> Iterator[None]:
             "another dvc is busy in this project", hint="wait for it to end, then try again"
         ) from error
     except NoRemoteError as error:
-        raise ConfigError(
-            "no remote is configured",
-            hint="write `versioning: {remote: FOLDER_OR_URL}` in mlstack.yaml",
-        ) from error
+        raise no_remote() from error
     except CheckoutError as error:
         raise DataError(
             "files of this version are neither in the cache nor in the folder",

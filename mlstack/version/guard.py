@@ -77,6 +77,15 @@ def changed_files(data: Dataset) -> list[Path]:
     ]
 
 
+def is_cached(data: Dataset, text: str) -> bool:
+    """Tell whether the cache holds every file of a version."""
+    try:
+        require_cached(data, text)
+    except DataError:
+        return False
+    return True
+
+
 def require_cached(data: Dataset, text: str) -> dvc.Pointer:
     """Refuse a version of which the cache lacks a file.
 

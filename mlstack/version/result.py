@@ -130,6 +130,7 @@ class Transferred(Result, frozen=True, kw_only=True, tag="version.transferred"):
     direction: str  # push or pull
     remote: str
     objects: int
+    asked: bool = True  # false: there is no remote, and nothing was lacking
 
     def headline(self) -> str:
         """Give the number of objects."""

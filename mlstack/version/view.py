@@ -48,6 +48,8 @@ def _small(record: Record) -> str | None:
                 f"({record.files} files, md5 {record.md5[:8]}); the code stays as it was"
                 f"{'' if record.newest else hint}"
             )
+        case result.Transferred(asked=False):
+            return f"{record.dataset}: everything is here already; no remote is configured"
         case result.Transferred():
             verb = "to" if record.direction == "push" else "from"
             what = f"{record.objects} objects" if record.objects else "nothing new"

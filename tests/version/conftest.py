@@ -21,6 +21,12 @@ def run_in(folder: Path) -> Run:
 
 
 @pytest.fixture
+def in_folder() -> Callable[[Path], Run]:
+    """Give a function that runs `mlstack ...` in a folder."""
+    return lambda folder: lambda *words: run_in(folder)(sys.executable, "-m", "mlstack", *words)
+
+
+@pytest.fixture
 def version(project: Path) -> Run:
     """Run `mlstack version ...` in the project."""
     return lambda *words: run_in(project)(sys.executable, "-m", "mlstack", "version", *words)

@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -77,6 +78,40 @@ def test_push_and_pull_carry_a_version_to_another_clone(snapshotted, version, tm
     assert pulled.returncode == 0
     here, there = (dvc.hash_folder(p / "data" / "digits").md5 for p in (snapshotted, clone))
     assert here == there
+
+
+def test_without_a_remote_a_clone_says_so_and_names_the_way_out(
+    snapshotted, in_folder, tmp_path
+) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(snapshotted), str(clone)], check=True)
+    mlstack = in_folder(clone)
+
+    pulled = mlstack("version", "pull")
+    status = mlstack("status", "--json")
+    trained = mlstack("train")
+
+    assert pulled.returncode == 2
+    assert "no remote is configured" in pulled.stderr
+    assert "versioning: {remote:" in pulled.stderr
+    assert json.loads(status.stdout)["next"] == "mlstack version pull"
+    assert trained.returncode == 3
+    assert "`mlstack version pull`" in trained.stderr
+
+
+def test_without_a_remote_pull_lays_out_what_the_cache_holds(
+    snapshotted, in_folder, version
+) -> None:
+    whole = dvc.hash_folder(snapshotted / "data" / "digits").md5
+    shutil.rmtree(snapshotted / "data" / "digits")
+    mlstack = in_folder(snapshotted)
+
+    status = mlstack("status", "--json")
+    pulled = version("pull")
+
+    assert json.loads(status.stdout)["next"] == "mlstack version checkout HEAD"
+    assert "everything is here already" in pulled.stdout
+    assert dvc.hash_folder(snapshotted / "data" / "digits").md5 == whole
 
 
 def test_without_a_remote_push_is_a_usage_error(snapshotted, version) -> None:
