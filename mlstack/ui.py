@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlstack.errors import MlstackError
-from mlstack.records.base import Record, Result
+from mlstack.records.base import Notice, Record, Result
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -66,7 +66,7 @@ def show(results: Iterator[Record], draw: Draw, mode: Mode) -> int:
     """Show records as they come; return the exit code of the last result.
 
     A `Result` is what the command was called for: it goes to stdout. Every other record is
-    progress: it goes to stderr, and only in text mode.
+    progress: it goes to stderr, and only in text mode, unless it is a `Notice`.
     """
     final: Result | None = None
     progress = _Progress(draw, enabled=mode is Mode.TEXT)
@@ -141,13 +141,14 @@ class _Progress:
         self.pause()
 
     def show(self, record: Record) -> None:
-        if self._console is None:
+        if self._console is None and not isinstance(record, Notice):
             return
+        target = self._console or console(stderr=True)
         drawn = self._draw(record)
         if isinstance(drawn, Bar):
-            self._move(self._console, drawn)
+            self._move(target, drawn)
         elif drawn is not None:
-            (self._bars.console if self._bars else self._console).print(drawn, markup=False)
+            (self._bars.console if self._bars else target).print(drawn, markup=False)
 
     def pause(self) -> None:
         """Take the bar off the screen, so that what follows starts on a clean line."""

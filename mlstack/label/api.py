@@ -4,7 +4,7 @@ import getpass
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import msgspec
 from mlstack import files
 from mlstack.call import Call
 from mlstack.config import Project, load
-from mlstack.errors import ConfigError, DataError, Mistake
+from mlstack.errors import BusyError, ConfigError, DataError, Interrupted, Mistake
 from mlstack.label import formats, items, quality, repair, store, table
 from mlstack.label.formats import Row
 from mlstack.label.items import Items
@@ -28,7 +28,7 @@ from mlstack.label.results import (
     LabelsRebuilt,
     LabelStats,
 )
-from mlstack.label.session import ClassKeys, Serving, Session
+from mlstack.label.session import ADDRESS, ClassKeys, Serving, Session
 from mlstack.label.table import Target
 from mlstack.launch.worker import run_worker
 from mlstack.records import base
@@ -55,7 +55,8 @@ def label(call: Call, address: Address, *, browser: bool) -> Iterator[Record]:
     Raises:
         ConfigError: the classes are unknown, or the address would be open to strangers.
         MachineError: the port is taken or the events cannot be written.
-        BusyError: another server labels this project.
+        BusyError: another server labels this project; its address is named.
+        Interrupted: stopped by SIGTERM; what was answered is saved.
     """
     project = load(call.config, sets=call.sets)
     if address.host not in ("127.0.0.1", "localhost", "::1") and not address.shared:
@@ -75,15 +76,31 @@ def label(call: Call, address: Address, *, browser: bool) -> Iterator[Record]:
         "mlstack.label.worker", [str(layout.label_session)], said, layout.state / "label.log"
     )
     try:
-        for record in worker:
-            yield record
-            if browser and isinstance(record, Serving) and sys.stderr.isatty():
-                webbrowser.open(record.url)
+        with _address_told(layout):
+            for record in worker:
+                if isinstance(record, Serving):
+                    _tell_address(layout, record)
+                yield record
+                if browser and isinstance(record, Serving) and sys.stderr.isatty():
+                    webbrowser.open(record.url)
     except KeyboardInterrupt:
         del worker  # ends the server, which first writes what it has accepted
+    except Interrupted as error:
+        del worker
+        ended = _ended(layout, found, before)
+        answers = "1 answer" if ended.events == 1 else f"{ended.events} answers"
+        raise Interrupted(
+            f"{error.problem}; {answers} saved",
+            hint="`mlstack label` goes on",
+            exit_code=error.exit_code,
+        ) from None
+    yield _ended(layout, found, before)
+
+
+def _ended(layout: Layout, found: Items, before: int) -> LabelingEnded:
     events = store.read_events(layout.labels_db)
     labels = quality.stats(events, found.scope)
-    yield LabelingEnded(events=len(events) - before, labeled=labels.labeled, total=labels.total)
+    return LabelingEnded(events=len(events) - before, labeled=labels.labeled, total=labels.total)
 
 
 def export(call: Call, kind: Format, out: Path | None) -> LabelsExported:
@@ -253,5 +270,41 @@ def _refuse(mistakes: list[Mistake], verb: str, hint: str) -> None:
     )
 
 
-def _only_writer(layout: Layout) -> AbstractContextManager[None]:
-    return files.lock(layout.label_lock, "labeling")
+@contextmanager
+def _only_writer(layout: Layout) -> Iterator[None]:
+    with _busy_where(layout), files.lock(layout.label_lock, "labeling"):
+        yield
+
+
+def _tell_address(layout: Layout, serving: Serving) -> None:
+    """Note where this server labels, for others that want to; a token is not written down."""
+    plain = serving.url.partition("?")[0]
+    base.write(layout.state / ADDRESS, msgspec.structs.replace(serving, url=plain))
+
+
+@contextmanager
+def _address_told(layout: Layout) -> Iterator[None]:
+    """Forget the address at the end, unless it is that of the server that keeps us out."""
+    with _busy_where(layout):
+        try:
+            yield
+        except BusyError:
+            raise
+        except BaseException:
+            (layout.state / ADDRESS).unlink(missing_ok=True)
+            raise
+    (layout.state / ADDRESS).unlink(missing_ok=True)
+
+
+@contextmanager
+def _busy_where(layout: Layout) -> Iterator[None]:
+    """Name the address of the server that keeps us out, where it is known."""
+    try:
+        yield
+    except BusyError as error:
+        place = layout.state / ADDRESS
+        if not place.is_file():
+            raise
+        url = base.read(place, Serving).url
+        hint = "label there, or end it with Ctrl-C first"
+        raise BusyError(f"{error.problem} at {url}", hint=hint, where=error.where) from error

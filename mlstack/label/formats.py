@@ -33,8 +33,8 @@ def read(file: Path) -> tuple[Format, list[Row]]:
     """Read the labels of a file; its ending says the format.
 
     Raises:
-        ConfigError: the ending is none that is known.
-        DataError: the file is missing or not of that format; the line is named.
+        ConfigError: there is no such file, or its ending is none that is known.
+        DataError: the file cannot be read or is not of that format; the line is named.
     """
     readers = {".csv": Format.CSV, ".jsonl": Format.JSONL, ".json": Format.LABEL_STUDIO}
     kind = readers.get(file.suffix.lower())
@@ -45,6 +45,10 @@ def read(file: Path) -> tuple[Format, list[Row]]:
         )
     try:
         text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"there is no file `{file}`", hint="give the path of the file that holds the labels"
+        ) from error
     except OSError as error:
         raise DataError(f"cannot read `{file}`: {error.strerror}") from error
     except UnicodeDecodeError as error:

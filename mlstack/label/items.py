@@ -43,7 +43,7 @@ def find(project: Project) -> Items:
     if config.project.task != "image-classification":
         raise ConfigError(
             f"project.task: `{config.project.task}` cannot be labeled yet, only images can",
-            hint="label elsewhere and type `mlstack label import FILE`",
+            hint=_elsewhere(config.project.task),
         )
     source = project.root / config.data.source
     if not source.is_dir():
@@ -69,6 +69,12 @@ def find(project: Project) -> Items:
             hint="write `classes: [cat, dog]` under data in mlstack.yaml",
         )
     return Items(source, sorted(paths), classes, known)
+
+
+def _elsewhere(task: str) -> str:
+    if task == "tabular":
+        return "a table carries its labels in its target column: write them there"
+    return "label elsewhere and put the labels into labels.csv of the dataset"
 
 
 def known_labels(source: Path, paths: list[str], classes: list[str] | None) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 import msgspec
 
-from mlstack.records.base import Record
+from mlstack.records.base import Notice, Record
+
+ADDRESS = "label-address.json"  # in .mlstack, while a server labels: its `Serving`
 
 
 class ClassKeys(Record, frozen=True, kw_only=True, tag="label.class"):
@@ -30,7 +32,7 @@ class Session(Record, frozen=True, kw_only=True, tag="label.session"):
     known: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class Serving(Record, frozen=True, kw_only=True, tag="label.serving"):
+class Serving(Notice, frozen=True, kw_only=True, tag="label.serving"):
     """The server listens."""
 
     url: str

@@ -3,9 +3,10 @@
 import sys
 from collections.abc import Iterator
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -55,10 +56,11 @@ def is_screen(call: Call) -> bool:
 
 def live(reports: Iterator[Report]) -> None:
     """Draw reports as they come until q or Ctrl-C; both are how a viewer ends, so exit code 0."""
-    with keys.raw(sys.stdin), Live(console=ui.console(), screen=True, auto_refresh=False) as shown:
+    target = ui.console()
+    with keys.raw(sys.stdin), Live(console=target, screen=True, auto_refresh=False) as shown:
         try:
             for report in reports:
-                shown.update(screen(report, footer="q ends"), refresh=True)
+                shown.update(fitted(report, target), refresh=True)
                 if keys.is_pressed(sys.stdin, "q", wait_s=REFRESH_S):
                     return
         except KeyboardInterrupt:
@@ -77,6 +79,22 @@ def screen(report: Report, footer: str = "") -> RenderableType:
     if footer:
         parts.append(Text(f"\n{report.since} to {report.until}   {footer}", style="dim"))
     return Group(*parts)
+
+
+def fitted(report: Report, target: Console) -> RenderableType:
+    """Draw the live screen as high as the terminal; on a low one, what matters most."""
+    whole = screen(report, footer="q ends")
+    if len(target.render_lines(whole)) <= target.height:
+        return whole
+    alarming = [one for one in report.findings if one.alert]
+    calm = [one for one in report.findings if not one.alert]
+    parts: list[RenderableType] = [_verdict(report), _service(report)]
+    parts += [_columns(alarming)] if alarming else []
+    parts += [Text(f"note: {line}", style="yellow") for line in report.warnings]
+    parts += [_shares(report), _columns(calm)]
+    lines = target.render_lines(Group(*parts), pad=False)[: target.height - 1]
+    kept = [segment for line in lines for segment in (*line, Segment.line())]
+    return Group(Segments(kept), Text("q ends; a higher window shows more", style="dim"))
 
 
 def _report(report: Report) -> RenderableType:
@@ -102,7 +120,7 @@ def _report(report: Report) -> RenderableType:
     if report.alert_file:
         parts.append(Text(f"alert   {report.alert_file} (names the predictions to label)"))
     if report.alert:
-        parts.append(Text("next    mlstack monitor report   (shows the pictures)"))
+        parts.append(Text("next    mlstack monitor report   (shows what changed)"))
     return Group(*parts)
 
 

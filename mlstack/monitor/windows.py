@@ -64,8 +64,9 @@ class Window:
         return len(self.times_us)
 
     def without(self, columns: list[str]) -> "Window":
-        """Give the window without some numeric columns."""
-        kept = {name: values for name, values in self.numeric.items() if name not in columns}
+        """Give the window without some columns, named as in the data or as in the log."""
+        left_out = {name.removeprefix(requests.FEATURE) for name in columns} | set(columns)
+        kept = {name: values for name, values in self.numeric.items() if name not in left_out}
         return replace(self, numeric=kept)
 
 
@@ -264,6 +265,7 @@ def _service(connection: Any, selection: Selection) -> Service:
             SELECT left(prediction_id, 36) AS request, status, latency_us, ts_us FROM requests
             WHERE model = $model AND ts_us >= $since
             AND (version = $version OR coalesce(version, 0) <= 0)
+            AND coalesce(error, '') <> $draining
             ORDER BY ts_us DESC LIMIT $rows),
         answered AS (SELECT max(status) AS status, max(latency_us) / 1000 AS ms, min(ts_us) AS ts
                      FROM latest GROUP BY request)
@@ -274,6 +276,7 @@ def _service(connection: Any, selection: Selection) -> Service:
         {
             "model": selection.model,
             "version": selection.version,
+            "draining": requests.DRAINING,
             "since": selection.since_us,
             "rows": selection.rows,
         },

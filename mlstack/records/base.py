@@ -21,6 +21,10 @@ class Record(
     v: int = 1
 
 
+class Notice(Record, frozen=True, kw_only=True):
+    """Progress that whoever called must hear, e.g. an address: on stderr in every mode."""
+
+
 class Result(Record, frozen=True, kw_only=True):
     """What a command was called for."""
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 WAL = "wal"
 FEATURE = "f_"
 PROBE = "mlstack-probe"  # request id of `monitor probe`, whose questions are no traffic
+DRAINING = "draining"  # error of what a stopping server did not answer: no failure
 BASE_SCHEMA = pa.schema(
     [
         ("prediction_id", pa.string()),

@@ -7,6 +7,7 @@ Reads models/NAME/N/ and models/NAME/live.json (watched while serving). Writes
 models/NAME/live.json (promote, rollback, canary), .mlstack/serve.json, .mlstack/requests/ (the
 request log, see records/requests.py) and .mlstack/feedback/ (late labels).
 
-SIGTERM or Ctrl-C: no new connections, what is queued is answered, the log is closed, exit 0;
-a second signal ends it at once with 143 or 130.
+SIGTERM or Ctrl-C: no new connections, what is queued and what open connections send within a
+second is answered (`Connection: close`), the log is closed, exit 0; a second signal ends it at
+once with 143 or 130.
 """

@@ -103,10 +103,13 @@ def status(path: Path, *, sets: tuple[str, ...]) -> Status:
 
 
 def predict(path: Path, *, sets: tuple[str, ...], asked: Asked) -> Iterator[Record]:
-    """Answer image files, by the live package here or by a server at `url`."""
+    """Answer files of an image or of one row, by the live package here or by a server at `url`."""
     for name in asked.names:
         if not name.is_file():
-            raise ConfigError(f"there is no file `{name}`", hint="give paths of images")
+            raise ConfigError(
+                f"there is no file `{name}`",
+                hint="give paths of images, or of JSON files with a row of a table each",
+            )
     if asked.url is not None:
         yield _ask(asked.url.rstrip("/"), asked.names)
         return
@@ -247,7 +250,7 @@ def _asked(client: httpx.Client, name: Path) -> dict[str, Any]:
     if answer.status_code in (429, 503):
         raise BusyError(text, hint="try again")
     if 400 <= answer.status_code < 500:
-        raise DataError(text, hint="give images that the model takes")
+        raise DataError(text, hint="give what the model takes: an image, or a row as JSON")
     raise StepError(text, hint="see what the server wrote")
 
 

@@ -89,11 +89,14 @@ def status(call: Call) -> None:
 @common_options
 def predict(
     call: Call,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Images.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Images, or a row of a table as JSON each."),
+    ],
     url: Annotated[str | None, typer.Option(help="Ask this server instead.")] = None,
     device: Device = None,
 ) -> None:
-    """Answer image files, by the live package or by a server."""
+    """Answer files, by the live package or by a server."""
     from mlstack.serve import api, view
 
     asked = api.Asked(names=files, url=url, device=device)

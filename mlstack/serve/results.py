@@ -51,7 +51,8 @@ class Benched(Result, frozen=True, kw_only=True, tag="serve.benched"):
     provider: str
     timings: list[Timing]
     best_size: int
-    decode_ms: float | None = None  # one golden image from bytes to array
+    decode_ms: float | None = None  # one golden example from bytes to array
+    example: str = "image"  # or row: what `decode_ms` is about
     advice: str = ""
 
     def headline(self) -> str:

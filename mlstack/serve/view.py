@@ -102,5 +102,5 @@ def _benched(benched: Benched) -> RenderableType:
     lines = [f"version {benched.version} of {benched.model} on {benched.provider}, without HTTP"]
     notes = [benched.advice]
     if benched.decode_ms is not None:
-        notes.append(f"decoding one image takes {benched.decode_ms:.2f} ms")
+        notes.append(f"decoding one {benched.example} takes {benched.decode_ms:.2f} ms")
     return Group(*lines, "", table, "", *notes)

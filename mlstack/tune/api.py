@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mlstack import files
 from mlstack.config import Project, load
 from mlstack.errors import (
@@ -26,7 +28,7 @@ from mlstack.tune.pool import Pool
 from mlstack.tune.request import Request, refuse_contradictions, slots, wanted_gpus
 from mlstack.tune.results import StudySpec, StudyStarted, Tuned
 from mlstack.tune.study import Search
-from mlstack.tune.trials import Work, all_failed
+from mlstack.tune.trials import Work, all_failed, finished_value
 
 
 def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Record]:
@@ -54,16 +56,18 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
     ):
         ready = prepare(project, allow_dirty=request.allow_dirty)
         search = _open(project, journal, wanted, resume=request.resume)
-        recovered = search.recover() if request.resume else 0
+        finished = finished_value(project, search.spec.monitor)
+        recovered = search.recover(finished) if request.resume else 0
         free = slots(held, project.config.tune.gpus_per_trial)
         search.want(wanted)
         yield _study_started(search, wanted, free, _notes(ready, recovered))
-        with Pool(free) as pool:
-            work = Work(project, search, pool, ready, wanted)
-            try:
+        work = Work(project, search, Pool(free), ready, wanted)
+        try:
+            with work.pool:
                 yield from work.trials()
-            except (KeyboardInterrupt, Interrupted) as error:
-                raise _stopped(search, wanted, error) from None
+        except (KeyboardInterrupt, Interrupted) as error:
+            work.settle()
+            raise _stopped(search, wanted, error) from None
         yield _result(search, wanted, "finished")
 
 
@@ -161,9 +165,14 @@ def _notes(ready: Prepared, recovered: int) -> list[str]:
 
 
 def _result(search: Search, wanted: int, state: str) -> Tuned:
-    best = search.best()
+    best, rows = search.best(), search.rows()
+    if state == "stopped":  # a killed search could not note what it broke off
+        rows = [
+            msgspec.structs.replace(row, state="interrupted") if row.state == "running" else row
+            for row in rows
+        ]
     if best is None and state == "finished":
-        problems = [row.problem for row in search.rows() if row.problem]
+        problems = [row.problem for row in rows if row.problem]
         raise all_failed(problems, None)
     return Tuned(
         study=search.spec.name,
@@ -171,7 +180,7 @@ def _result(search: Search, wanted: int, state: str) -> Tuned:
         wanted=wanted,
         monitor=search.spec.monitor,
         mode=search.spec.mode,
-        trials=search.rows(),
+        trials=rows,
         best=best,
         importance=search.importance(),
         next=f"mlstack train --from-run {best.run}" if best else "",

@@ -1,8 +1,9 @@
 """Optuna behind one door: what to try next, what is hopeless, what was best."""
 
+import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,17 +94,32 @@ class Search:
         self._asked[number].set_user_attr(PROBLEM, problem)
         self._tell(number, TrialState.FAIL, None)
 
-    def recover(self) -> int:
-        """Queue again, with the same parameters, what a dead process was trying; count it."""
+    def recover(self, result: Callable[[str], float | None]) -> int:
+        """End what was running when its search stopped; count the trials that are tried again.
+
+        A trial whose run has finished has its value; any other is queued with its parameters.
+
+        Args:
+            result: gives the value of a run that has finished, None for any other.
+        """
         every = self._study.get_trials(deepcopy=False)
         queued = {t.user_attrs.get(RETRY_OF) for t in every if t.state is TrialState.WAITING}
-        broken = [t for t in every if t.state is TrialState.RUNNING]
-        for trial in broken:
+        for trial in (t for t in every if t.state is TrialState.RUNNING):
+            run = trial.user_attrs.get(RUN, "")
+            value = result(run) if run else None
+            if value is not None:
+                self._study.tell(trial.number, value)
+                continue
             if trial.number not in queued:
                 self._study.enqueue_trial(trial.params, user_attrs={RETRY_OF: trial.number})
+                queued.add(trial.number)
             Trial(self._study, trial._trial_id).set_user_attr(INTERRUPTED, True)
             self._study.tell(trial.number, state=TrialState.FAIL)
-        return len(broken)
+        return len(queued - {None})
+
+    def open_trials(self) -> set[int]:
+        """Name the trials that were asked here and have no end yet."""
+        return set(self._asked)
 
     def grid_is_used_up(self) -> bool:
         """Tell whether every point of a grid was tried."""
@@ -111,7 +127,8 @@ class Search:
 
     def rows(self) -> list[TrialRow]:
         """List the trials in the order they were asked."""
-        return [_row(trial, self.space) for trial in self._study.get_trials(deepcopy=False)]
+        best = max if self.spec.mode == "max" else min
+        return [_row(trial, self.space, best) for trial in self._study.get_trials(deepcopy=False)]
 
     def done(self) -> int:
         """Count the trials that are over; one that was broken off by a crash does not count."""
@@ -278,15 +295,18 @@ def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def _row(trial: FrozenTrial, space: dict[str, Dimension]) -> TrialRow:
+def _row(
+    trial: FrozenTrial, space: dict[str, Dimension], best: Callable[[list[float]], float]
+) -> TrialRow:
     waiting = trial.system_attrs.get("fixed_params", {})
     stored = trial.params or waiting
-    values = list(trial.intermediate_values.values())
+    values = [value for value in trial.intermediate_values.values() if math.isfinite(value)]
+    so_far = best(values) if values else None
     return TrialRow(
         number=trial.number,
         state=_state(trial),
         parameters={k: spaces.decode(d, stored[k]) for k, d in space.items() if k in stored},
-        value=trial.value if trial.state is TrialState.COMPLETE else values[-1] if values else None,
+        value=trial.value if trial.state is TrialState.COMPLETE else so_far,
         epochs=max(trial.intermediate_values, default=0),
         run=trial.user_attrs.get(RUN, ""),
         problem=trial.user_attrs.get(PROBLEM, ""),

@@ -1,7 +1,7 @@
 """The trials of a study: kept running until enough of them are over."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mlstack.config import Project
@@ -16,7 +16,7 @@ from mlstack.errors import (
 from mlstack.launch.plan import PlanOptions, Prepared, plan
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
-from mlstack.records.run import EpochEnded, Finished
+from mlstack.records.run import EpochEnded, Finished, read_events
 from mlstack.tune.pool import Ended, Pool
 from mlstack.tune.results import TrialEnded, TrialMoved, TrialStarted
 from mlstack.tune.study import Search
@@ -54,6 +54,12 @@ class Work:
                 self.metrics[said.number] = said.what.metrics
             elif isinstance(said.what, Ended):
                 yield from self._end(said.number, said.what.error)
+
+    def settle(self) -> None:
+        """After an interruption, when no run is left: note how each trial ended."""
+        for number in self.pruned & self.search.open_trials():
+            self.search.pruned(number)
+        self.search.recover(finished_value(self.project, self.search.spec.monitor))
 
     def _begin(self) -> Iterator[Record]:
         """Plan and start the next trial; a grid that is used up ends the search."""
@@ -119,6 +125,17 @@ class Work:
         parts = sum(event.epoch / event.epochs for event in self.epochs.values())
         done = self.search.done() + parts
         return TrialMoved(study=self.search.spec.name, done=done, trials=self.wanted)
+
+
+def finished_value(project: Project, monitor: str) -> Callable[[str], float | None]:
+    """Give a function that reads the best value of a run, None unless it has finished."""
+    layout = Layout(project.root)
+
+    def value(run: str) -> float | None:
+        ends = [event for event in read_events(layout.run(run)) if isinstance(event, Finished)]
+        return ends[-1].metrics.get(monitor) if ends else None
+
+    return value
 
 
 def all_failed(problems: list[str], error: MlstackError | None) -> StepError:

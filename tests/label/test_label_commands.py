@@ -137,7 +137,7 @@ def test_a_wrong_row_is_named_and_nothing_is_imported(half: Path) -> None:
         ("rows.json", "{}", 3, "list of tasks"),
         ("rows.json", '[{"data": 3}]', 3, "$[0].data"),
         ("rows.xlsx", "x", 2, "ending"),
-        ("rows.csv", None, 3, "cannot read"),
+        ("rows.csv", None, 2, "there is no file"),
     ],
 )
 def test_a_file_that_holds_no_labels_is_refused(
@@ -242,3 +242,18 @@ def test_nothing_to_export_is_said(half: Path) -> None:
 
     assert done.returncode == 3
     assert "type `mlstack label`" in done.stderr
+
+
+def test_a_file_to_import_that_is_not_there_is_exit_2_with_a_hint(half: Path) -> None:
+    done = run(half, "label", "import", "nofile.csv")
+
+    assert done.returncode == 2
+    assert "there is no file `nofile.csv`" in done.stderr
+    assert "hint: give the path" in done.stderr
+
+
+def test_a_table_is_told_where_its_labels_stand(half: Path) -> None:
+    done = run(half, "label", "stats", "--set", "project.task=tabular")
+
+    assert done.returncode == 2
+    assert "target column" in done.stderr

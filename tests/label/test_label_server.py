@@ -127,7 +127,7 @@ def test_an_open_address_without_a_token_is_refused(half: Path) -> None:
 
 
 def test_a_second_server_and_an_import_are_told_to_wait(half: Path, serve: Serve) -> None:
-    serve()
+    server = serve()
     (half / "more.csv").write_text("path,label\nimages/0100.png,3\n")
 
     second = run(half, "label", "--port", "0", "--no-browser")
@@ -136,6 +136,19 @@ def test_a_second_server_and_an_import_are_told_to_wait(half: Path, serve: Serve
     assert second.returncode == 75
     assert "another mlstack is busy with labeling" in second.stderr
     assert imported.returncode == 75
+    assert server.url in second.stderr
+    assert server.url in imported.stderr
+    server.stop()
+    assert not (half / ".mlstack" / "label-address.json").exists()
+
+
+@pytest.mark.parametrize("mode", ["--quiet", "--json"])
+def test_scripts_are_told_the_address_on_stderr(serve: Serve, mode: str) -> None:
+    server = serve(mode)
+
+    assert server.get("/api/next").status_code == 200
+    assert server.stop(signal.SIGINT) == 0
+    assert server.out == "0\n" if mode == "--quiet" else json.loads(server.out)["ok"]
 
 
 def test_a_taken_port_is_an_error_of_the_machine(half: Path) -> None:
@@ -154,8 +167,11 @@ def test_a_taken_port_is_an_error_of_the_machine(half: Path) -> None:
 def test_sigterm_ends_it_and_its_server(serve: Serve) -> None:
     server = serve()
     worker = server.worker()
+    item = server.get("/api/next").json()["items"][0]
+    server.label(item["path"], "1")
 
     assert server.stop(signal.SIGTERM) == 143
+    assert "1 answer saved" in server.err
     assert not worker.is_running()
 
 

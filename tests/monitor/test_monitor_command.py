@@ -151,3 +151,21 @@ def test_everything_that_is_drawn_fits_the_terminal(watched: Watched, width: int
     console.print(view.screen(report), markup=False)
 
     assert max(map(len, console.file.getvalue().splitlines())) <= width
+
+
+def test_a_low_terminal_shows_what_matters_most(watched: Watched):
+    watched.part(Log.of(500, seed=2, pixels=2))
+    report = api.status(api.Where(watched.config))
+    low = Console(file=io.StringIO(), width=60, height=15, force_terminal=True, color_system=None)
+    high = Console(file=io.StringIO(), width=100, height=60, force_terminal=True, color_system=None)
+
+    for target in (low, high):
+        target.print(view.fitted(report, target), markup=False)
+
+    lines = low.file.getvalue().rstrip("\n").splitlines()
+    assert len(lines) <= 15
+    assert lines[0].startswith("ALERT")
+    text = "\n".join(lines)
+    assert "service" in text and "latency" in text and "center_x" in text
+    assert lines[-1].startswith("q ends")
+    assert "predicted" in high.file.getvalue()

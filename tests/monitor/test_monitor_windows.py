@@ -119,6 +119,25 @@ def test_failed_requests_count_for_the_service_and_not_for_drift(watched: Watche
     assert window.service.p50_ms == pytest.approx(2.4, abs=0.1)
 
 
+def test_what_a_stopping_server_did_not_answer_is_no_failure(watched: Watched):
+    log = Log.of(100, seed=1).fail(10, status=503)
+    log.columns["error"][-10:] = [requests.DRAINING] * 10
+    watched.part(log)
+
+    service = windows.read(watched.layout.requests, selection()).service
+
+    assert (service.requests, service.failed) == (90, 0)
+
+
+def test_a_redacted_column_is_left_out_by_either_of_its_names(watched: Watched):
+    watched.part(Log.of(60, seed=1))
+    window = windows.read(watched.layout.requests, selection())
+
+    left = window.without(["contrast", requests.FEATURE + "brightness"])
+
+    assert set(window.numeric) - set(left.numeric) == {"contrast", "brightness"}
+
+
 def test_the_questions_of_the_probe_are_no_traffic(watched: Watched):
     log = Log.of(100, seed=1)
     log.columns["request_id"][:30] = [requests.PROBE] * 30

@@ -108,6 +108,14 @@ def test_a_package_that_answers_otherwise_than_packed_is_exit_4(root: Path) -> N
     assert "golden example" in ran.stderr
 
 
+def test_a_file_to_predict_that_is_not_there_is_exit_2_with_a_hint(root: Path) -> None:
+    ran = mlstack(root, "serve", "predict", "nofile.png")
+
+    assert ran.returncode == 2
+    assert "there is no file `nofile.png`" in ran.stderr
+    assert "rows" in ran.stderr or "row of a table" in ran.stderr
+
+
 def test_ending_a_canary_that_is_not_there_says_so_and_changes_nothing(root: Path) -> None:
     mlstack(root, "serve", "promote", "1")
     before = live(root)

@@ -291,7 +291,9 @@ def test_what_is_queued_is_answered_before_the_server_stops(root: Path) -> None:
     assert len(rows(root)) == 1
 
 
-def test_a_stopping_server_is_not_ready_and_takes_nothing_new(root: Path) -> None:
+def test_a_stopping_server_is_not_ready_and_ends_each_connection_with_its_answer(
+    root: Path,
+) -> None:
     (root / "mlstack.yaml").write_text(CONFIG + "serve: {batching: {max_delay_ms: 900}}\n")
     content = make_image(root / "one.png", 7)
     server = start(root)
@@ -304,14 +306,46 @@ def test_a_stopping_server_is_not_ready_and_takes_nothing_new(root: Path) -> Non
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.02)
         ready = held.get("/health/ready")
-        refused = other.post("/predict", content=content)
+        last = other.post("/predict", content=content)
+        with pytest.raises(httpx.ConnectError):
+            ask(server, content)
         asking.join()
 
     server.process.wait(10)
     end(server)
     assert ready.status_code == 503
-    assert refused.status_code == 503
-    assert refused.headers["retry-after"]
+    assert last.status_code == 200
+    assert last.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("keeps_alive", [True, False])
+def test_a_client_sees_answers_and_then_a_closed_door_when_the_server_stops(
+    running: Server, root: Path, keeps_alive: bool
+) -> None:
+    content = make_image(root / "one.png", 7)
+    limits = httpx.Limits(max_keepalive_connections=1 if keeps_alive else 0)
+    seen: list[int] = []
+    ends: list[Exception] = []
+
+    def client() -> None:
+        with httpx.Client(base_url=running.url, limits=limits) as http:
+            try:
+                while True:
+                    seen.append(http.post("/predict", content=content).status_code)
+            except httpx.HTTPError as error:
+                ends.append(error)
+
+    asking = threading.Thread(target=client)
+    asking.start()
+    eventually(lambda: len(seen) > 50)
+    code = running.stop(signal.SIGTERM)
+    asking.join()
+
+    assert code == 0
+    assert set(seen) == {200}
+    assert isinstance(ends[0], httpx.ConnectError)
+    assert {row["status"] for row in rows(root)} == {200}
+    assert len(rows(root)) == len(seen)
 
 
 def test_the_log_keeps_only_what_it_may(root: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_killed_search_goes_on_and_ends_with_a_run_to_train_from(small: Path) 
     assert "study" in begun[0] and "trial 0  finished" in begun[1]
     assert busy.returncode == 75 and "busy with study" in busy.stderr
     assert (running["state"], stopped["state"]) == ("running", "stopped")
+    assert "running" not in {trial["state"] for trial in stopped["trials"]}
     assert gone_on.returncode == 0, gone_on.stderr
     assert "tried again with the same settings" in gone_on.stderr
     shown = json.loads(mlstack(small, "tune", "show", "--json").stdout)
@@ -131,6 +132,8 @@ def test_ctrl_c_saves_the_trial_and_says_how_to_go_on(small: Path) -> None:
     assert front.returncode == 130
     assert "stopped after 0 of 2 trials" in words and "--resume` goes on" in words
     assert summarise(runs / new[0]).state == "stopped"
+    shown = json.loads(mlstack(small, "tune", "show", "--json").stdout)
+    assert [trial["state"] for trial in shown["trials"]] == ["interrupted", "waiting"]
 
 
 @pytest.mark.parametrize(

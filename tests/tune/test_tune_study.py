@@ -86,13 +86,35 @@ def test_a_trial_of_a_dead_process_is_tried_again_with_the_same_settings(tmp_pat
         stream.write(b'{"op_code": 4, "cut o')  # the process dies while it writes
 
     again = studies.reopen(path, 5)
-    recovered = again.recover()
+    recovered = again.recover(lambda run: None)
     asked = again.ask()
 
     assert recovered == 1 and asked is not None
     assert asked.parameters == lost.parameters and asked.number != lost.number
     assert [row.state for row in again.rows()] == ["finished", "interrupted", "running"]
     assert again.done() == 1
+
+
+def test_a_trial_whose_run_had_finished_keeps_its_value_when_the_search_was_stopped(
+    tmp_path: Path,
+) -> None:
+    search = studies.create(tmp_path / "s.journal", spec(), 5)
+    asked = [search.ask(), search.ask()]
+    for one in asked:
+        search.started(one.number, f"run-{one.number}")
+        for epoch, value in enumerate((0.5, 0.9, 0.7), start=1):
+            search.report(one.number, epoch, value)
+
+    again = studies.reopen(tmp_path / "s.journal", 5)
+    recovered = again.recover({"run-0": 0.98}.get)
+    once_more = again.recover({}.get)  # as a resume after an interruption that was noted
+
+    finished, interrupted, waiting = again.rows()
+    assert (recovered, once_more) == (1, 1)
+    assert (finished.state, finished.value) == ("finished", 0.98)
+    assert (interrupted.state, interrupted.value) == ("interrupted", 0.9)  # the best so far
+    assert waiting.state == "waiting"
+    assert waiting.parameters == interrupted.parameters
 
 
 def test_a_search_that_goes_on_draws_new_points(tmp_path: Path) -> None:

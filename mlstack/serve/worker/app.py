@@ -14,6 +14,7 @@ import numpy as np
 from mlstack import __version__
 from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.tables import TableSpec
+from mlstack.records import requests
 from mlstack.records.server import ServerSpec
 from mlstack.serve.worker import decode, feedback, openapi, page, protocol
 from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
@@ -41,7 +42,8 @@ class App:
         self._late = late
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
-        self.is_stopping = False
+        self.is_stopping = False  # each connection is closed after its next answer
+        self.is_closed = False  # nothing more is answered
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
         self._fixed: dict[str, tuple[str, str, Handler]] = {
             "/": ("page", "GET", self._page),
@@ -70,6 +72,7 @@ class App:
             answer = self._refuse(request, Refused(500, f"{type(error).__name__} in the server"))
         self.metrics.count(request.version, request.route, answer.status, request.seconds())
         headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        headers += [(b"connection", b"close")] if self.is_stopping else []
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if request.method == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
@@ -163,8 +166,8 @@ class App:
         return answer
 
     def _check_open(self) -> None:
-        if self.is_stopping:
-            raise busy(503, "the server is stopping")
+        if self.is_closed:
+            raise busy(503, requests.DRAINING)
 
     async def _decoded(self, asked: decode.Asked, model: Model) -> np.ndarray:
         assert isinstance(model.spec, ImageSpec)  # decode.parse refuses images otherwise

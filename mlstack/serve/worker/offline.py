@@ -8,6 +8,7 @@ import numpy as np
 
 from mlstack.errors import DataError
 from mlstack.inputs import preprocess
+from mlstack.inputs.tables import TableSpec
 from mlstack.records.base import Record
 from mlstack.records.server import BatchingSpec
 from mlstack.records.worker import WorkerProgress
@@ -64,6 +65,7 @@ def bench(package: Path, device: str, largest: int) -> Iterator[Record]:
         timings=timings,
         best_size=best.rows,
         decode_ms=_decode_ms(package, model),
+        example="row" if isinstance(model.spec, TableSpec) else "image",
         advice=_advice(best, timings[0]),
     )
 

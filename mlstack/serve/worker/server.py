@@ -1,11 +1,11 @@
 """The life of the server process: open, load, answer, drain, close the log."""
 
 import asyncio
+import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,6 +26,8 @@ from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.reload import Deployment
 
 DRAIN_S = 30
+LINGER_S = 1.0  # how long an open connection may bring its last request
+LOOK_S = 0.02
 TICK_S = 5.0
 
 
@@ -44,7 +46,7 @@ def serve(spec_file: Path, listening: socket.socket) -> int:
 class _Server(uvicorn.Server):
     """uvicorn, with our own idea of what a signal means."""
 
-    @contextmanager
+    @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
 
@@ -60,6 +62,7 @@ class _Life:
         self._app = App(spec, self._log, self._late)
         self._deployment = Deployment(spec, self._app)
         self._code = 0
+        self._draining: list[asyncio.Task[None]] = []
         self._server = _Server(
             uvicorn.Config(
                 self._app,
@@ -106,9 +109,48 @@ class _Life:
         if self._app.is_stopping:  # asked twice: at once
             self._server.force_exit = True
             self._code = 128 + number
+            self._server.should_exit = True
             for connection in list(self._server.server_state.connections):
                 connection.transport.abort()
-        self._app.is_stopping = True
+        elif self._server.started:
+            self._app.is_stopping = True
+            self._draining = [asyncio.create_task(one) for one in (*self._shut(), self._drain())]
+        else:
+            self._app.is_stopping = True
+            self._server.should_exit = True
+
+    def _shut(self) -> Iterator[Coroutine[None, None, None]]:
+        """Stop listening; who has come in already is still let through.
+
+        Closing a socket resets the connections that wait in it, so they are taken out first.
+        """
+        listening = self._socket.dup()
+        listening.setblocking(False)
+        with listening, contextlib.suppress(OSError):  # EAGAIN: nobody waits any more
+            while True:
+                yield self._let_in(listening.accept()[0])
+        for server in self._server.servers:
+            server.close()
+
+    async def _let_in(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        config, state = self._server.config, self._server.server_state
+        connection.setblocking(False)
+        await loop.connect_accepted_socket(
+            lambda: config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=state, app_state={}, _loop=loop
+            ),
+            connection,
+        )
+
+    async def _drain(self) -> None:
+        """Answer what comes on open connections, which end with it; then end the rest."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LINGER_S
+        await asyncio.sleep(LOOK_S)
+        while self._server.server_state.connections and loop.time() < until:
+            await asyncio.sleep(LOOK_S)
+        self._app.is_closed = True
         self._server.should_exit = True
 
     async def _keep_house(self) -> None:
