@@ -25,7 +25,7 @@ def record_types() -> dict[str, type[base.Record]]:
         for thing in vars(module).values():
             if isinstance(thing, type) and issubclass(thing, base.Record):
                 tag = thing.__struct_config__.tag
-                if isinstance(tag, str) and tag not in ("Record", "Result"):
+                if isinstance(tag, str) and tag not in ("Record", "Notice", "Result"):
                     found[tag] = thing
     return found
 
