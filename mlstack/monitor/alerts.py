@@ -9,21 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 
 from mlstack.config.schema import Monitor
 from mlstack.monitor.verdict import Verdict
-from mlstack.records.base import Record, encode, read, write
-from mlstack.records.report import Alert
+from mlstack.records.base import encode, read, write
+from mlstack.records.report import ONGOING, Alert, Ongoing
 
 TIMEOUT_S = 10.0
-STATE = ".ongoing.json"  # a dot-file, so that every other file of the folder is an alert
-
-
-class Ongoing(Record, frozen=True, kw_only=True, tag="monitor.ongoing"):
-    """The alert that each model had at its last check, by `model/version`."""
-
-    alerts: dict[str, Alert] = msgspec.field(default_factory=dict)
 
 
 def ongoing(folder: Path, verdict: Verdict) -> Alert | None:
@@ -150,10 +142,10 @@ def _key(verdict: Verdict) -> str:
 
 
 def _state(folder: Path) -> Ongoing:
-    place = folder / STATE
+    place = folder / ONGOING
     return read(place, Ongoing) if place.is_file() else Ongoing()
 
 
 def _remember(folder: Path, key: str, alert: Alert | None) -> None:
     known = {name: one for name, one in _state(folder).alerts.items() if name != key}
-    write(folder / STATE, Ongoing(alerts=known | ({key: alert} if alert else {})))
+    write(folder / ONGOING, Ongoing(alerts=known | ({key: alert} if alert else {})))

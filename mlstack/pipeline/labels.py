@@ -21,6 +21,20 @@ def last_event(layout: Layout) -> int | None:
         DataError: the database is damaged.
         MachineError: it cannot be read now, because the disk is full, or locked for long.
     """
+    return _number(layout, "SELECT max(seq) FROM events")
+
+
+def events_since(layout: Layout, at_s: float) -> int:
+    """Count the label events after a time in seconds since the epoch.
+
+    Raises:
+        DataError: the database is damaged.
+        MachineError: it cannot be read now, because the disk is full, or locked for long.
+    """
+    return _number(layout, "SELECT count(*) FROM events WHERE at > ?", at_s) or 0
+
+
+def _number(layout: Layout, question: str, *values: float) -> int | None:
     path = layout.labels_db
     if not path.is_file():
         return None
@@ -29,7 +43,7 @@ def last_event(layout: Layout) -> int | None:
         try:
             if not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
                 return 0  # begun on a full disk or killed: nothing is labeled yet
-            (number,) = connection.execute("SELECT max(seq) FROM events").fetchone()
+            (number,) = connection.execute(question, values).fetchone()
         finally:
             connection.close()
     except sqlite3.OperationalError as error:

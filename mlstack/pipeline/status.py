@@ -11,14 +11,14 @@ from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.inputs import folders, images
 from mlstack.launch import dataset as launch_dataset
-from mlstack.pipeline import labels
+from mlstack.pipeline import labels, served
 from mlstack.pipeline.result import Line, Status
+from mlstack.pipeline.served import OpenAlert
 from mlstack.records import dataset, dvc, requests
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import SIDE, Live, Metrics, numbers
-from mlstack.records.report import Alert
 from mlstack.records.run import RunSummary, glance, run_ids
 
 LOOKED_AT = 50  # newest runs, and newest parts of the request log, that are opened
@@ -35,7 +35,10 @@ class Found:
     trials: list[RunSummary]
     package: Lineage | None
     live: Live | None
-    alert: Alert | None  # newest one, if the live model raised it
+    damage: str  # what keeps the live package from being served; empty when nothing does
+    can_roll_back: bool
+    alert: OpenAlert | None  # of the live package
+    has_new_data: bool  # the newest package was made from another version
 
 
 def status(project: Project) -> Status:
@@ -76,15 +79,20 @@ def _find(project: Project, layout: Layout) -> Found:
     live = read(model / "live.json", Live) if (model / "live.json").is_file() else None
     source = project.root / project.config.data.source
     has_data = source.is_dir() and any(source.iterdir())
+    package = read(lineage, Lineage) if lineage and lineage.is_file() else None
+    pointer = dvc.read_pointer(dvc.pointer_path(source))
     return Found(
         has_data=has_data,
         refill="" if has_data else launch_dataset.refill(project),
         is_snapshotted=_is_snapshotted(source),
         runs=[run for run in summaries if run.study is None],
         trials=[run for run in summaries if run.study is not None],
-        package=read(lineage, Lineage) if lineage and lineage.is_file() else None,
+        package=package,
         live=live,
-        alert=_alert(layout, live),
+        damage=served.damage(model, live.live) if live else "",
+        can_roll_back=bool(live and live.previous and not served.damage(model, live.previous)),
+        alert=served.open_alert(layout, name, live),
+        has_new_data=bool(package and pointer and package.dataset.md5 != pointer.md5),
     )
 
 
@@ -98,6 +106,9 @@ def _next(project: Project, found: Found) -> tuple[str, str]:
         return f"cp -r YOUR_FILES {source}", f"there is no data in {source}"
     if not found.is_snapshotted and project.config.versioning.backend == "dvc":
         return 'mlstack version snapshot -m "what changed"', "the data is in no snapshot"
+    if found.damage:
+        command = "mlstack serve rollback" if found.can_roll_back else "mlstack export"
+        return command, found.damage
     if newest and newest.state == "stopped":
         return "mlstack train --resume", f"run {newest.id} was stopped"
     if not finished:
@@ -106,12 +117,27 @@ def _next(project: Project, found: Found) -> tuple[str, str]:
         return "mlstack export", f"run {finished[-1].id} is not packed"
     if found.live is None or found.live.live is None:
         return "mlstack serve", f"package {found.package.number} is not live"
-    if found.alert:
-        return "mlstack monitor report", f"alert {found.alert.id} is open"
-    if found.live.live < found.package.number:
-        command = f"mlstack serve promote {found.package.number}"
-        return command, f"package {found.live.live} is live, {found.package.number} is newer"
+    return _next_of_live(found, found.live.live, found.package, project.config.project.task)
+
+
+def _next_of_live(found: Found, live: int, package: Lineage, task: str) -> tuple[str, str]:
+    if found.alert and not (live < package.number and package.created > found.alert.alert.created):
+        return _next_of_alert(found.alert, task, has_new_data=found.has_new_data)
+    if live < package.number:
+        command = f"mlstack serve promote {package.number}"
+        return command, f"package {live} is live, {package.number} is newer"
     return "mlstack monitor check", "everything is in place; see how it does"
+
+
+def _next_of_alert(opened: OpenAlert, task: str, *, has_new_data: bool) -> tuple[str, str]:
+    said = f"alert {opened.alert.id} is open"
+    if not opened.is_reported:
+        return "mlstack monitor report", said
+    if opened.new_labels or has_new_data:
+        return "mlstack run", f"{said}, and there is new data to learn from"
+    if task == "tabular":
+        return "mlstack monitor check", f"{said}; add labeled rows to the table, or look again"
+    return "mlstack label", f"{said}; its report is written, and new labels are wanted"
 
 
 def _data(project: Project, found: Found) -> Line:
@@ -205,6 +231,9 @@ def _live(found: Found) -> Line:
     live = found.live
     if live is None or live.live is None:
         return Line(part="live", state="nothing")
+    if found.damage:
+        state = f"package {live.live} cannot be served: {found.damage}"
+        return Line(part="live", state=state, is_well=False)
     canary = f", canary {live.canary} at {live.canary_percent:g} %" if live.canary else ""
     previous = f", before it {live.previous}" if live.previous else ""
     return Line(part="live", state=f"package {live.live} since {live.changed}{previous}{canary}")
@@ -229,17 +258,9 @@ def _requests(layout: Layout, model: str) -> Line:
     return Line(part="requests", state=f"{more}{rows} logged{fresh}, last {when}")
 
 
-def _alert(layout: Layout, live: Live | None) -> Alert | None:
-    """Give the newest alert unless another package went live after it."""
-    paths = sorted(layout.alerts.glob("[!.]*.json"), key=lambda path: path.stat().st_mtime)
-    if not paths:
-        return None
-    newest = read(paths[-1], Alert)
-    return newest if live is None or newest.version == live.live else None
-
-
 def _alerts(layout: Layout, found: Found) -> Line:
     count = len(list(layout.alerts.glob("[!.]*.json")))
     if found.alert:
-        return Line(part="alerts", state=f"{count}, newest: {found.alert.summary}", is_well=False)
-    return Line(part="alerts", state=f"{count}, none about the live model" if count else "none")
+        state = f"{count}, open: {found.alert.alert.summary}"
+        return Line(part="alerts", state=state, is_well=False)
+    return Line(part="alerts", state=f"{count}, none open" if count else "none")

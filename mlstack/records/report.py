@@ -106,6 +106,15 @@ class Alert(Record, frozen=True, kw_only=True, tag="monitor.alert"):
     report: str | None = None
 
 
+ONGOING = ".ongoing.json"  # a dot-file, so that every other file of the folder is an alert
+
+
+class Ongoing(Record, frozen=True, kw_only=True, tag="monitor.ongoing"):
+    """`.mlstack/alerts/.ongoing.json`: the alert of each `model/version` at its last check."""
+
+    alerts: dict[str, Alert] = msgspec.field(default_factory=dict)
+
+
 class Probed(Result, frozen=True, kw_only=True, tag="monitor.probed"):
     """What the endpoint answered to `monitor probe`; exit code 5 when it is not well."""
 

@@ -8,14 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from mlstack import files
 from mlstack.config import load
 from mlstack.pipeline import dvc_bridge, pipefile
 from mlstack.pipeline.stages import Stage, config_slice, digest, stages
+from mlstack.records import dvc
 from mlstack.records.base import write
 from mlstack.records.dataset import DatasetVersion
 from mlstack.records.lineage import Lineage
+from mlstack.records.package import Manifest
 from mlstack.records.run import CodeVersion, Environment, Finished, RunSpec, append_event
 from mlstack.records.stage import StageState
 
@@ -43,25 +47,44 @@ def lay_run(root: Path, run: str, **more: Any) -> Path:
     return root / ".mlstack" / "runs" / run
 
 
+def data_of(root: Path) -> DatasetVersion:
+    """Name the data as its pointer does, so that a package is of the data as it is."""
+    pointer = dvc.read_pointer(root / "data" / "digits.dvc")
+    assert pointer is not None
+    return msgspec.structs.replace(DATA, md5=pointer.md5)
+
+
 def finish(folder: Path, accuracy: float) -> None:
     end = Finished(run=folder.name, at=1.0, step=10, epoch=2, metrics={"val/acc": accuracy})
     append_event(folder, end)
 
 
-def lay_package(root: Path, number: int, run: str) -> None:
+def lay_package(root: Path, number: int, run: str, created: str = "2026-01-02T05:00:00Z") -> None:
     record = Lineage(
         model="my_project",
         number=number,
         run=run,
-        created="2026-01-02T05:00:00Z",
-        dataset=DATA,
+        created=created,
+        dataset=data_of(root),
         code=CodeVersion(commit="c" * 40),
         environment=MACHINE,
         config={},
         seed=17,
         checkpoint_sha256="d" * 64,
     )
-    write(root / "models" / "my_project" / str(number) / "mlstack" / "lineage.json", record)
+    package = root / "models" / "my_project" / str(number)
+    lineage = package / "mlstack" / "lineage.json"
+    write(lineage, record)
+    manifest = Manifest(
+        model="my_project",
+        number=number,
+        run=run,
+        created=record.created,
+        mlstack="1",
+        files={"mlstack/lineage.json": files.sha256(lineage)},
+        size_bytes=lineage.stat().st_size,
+    )
+    write(package / "mlstack" / "manifest.json", manifest)
 
 
 def record(root: Path, stage: Stage, result: str) -> None:

@@ -1,10 +1,119 @@
 import resource
+import shutil
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from mlstack.records.base import write
+from mlstack.records.labels import SCHEMA
 from mlstack.records.package import Live
-from mlstack.records.report import Alert
+from mlstack.records.report import ONGOING, Alert, Ongoing
+
+ALERT = Alert(
+    id="a1",
+    model="my_project",
+    version=1,
+    created="2026-01-04T00:00:00Z",
+    since="2026-01-03",
+    summary="brightness drifted",
+    columns=["f_brightness"],
+    prediction_ids=[],
+)
+
+
+def lay_alert(project: Path, alert: Alert) -> None:
+    """Leave what a check leaves that found something alarming."""
+    folder = project / ".mlstack" / "alerts"
+    write(folder / f"{alert.id}.json", alert)
+    write(folder / ONGOING, Ongoing(alerts={f"{alert.model}/{alert.version}": alert}))
+
+
+def lay_live(project: Path, records: Any, **more: Any) -> Path:
+    """Leave a snapshotted project whose package 1 is live; give the folder of the model."""
+    run = records.lay_run(project, "20260101-000000-aaaa")
+    records.finish(run, 0.9)
+    records.lay_package(project, 1, run.name)
+    model = project / "models" / "my_project"
+    write(model / "live.json", Live(live=1, changed="2026-01-03", **more))
+    return model
+
+
+def test_after_an_alert_comes_its_report_then_labels_then_a_new_model(
+    project, answer, records
+) -> None:
+    lay_live(project, records)
+    lay_alert(project, ALERT)
+    steps = [answer("status")["next"]]
+    report = project / ".mlstack" / "reports" / "r1.html"
+    report.parent.mkdir()
+    report.write_text("<!doctype html>")
+    steps.append(answer("status")["next"])
+    with closing(sqlite3.connect(project / ".mlstack" / "labels.db")) as database:
+        database.executescript(SCHEMA)
+        database.execute(
+            "INSERT INTO events (at, annotator, path, action, label)"
+            " VALUES (?, 'anna', 'images/0001.png', 'label', '1')",
+            (time.time(),),
+        )
+        database.commit()
+    steps.append(answer("status")["next"])
+    records.lay_package(project, 2, "20260101-000000-aaaa", created="2026-01-05T00:00:00Z")
+    steps.append(answer("status")["next"])
+
+    assert steps == [
+        "mlstack monitor report",
+        "mlstack label",
+        "mlstack run",
+        "mlstack serve promote 2",
+    ]
+
+
+def test_an_alert_is_open_until_a_check_closes_it(project, answer, records) -> None:
+    lay_live(project, records)
+    lay_alert(project, ALERT)
+    opened = answer("status")
+    write(project / ".mlstack" / "alerts" / ONGOING, Ongoing())
+
+    closed = answer("status")
+
+    assert opened["next"] == "mlstack monitor report"
+    assert closed["next"] == "mlstack monitor check"
+    assert closed["lines"][-1] == opened["lines"][-1] | {
+        "state": "1, none open",
+        "is_well": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda package: shutil.rmtree(package), "there is no package 1"),
+        (lambda package: (package / "mlstack" / "manifest.json").write_text("{"), "manifest"),
+        (lambda package: (package / "mlstack" / "lineage.json").unlink(), "lacks 1"),
+    ],
+)
+def test_a_live_package_that_cannot_be_served_is_named(
+    project, answer, records, damage, words
+) -> None:
+    model = lay_live(project, records)
+    records.lay_package(project, 2, "20260101-000000-aaaa")
+    damage(model / "1")
+    without = answer("status")
+    write(model / "live.json", Live(live=1, previous=2, changed="2026-01-03"))
+
+    with_one_before = answer("status")
+
+    (line,) = [line for line in without["lines"] if line["part"] == "live"]
+    assert words in line["state"]
+    assert not line["is_well"]
+    assert without["next"] == "mlstack export"
+    assert with_one_before["next"] == "mlstack serve rollback"
 
 
 def test_the_next_command_follows_the_state_of_the_project(project, answer, records) -> None:
@@ -23,17 +132,7 @@ def test_the_next_command_follows_the_state_of_the_project(project, answer, reco
     steps.append(answer("status")["next"])
     records.lay_package(project, 2, first.name)
     steps.append(answer("status")["next"])
-    alert = Alert(
-        id="a1",
-        model="my_project",
-        version=1,
-        created="2026-01-04",
-        since="2026-01-03",
-        summary="brightness drifted",
-        columns=["f_brightness"],
-        prediction_ids=[],
-    )
-    write(project / ".mlstack" / "alerts" / "a1.json", alert)
+    lay_alert(project, ALERT)
     said = answer("status")
 
     assert steps == [
