@@ -129,7 +129,7 @@ def _start(command: Command, number: int, port: int) -> Rank:
     worker = [sys.executable, "-m", command.module, *command.arguments]
     with log.open("ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *worker],
+            tether.tied(signal.SIGKILL, worker),
             cwd=command.spec.root,
             env=environment(command, number, port),
             stdin=subprocess.DEVNULL,

@@ -1,6 +1,7 @@
 """Run one stage as the commands a person would type, and find what it made."""
 
 import json
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from mlstack import errors, files
 from mlstack.config import Project
 from mlstack.errors import DataError, Interrupted, MlstackError, StepError
+from mlstack.launch import tether
 from mlstack.pipeline.fresh import dependencies
 from mlstack.pipeline.stages import EXPORT, LABELS, TRAIN, Stage, config_slice, digest
 from mlstack.records import dataset
@@ -117,19 +119,35 @@ def _filled(layout: Layout, words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _call(root: Path, words: tuple[str, ...], manner: Manner) -> None:
-    """Run `mlstack WORDS`; what it prints goes to stderr, its failure becomes ours."""
+    """Run `mlstack WORDS`; what it prints goes to stderr, its failure becomes ours.
+
+    It leads a session of its own: Ctrl-C reaches us alone, and we ask it to stop, once.
+    """
     command = [sys.executable, "-m", "mlstack", *words, *manner.options]
     if manner.is_silent:
         command.append("--json")
     target = subprocess.PIPE if manner.is_silent else sys.stderr
-    with subprocess.Popen(command, cwd=root, stdout=target, text=True) as process:
+    tied = tether.tied(signal.SIGTERM, command)
+    with subprocess.Popen(
+        tied, cwd=root, stdout=target, text=True, start_new_session=True
+    ) as process:
         try:
             said, _ = process.communicate()
-        except BaseException:  # stopped: give the command time to save what it has
-            process.terminate()
+        except BaseException:
+            _end(process)
             raise
     if process.returncode:
         raise _failure(words, process.returncode, said or "")
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Let a command save what it has; who is asked to stop meanwhile asks it again."""
+    process.terminate()
+    try:
+        process.communicate()
+    except (KeyboardInterrupt, Interrupted):
+        process.terminate()
+        process.communicate()
 
 
 def _failure(words: tuple[str, ...], code: int, said: str) -> MlstackError:
