@@ -200,7 +200,7 @@ def test_only_finished_runs_are_exported(prepared: Path) -> None:
         (["--precision", "int4"], 2, "there is no precision `int4`"),
         (["--format", "onxx"], 2, "there is no format `onxx`"),
         (["--format", "onnx,litert"], 6, "docs/roadmap.md"),
-        (["--set", "export.embed_preprocessing=false"], 2, "is not supported"),
+        (["--set", "export.embed_preprocessing=false"], 2, "is not built yet"),
         (["--set", "gates.functionality=none.jsonl"], 2, "there is no file `none.jsonl`"),
         (["verify", "models/nothing/1"], 3, "there is no package"),
         (["verify"], 3, "there is no package of `my_project` yet"),
