@@ -57,14 +57,23 @@ def workplace(state: Path, model: str) -> Iterator[Path]:
     """
     home = state / "export" / model
     with files.lock(home / "lock", f"exporting `{model}`"):
-        for left in home.glob("work-*"):
-            shutil.rmtree(left, ignore_errors=True)  # a worker may still be dying in it
+        _sweep(home)
         work = home / f"work-{secrets.token_hex(4)}"
         work.mkdir()
         try:
             yield work
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            _sweep(home)
+
+
+def _sweep(home: Path) -> None:
+    """Remove every workplace; whoever calls holds the lock.
+
+    The worker of a killed export may still be dying in one, so it is tried again when the export
+    that follows is over.
+    """
+    for left in home.glob("work-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def pack(parts: Parts, model_folder: Path) -> Path:

@@ -12,6 +12,7 @@ import msgspec
 
 from mlstack import errors
 from mlstack.errors import MlstackError, StepError
+from mlstack.launch import tether
 from mlstack.records.base import Record
 from mlstack.records.worker import WorkerFailed, encode_line
 
@@ -23,7 +24,7 @@ def run_worker(
 ) -> Iterator[Said]:
     """Start `python -m MODULE ARGUMENTS` and yield the records of its stdout lines.
 
-    Stderr goes to `log`. The worker is ended when the caller stops listening.
+    Stderr goes to `log`. The worker is ended when the caller stops listening, or is killed.
 
     Args:
         module: dotted name of the worker package.
@@ -36,10 +37,9 @@ def run_worker(
         MlstackError: what the worker reported, or that it died (its signal is named).
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    command = tether.tied(signal.SIGTERM, [sys.executable, "-m", module, *arguments])
     with log.open("ab") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, stderr=stderr
-        )
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
     assert process.stdout is not None
     try:
         for line in process.stdout:
