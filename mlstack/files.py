@@ -31,7 +31,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def write_text(path: Path, content: str) -> None:
@@ -46,7 +46,7 @@ def append_line(path: Path, line: bytes) -> None:
     try:
         os.write(descriptor, line + b"\n")
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         os.close(descriptor)
 
@@ -58,7 +58,7 @@ def move(source: Path, target: Path) -> None:
         source.rename(target)
         sync_folder(target.parent)
     except OSError as error:
-        raise _cannot_write(target, error) from error
+        raise cannot_write(target, error) from error
 
 
 def sync_folder(path: Path) -> None:
@@ -84,6 +84,17 @@ def sha256(path: Path) -> str:
 def md5(path: Path) -> str:
     """Hash a file as DVC does, in hexadecimal."""
     return _digest(path, "md5")
+
+
+def md5_of_descriptor(descriptor: int, size_bytes: int) -> bytes:
+    """Hash what is left to read of an open file, up to a size; 16 bytes."""
+    digest = hashlib.md5(usedforsecurity=False)
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    left = size_bytes
+    while left > 0 and (count := os.readv(descriptor, [buffer[:left]])):
+        digest.update(buffer[:count])
+        left -= count
+    return digest.digest()
 
 
 def walk(folder: Path) -> Iterator[Path]:
@@ -137,7 +148,8 @@ def _digest(path: Path, algorithm: str) -> str:
     return digest.hexdigest()
 
 
-def _cannot_write(path: Path, error: OSError) -> MachineError:
+def cannot_write(path: Path, error: OSError) -> MachineError:
+    """Give the error of a disk that is full or a place that may not be written."""
     if error.errno == errno.ENOSPC:
         return MachineError(f"the disk is full; `{path}` was not written", hint="free some space")
     return MachineError(

@@ -17,7 +17,7 @@ from mlstack.records.base import Notice, Record, Result
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 
 class Mode(enum.Enum):
@@ -35,6 +35,7 @@ class Bar:
     text: str
     done: float
     total: float | None = None
+    unit: str = ""  # "bytes": sizes and a rate; another: a rate of so many a second
 
 
 Draw = Callable[[Any], "RenderableType | Bar | None"]
@@ -159,26 +160,37 @@ class _Progress:
     def _move(self, target: "Console", bar: Bar) -> None:
         if not target.is_terminal or target.is_dumb_terminal:
             return
-        from rich.progress import (  # noqa: PLC0415  only a terminal has bars
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich import progress  # noqa: PLC0415  only a terminal has bars
 
         if self._bars is None:
-            self._bars = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
+            amount: list[progress.ProgressColumn] = (
+                [progress.DownloadColumn(), progress.TransferSpeedColumn()]
+                if bar.unit == "bytes"
+                else [progress.MofNCompleteColumn(), *_rate(bar.unit)]
+            )
+            self._bars = progress.Progress(
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(),
+                *amount,
+                progress.TimeRemainingColumn(),
                 console=target,
                 transient=True,
             )
             self._bars.start()
             self._task = self._bars.add_task(bar.text, total=bar.total)
         self._bars.update(self._task, description=bar.text, completed=bar.done, total=bar.total)
+
+
+def _rate(unit: str) -> "list[ProgressColumn]":
+    """Give the column that says how many go by in a second, where they have a name."""
+    from rich.progress import ProgressColumn, Task  # noqa: PLC0415  only a terminal has bars
+    from rich.text import Text  # noqa: PLC0415
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else "")
+
+    return [Rate()] if unit else []
 
 
 def _print_result(drawn: "RenderableType | Bar | None") -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from mlstack.records import dataset, dvc
+from mlstack.records import data_folder, dataset, dvc
 
 TEMPLATE = Path(__file__).parent.parent / "templates" / "image-classification"
 
@@ -43,7 +43,7 @@ def make_project(folder: Path, *, images: int = 300) -> Path:
 
 def write_pointer(source: Path) -> None:
     """Write `NAME.dvc` as stock DVC does, without its cache."""
-    state = dvc.hash_folder(source)
+    state = data_folder.hash_folder(source)
     dvc.pointer_path(source).write_text(
         f"outs:\n- md5: {state.md5}\n  size: {state.size_bytes}\n"
         f"  nfiles: {len(state.entries)}\n  hash: md5\n  path: {source.name}\n"

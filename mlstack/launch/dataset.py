@@ -7,8 +7,9 @@ from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.launch import git
 from mlstack.records import dvc
+from mlstack.records.data_folder import FolderHash, hash_folder
 from mlstack.records.dataset import DatasetVersion
-from mlstack.records.dvc import FolderHash
+from mlstack.records.layout import Layout
 
 HINT = "`mlstack version snapshot -m MESSAGE`, or add --allow-dirty"
 
@@ -47,8 +48,8 @@ def hash_source(project: Project) -> FolderHash:
         DataError: there is none.
     """
     folder, source = source_folder(project), project.config.data.source
-    hashed = dvc.hash_folder(folder) if folder.is_dir() else None
-    if hashed and hashed.entries:
+    hashed = hash_folder(folder, Layout(project.root).index(source)) if folder.is_dir() else None
+    if hashed and hashed.count:
         return hashed
     lack = f"the folder `{source}` is empty" if hashed else f"there is no folder `{source}`"
     command = refill(project)
@@ -79,7 +80,7 @@ def version_of(project: Project, hashed: FolderHash, *, allow_dirty: bool) -> Da
         md5=hashed.md5,
         revision=None if lack else git.last_change(project.root, pointer),
         dirty=bool(lack),
-        files=len(hashed.entries),
+        files=hashed.count,
         size_bytes=hashed.size_bytes,
     )
 
@@ -105,5 +106,5 @@ def _lack(project: Project, hashed: FolderHash) -> str:
 
 
 def _counted(before: int, hashed: FolderHash) -> str:
-    after = len(hashed.entries)
+    after = hashed.count
     return f"{after} files" if before == after else f"{before} files then, {after} now"

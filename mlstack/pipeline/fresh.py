@@ -9,8 +9,9 @@ from mlstack import files
 from mlstack.config import Project
 from mlstack.pipeline import pipefile
 from mlstack.pipeline.stages import Stage, config_slice, digest, present
-from mlstack.records import dvc
+from mlstack.records import data_folder
 from mlstack.records.base import read
+from mlstack.records.layout import Layout
 from mlstack.records.stage import StageState
 
 
@@ -48,7 +49,7 @@ def dependencies(root: Path, stage: Stage) -> dict[str, str]:
     for name in stage.deps:
         path = root / name
         if path.is_dir():
-            found[name] = dvc.hash_folder(path).md5
+            found[name] = data_folder.hash_folder(path, Layout(root).index(name)).md5
         elif path.is_file():
             found[name] = files.md5(path)
     return found

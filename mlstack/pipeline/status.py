@@ -14,7 +14,7 @@ from mlstack.launch import dataset as launch_dataset
 from mlstack.pipeline import labels, served
 from mlstack.pipeline.result import Line, Status
 from mlstack.pipeline.served import OpenAlert
-from mlstack.records import dataset, dvc, requests
+from mlstack.records import data_folder, dataset, dvc, requests
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
@@ -84,7 +84,7 @@ def _find(project: Project, layout: Layout) -> Found:
     return Found(
         has_data=has_data,
         refill="" if has_data else launch_dataset.refill(project),
-        is_snapshotted=_is_snapshotted(source),
+        is_snapshotted=_is_snapshotted(source, layout.index(project.config.data.source)),
         runs=[run for run in summaries if run.study is None],
         trials=[run for run in summaries if run.study is not None],
         package=package,
@@ -154,18 +154,12 @@ def _data(project: Project, found: Found) -> Line:
     return Line(part="data", state=what)
 
 
-def _is_snapshotted(source: Path) -> bool:
-    """Compare the folder with its pointer; files are only hashed when one is newer than it."""
+def _is_snapshotted(source: Path, index: Path) -> bool:
+    """Compare the folder with its pointer; only changed files are hashed."""
     pointer = dvc.read_pointer(dvc.pointer_path(source))
     if pointer is None or not source.is_dir():
         return False
-    stats = [(source / name).stat() for name in dvc.list_files(source)]
-    if (len(stats), sum(s.st_size for s in stats)) != (pointer.files, pointer.size_bytes):
-        return False
-    written = dvc.pointer_path(source).stat().st_mtime_ns
-    if all(s.st_mtime_ns < written for s in stats):
-        return True
-    return dvc.hash_folder(source).md5 == pointer.md5
+    return data_folder.hash_folder(source, index).md5 == pointer.md5
 
 
 def _labels(project: Project, layout: Layout) -> Line:
@@ -185,7 +179,7 @@ def _labels(project: Project, layout: Layout) -> Line:
     except (DataError, pa.ArrowInvalid, OSError) as error:
         return Line(part="labels", state=str(error), is_well=False)
     suffixes = tuple(images.SUFFIXES)
-    pictures = sum(name.lower().endswith(suffixes) for name in dvc.list_files(source))
+    pictures = sum(name.lower().endswith(suffixes) for name in data_folder.list_files(source))
     return Line(part="labels", state=f"{rows} of {max(rows, pictures)} files{said}")
 
 

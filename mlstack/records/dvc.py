@@ -1,25 +1,28 @@
-"""Stock DVC's files as mlstack reads them: `data/NAME.dvc` and the hash of a folder.
+"""Stock DVC's files as mlstack reads them: `NAME.dvc`, the list of a folder's files, ignores."""
 
-A folder's hash is the MD5 of the JSON list of `{"md5", "relpath"}` in path order, plus `.dir`
-(dvc_data.hashfile.tree.Tree).
-"""
-
-import hashlib
-import json
-import os
-from collections.abc import Iterator
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mlstack import files
 from mlstack.errors import DataError
 
-OWN_FOLDERS = {".git", ".hg", ".dvc"}  # what DVC never looks into
 IGNORE = ".dvcignore"
+
+
+class Entry(msgspec.Struct):
+    """One file in DVC's list of a folder's files; what else DVC may note there is passed over."""
+
+    md5: str
+    relpath: str
+
+
+_LISTING = msgspec.json.Decoder(list[Entry])
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,6 @@ class Pointer:
 
     md5: str
     files: int
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class FolderHash:
-    """The content of a folder: its DVC hash, and that of each file by relative path."""
-
-    md5: str
-    entries: dict[str, str]
     size_bytes: int
 
 
@@ -72,21 +66,26 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
         ) from error
 
 
-def hash_folder(folder: Path) -> FolderHash:
-    """Hash a folder as DVC does: dot-files too, links to files by their content.
+def plain_pointer(name: str, pointer: Pointer) -> str:
+    """Write the text of a `.dvc` file of one folder, byte for byte as DVC does.
 
-    Raises:
-        DataError: there is no such folder, or it holds something that DVC leaves out or refuses.
+    Args:
+        name: of the folder; one that `is_plain_name`.
+        pointer: what it says.
     """
-    entries: dict[str, str] = {}
-    size_bytes = 0
-    for name in list_files(folder):
-        entries[name] = files.md5(folder / name)
-        size_bytes += (folder / name).stat().st_size
-    listing = [{"md5": entries[name], "relpath": name} for name in sorted(entries)]
-    content = json.dumps(listing, sort_keys=True).encode()
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return FolderHash(f"{digest}.dir", entries, size_bytes)
+    return (
+        f"outs:\n- md5: {pointer.md5}\n  size: {pointer.size_bytes}\n"
+        f"  nfiles: {pointer.files}\n  hash: md5\n  path: {name}\n"
+    )
+
+
+def is_plain_name(name: str) -> bool:
+    """Tell whether YAML writes a name as it is, whatever reads it."""
+    return bool(_PLAIN.fullmatch(name)) and name.lower() not in _YAML_WORDS
+
+
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 
 def parse_listing(content: bytes, *, where: str) -> dict[str, str]:
@@ -96,8 +95,8 @@ def parse_listing(content: bytes, *, where: str) -> dict[str, str]:
         DataError: it is cut off or something else.
     """
     try:
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(content)}
-    except (ValueError, TypeError, KeyError) as error:
+        return {entry.relpath: entry.md5 for entry in _LISTING.decode(content)}
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(
             f"`{where}` is not a list of files as DVC writes it",
             hint="remove it, then type `mlstack version pull`",
@@ -122,51 +121,18 @@ def is_cached(root: Path, md5: str) -> bool:
     return all((cache / one[:2] / one[2:]).is_file() for one in set(entries.values()))
 
 
-def list_files(folder: Path) -> list[str]:
-    """List every file that DVC sees below a folder, by its path in the folder.
-
-    Raises:
-        DataError: there is no such folder, or it holds something that DVC leaves out or refuses:
-            a link to a folder or to nothing, a socket, a `.dvcignore`; or a `.dvcignore` above
-            may hide its files.
-    """
-    if not folder.is_dir():
-        raise DataError(f"there is no folder `{folder}`", hint=bring_back(folder))
-    names = [path.relative_to(folder).as_posix() for path in _walk(folder)]
-    _refuse_ignored(folder, names)
-    return names
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(set(folders) - OWN_FOLDERS)
-        for name in [*folders, *sorted(set(names) - {".git"})]:
-            path = Path(place, name)
-            if problem := _not_versionable(path):
-                raise DataError(f"`{path}` {problem}", hint="replace it by files, or remove it")
-            if name in names:
-                yield path
-
-
-def _not_versionable(path: Path) -> str:
-    if path.name == IGNORE:
-        return "lies inside a dataset, which DVC refuses"
-    if path.is_symlink() and path.is_dir():
-        return "is a link to a folder; DVC does not look into it"
-    if path.is_symlink() and not path.exists():
-        return "is a link to nothing"
-    if not path.is_dir() and not path.is_file():
-        return "is neither a file nor a folder"
-    return ""
-
-
-def _refuse_ignored(folder: Path, names: list[str]) -> None:
+def refuse_ignored(folder: Path, folders: Collection[str], names: Collection[str]) -> None:
     """Refuse a dataset of which a `.dvcignore` above may hide files from DVC.
 
     mlstack does not follow these patterns, so hash and version would silently differ. Patterns
     that cannot touch the dataset (`.venv/`, `/notebooks/*.tmp`) are harmless.
+
+    Args:
+        folder: the dataset.
+        folders: paths of the folders in it.
+        names: names of the files in it.
     """
-    parts = {part for name in names for part in name.split("/")}
+    parts = {part for at in folders for part in at.split("/")}.union(names)
     for above in folder.resolve().parents:
         path = above / IGNORE
         inside = folder.resolve().relative_to(above).parts

@@ -80,6 +80,10 @@ class Layout:
         """Traceback of the last unforeseen error."""
         return self.state / "last-error.txt"
 
+    def index(self, source: str) -> Path:
+        """What is known of the files of a dataset, so that only changed ones are read again."""
+        return self.state / "index" / f"{source.replace('/', '~')}.idx"
+
     def run(self, run_id: str) -> Path:
         """Folder of one run."""
         return self.runs / run_id

@@ -3,7 +3,7 @@
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError
 from mlstack.launch import code
-from mlstack.records import dvc
+from mlstack.records import data_folder
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunSpec, find_run
 from mlstack.train import store
@@ -38,9 +38,11 @@ def changed(project: Project, spec: RunSpec, *, allow_dirty: bool) -> list[str]:
         DataError: the data has changed.
         ConfigError: only the code has.
     """
-    other_data = dvc.hash_folder(project.root / spec.dataset.source).md5 != spec.dataset.md5
+    source = spec.dataset.source
+    now = data_folder.hash_folder(project.root / source, Layout(project.root).index(source))
+    other_data = now.md5 != spec.dataset.md5
     other_code = code.python_sha256(project.root) != spec.code.python_sha256
-    notes = [f"the data in `{spec.dataset.source}` has changed since the run began"] * other_data
+    notes = [f"the data in `{source}` has changed since the run began"] * other_data
     notes += ["the code has changed since the run began"] * other_code
     if notes and not allow_dirty:
         raise (DataError if other_data else ConfigError)(

@@ -1,7 +1,7 @@
 """The steps of `version`: data in and out of DVC, and what its history says."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -9,12 +9,15 @@ from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, DataError
 from mlstack.launch import git
-from mlstack.records import dvc
+from mlstack.records import data_folder, dvc
 from mlstack.records.base import Record
+from mlstack.records.data_folder import Changes, FolderHash, Look, compare
+from mlstack.records.dvc_config import find_home
 from mlstack.records.layout import Layout
-from mlstack.version import content, dvc_bridge, guard, history
+from mlstack.version import content, guard, history, intake, placement, pointer, stock, transfer
 from mlstack.version.content import Content
 from mlstack.version.history import Dataset, dataset_of
+from mlstack.version.objects import Objects
 from mlstack.version.result import (
     CheckedOut,
     ClassChange,
@@ -39,23 +42,23 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
     guard.refuse_unfit(data, message)
     with hold(project.root):
         yield Working(text=f"{data.source}: putting its files into the cache")
-        top = Path(git.git(data.root, "rev-parse", "--show-toplevel").strip())
-        dvc_bridge.initialise(data.root, subdir=top != data.root)
+        if find_home(data.root) is None:
+            top = Path(git.git(data.root, "rev-parse", "--show-toplevel").strip())
+            stock.bridge().initialise(data.root, subdir=top != data.root)
         before = _committed(data)
         guard.drop_damaged_pointer(data)
-        guard.sweep(data)
-        dvc_bridge.add(data.root, data.folder)
+        seen, hashed = yield from _take(data)
         changed = guard.changed_files(data)
         if changed:
             git.commit(data.root, changed, message)
-        yield _snapshot(data, before, committed=bool(changed))
+        yield _snapshot(data, before, seen, hashed, committed=bool(changed))
 
 
 def log(project: Project, limit: int) -> Log:
     """List the versions of the dataset, newest first."""
     data = dataset_of(project)
     found = history.versions(data)[:limit]
-    cache = dvc_bridge.cache_folder(data.root) if found else Path()
+    cache = stock.cache_folder(data.root) if found else Path()
     current = dvc.read_pointer(data.pointer)
     return Log(
         dataset=data.name,
@@ -113,7 +116,7 @@ def checkout(project: Project, revision: str, *, force: bool) -> Iterator[Record
     text = history.pointer_text(data, commit)
     with hold(project.root):
         yield Working(text=f"{data.source}: checking out {commit[:7]}")
-        yield _put(data, text, commit, force=force)
+        yield (yield from _put(data, text, commit, force=force))
 
 
 def push(project: Project, *, everything: bool) -> Iterator[Record]:
@@ -126,7 +129,7 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
     data, remote = dataset_of(project), _remote(project)
     with hold(project.root):
         yield Working(text=f"{data.source}: pushing to {remote or 'the remote of DVC'}")
-        count = dvc_bridge.push(data.root, data.pointer, remote, everything=everything)
+        count = yield from _push(data, remote, everything=everything)
     yield Transferred(dataset=data.name, direction="push", remote=remote or "", objects=count)
 
 
@@ -142,15 +145,15 @@ def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Rec
     commit = history.resolve(data, revision) if revision else None
     text = history.pointer_text(data, commit) if commit else _pointer_here(data)
     with hold(project.root):
-        count, asked = 0, bool(remote) or dvc_bridge.has_remote(data.root)
+        count, asked = 0, bool(remote) or _has_remote(data)
         if asked:
             yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
-            count = dvc_bridge.fetch(data.root, data.pointer, remote, commit)
+            count = yield from _fetch(data, remote, commit, text)
         elif not guard.is_cached(data, text):
-            raise dvc_bridge.no_remote()
+            raise stock.bridge().no_remote()
         guard.require_cached(data, text)
         if commit is None:
-            _put(data, text, "", force=force)
+            yield from _put(data, text, "", force=force)
     yield Transferred(
         dataset=data.name, direction="pull", remote=remote or "", objects=count, asked=asked
     )
@@ -161,21 +164,53 @@ def hold(root: Path) -> AbstractContextManager[None]:
     return files.lock(Layout(root).state / "version.lock", "the versions of the data")
 
 
-def _snapshot(data: Dataset, before: dvc.Pointer | None, *, committed: bool) -> Snapshot:
-    after = dvc.read_pointer(data.pointer)
-    assert after is not None, "dvc add leaves a pointer"
-    old, new = _entries(data, before), _entries(data, after) or {}
-    both = new.keys() & old.keys() if old is not None else set()
+def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
+    """Put the folder into the cache and write its pointer; what is unusual is left to DVC."""
+    seen = guard.look(data)
+    config = stock.plain(data)
+    if config is None or seen.linked:
+        stock.bridge().add(data.root, data.folder)
+        return seen, data_folder.hash_folder(data.folder, data.index)
+    with stock.hold(config):
+        hashed = yield from intake.keep(seen, config)
+    data_folder.remember(data.index, seen, hashed)
+    pointer.write(data, hashed)
+    return seen, hashed
+
+
+def _snapshot(
+    data: Dataset, before: dvc.Pointer | None, seen: Look, after: FolderHash, *, committed: bool
+) -> Snapshot:
+    changes = _changes(data, before, seen, after)
     return Snapshot(
         dataset=data.name,
         md5=after.md5,
         revision=git.last_change(data.root, data.pointer) or "",
-        files=after.files,
+        files=after.count,
         size_bytes=after.size_bytes,
         committed=committed,
-        added=len(new) - len(both) if old is not None else None,
-        removed=len(old) - len(both) if old is not None else None,
-        changed=sum(old[p] != new[p] for p in both) if old is not None else None,
+        added=changes.added if changes else None,
+        removed=changes.removed if changes else None,
+        changed=changes.changed if changes else None,
+    )
+
+
+def _changes(
+    data: Dataset, before: dvc.Pointer | None, seen: Look, after: FolderHash
+) -> Changes | None:
+    """Count what differs from the version before; None when its list is not in the cache."""
+    if before is None:
+        return Changes(added=after.count, removed=0, changed=0)
+    if before.md5 == seen.before.md5:
+        return compare(seen.before, after.index)
+    old = _entries(data, before)
+    if old is None:
+        return None
+    both = old.keys() & after.entries.keys()
+    return Changes(
+        added=after.count - len(both),
+        removed=len(old) - len(both),
+        changed=sum(old[path] != after.entries[path] for path in both),
     )
 
 
@@ -184,7 +219,7 @@ def _entries(data: Dataset, pointer: dvc.Pointer | None) -> dict[str, str] | Non
     if pointer is None:
         return {}
     try:
-        cache = dvc_bridge.cache_folder(data.root)
+        cache = stock.cache_folder(data.root)
         return content.of_version(cache, pointer.md5, "").entries
     except DataError:
         return None
@@ -209,7 +244,7 @@ def _side(data: Dataset, revision: str | None) -> Content:
         return content.of_folder(data)
     commit = history.resolve(data, revision)
     pointer = dvc.parse_pointer(history.pointer_text(data, commit), where=revision)
-    cache = dvc_bridge.cache_folder(data.root)
+    cache = stock.cache_folder(data.root)
     return content.of_version(cache, pointer.md5, revision, data.label)
 
 
@@ -226,20 +261,60 @@ def _balance(before: dict[str, str], after: dict[str, str]) -> list[ClassChange]
     ]
 
 
-def _put(data: Dataset, text: str, commit: str, *, force: bool) -> CheckedOut:
-    pointer = guard.require_cached(data, text)
-    if not force:
-        guard.refuse_to_destroy(data)
+def _put(
+    data: Dataset, text: str, commit: str, *, force: bool
+) -> Generator[Record, None, CheckedOut]:
+    version = guard.require_cached(data, text)
+    now = guard.refuse_to_destroy(data, force=force)
     files.write_text(data.pointer, text)
-    dvc_bridge.checkout(data.root, data.pointer)
+    config = stock.plain(data)
+    if config is None or (now and now.linked):
+        stock.bridge().checkout(data.root, data.pointer)
+    else:
+        with stock.hold(config):
+            entries = content.of_version(config.cache, version.md5, "").entries
+            order = placement.Order(version.md5, entries)
+            yield from placement.place(data, config, order, now=now)
+        pointer.ignore(data)
     head = _committed(data)
     return CheckedOut(
-        newest=head is not None and head.md5 == pointer.md5,
+        newest=head is not None and head.md5 == version.md5,
         dataset=data.name,
         revision=commit,
-        md5=pointer.md5,
-        files=pointer.files,
+        md5=version.md5,
+        files=version.files,
     )
+
+
+def _push(data: Dataset, remote: str | None, *, everything: bool) -> Generator[Record, None, int]:
+    config, place = stock.folder_remote(data, remote)
+    if config is None or place is None:
+        count: int = stock.bridge().push(data.root, data.pointer, remote, everything=everything)
+        return count
+    kept = history.versions(data, everywhere=True) if everything else []
+    current = dvc.read_pointer(data.pointer)
+    wanted = {version.pointer.md5 for version in kept} | ({current.md5} if current else set())
+    with stock.hold(config):
+        return (yield from transfer.push(Objects(config.cache), place, sorted(wanted)))
+
+
+def _fetch(
+    data: Dataset, remote: str | None, commit: str | None, text: str
+) -> Generator[Record, None, int]:
+    config, place = stock.folder_remote(data, remote)
+    if config is None or place is None:
+        count: int = stock.bridge().fetch(data.root, data.pointer, remote, commit)
+        return count
+    wanted = dvc.parse_pointer(text, where=f"{data.source}.dvc").md5
+    with stock.hold(config):
+        return (yield from transfer.fetch(Objects(config.cache), place, [wanted]))
+
+
+def _has_remote(data: Dataset) -> bool:
+    config = stock.plain(data)
+    if config is None:
+        return bool(stock.bridge().has_remote(data.root))
+    return bool(config.remote or config.remotes)
 
 
 def _pointer_here(data: Dataset) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlstack.errors import DataError
 from mlstack.inputs import folders, tables
 from mlstack.inputs.images import SUFFIXES
-from mlstack.records import dataset, dvc
+from mlstack.records import data_folder, dataset, dvc
 from mlstack.version.history import Dataset
 
 
@@ -66,7 +66,7 @@ class Content:
 
 def of_folder(data: Dataset) -> Content:
     """Hash the files in the working tree."""
-    state = dvc.hash_folder(data.folder)
+    state = data_folder.hash_folder(data.folder, data.index)
     locate: Callable[[str], Path] = lambda path: data.folder / path  # noqa: E731
     return Content("working tree", state.md5, state.entries, locate, data.label)
 

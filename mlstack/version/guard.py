@@ -6,9 +6,11 @@ from pathlib import Path
 
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git
-from mlstack.records import dvc
-from mlstack.version import content, dvc_bridge, history
+from mlstack.records import data_folder, dvc
+from mlstack.records.data_folder import FolderHash, Look
+from mlstack.version import content, history, stock
 from mlstack.version.history import Dataset
+from mlstack.version.objects import Objects
 
 
 def refuse_unfit(data: Dataset, message: str) -> None:
@@ -25,8 +27,8 @@ def refuse_unfit(data: Dataset, message: str) -> None:
             f"`{link}` is a link, and DVC does not follow links to folders",
             hint="move the files into the project; `dvc cache dir PATH` moves the bulk elsewhere",
         )
-    if not dvc.list_files(data.folder):
-        raise DataError(f"`{data.source}` holds no files", hint="put the data there first")
+    if not data.folder.is_dir():
+        raise DataError(f"there is no folder `{data.folder}`", hint=dvc.bring_back(data.folder))
     if git(data.root, "ls-files", "--", data.source):
         raise DataError(
             f"git itself keeps files of `{data.source}`; DVC cannot keep them too",
@@ -43,12 +45,27 @@ LEFTOVER = re.compile(r"\.[\w-]{22}\.tmp|\..+\.[0-9a-f]{8}\.tmp")  # of DVC | of
 STALE_S = 10
 
 
-def sweep(data: Dataset) -> None:
-    """Remove half-written files that a killed dvc or mlstack left among the data."""
-    for name in dvc.list_files(data.folder):
-        path = data.folder / name
-        if LEFTOVER.fullmatch(path.name) and path.stat().st_mtime < time.time() - STALE_S:
-            path.unlink()
+def look(data: Dataset) -> Look:
+    """Look at the files, after removing half-written ones that a killed dvc or mlstack left there.
+
+    Raises:
+        DataError: there are none, or one is of a kind that DVC cannot keep.
+    """
+    seen = data_folder.look(data.folder, data.index)
+    stale = [path for path in map(Path, seen.fresh()) if _is_leftover(path)]
+    for path in stale:
+        path.unlink()
+    if stale:
+        seen = data_folder.look(data.folder, data.index)
+    if not any(listing.names for listing in seen.listings.values()):
+        raise DataError(f"`{data.source}` holds no files", hint="put the data there first")
+    return seen
+
+
+def _is_leftover(path: Path) -> bool:
+    if not LEFTOVER.fullmatch(path.name):
+        return False
+    return path.stat().st_mtime < time.time() - STALE_S
 
 
 def drop_damaged_pointer(data: Dataset) -> None:
@@ -93,9 +110,9 @@ def require_cached(data: Dataset, text: str) -> dvc.Pointer:
         DataError: a file is missing; how many is said.
     """
     pointer = dvc.parse_pointer(text, where=f"{data.source}.dvc")
-    cache = dvc_bridge.cache_folder(data.root)
+    cache = stock.cache_folder(data.root)
     entries = content.of_version(cache, pointer.md5, pointer.md5[:8]).entries
-    absent = [m for m in set(entries.values()) if not content.object_path(cache, m).is_file()]
+    absent = Objects(cache).missing(entries.values())
     if absent:
         raise DataError(
             f"{len(absent)} files of version {pointer.md5[:8]} are not in the cache",
@@ -104,22 +121,28 @@ def require_cached(data: Dataset, text: str) -> dvc.Pointer:
     return pointer
 
 
-def refuse_to_destroy(data: Dataset) -> None:
+def refuse_to_destroy(data: Dataset, *, force: bool) -> FolderHash | None:
     """Refuse to replace a folder that holds a file that no snapshot holds under that name.
 
+    Returns:
+        What the folder holds; None when there is none.
+
     Raises:
-        DataError: there is one; it is named.
+        DataError: there is such a file, and `force` is not given; it is named.
     """
     if not data.folder.is_dir():
-        return
-    cache = dvc_bridge.cache_folder(data.root)
+        return None
+    now = data_folder.hash_folder(data.folder, data.index)
+    if force or _is_kept(data, now.md5):
+        return now
+    cache = stock.cache_folder(data.root)
     kept: set[tuple[str, str]] = set()
     for version in history.versions(data, everywhere=True):
         if content.object_path(cache, version.pointer.md5).is_file():
             kept.update(content.of_version(cache, version.pointer.md5, "").entries.items())
     unsaved = [
         path
-        for path, md5 in dvc.hash_folder(data.folder).entries.items()
+        for path, md5 in now.entries.items()
         if not LEFTOVER.fullmatch(Path(path).name)
         and ((path, md5) not in kept or not content.object_path(cache, md5).is_file())
     ]
@@ -128,6 +151,18 @@ def refuse_to_destroy(data: Dataset) -> None:
             f"{len(unsaved)} files of `{data.source}` are in no snapshot, e.g. `{unsaved[0]}`",
             hint="type `mlstack version snapshot -m MESSAGE`, or repeat with --force to lose them",
         )
+    return now
+
+
+def _is_kept(data: Dataset, md5: str) -> bool:
+    """Tell whether the folder is exactly the version that its pointer names, whole in the cache."""
+    try:
+        pointer = dvc.read_pointer(data.pointer)
+    except DataError:
+        return False
+    if pointer is None or pointer.md5 != md5:
+        return False
+    return is_cached(data, data.pointer.read_text())
 
 
 def _link_on_the_way(data: Dataset) -> str:

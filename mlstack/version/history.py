@@ -7,6 +7,7 @@ from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git, is_repository
 from mlstack.records import dvc
+from mlstack.records.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,26 @@ class Dataset:
         return self.folder.name
 
     @property
+    def index(self) -> Path:
+        """What is remembered of the files."""
+        return Layout(self.root).index(self.source)
+
+    @property
     def pointer(self) -> Path:
         """The `.dvc` file."""
         return dvc.pointer_path(self.folder)
+
+    def has_plain_pointer(self) -> bool:
+        """Tell whether the pointer, if there is one, says no more than mlstack would write."""
+        if not dvc.is_plain_name(self.name):
+            return False
+        if not self.pointer.is_file():
+            return True
+        text = self.pointer.read_text(errors="surrogateescape")
+        try:
+            return text == dvc.plain_pointer(self.name, dvc.parse_pointer(text, where=""))
+        except DataError:
+            return False
 
 
 @dataclass(frozen=True)

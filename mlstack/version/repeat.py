@@ -28,7 +28,7 @@ from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import SIDE
 from mlstack.records.run import BEST, CHECKPOINTS, Finished, RunSpec, read_events, run_ids
-from mlstack.version import ancestry, content, dvc_bridge
+from mlstack.version import ancestry, content, stock
 from mlstack.version.history import Dataset
 from mlstack.version.result import MetricPair, Reproduced, Working
 
@@ -102,7 +102,7 @@ def _lay_out(layout: Layout, spec: RunSpec, scratch: Path) -> Path:
 def _put_data(root: Path, spec: RunSpec, home: Path) -> None:
     data = Dataset(home, spec.dataset.source)
     version = content.of_version(
-        dvc_bridge.cache_folder(root), spec.dataset.md5, spec.dataset.revision or ""
+        stock.cache_folder(root), spec.dataset.md5, spec.dataset.revision or ""
     )
     for name, md5 in version.entries.items():
         origin = version.locate(name)

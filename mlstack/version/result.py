@@ -231,3 +231,4 @@ class Counted(Record, frozen=True, kw_only=True, tag="version.counted"):
     text: str
     done: int
     total: int
+    unit: str = "files"  # or "bytes"

@@ -13,7 +13,7 @@ from mlstack.records.lineage import Lineage
 from mlstack.records.package import SIDE, numbers
 from mlstack.records.run import SPEC, RunSpec, run_ids
 from mlstack.ui import is_terminal
-from mlstack.version import content, dvc_bridge, history
+from mlstack.version import content, history, stock
 from mlstack.version.api import hold
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import Collected, Counted, Verified
@@ -34,9 +34,9 @@ def gc(project: Project, *, history_too: bool, yes: bool) -> Collected:
     """
     data = dataset_of(project)
     with hold(project.root):
-        cache = dvc_bridge.cache_folder(data.root)
+        cache = stock.cache_folder(data.root)
         _refuse_shared(cache, data.root)
-        keep = dvc_bridge.used_objects(data.root, history=not history_too)
+        keep = stock.bridge().used_objects(data.root, history=not history_too)
         for md5 in _recorded(project):
             keep.update({md5, *_files_of(cache, md5)})
         spare = sorted(
@@ -61,7 +61,7 @@ def verify(project: Project) -> Iterator[Record]:
         DataError: an object is damaged, or the current version is not whole; each is named.
     """
     data = dataset_of(project)
-    cache = dvc_bridge.cache_folder(data.root)
+    cache = stock.cache_folder(data.root)
     current = dvc.read_pointer(data.pointer)
     found = {v.pointer.md5: v.revision[:7] for v in history.versions(data, everywhere=True)}
     if current:

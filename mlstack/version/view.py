@@ -17,7 +17,7 @@ def draw(record: Record) -> str | Bar | None:
         case result.Working():
             return record.text
         case result.Counted():
-            return Bar(record.text, record.done, record.total)
+            return Bar(record.text, record.done, record.total, record.unit)
         case Snapshot():
             return _snapshot(record)
         case Log():

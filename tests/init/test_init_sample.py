@@ -13,7 +13,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from mlstack.config import load
-from mlstack.records import dvc
+from mlstack.records import data_folder, dvc
 from mlstack.records.base import read
 from mlstack.records.dataset import read_labels
 from mlstack.records.origin import Origin
@@ -95,7 +95,7 @@ def test_stock_dvc_agrees_and_stays_silent(made: Path) -> None:
     assert json.loads(status.stdout) == {}
     pointer = dvc.read_pointer(made / "data" / "digits.dvc")
     assert pointer is not None
-    assert pointer.md5 == dvc.hash_folder(made / "data" / "digits").md5
+    assert pointer.md5 == data_folder.hash_folder(made / "data" / "digits").md5
     assert "analytics = false" in config
     assert "check_update = false" in config
     assert "autostage = false" in config

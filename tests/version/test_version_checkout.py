@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlstack.records import dvc
+from mlstack.records import data_folder
 
 
 def test_checkout_brings_back_the_data_of_a_version_and_only_that(
     snapshotted, version, answer, dvc_status
 ) -> None:
-    first = dvc.hash_folder(snapshotted / "data" / "digits").md5
+    first = data_folder.hash_folder(snapshotted / "data" / "digits").md5
     (snapshotted / "data" / "digits" / "images" / "0000.png").unlink()
     answer("snapshot", "-m", "one fewer")
     code = (snapshotted / "mlstack.yaml").read_bytes()
@@ -20,7 +20,7 @@ def test_checkout_brings_back_the_data_of_a_version_and_only_that(
 
     assert said["md5"] == first
     assert not said["newest"]
-    assert dvc.hash_folder(snapshotted / "data" / "digits").md5 == first
+    assert data_folder.hash_folder(snapshotted / "data" / "digits").md5 == first
     assert (snapshotted / "mlstack.yaml").read_bytes() == code
     assert "up to date" in dvc_status()
     assert answer("checkout", "HEAD")["newest"]
@@ -76,7 +76,7 @@ def test_push_and_pull_carry_a_version_to_another_clone(snapshotted, version, tm
     assert pushed.returncode == 0, pushed.stderr
     assert "nothing new" in again.stdout
     assert pulled.returncode == 0
-    here, there = (dvc.hash_folder(p / "data" / "digits").md5 for p in (snapshotted, clone))
+    here, there = (data_folder.hash_folder(p / "data" / "digits").md5 for p in (snapshotted, clone))
     assert here == there
 
 
@@ -102,7 +102,7 @@ def test_without_a_remote_a_clone_says_so_and_names_the_way_out(
 def test_without_a_remote_pull_lays_out_what_the_cache_holds(
     snapshotted, in_folder, version
 ) -> None:
-    whole = dvc.hash_folder(snapshotted / "data" / "digits").md5
+    whole = data_folder.hash_folder(snapshotted / "data" / "digits").md5
     shutil.rmtree(snapshotted / "data" / "digits")
     mlstack = in_folder(snapshotted)
 
@@ -111,7 +111,7 @@ def test_without_a_remote_pull_lays_out_what_the_cache_holds(
 
     assert json.loads(status.stdout)["next"] == "mlstack version checkout HEAD"
     assert "everything is here already" in pulled.stdout
-    assert dvc.hash_folder(snapshotted / "data" / "digits").md5 == whole
+    assert data_folder.hash_folder(snapshotted / "data" / "digits").md5 == whole
 
 
 def test_without_a_remote_push_is_a_usage_error(snapshotted, version) -> None:
@@ -131,7 +131,7 @@ def test_a_remote_that_is_down_means_try_again(snapshotted, version, tmp_path: P
 
 def test_verify_names_a_damaged_object(snapshotted, version, answer) -> None:
     assert answer("verify")["objects"] > 250
-    state = dvc.hash_folder(snapshotted / "data" / "digits")
+    state = data_folder.hash_folder(snapshotted / "data" / "digits")
     md5 = state.entries["images/0007.png"]
     path = snapshotted / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
     path.chmod(0o644)

@@ -1,4 +1,4 @@
-"""`records.dvc.hash_folder` against stock DVC's own hash of the same folder."""
+"""`records.data_folder.hash_folder` against stock DVC's own hash of the same folder."""
 
 import os
 import random
@@ -10,7 +10,7 @@ from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.fs.local import LocalFileSystem
 
 from mlstack.errors import DataError
-from mlstack.records import dvc
+from mlstack.records import data_folder
 
 NAMES = [
     "a",
@@ -47,7 +47,7 @@ def grow(folder: Path, chance: random.Random, depth: int = 0) -> None:
 def test_a_folder_has_the_hash_that_dvc_gives_it(tmp_path: Path, seed: int) -> None:
     grow(tmp_path / "data", random.Random(seed))
 
-    state = dvc.hash_folder(tmp_path / "data")
+    state = data_folder.hash_folder(tmp_path / "data")
 
     assert state.md5 == dvc_hash(tmp_path / "data", tmp_path / "cache")
 
@@ -60,7 +60,7 @@ def test_dot_files_empty_files_and_links_to_files_count_as_in_dvc(tmp_path: Path
     (data / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere").write_text("content")
 
-    state = dvc.hash_folder(data)
+    state = data_folder.hash_folder(data)
 
     assert sorted(state.entries) == [".hidden/empty", "link"]
     assert state.md5 == dvc_hash(data, tmp_path / "cache")
@@ -69,7 +69,9 @@ def test_dot_files_empty_files_and_links_to_files_count_as_in_dvc(tmp_path: Path
 def test_an_empty_folder_has_the_hash_that_dvc_gives_it(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
 
-    assert dvc.hash_folder(tmp_path / "data").md5 == dvc_hash(tmp_path / "data", tmp_path / "cache")
+    assert data_folder.hash_folder(tmp_path / "data").md5 == dvc_hash(
+        tmp_path / "data", tmp_path / "cache"
+    )
 
 
 @pytest.mark.parametrize("what", ["folder link", "dead link", "ignore file", "pipe"])
@@ -88,7 +90,7 @@ def test_what_dvc_leaves_out_or_refuses_is_named(tmp_path: Path, what: str) -> N
             os.mkfifo(odd)
 
     with pytest.raises(DataError, match=odd.name):
-        dvc.hash_folder(data)
+        data_folder.hash_folder(data)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_a_dvcignore_that_may_hide_data_is_refused(tmp_path: Path, pattern: str)
     (tmp_path / ".dvcignore").write_text(f"# comment\n\n{pattern}\n")
 
     with pytest.raises(DataError, match="may hide"):
-        dvc.hash_folder(data)
+        data_folder.hash_folder(data)
 
 
 def test_a_dvcignore_about_other_things_is_harmless(tmp_path: Path) -> None:
@@ -112,4 +114,4 @@ def test_a_dvcignore_about_other_things_is_harmless(tmp_path: Path) -> None:
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvcignore").write_text(".venv/\n/notebooks/*.png\n*.tmp\n")
 
-    assert list(dvc.hash_folder(data).entries) == ["x.png"]
+    assert list(data_folder.hash_folder(data).entries) == ["x.png"]

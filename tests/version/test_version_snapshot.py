@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlstack.records import dataset, dvc
+from mlstack.records import data_folder, dataset, dvc
 
 
 def git(project: Path, *words: str) -> str:
@@ -27,7 +27,7 @@ def test_a_snapshot_is_a_commit_that_stock_dvc_agrees_with(project, answer, dvc_
     assert said["committed"]
     assert said["revision"] == git(project, "rev-parse", "HEAD").strip()
     assert said["files"] == 302
-    assert said["md5"] == dvc.hash_folder(project / "data" / "digits").md5
+    assert said["md5"] == data_folder.hash_folder(project / "data" / "digits").md5
     assert git(project, "log", "-1", "--format=%s").strip() == "one more"
     assert git(project, "status", "--porcelain") == ""
     assert "up to date" in dvc_status()

@@ -1,0 +1,365 @@
+"""The content of a dataset folder as DVC hashes it, reading only what has changed.
+
+A folder's hash is the MD5 of the JSON list of `{"md5", "relpath"}` in path order, plus `.dir`
+(dvc_data.hashfile.tree.Tree).
+"""
+
+import hashlib
+import os
+import stat
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from json.encoder import encode_basestring_ascii
+from pathlib import Path
+
+from mlstack.errors import DataError
+from mlstack.records import dvc
+from mlstack.records.file_hash import hash_files
+from mlstack.records.folder_index import (
+    MD5_BYTES,
+    STAMP,
+    STAMP_BYTES,
+    FolderIndex,
+    Listed,
+    now_ns,
+    read_index,
+    write_index,
+)
+
+OWN_FOLDERS = {".git", ".hg", ".dvc"}  # what DVC never looks into
+BLANK = bytes(MD5_BYTES)
+
+
+@dataclass(frozen=True)
+class FolderHash:
+    """The content of a folder: its DVC hash, and what its files are."""
+
+    md5: str
+    size_bytes: int
+    count: int
+    index: FolderIndex
+    linked: bool  # some are links to files
+
+    @cached_property
+    def entries(self) -> dict[str, str]:
+        """The MD5 of each file by its path in the folder."""
+        return dict(_entries(self.index.folders))
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """The size of each file in bytes by its path in the folder."""
+        return {
+            _join(folder, name): size
+            for folder, listed in self.index.folders.items()
+            for name, size in zip(
+                listed.names, array("q", listed.stamps)[2::STAMP].tolist(), strict=True
+            )
+        }
+
+
+@dataclass
+class Listing:
+    """The files of one folder while they are being looked at."""
+
+    names: list[str]
+    stamps: bytearray
+    md5s: bytearray
+
+
+@dataclass
+class Look:
+    """A look at a folder: what is there, and which files have to be read."""
+
+    folder: Path
+    listings: dict[str, Listing]
+    linked: bool
+    taken_ns: int
+    before: FolderIndex
+    unknown: list[tuple[str, int]] = field(default_factory=list)  # folder and position
+
+    def found(self) -> list[tuple[str, bytes]]:
+        """Give the path and the stamp of each file that has to be read."""
+        top = str(self.folder)
+        return [
+            (f"{top}/{_join(at, listing.names[position])}", _stamp(listing, position))
+            for at, position in self.unknown
+            for listing in (self.listings[at],)
+        ]
+
+    def fresh(self) -> list[str]:
+        """Give the paths of the files that have to be read and whose names begin with a dot."""
+        return [path for path, _ in self.found() if path.rpartition("/")[2].startswith(".")]
+
+    def former(self) -> list[str]:
+        """Give the MD5 that each file to be read had at the last look; empty for a new one."""
+        known = {at: _by_name(self.before, at) for at in {at for at, _ in self.unknown}}
+        names = ((at, self.listings[at].names[position]) for at, position in self.unknown)
+        return [known[at].get(name, (b"", b""))[1].hex() for at, name in names]
+
+    def learn(self, number: int, digest: bytes, stamp: bytes) -> None:
+        """Note the MD5 of the `number`-th unknown file and what it looked like when it was read."""
+        at, position = self.unknown[number]
+        listing = self.listings[at]
+        listing.md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES] = digest
+        listing.stamps[position * STAMP_BYTES : (position + 1) * STAMP_BYTES] = stamp
+
+    def hashed(self) -> FolderHash:
+        """Give the hash, now that every file is known."""
+        folders = {
+            at: Listed(one.names, bytes(one.stamps), bytes(one.md5s))
+            for at, one in self.listings.items()
+        }
+        size = sum(sum(array("q", one.stamps)[2::STAMP]) for one in folders.values())
+        same = not self.unknown and folders == self.before.folders
+        md5 = self.before.md5 if same else md5_of(listing_bytes(_entries(folders)))
+        count = sum(len(one.names) for one in folders.values())
+        index = FolderIndex(md5=md5, size_bytes=size, folders=folders)
+        return FolderHash(md5, size, count, index, self.linked)
+
+
+def hash_folder(folder: Path, index: Path | None = None) -> FolderHash:
+    """Hash a folder as DVC does: dot-files too, links to files by their content.
+
+    Args:
+        folder: the folder.
+        index: file that remembers what was read; without one everything is read.
+
+    Raises:
+        DataError: there is no such folder, it holds something that DVC leaves out or refuses, or
+            a file is being written meanwhile.
+    """
+    seen = look(folder, index)
+    for number, (digest, stamp) in enumerate(hash_files(seen.found())):
+        seen.learn(number, digest, stamp)
+    hashed = seen.hashed()
+    if index is not None:
+        remember(index, seen, hashed)
+    return hashed
+
+
+def look(folder: Path, index: Path | None) -> Look:
+    """Compare a folder with what the index remembers, reading no file.
+
+    Raises:
+        DataError: there is no such folder, or it holds something that DVC leaves out or refuses.
+    """
+    taken_ns = now_ns(index) if index else 0
+    before = read_index(index) if index else FolderIndex(md5="", size_bytes=0, folders={})
+    listings, linked = scan(folder)
+    seen = Look(folder, listings, linked, taken_ns, before)
+    for at, listing in listings.items():
+        known = before.folders.get(at)
+        if known and known.names == listing.names and known.stamps == listing.stamps:
+            listing.md5s[:] = known.md5s
+            continue
+        by_name = _by_name(before, at)
+        for position, name in enumerate(listing.names):
+            stamp, md5 = by_name.get(name, (b"", BLANK))
+            if stamp == _stamp(listing, position):
+                listing.md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES] = md5
+            else:
+                seen.unknown.append((at, position))
+    return seen
+
+
+def remember(index: Path, seen: Look, hashed: FolderHash) -> None:
+    """Write the index when the look taught anything new."""
+    if seen.unknown or hashed.index.folders != seen.before.folders:
+        write_index(index, hashed.index, taken_ns=seen.taken_ns)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """By how many files two states of a folder differ."""
+
+    added: int
+    removed: int
+    changed: int
+
+
+def compare(before: FolderIndex, after: FolderIndex) -> Changes:
+    """Count what differs between two states of a folder; folders that are equal cost nothing."""
+    added = removed = changed = 0
+    for at in before.folders.keys() | after.folders.keys():
+        old, new = before.folders.get(at, NOTHING), after.folders.get(at, NOTHING)
+        if old.names == new.names and old.md5s == new.md5s:
+            continue
+        then, now = dict(_entries({"": old})), dict(_entries({"": new}))
+        both = then.keys() & now.keys()
+        added += len(now) - len(both)
+        removed += len(then) - len(both)
+        changed += sum(then[name] != now[name] for name in both)
+    return Changes(added, removed, changed)
+
+
+def amend(
+    before: FolderIndex, md5: str, gone: Iterable[str], placed: dict[str, tuple[bytes, bytes]]
+) -> FolderIndex:
+    """Give the index after files were taken away and others put there.
+
+    Args:
+        before: the index until now.
+        md5: of the whole folder afterwards.
+        gone: paths of files that are no more.
+        placed: MD5 and stamp of each new file, by its path.
+    """
+    touched: dict[str, dict[str, tuple[bytes, bytes]]] = {}
+
+    def of(path: str) -> tuple[dict[str, tuple[bytes, bytes]], str]:
+        at, _, name = path.rpartition("/")
+        if at not in touched:
+            touched[at] = _by_name(before, at)
+        return touched[at], name
+
+    for path in gone:
+        known, name = of(path)
+        known.pop(name, None)
+    for path, (digest, stamp) in placed.items():
+        known, name = of(path)
+        known[name] = (stamp, digest)
+    folders = before.folders | {at: _listed(known) for at, known in touched.items()}
+    size = sum(sum(array("q", one.stamps)[2::STAMP]) for one in folders.values())
+    return FolderIndex(md5=md5, size_bytes=size, folders=folders)
+
+
+NOTHING = Listed([], b"", b"")
+
+
+def _listed(known: dict[str, tuple[bytes, bytes]]) -> Listed:
+    names = sorted(known)
+    stamps = b"".join(known[name][0] for name in names)
+    return Listed(names, stamps, b"".join(known[name][1] for name in names))
+
+
+def list_files(folder: Path) -> list[str]:
+    """List every file that DVC sees below a folder, by its path in the folder.
+
+    Raises:
+        DataError: there is no such folder, or it holds something that DVC leaves out or refuses:
+            a link to a folder or to nothing, a socket, a `.dvcignore`; or a `.dvcignore` above
+            may hide its files.
+    """
+    return [_join(at, name) for at, listing in scan(folder)[0].items() for name in listing.names]
+
+
+def scan(folder: Path) -> tuple[dict[str, Listing], bool]:
+    """List the files below a folder with their stamps; say whether some are links.
+
+    Raises:
+        DataError: as for `list_files`.
+    """
+    if not folder.is_dir():
+        raise DataError(f"there is no folder `{folder}`", hint=dvc.bring_back(folder))
+    found: dict[str, Listing] = {}
+    linked = False
+    waiting = [""]
+    while waiting:
+        at = waiting.pop()
+        listing, below, links = _scan_one(folder, at)
+        found[at] = listing
+        waiting.extend(_join(at, name) for name in reversed(below))
+        linked = linked or links
+    dvc.refuse_ignored(folder, found, [name for one in found.values() for name in one.names])
+    return found, linked
+
+
+def listing_bytes(entries: Iterable[tuple[str, str]]) -> bytes:
+    """Write the list of files byte for byte as DVC does, `json.dumps(..., sort_keys=True)`.
+
+    Args:
+        entries: path in the folder and MD5, in any order.
+    """
+    lines = ", ".join(
+        [
+            f'{{"md5": "{md5}", "relpath": {encode_basestring_ascii(path)}}}'
+            for path, md5 in sorted(entries)
+        ]
+    )
+    return f"[{lines}]".encode()
+
+
+def md5_of(listing: bytes) -> str:
+    """Give the hash of a folder from the list of its files."""
+    return hashlib.md5(listing, usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _scan_one(folder: Path, at: str) -> tuple[Listing, list[str], bool]:
+    place = str(folder / at) if at else str(folder)
+    names: list[str] = []
+    numbers: list[int] = []
+    below: list[str] = []
+    links = False
+    descriptor = os.open(place, os.O_RDONLY)  # names below it are found without walking the path
+    try:
+        with os.scandir(descriptor) as entries:
+            for entry in sorted(entries, key=lambda one: one.name):
+                name = entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    if name not in OWN_FOLDERS:
+                        below.append(name)
+                    continue
+                if name == ".git":
+                    continue
+                status = entry.stat(follow_symlinks=False)
+                if not stat.S_ISREG(status.st_mode):
+                    status, links = _followed(Path(place, name)), True
+                if name == dvc.IGNORE:
+                    raise _odd(Path(place, name), "lies inside a dataset, which DVC refuses")
+                names.append(name)
+                numbers += (
+                    status.st_mtime_ns,
+                    status.st_ctime_ns,
+                    status.st_size,
+                    status.st_ino,
+                )
+    finally:
+        os.close(descriptor)
+    stamps = bytearray(array("q", numbers).tobytes())
+    return Listing(names, stamps, bytearray(len(names) * MD5_BYTES)), below, links
+
+
+def _followed(path: Path) -> os.stat_result:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise _odd(path, "is a link to nothing") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise _odd(path, "is a link to a folder; DVC does not look into it")
+    if not stat.S_ISREG(status.st_mode):
+        raise _odd(path, "is neither a file nor a folder")
+    return status
+
+
+def _odd(path: Path, problem: str) -> DataError:
+    return DataError(f"`{path}` {problem}", hint="replace it by files, or remove it")
+
+
+def _entries(folders: dict[str, Listed]) -> Iterator[tuple[str, str]]:
+    for at, listed in folders.items():
+        digits = listed.md5s.hex()
+        prefix = f"{at}/" if at else ""
+        for position, name in enumerate(listed.names):
+            yield prefix + name, digits[position * 32 : position * 32 + 32]
+
+
+def _by_name(index: FolderIndex, at: str) -> dict[str, tuple[bytes, bytes]]:
+    listed = index.folders.get(at)
+    if listed is None:
+        return {}
+    return {
+        name: (
+            listed.stamps[position * STAMP_BYTES : (position + 1) * STAMP_BYTES],
+            listed.md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES],
+        )
+        for position, name in enumerate(listed.names)
+    }
+
+
+def _stamp(listing: Listing, position: int) -> bytes:
+    return bytes(listing.stamps[position * STAMP_BYTES : (position + 1) * STAMP_BYTES])
+
+
+def _join(at: str, name: str) -> str:
+    return f"{at}/{name}" if at else name

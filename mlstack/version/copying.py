@@ -1,0 +1,82 @@
+"""Files copied into a store of objects, each read once."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mlstack.records.file_hash import (
+    LARGE_BYTES,
+    TRIES,
+    being_written,
+    open_to_read,
+    size_of,
+    stamp_of,
+)
+from mlstack.version import objects
+from mlstack.version.objects import Filling
+
+Found = tuple[str, bytes]  # path and stamp of a file
+Entered = tuple[bytes, bytes]  # MD5 and stamp of a file that the store has, or will have
+
+
+def copy_all(filling: Filling, found: list[Found]) -> Iterator[Entered]:
+    """Copy each file, several large ones at a time; yield what it turned out to be.
+
+    Raises:
+        DataError: a file is being written meanwhile, or is gone.
+        OSError: the store cannot be written.
+    """
+    large = [one for one in found if size_of(one[1]) >= LARGE_BYTES]
+    reserved = [filling.reserve() for _ in large]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        copied = pool.map(_copy_large, reserved, [path for path, _ in large])
+        beside = iter(reserved)
+        for path, stamp in found:
+            if size_of(stamp) < LARGE_BYTES:
+                yield _copy_small(filling, path, stamp)
+                continue
+            digest, after = next(copied)
+            filling.register(next(beside), digest.hex(), size_of(after))
+            yield digest, after
+
+
+def _copy_small(filling: Filling, path: str, stamp: bytes) -> Entered:
+    descriptor = open_to_read(path)
+    try:
+        for _ in range(TRIES):
+            size = size_of(stamp)
+            content = os.read(descriptor, size + 1)
+            after = stamp_of(os.fstat(descriptor))
+            if len(content) == size and after == stamp:
+                digest = hashlib.md5(content, usedforsecurity=False)
+                if filling.lacks(md5 := digest.hexdigest()):
+                    filling.add(md5, content)
+                return digest.digest(), after
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            stamp = after
+    finally:
+        os.close(descriptor)
+    raise being_written(path)
+
+
+def _copy_large(beside: str, path: str) -> Entered:
+    source = open_to_read(path)
+    try:
+        before = stamp_of(os.fstat(source))
+        for _ in range(TRIES):
+            target = objects.create(beside)
+            try:
+                os.lseek(source, 0, os.SEEK_SET)
+                digest = objects.copy(source, target, size_of(before))
+            finally:
+                os.close(target)
+            after = stamp_of(os.fstat(source))
+            if after == before:
+                return digest, after
+            Path(beside).unlink()
+            before = after
+    finally:
+        os.close(source)
+    raise being_written(path)

@@ -1,0 +1,86 @@
+"""Files on their way from the dataset folder into DVC's cache, as `dvc add` puts them there."""
+
+import errno
+import os
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+from mlstack import files
+from mlstack.records import data_folder
+from mlstack.records.base import Record
+from mlstack.records.data_folder import FolderHash, Look
+from mlstack.records.dvc_config import DvcConfig
+from mlstack.records.file_hash import being_written, hash_files, size_of, stamp_of
+from mlstack.version import links
+from mlstack.version.copying import Entered, Found, copy_all
+from mlstack.version.objects import Filling, Objects
+from mlstack.version.result import Counted
+
+STEP = 500  # files between two movements of the progress bar
+
+
+def keep(seen: Look, config: DvcConfig) -> Generator[Record, None, FolderHash]:
+    """Put every new file of a folder, and the list of all, into the cache.
+
+    Args:
+        seen: a fresh look at the folder.
+        config: DVC's settings.
+
+    Raises:
+        DataError: a file is being written meanwhile.
+        MachineError: the disk is full.
+    """
+    try:
+        with Objects(config.cache).filling() as filling:
+            yield from _keep_files(seen, config, filling)
+            hashed = seen.hashed()
+            if filling.lacks(hashed.md5):  # last: the list names only what is there
+                filling.add(hashed.md5, data_folder.listing_bytes(hashed.entries.items()))
+    except OSError as error:
+        raise files.cannot_write(config.cache, error) from error
+    return hashed
+
+
+def _keep_files(seen: Look, config: DvcConfig, filling: Filling) -> Iterator[Record]:
+    found = seen.found()
+    total = sum(size_of(stamp) for _, stamp in found)
+    done = 0
+    _drop_overwritten(filling, found, seen.former())
+    kind = links.choose(config.links, seen.folder, Path(filling.beside))
+    enter = _link if kind == links.HARDLINK else copy_all
+    for number, (digest, stamp) in enumerate(enter(filling, found)):
+        seen.learn(number, digest, stamp)
+        done += size_of(stamp)
+        if number % STEP == 0:
+            yield Counted(text="into the cache", done=done, total=total, unit="bytes")
+    filling.flush()
+
+
+def _drop_overwritten(filling: Filling, found: list[Found], former: list[str]) -> None:
+    """Take objects away that somebody changed by writing into the file that is linked to them."""
+    for (_, stamp), md5 in zip(found, former, strict=True):
+        if md5:
+            path = Path(filling.store.path(md5))
+            if path.is_file() and stamp_of(path.stat())[24:] == stamp[24:]:  # the inode
+                filling.drop(md5)
+
+
+def _link(filling: Filling, found: list[Found]) -> Iterator[Entered]:
+    """Give each file a second name in the cache; both are read-only then."""
+    for (path, before), (digest, _) in zip(found, hash_files(found), strict=True):
+        md5 = digest.hex()
+        if not filling.lacks(md5):
+            yield digest, before
+            continue
+        try:
+            filling.link(md5, path)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                raise
+            yield from copy_all(filling, [(path, before)])
+            continue
+        after = stamp_of(os.stat(path))  # noqa: PTH116  100,000 of them
+        if after[:8] + after[16:] != before[:8] + before[16:]:  # all but ctime: ours
+            filling.drop(md5)
+            raise being_written(path)
+        yield digest, after

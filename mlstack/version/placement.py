@@ -1,0 +1,147 @@
+"""Files on their way from DVC's cache into the dataset folder, as `dvc checkout` would put them."""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlstack import files
+from mlstack.errors import DataError
+from mlstack.records import data_folder
+from mlstack.records.base import Record
+from mlstack.records.data_folder import FolderHash
+from mlstack.records.dvc_config import DvcConfig
+from mlstack.records.file_hash import LARGE_BYTES, stamp_of
+from mlstack.records.folder_index import EMPTY, now_ns, write_index
+from mlstack.version import links, objects
+from mlstack.version.history import Dataset
+from mlstack.version.objects import Objects
+from mlstack.version.result import Counted
+
+STEP = 500  # files between two movements of the progress bar
+WRITABLE = 0o666
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a folder shall hold."""
+
+    md5: str
+    entries: dict[str, str]  # path -> MD5
+
+
+def place(
+    data: Dataset, config: DvcConfig, order: Order, *, now: FolderHash | None
+) -> Generator[Record, None, None]:
+    """Make the folder hold exactly what is ordered; only what differs is touched.
+
+    Args:
+        data: the dataset.
+        config: DVC's settings; its cache holds every object of the order.
+        order: what shall be there.
+        now: what is there; None for no folder.
+
+    Raises:
+        DataError: an object is damaged.
+        MachineError: the disk is full.
+    """
+    cache = Objects(config.cache)
+    taken_ns = now_ns(data.index)
+    here = now.entries if now else {}
+    gone = [path for path in here if path not in order.entries]
+    wanted = [(path, md5) for path, md5 in order.entries.items() if here.get(path) != md5]
+    try:
+        data.folder.mkdir(parents=True, exist_ok=True)
+        _remove(data.folder, gone)
+        kind = _kind(data, cache, config.links, wanted)
+        placed: dict[str, tuple[bytes, bytes]] = {}
+        for number, (path, stamp) in enumerate(_put(data.folder, cache, kind, wanted)):
+            placed[path] = (bytes.fromhex(order.entries[path]), stamp)
+            if number % STEP == 0:
+                yield Counted(text=data.source, done=number, total=len(wanted), unit="files")
+        objects.sync(data.folder)
+    except OSError as error:
+        raise files.cannot_write(data.folder, error) from error
+    before = now.index if now else EMPTY
+    index = data_folder.amend(before, order.md5, gone, placed)
+    write_index(data.index, index, taken_ns=taken_ns)
+
+
+def _kind(
+    data: Dataset, cache: Objects, kinds: tuple[str, ...], wanted: list[tuple[str, str]]
+) -> str:
+    if not wanted:
+        return links.COPY
+    with cache.filling() as filling:
+        return links.choose(kinds, data.folder, Path(filling.beside))
+
+
+def _remove(folder: Path, gone: list[str]) -> None:
+    """Take files away, and the folders that are empty then."""
+    for path in gone:
+        os.unlink(f"{folder}/{path}")  # noqa: PTH108  100,000 of them
+    for place in sorted({parent for path in gone for parent in _above(path)}, reverse=True):
+        with suppress(OSError):  # not empty
+            (folder / place).rmdir()
+
+
+def _above(path: str) -> Iterable[str]:
+    at = path.rpartition("/")[0]
+    while at:
+        yield at
+        at = at.rpartition("/")[0]
+
+
+def _put(
+    folder: Path, cache: Objects, kind: str, wanted: list[tuple[str, str]]
+) -> Iterator[tuple[str, bytes]]:
+    """Put each file under its name at once; yield its path and stamp."""
+    for place in sorted({path.rpartition("/")[0] for path, _ in wanted}):
+        (folder / place).mkdir(parents=True, exist_ok=True)
+    put = _link if kind == links.HARDLINK else _copy
+    token = secrets.token_hex(4)
+    for path, md5 in wanted:
+        target = f"{folder}/{path}"
+        above, _, name = target.rpartition("/")
+        beside = f"{above}/.{name[:100]}.{token}.tmp"
+        try:
+            put(cache.path(md5), beside, md5)
+            os.rename(beside, target)  # noqa: PTH104  100,000 of them
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+        yield path, stamp_of(os.stat(target))  # noqa: PTH116
+
+
+def _link(origin: str, beside: str, md5: str) -> None:
+    try:
+        os.link(origin, beside)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        _copy(origin, beside, md5)
+
+
+def _copy(origin: str, beside: str, md5: str) -> None:
+    source = os.open(origin, os.O_RDONLY)
+    target = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, WRITABLE)
+    try:
+        size = os.fstat(source).st_size
+        if size < LARGE_BYTES:
+            content = os.read(source, size)
+            objects.write(target, memoryview(content))
+            digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        else:
+            digest = objects.copy(source, target, size).hex()
+    finally:
+        os.close(source)
+        os.close(target)
+    if digest != md5:
+        raise DataError(
+            f"the object {md5} is damaged in the cache",
+            hint=f"type `rm -f {origin}`, then `mlstack version pull`",
+        )
