@@ -1,0 +1,259 @@
+"""`mlstack version` against stock DVC on the same files: many small ones, and a few large ones.
+
+Both keep the same bytes in the same places, so each row is the same work. Stock DVC and mlstack take
+turns; every figure is the median of the rounds, CPU is user + system time of the whole process tree.
+
+    python benchmarks/version.py [--files 100000] [--rounds 3] [--large-mb 512] [--folder DIR]
+
+Needs about 3 GB of disk in DIR [a folder of its own below the system's temporary one].
+"""
+
+import argparse
+import os
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+CONFIG = """version: 1
+project: {{name: bench, task: image-classification}}
+data: {{source: data/set}}
+model: {{class: a.b:C}}
+versioning: {{remote: {remote}}}
+"""
+PER_FOLDER = 1000
+Case = Callable[[Path], None]
+
+
+@dataclass
+class Figures:
+    """What the rounds of one step took."""
+
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+
+
+class Tool:
+    """One of the two that are compared, in a repository of its own."""
+
+    def __init__(self, name: str, home: Path, links: str) -> None:
+        self.name = name
+        self.links = links
+        self.root = home / name
+        self.remote = home / f"{name}-remote"
+        self.clone = home / f"{name}-clone"
+        self.data = self.root / "data" / "set"
+        self.environment = os.environ | {
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(home / f"{name}-site"),
+            "GIT_AUTHOR_NAME": "bench",
+            "GIT_AUTHOR_EMAIL": "bench@example.invalid",
+            "GIT_COMMITTER_NAME": "bench",
+            "GIT_COMMITTER_EMAIL": "bench@example.invalid",
+        }
+
+    def start(self) -> None:
+        """Make an empty repository with a folder as its remote."""
+        self.root.mkdir(parents=True)
+        (self.root / "mlstack.yaml").write_text(CONFIG.format(remote=self.remote))
+        (self.root / ".gitignore").write_text(".mlstack/\n")
+        self.type("git", "init", "-q")
+        self.type("dvc", "init", "-q")
+        self.type("dvc", "config", "core.analytics", "false")
+        self.type("dvc", "config", "cache.type", self.links)
+        self.type("dvc", "remote", "add", "-d", "store", str(self.remote))
+        self.type("git", "add", "-A")
+        self.type("git", "commit", "-qm", "start")
+        self.remote.mkdir()
+
+    def type(self, *words: str, cwd: Path | None = None) -> None:
+        """Run one command; whatever it says is only shown when it fails."""
+        module = ["-m", words[0]] if words[0] in ("dvc", "mlstack") else None
+        command = [sys.executable, *module, *words[1:]] if module else list(words)
+        done = subprocess.run(
+            command,
+            cwd=cwd or self.root,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"{self.name}: {' '.join(words)}\n{done.stdout}{done.stderr}")
+
+    def snapshot(self) -> None:
+        """Put the folder into the cache and commit its pointer."""
+        if self.name == "mlstack":
+            self.type("mlstack", "version", "snapshot", "-m", "data", "--quiet")
+        else:
+            self.type("dvc", "add", "-q", "data/set")
+            self.type("git", "add", "data/set.dvc", "data/.gitignore")
+            self.type("git", "commit", "-qm", "data")
+
+    def status(self) -> None:
+        """Ask whether anything has changed."""
+        words = ("mlstack", "version", "diff", "--json")
+        self.type(*(words if self.name == "mlstack" else ("dvc", "status", "-q")))
+
+    def checkout(self) -> None:
+        """Go back to the version before."""
+        if self.name == "mlstack":
+            self.type("mlstack", "version", "checkout", "HEAD~1", "--quiet")
+        else:
+            self.type("git", "checkout", "-q", "HEAD~1", "--", "data/set.dvc")
+            self.type("dvc", "checkout", "-q")
+
+    def forward(self) -> None:
+        """Come back to the newest version; not measured."""
+        self.type("git", "checkout", "-q", "HEAD", "--", "data/set.dvc")
+        self.type("dvc", "checkout", "-q")
+
+    def push(self) -> None:
+        """Copy to the remote what it lacks."""
+        self.type(*(("mlstack", "version", "push") if self.name == "mlstack" else ("dvc", "push")))
+
+    def pull(self) -> None:
+        """Clone and fetch."""
+        self.type("git", "clone", "-q", str(self.root), str(self.clone))
+        words = ("mlstack", "version", "pull") if self.name == "mlstack" else ("dvc", "pull", "-q")
+        self.type(*words, cwd=self.clone)
+
+
+def small_files(folder: Path, count: int) -> None:
+    """Write files of 1.5 to 2.6 KB, half of them noise, half text."""
+    chance = random.Random(1)
+    for number in range(count):
+        place = folder / f"d{number // PER_FOLDER:03d}"
+        if number % PER_FOLDER == 0:
+            place.mkdir(parents=True)
+        size = chance.randint(1536, 2600)
+        if number % 2:
+            (place / f"{number % PER_FOLDER:04d}.jpg").write_bytes(chance.randbytes(size))
+        else:
+            text = (f"{number} " * 600)[:size]
+            (place / f"{number % PER_FOLDER:04d}.txt").write_text(text)
+
+
+def large_files(folder: Path, size_mb: int) -> None:
+    """Write four files of noise."""
+    folder.mkdir(parents=True)
+    for number in range(4):
+        with (folder / f"{number}.bin").open("wb") as stream:
+            for _ in range(size_mb):
+                stream.write(os.urandom(1 << 20))
+
+
+def change(folder: Path) -> None:
+    """Replace one file in a hundred, as an editor that writes beside and renames does."""
+    for number, path in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
+        if number % 100 == 0:
+            beside = path.with_suffix(".new")
+            beside.write_bytes(os.urandom(2000))
+            beside.replace(path)
+
+
+def measure(figures: Figures, step: Callable[[], None]) -> None:
+    """Run a step once and note its CPU and wall seconds."""
+    os.sync()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    step()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    figures.wall.append(time.monotonic() - began)
+    figures.cpu.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+
+
+def rounds(source: Path, home: Path, count: int, links: str, steps: list[str]) -> dict[str, dict]:
+    """Take turns; give the figures of each step of each tool."""
+    found: dict[str, dict[str, Figures]] = {}
+    for _ in range(count):
+        tools = [Tool(name, home, links) for name in ("dvc", "mlstack")]
+        for tool in tools:
+            tool.start()
+            tool.data.parent.mkdir()
+            subprocess.run(["cp", "-a", str(source), str(tool.data)], check=True)
+        for step in steps:
+            for tool in tools:
+                if step == "1 % changed, snapshot":
+                    change(tool.data)
+                row = found.setdefault(step, {}).setdefault(tool.name, Figures())
+                measure(row, getattr(tool, STEPS[step]))
+                if step == "checkout of the older one":
+                    tool.forward()
+        for tool in tools:
+            compare(tool)
+        for tool in tools:
+            for place in (tool.root, tool.remote, tool.clone, home / f"{tool.name}-site"):
+                shutil.rmtree(place, ignore_errors=True)
+    return found
+
+
+def compare(tool: Tool) -> None:
+    """Have stock DVC say that everything is as it should be."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "status", "--json"],
+        cwd=tool.root, env=tool.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode or done.stdout.strip() != "{}":
+        raise SystemExit(f"stock DVC disagrees with {tool.name}: {done.stdout}{done.stderr}")
+
+
+STEPS = {
+    "first snapshot": "snapshot",
+    "status, nothing changed": "status",
+    "1 % changed, snapshot": "snapshot",
+    "checkout of the older one": "checkout",
+    "push": "push",
+    "push, nothing new": "push",
+    "clone + pull": "pull",
+}
+
+
+def table(title: str, found: dict[str, dict]) -> None:
+    """Print medians and ratios."""
+    print(f"\n{title}")
+    print(f"{'':28}{'DVC cpu':>9}{'ours':>8}{'x less':>8}{'DVC wall':>11}{'ours':>8}{'x less':>8}")
+    for step, row in found.items():
+        cpu = [statistics.median(row[name].cpu) for name in ("dvc", "mlstack")]
+        wall = [statistics.median(row[name].wall) for name in ("dvc", "mlstack")]
+        print(
+            f"{step:28}{cpu[0]:9.2f}{cpu[1]:8.2f}{cpu[0] / cpu[1]:8.1f}"
+            f"{wall[0]:11.2f}{wall[1]:8.2f}{wall[0] / wall[1]:8.1f}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure what was asked for and print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--large-mb", type=int, default=512)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--links", nargs="*", default=["copy", "hardlink,copy"])
+    given = parser.parse_args()
+    print(f"DVC {version('dvc')}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        home = Path(folder)
+        if given.files:
+            small_files(home / "small", given.files)
+            for links in given.links:
+                found = rounds(home / "small", home / "work", given.rounds, links, list(STEPS))
+                table(f"{given.files:,} files of 2 KB, cache.type = {links}", found)
+        if given.large_mb:
+            large_files(home / "large", given.large_mb)
+            steps = ["first snapshot", "status, nothing changed", "push", "clone + pull"]
+            for links in given.links:
+                found = rounds(home / "large", home / "work", given.rounds, links, steps)
+                table(f"4 files of {given.large_mb} MB, cache.type = {links}", found)
+
+
+if __name__ == "__main__":
+    main()
