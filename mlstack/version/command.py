@@ -79,12 +79,17 @@ def diff(
 
 @app.command("check")
 @common_options
-def check(call: Call) -> None:
-    """Look for missing and damaged files, wrong labels and duplicates."""
+def check(
+    call: Call,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Allow what is there now, and commit that.")
+    ] = False,
+) -> None:
+    """Look for damage, wrong labels, copies, leaks, and what differs from what was learned."""
     from mlstack.config import load
     from mlstack.version import checks, view
 
-    call.show(checks.check(load(call.config, sets=call.sets)), view.draw)
+    call.show(checks.check(load(call.config, sets=call.sets), learn=learn), view.draw)
 
 
 @app.command("checkout")

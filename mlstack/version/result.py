@@ -155,6 +155,16 @@ class Difference(Result, frozen=True, kw_only=True, tag="version.diff"):
         )
 
 
+class Finding(Record, frozen=True, kw_only=True, tag="version.finding"):
+    """Something about the data that is wrong, or that a person should look at."""
+
+    name: str  # e.g. new-class; findings of one name are of one sort
+    problem: str
+    hint: str = ""
+    where: str = ""
+    suspicion: bool = False  # may be as it should be; alone, it fails nothing
+
+
 class CheckedData(Result, frozen=True, kw_only=True, tag="version.checked"):
     """The data is as the project asks; anything else is an error."""
 
@@ -163,7 +173,10 @@ class CheckedData(Result, frozen=True, kw_only=True, tag="version.checked"):
     labeled: int
     unlabeled: int
     classes: dict[str, int]
-    notes: list[str] = msgspec.field(default_factory=list)
+    notes: list[Finding] = msgspec.field(default_factory=list)
+    schema: str | None = None  # file that the data was held against, or that was written
+    learned: bool = False  # it was written now
+    accepted: list[Finding] = msgspec.field(default_factory=list)  # what the new schema allows
 
     def headline(self) -> str:
         """Say that all is well."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from mlstack.records.base import Record
 from mlstack.ui import Bar
-from mlstack.version import diff_view, result
+from mlstack.version import check_view, diff_view, result
 from mlstack.version.result import Difference, Log, LogEntry, Reproduced, Shown, Snapshot
 from mlstack.version.words import size
 
@@ -34,12 +34,7 @@ def draw(record: Record) -> str | Bar | None:
 def _small(record: Record) -> str | None:
     match record:
         case result.CheckedData():
-            counts = ", ".join(f"{name}: {count}" for name, count in record.classes.items())
-            notes = "".join(f"\n  note: {note}" for note in record.notes)
-            return (
-                f"{record.dataset}: {record.files} files, {record.labeled} labeled, all in order\n"
-                f"  {counts}{notes}"
-            )
+            return check_view.draw(record)
         case result.CheckedOut():
             hint = "\n  hint: `mlstack version snapshot -m MESSAGE` makes it the newest version"
             return (
