@@ -1,7 +1,8 @@
 """The steps of `version diff`: files by their hash first, then only into those that differ."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,16 @@ from mlstack.version.content import Content
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import (
     ClassChange,
+    Counted,
     Difference,
     Relabelled,
     Renamed,
     TableChange,
     Working,
 )
+from mlstack.version.words import printable
+
+TICK_S = 0.2  # between two looks at the progress
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,8 @@ def diff(project: Project, asked: Asked) -> Iterator[Record]:
     )
     changes = []
     for wanted in _tables(sides, asked):
-        yield Working(text=f"{wanted.path}: comparing its rows")
-        changes.append(tables.compare(wanted))
+        yield Working(text=f"{printable(wanted.path)}: comparing its rows")
+        changes.append((yield from _compared(wanted)))
     found = _difference(sides, changes)
     if asked.page is not None:
         yield Working(text=f"drawing {asked.page}")
@@ -128,6 +133,21 @@ def _tables(sides: _Sides, asked: Asked) -> list[tables.Wanted]:
             )
         )
     return wanted
+
+
+def _compared(wanted: tables.Wanted) -> Generator[Record, None, TableChange]:
+    """Compare a table in a thread, and say how far it is."""
+    watch = tables.Watch()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(tables.compare, wanted, watch)
+        try:
+            while not wait([future], timeout=TICK_S).done:
+                text = f"comparing rows of {printable(wanted.path)}"
+                yield Counted(text=text, done=round(watch.percent()), total=100)
+        finally:
+            if not future.done():  # a Ctrl-C need not wait for the query
+                watch.stop()
+        return future.result()
 
 
 def _difference(sides: _Sides, changes: list[TableChange]) -> Difference:

@@ -7,7 +7,7 @@ does the same in several times the time and memory (benchmarks/version_tables.py
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,12 +50,36 @@ class Wanted:
     out: Path | None = None  # where to write every row that differs
 
 
+class Watch:
+    """How far a comparison is, asked from another thread; and the way to stop it."""
+
+    def __init__(self) -> None:
+        self._connection: Any = None
+
+    def begin(self, connection: Any) -> None:
+        """Watch the queries of a connection; DuckDB itself prints nothing."""
+        connection.execute("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
+        self._connection = connection
+
+    def percent(self) -> float:
+        """Give how far the present query is; 0 between queries."""
+        with suppress(duckdb.ConnectionException):  # closed a moment ago
+            return max(0.0, self._connection.query_progress()) if self._connection else 0.0
+        return 100.0
+
+    def stop(self) -> None:
+        """End the present query with an error."""
+        with suppress(duckdb.ConnectionException):
+            if self._connection is not None:
+                self._connection.interrupt()
+
+
 def is_table(path: str) -> bool:
     """Tell whether a file is one whose rows can be compared."""
     return path.lower().endswith(SUFFIXES)
 
 
-def compare(wanted: Wanted) -> TableChange:
+def compare(wanted: Wanted, watch: Watch) -> TableChange:
     """Compare two states of a table by key, or by whole rows where no column is one.
 
     A file that cannot be read is a `problem` of the answer: the rest of a diff is worth having.
@@ -66,6 +90,7 @@ def compare(wanted: Wanted) -> TableChange:
     """
     try:
         with _opened(wanted.path, wanted.scratch) as connection:
+            watch.begin(connection)
             return _compare(connection, wanted)
     except DataError as error:
         return TableChange(path=wanted.path, problem=error.problem, hint=error.hint)

@@ -1,6 +1,8 @@
 """Row diffs, compared with what a person would get with two dicts."""
 
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +30,9 @@ def compare(folder: Path, before: object, after: object, **wanted) -> TableChang
         else:
             pq.write_table(pa.table(content), place)
         places.append(place)
-    return tables.compare(tables.Wanted(name, *places, folder / "scratch", **wanted))
+    return tables.compare(
+        tables.Wanted(name, *places, folder / "scratch", **wanted), tables.Watch()
+    )
 
 
 ROWS = st.dictionaries(
@@ -207,6 +211,25 @@ def test_odd_names_of_columns_and_files_are_no_sql(tmp_path: Path) -> None:
 
     assert found.problem == ""
     assert found.cells_changed == {odd: 1}
+
+
+def test_a_comparison_can_be_stopped_from_another_thread(tmp_path: Path) -> None:
+    numbers = pa.array(range(3_000_000), pa.int64())
+    for side in ("old", "new"):
+        pq.write_table(pa.table({"id": numbers, "t": numbers}), tmp_path / f"{side}.parquet")
+    wanted = tables.Wanted(
+        "t.parquet", tmp_path / "old.parquet", tmp_path / "new.parquet", tmp_path / "scratch"
+    )
+    watch = tables.Watch()
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(tables.compare, wanted, watch)
+        while not future.done():
+            time.sleep(0.01)
+            watch.stop()
+
+    assert isinstance(future.exception(), KeyboardInterrupt)
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 @pytest.mark.slow
