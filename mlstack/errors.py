@@ -28,6 +28,7 @@ class Mistake:
     where: str = ""
     excerpt: str = ""
     key: str = ""
+    is_note: bool = False  # a suspicion that is told beside what is wrong
 
 
 class MlstackError(Exception):

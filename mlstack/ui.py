@@ -6,18 +6,22 @@ Results go to stdout, everything else to stderr.
 import enum
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlstack.errors import MlstackError
+from mlstack.errors import Mistake, MlstackError
 from mlstack.records.base import Notice, Record, Result
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.progress import Progress, ProgressColumn
+
+
+NAMED = 20  # mistakes of one sort that are named
 
 
 class Mode(enum.Enum):
@@ -98,16 +102,19 @@ def show_error(error: MlstackError, mode: Mode) -> None:
             "hint": error.hint,
             "where": error.where,
         }
-        if error.mistakes:
-            body["errors"] = [
-                {"where": m.where, "key": m.key, "problem": m.problem, "hint": m.hint}
-                for m in error.mistakes
-            ]
+        for key, is_note in (("errors", False), ("notes", True)):
+            told = [m for m in error.mistakes if m.is_note is is_note]
+            if told:
+                body[key] = [
+                    {"where": m.where, "key": m.key, "problem": m.problem, "hint": m.hint}
+                    for m in told
+                ]
         _print_json({"v": 1, "ok": False, "error": body})
         return
     lines: list[str] = []
-    for mistake in error.mistakes:
-        lines.append(f"error: {mistake.problem}" + (f"; {mistake.hint}" if mistake.hint else ""))
+    for mistake in _shortened(error.mistakes):
+        word = "note" if mistake.is_note else "error"
+        lines.append(f"{word}: {mistake.problem}" + (f"; {mistake.hint}" if mistake.hint else ""))
         lines.extend([f"  --> {mistake.where}"] if mistake.where else [])
         lines.extend([mistake.excerpt] if mistake.excerpt else [])
     lines.append(error.problem if error.mistakes else f"error: {error.problem}")
@@ -117,6 +124,19 @@ def show_error(error: MlstackError, mode: Mode) -> None:
         lines.append(f"  hint: {error.hint}")
     # Written plainly: a config error need not wait for rich.
     sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _shortened(mistakes: tuple[Mistake, ...]) -> Iterator[Mistake]:
+    """Name the first of each sort and count the rest; `--json` has them all."""
+    counts = Counter(mistake.key for mistake in mistakes if mistake.key)
+    told: Counter[str] = Counter()
+    for mistake in mistakes:
+        told[mistake.key] += 1
+        if not mistake.key or told[mistake.key] <= NAMED:
+            yield mistake
+        elif told[mistake.key] == counts[mistake.key]:
+            more = counts[mistake.key] - NAMED
+            yield Mistake(f"... and {more} more like this", is_note=mistake.is_note)
 
 
 def show_mode(arguments: list[str]) -> Mode:

@@ -168,6 +168,7 @@ def read(path: Path, kind: str = "") -> pa.Table:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"`{path}` has the column `{twice}` twice", hint="rename one of them")
+    _refuse_other_delimiter(names, path)
     if not table.num_rows:
         raise DataError(f"`{path}` has no rows")
     return pa.table({name: _plain(table[name], name, path) for name in names})
@@ -249,6 +250,16 @@ def class_of(value: Any) -> str:
 def _read_csv(path: Path) -> pa.Table:
     options = pa.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)
     return pa.csv.read_csv(path, convert_options=options)
+
+
+def _refuse_other_delimiter(names: list[str], path: Path) -> None:
+    """Refuse a CSV of one column whose name looks like several."""
+    for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
+        if len(names) == 1 and mark in names[0]:
+            raise DataError(
+                f"the values of `{path}` are separated by {word}, not by commas",
+                hint="save it as CSV with commas",
+            )
 
 
 def _plain(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:

@@ -1,6 +1,5 @@
 """The steps of `version`: data in and out of DVC, and what its history says."""
 
-from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,16 +14,12 @@ from mlstack.records.data_folder import Changes, FolderHash, Look, compare
 from mlstack.records.dvc_config import find_home
 from mlstack.records.layout import Layout
 from mlstack.version import content, guard, history, intake, placement, pointer, stock, transfer
-from mlstack.version.content import Content
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.objects import Objects
 from mlstack.version.result import (
     CheckedOut,
-    ClassChange,
-    Difference,
     Log,
     LogEntry,
-    Relabelled,
     Snapshot,
     Transferred,
     Working,
@@ -76,31 +71,6 @@ def log(project: Project, limit: int) -> Log:
             )
             for version in found
         ],
-    )
-
-
-def diff(project: Project, first: str, second: str | None) -> Difference:
-    """Compare two versions; without a second one, the working tree.
-
-    Raises:
-        ConfigError: git does not know a revision.
-        DataError: a version's files are not in the cache.
-    """
-    data = dataset_of(project)
-    before, after = _side(data, first), _side(data, second)
-    labels_before, labels_after = before.labels(), after.labels()
-    both = before.entries.keys() & after.entries.keys()
-    is_table = data.label is not None
-    kept = labels_before.keys() & labels_after.keys() if is_table else both  # rows, or files
-    return Difference(
-        dataset=data.name,
-        before=before.name,
-        after=after.name,
-        added=sorted(after.entries.keys() - both),
-        removed=sorted(before.entries.keys() - both),
-        changed=sorted(path for path in both if before.entries[path] != after.entries[path]),
-        relabelled=_relabelled(labels_before, labels_after, kept),
-        classes=_balance(labels_before, labels_after),
     )
 
 
@@ -237,28 +207,6 @@ def _classes(cache: Path, md5: str, label: str | None) -> dict[str, int] | None:
         return content.of_version(cache, md5, "", label).classes()
     except DataError:
         return None
-
-
-def _side(data: Dataset, revision: str | None) -> Content:
-    if revision is None:
-        return content.of_folder(data)
-    commit = history.resolve(data, revision)
-    pointer = dvc.parse_pointer(history.pointer_text(data, commit), where=revision)
-    cache = stock.cache_folder(data.root)
-    return content.of_version(cache, pointer.md5, revision, data.label)
-
-
-def _relabelled(before: dict[str, str], after: dict[str, str], both: set[str]) -> list[Relabelled]:
-    paths = sorted(path for path in both if before.get(path) != after.get(path))
-    return [Relabelled(path=p, before=before.get(p), after=after.get(p)) for p in paths]
-
-
-def _balance(before: dict[str, str], after: dict[str, str]) -> list[ClassChange]:
-    old, new = Counter(before.values()), Counter(after.values())
-    return [
-        ClassChange(name=name, before=old[name], after=new[name])
-        for name in sorted(old.keys() | new.keys())
-    ]
 
 
 def _put(

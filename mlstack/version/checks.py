@@ -1,190 +1,296 @@
-"""What is wrong with the data in the working tree, every finding by its name."""
+"""The steps of `version check`: every finding by its name, held against what was learned."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from msgspec.structs import replace
 
 from mlstack.config import Config, Project
 from mlstack.errors import DataError, Mistake
-from mlstack.inputs import folders, images, tables
-from mlstack.launch import examples
-from mlstack.records import dataset
-from mlstack.version import content
+from mlstack.inputs import splits, tables
+from mlstack.launch import examples, git
+from mlstack.records.base import Record, encode, read, write
+from mlstack.records.schema import DataSchema, schema_path
+from mlstack.version import content, labelled, leaks, learned, pictures
+from mlstack.version.api import hold
 from mlstack.version.content import Content
 from mlstack.version.history import Dataset, label_column
-from mlstack.version.result import CheckedData
+from mlstack.version.pictures import Album
+from mlstack.version.result import CheckedData, Finding, Working
+from mlstack.version.words import printable
 
-NAMED = 20  # findings of one sort that are named; the rest is counted
-PROBE = images.ImageSpec(8, 8, 3)
+IMAGES = ("image-classification", "object-detection")
+CHANCE = 1e-6  # what is less likely than this is no chance
+PARTS = {name: number for number, name in enumerate(splits.PARTS)}
 
 
-def check(project: Project) -> CheckedData:
-    """Look at every file and label.
+@dataclass(frozen=True)
+class _Seen:
+    """What the data is like, and what was found in looking at it."""
+
+    schema: DataSchema
+    labeled: int
+    unlabeled: int
+    findings: list[Finding]
+    classes: dict[str, int]
+
+
+_Steps = Generator[Record, None, _Seen]
+
+
+def check(project: Project, *, learn: bool = False) -> Iterator[Record]:
+    """Look at every file, label, column and row; with `learn`, allow from now on what is there.
 
     Raises:
-        DataError: something is wrong; `mistakes` names all of it.
+        DataError: something is wrong; `mistakes` names all of it. Nothing is learned then.
     """
     data = Dataset(project.root, project.config.data.source, label_column(project))
     state = content.of_folder(data)
-    if data.label is not None:
-        return _check_table(data, state, project.config)
+    steps = _files if data.label is None else _rows
+    seen = yield from steps(data, state, project.config)
+    place = schema_path(data.folder)
+    before = read(place, DataSchema) if place.is_file() else None
+    differing = list(learned.differences(before, seen.schema)) if before is not None else []
+    found = seen.findings if learn else seen.findings + differing
+    _refuse(data, found)
+    if learn:
+        _keep(data, learned.widened(seen.schema), before)
+    yield CheckedData(
+        dataset=data.name,
+        files=len(state.entries),
+        labeled=seen.labeled,
+        unlabeled=seen.unlabeled,
+        classes=seen.classes,
+        notes=found,
+        schema=f"{data.source}.schema.json" if learn or before is not None else None,
+        learned=learn,
+        accepted=differing if learn else [],
+    )
+
+
+# Files with labels
+
+
+def _files(data: Dataset, state: Content, config: Config) -> _Steps:
     labels = state.labels()
-    mistakes = [
-        *_shortened(_odd_rows(state)),
-        *_shortened(_missing(data, state, labels)),
-        *_shortened(_corrupt(data, state, project.config)),
-        *_shortened(_outside(labels, project.config)),
-        *_too_few(labels, project.config),
-        *_shortened(_contradictions(state, labels)),
+    paths = [path for path in sorted(state.entries) if labelled.is_image(path)]
+    is_seen = config.project.task in IMAGES
+    album = yield from pictures.scan(data.folder, paths if is_seen else [])
+    found = [
+        *labelled.findings(data.source, state, labels),
+        *_damaged(data, album),
+        *labelled.damaged_tables(state),
+        *labelled.class_findings([*labels.values()], config),
     ]
-    if mistakes:
-        raise DataError(
-            f"{data.source}: {len(mistakes)} findings",
-            hint="mend them, then type `mlstack version check` again",
-            mistakes=tuple(mistakes),
+    if not found:
+        yield Working(text=f"{data.source}: looking for leaks")
+        found += _across(data, state, labels, album, config)
+    unlabeled = len(set(paths) - labels.keys())
+    if unlabeled:
+        share = unlabeled / len(labels.keys() | set(paths))
+        found.append(_note("unlabeled-files", f"{share:.1%} of the files have no label"))
+    classes = dict(sorted(Counter(labels.values()).items()))
+    schema = _schema(data, state, classes)
+    schema = replace(schema, images=learned.images_of(album))
+    return _Seen(schema, len(labels), unlabeled, found, classes)
+
+
+def _damaged(data: Dataset, album: Album) -> Iterator[Finding]:
+    for path, problem in album.damaged.items():
+        yield Finding(
+            name="corrupt-file",
+            problem=f"`{path}`: {problem}",
+            hint="replace or remove the file",
+            where=f"{data.source}/{path}",
         )
-    pictures = {path for path in state.entries if _is_image(path)} | labels.keys()
-    unlabeled = len(pictures - labels.keys())
-    return CheckedData(
-        dataset=data.name,
-        files=len(state.entries),
-        labeled=len(labels),
-        unlabeled=unlabeled,
-        classes=state.classes(),
-        notes=_notes(state, labels, unlabeled / len(pictures), project.config),
-    )
 
 
-def _notes(state: Content, labels: dict[str, str], unlabeled: float, config: Config) -> list[str]:
-    notes = [f"{unlabeled:.1%} of the files have no label"] if unlabeled else []
-    if twins := sum(len(paths) - 1 for paths in _duplicates(state, labels)):
-        kept = config.data.checks.no_duplicates_across_splits
-        what = (
-            "training keeps equal files in one part"
-            if kept
-            else (
-                "they may stand in train and in test, because "
-                "`data.checks.no_duplicates_across_splits` is false"
+def _across(
+    data: Dataset, state: Content, labels: dict[str, str], album: Album, config: Config
+) -> Iterator[Finding]:
+    """Name what stands on both sides of the split, or gives the class away."""
+    try:
+        table, _ = examples.prepare(data.folder, config, state.entries)
+    except DataError as error:
+        for one in error.mistakes:
+            yield _note("not-trainable", f"`train` will refuse: {one.problem}", one.hint)
+        return
+    places = [Path(path).relative_to(data.folder).as_posix() for path in table["path"].to_pylist()]
+    parts = dict(zip(places, table["split"].to_pylist(), strict=True))
+    yield from _copies(labelled.copies(state, labels), parts, config)
+    numbers = np.array([PARTS.get(parts.get(path, ""), -1) for path in album.paths], np.int64)
+    for first, second in pictures.near_copies(album, numbers):
+        here, there = album.paths[first], album.paths[second]
+        if state.entries[here] != state.entries[there]:
+            yield _note(
+                "near-copies-across-parts",
+                f"`{here}` ({parts[here]}) and `{there}` ({parts[there]}) look alike",
+                "remove one, or keep them together with `data.split.group_by`",
             )
-        )
-        notes.append(f"{twins} files are copies of others; {what}")
-    return notes
+    yield from _looks_tell(album, labels)
 
 
-def _check_table(data: Dataset, state: Content, config: Config) -> CheckedData:
-    """Check a table as `train` will, and that few of its values are missing."""
-    table, _ = examples.prepare(data.folder, config, state.entries)
+def _copies(groups: list[list[str]], parts: dict[str, str], config: Config) -> Iterator[Finding]:
+    count = sum(len(paths) - 1 for paths in groups)
+    if not count:
+        return
+    if config.data.checks.no_duplicates_across_splits:
+        said = f"{count} files are copies of others; training keeps equal files in one part"
+        yield _note("copies", said)
+        return
+    for paths in groups:
+        if len({parts[path] for path in paths}) > 1:
+            named = ", ".join(f"`{path}` ({parts[path]})" for path in paths[:4])
+            yield _note(
+                "copies-across-parts",
+                f"equal files stand in different parts: {named}",
+                "set `data.checks.no_duplicates_across_splits: true`",
+            )
+
+
+def _looks_tell(album: Album, labels: dict[str, str]) -> Iterator[Finding]:
+    """Name sizes and modes that only one class has, more often than chance explains."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for path, look in zip(album.paths, album.looks, strict=True):
+        if path in labels:
+            counts[f"{look.width} x {look.height} {look.mode}"][labels[path]] += 1
+    total = sum(counts.values(), Counter[str]())
+    for size, classes in sorted(counts.items()):
+        (name, count), *others = classes.most_common(2)
+        by_chance = (total[name] / total.total()) ** count * len(counts)
+        if not others and by_chance < CHANCE:
+            yield _note(
+                "size-tells-class",
+                f"all {count} images of {size} are `{name}`; a model can learn the size",
+                "bring all images to one size and mode",
+            )
+
+
+# Rows of a table
+
+
+def _rows(data: Dataset, state: Content, config: Config) -> _Steps:
+    yield Working(text=f"{data.source}: reading the table")
+    table, labels = _table(data, state, config)
+    classes = dict(sorted(Counter(label for label in labels if label).items()))
+    found = [
+        *_empty_labels(labels),
+        *_gaps(table, config),
+        *labelled.class_findings(labels, config),
+    ]
+    if not found:
+        yield Working(text=f"{data.source}: looking for leaks")
+        found += _leaks(data, state, table, config)
+    schema = _schema(data, state, classes)
+    columns = learned.columns_of(table.drop_columns([config.data.label]))
+    return _Seen(replace(schema, columns=columns), len(labels), 0, found, classes)
+
+
+def _table(data: Dataset, state: Content, config: Config) -> tuple[pa.Table, list[str]]:
     path = tables.find(data.folder)
-    assert path is not None  # prepare has read it
+    if path is None:
+        examples.prepare(data.folder, config, state.entries)  # says what is lacking
+    assert path is not None, "without a table there are no examples"
+    try:
+        table = tables.read(path)
+    except DataError as error:
+        one = Finding(name="unreadable-table", problem=error.problem, hint=error.hint)
+        raise _refusal(data, [one]) from error
+    name = config.data.label
+    if name not in table.column_names and schema_path(data.folder).is_file():
+        problem = f"column `{name}`, which holds the class, is gone"
+        _refuse(data, [Finding(name="vanished-column", problem=problem, hint="bring it back")])
+    if name not in table.column_names or pa.types.is_floating(table[name].type):
+        examples.prepare(data.folder, config, state.entries)  # says why it is no label
+    return table, [tables.class_of(value) for value in table[name].to_pylist()]
+
+
+def _empty_labels(labels: list[str]) -> Iterator[Finding]:
+    for number, label in enumerate(labels):
+        if not label:
+            yield Finding(
+                name="empty-label",
+                problem=f"row {number} has no label",
+                hint="write one, or remove the row",
+            )
+
+
+def _gaps(table: pa.Table, config: Config) -> Iterator[Finding]:
     allowed = config.data.checks.max_missing
-    missing = [
-        Mistake(
-            f"column `{name}`: {share:.1%} of the values are missing; "
-            f"`data.checks.max_missing` allows {allowed:.1%}",
-            "fill them in, or allow it",
-        )
-        for name, share in tables.missing_shares(tables.read(path)).items()
-        if share > allowed
-    ]
-    if missing:
-        raise DataError(
-            f"{data.source}: {len(missing)} findings",
-            hint="mend them, then type `mlstack version check` again",
-            mistakes=tuple(_shortened(iter(missing))),
-        )
-    return CheckedData(
-        dataset=data.name,
-        files=len(state.entries),
-        labeled=table.num_rows,
-        unlabeled=0,
-        classes=state.classes(),
-        notes=[],
+    for name, share in tables.missing_shares(table).items():
+        if share > allowed and name != config.data.label:
+            yield Finding(
+                name="missing-values",
+                problem=f"column `{name}`: {share:.1%} of the values are missing; "
+                f"`data.checks.max_missing` allows {allowed:.1%}",
+                hint="fill them in, or allow it",
+            )
+
+
+def _leaks(data: Dataset, state: Content, table: pa.Table, config: Config) -> Iterator[Finding]:
+    try:
+        rows, _ = examples.prepare(data.folder, config, state.entries)
+    except DataError as error:
+        for one in error.mistakes:
+            yield Finding(name="not-trainable", problem=one.problem, hint=one.hint)
+        return
+    ignored = config.data.args.get("ignore")
+    left_out = {config.data.label, config.data.split.group_by}
+    left_out |= set(ignored) if isinstance(ignored, list) else set()
+    kept = [name for name in table.column_names if name not in left_out]
+    parts = np.full(table.num_rows, -1, np.int64)
+    parts[rows["row"].to_numpy()] = [PARTS[part] for part in rows["split"].to_pylist()]
+    labels = leaks.codes(table[config.data.label])
+    yield from leaks.findings(leaks.Labeled(table.select(kept), labels, parts))
+
+
+# What is learned, and what is refused
+
+
+def _schema(data: Dataset, state: Content, classes: dict[str, int]) -> DataSchema:
+    total = sum(classes.values())
+    shares = {name: count / total for name, count in classes.items()}
+    return DataSchema(dataset=data.name, md5=state.md5, examples=total, classes=shares)
+
+
+def _keep(data: Dataset, schema: DataSchema, before: DataSchema | None) -> None:
+    """Write the schema and commit it, so that it is part of the project's history."""
+    place = schema_path(data.folder)
+    with hold(data.root):
+        if before is None or encode(before) != encode(schema):
+            write(place, schema)
+        if git.is_repository(data.root) and git.git(
+            data.root, "status", "--porcelain", "--", str(place)
+        ):
+            git.commit(data.root, [place], f"learn what {data.source} is like")
+
+
+def _refuse(data: Dataset, found: list[Finding]) -> None:
+    if not all(one.suspicion for one in found):
+        raise _refusal(data, found)
+
+
+def _refusal(data: Dataset, found: list[Finding]) -> DataError:
+    count = sum(not one.suspicion for one in found)
+    return DataError(
+        f"{data.source}: {count} finding{'s' if count > 1 else ''}",
+        hint="mend them, then type `mlstack version check` again",
+        mistakes=tuple(
+            Mistake(
+                printable(one.problem),
+                one.hint,
+                printable(one.where),
+                key=one.name,
+                is_note=one.suspicion,
+            )
+            for one in sorted(found, key=lambda one: one.suspicion)
+        ),
     )
 
 
-def _missing(data: Dataset, state: Content, labels: dict[str, str]) -> Iterator[Mistake]:
-    if not labels:
-        yield Mistake("no file has a label", "type `mlstack label`", data.source)
-    for path in sorted(labels.keys() - state.entries.keys()):
-        source = dataset.LABELS if dataset.LABELS in state.entries else folders.CSV
-        yield Mistake(
-            f"`{path}` is labeled, but there is no such file",
-            f"put it back, or remove its row from {source}",
-            f"{data.source}/{path}",
-        )
-
-
-def _corrupt(data: Dataset, state: Content, config: Config) -> Iterator[Mistake]:
-    if config.project.task not in ("image-classification", "object-detection"):
-        return
-    for path in sorted(state.entries):
-        if not _is_image(path):
-            continue
-        try:
-            images.decode((data.folder / path).read_bytes(), PROBE)
-        except DataError as error:
-            where = f"{data.source}/{path}"
-            yield Mistake(f"`{path}`: {error.problem}", "replace or remove the file", where)
-
-
-def _outside(labels: dict[str, str], config: Config) -> Iterator[Mistake]:
-    allowed = config.data.classes
-    if allowed is None:
-        return
-    for name, count in sorted(Counter(labels.values()).items()):
-        if name not in allowed:
-            example = min(path for path, label in labels.items() if label == name)
-            yield Mistake(
-                f"{count} files have the label `{name}`, which is not in `data.classes`",
-                "add it to mlstack.yaml or relabel them",
-                example,
-            )
-
-
-def _too_few(labels: dict[str, str], config: Config) -> Iterator[Mistake]:
-    counts = Counter(labels.values())
-    least = config.data.checks.min_per_class
-    for name in sorted({*counts, *(config.data.classes or ())}):
-        if counts[name] < least:
-            yield Mistake(
-                f"class `{name}` has {counts[name]} examples; "
-                f"`data.checks.min_per_class` asks for {least}",
-                "label more of them",
-            )
-
-
-def _contradictions(state: Content, labels: dict[str, str]) -> Iterator[Mistake]:
-    for paths in _duplicates(state, labels):
-        if len({labels[path] for path in paths}) > 1:
-            named = ", ".join(f"`{path}` is {labels[path]}" for path in paths[:4])
-            yield Mistake(f"equal files with different labels: {named}", "keep one", paths[0])
-
-
-def _odd_rows(state: Content) -> Iterator[Mistake]:
-    """Name rows of labels.parquet that `labels` cannot tell apart: repeated or without a label."""
-    if dataset.LABELS not in state.entries:
-        return
-    table = dataset.read_labels(state.locate(dataset.LABELS))
-    paths = table["path"].to_pylist()
-    for path, times in Counter(paths).items():
-        if times > 1:
-            yield Mistake(f"`{path}` is labeled {times} times", "keep one row for each file")
-    for path, label in zip(paths, table["label"].to_pylist(), strict=True):
-        if not label:
-            yield Mistake(f"`{path}` has an empty label", "label it, or remove its row")
-
-
-def _duplicates(state: Content, labels: dict[str, str]) -> list[list[str]]:
-    by_md5: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(labels.keys() & state.entries.keys()):
-        by_md5[state.entries[path]].append(path)
-    return [paths for paths in by_md5.values() if len(paths) > 1]
-
-
-def _is_image(path: str) -> bool:
-    return path.lower().endswith(tuple(images.SUFFIXES))
-
-
-def _shortened(found: Iterator[Mistake]) -> list[Mistake]:
-    mistakes = list(found)
-    more = len(mistakes) - NAMED
-    return [*mistakes[:NAMED], Mistake(f"... and {more} more like this")] if more > 0 else mistakes
+def _note(name: str, problem: str, hint: str = "") -> Finding:
+    return Finding(name=name, problem=problem, hint=hint, suspicion=True)

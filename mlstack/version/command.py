@@ -1,5 +1,6 @@
 """The command `version`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -60,22 +61,35 @@ def diff(
     second: Annotated[
         str | None, typer.Argument(metavar="B", help="Version after [working tree].")
     ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", metavar="COLUMN", help="Column that names a row.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write every row that differs as Parquet.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Draw the difference.")] = None,
 ) -> None:
-    """Say which files and labels differ between two versions."""
+    """Say what differs between two versions: files, labels, classes, columns, rows."""
     from mlstack.config import load
-    from mlstack.version import api, view
+    from mlstack.version import diff, view
 
-    call.show(api.diff(load(call.config, sets=call.sets), first, second), view.draw)
+    asked = diff.Asked(first, second, tuple(key or ()), out, html)
+    call.show(diff.diff(load(call.config, sets=call.sets), asked), view.draw)
 
 
 @app.command("check")
 @common_options
-def check(call: Call) -> None:
-    """Look for missing and damaged files, wrong labels and duplicates."""
+def check(
+    call: Call,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Allow what is there now, and commit that.")
+    ] = False,
+) -> None:
+    """Look for damage, wrong labels, copies, leaks, and what differs from what was learned."""
     from mlstack.config import load
     from mlstack.version import checks, view
 
-    call.show(checks.check(load(call.config, sets=call.sets)), view.draw)
+    call.show(checks.check(load(call.config, sets=call.sets), learn=learn), view.draw)
 
 
 @app.command("checkout")

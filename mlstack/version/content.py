@@ -38,8 +38,7 @@ class Content:
             rows = zip(columns["path"], columns["label"], strict=True)
             return {path: str(label) for path, label in rows if label}
         if folders.CSV in self.entries:
-            text = self.locate(folders.CSV).read_text(encoding="utf-8-sig")
-            return {row["path"].strip(): row["label"].strip() for row in _rows(text)}
+            return _csv_labels(self.locate(folders.CSV))
         return {
             path: path.split("/")[0]
             for path in self.entries
@@ -92,5 +91,19 @@ def object_path(cache: Path, md5: str) -> Path:
     return cache / md5[:2] / md5[2:]
 
 
-def _rows(text: str) -> list[dict[str, str]]:
-    return [row for row in csv.DictReader(io.StringIO(text)) if row.get("path")]
+def _csv_labels(place: Path) -> dict[str, str]:
+    try:
+        text = place.read_text(encoding="utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"`{folders.CSV}` cannot be read: {error}", hint="save it as CSV in UTF-8"
+        ) from error
+    names = list(rows[0]) if rows else ["path", "label"]
+    if not {"path", "label"} <= set(names):
+        raise DataError(
+            f"`{folders.CSV}` has no columns `path` and `label`; it has "
+            f"{', '.join(f'`{name}`' for name in names)}",
+            hint="name them in the first line, and separate values by commas",
+        )
+    return {row["path"].strip(): (row["label"] or "").strip() for row in rows if row["path"]}

@@ -5,10 +5,9 @@ from typing import Any
 
 from mlstack.records.base import Record
 from mlstack.ui import Bar
-from mlstack.version import result
+from mlstack.version import check_view, diff_view, result
 from mlstack.version.result import Difference, Log, LogEntry, Reproduced, Shown, Snapshot
-
-NAMED = 10  # paths that are named; the rest is counted
+from mlstack.version.words import size
 
 
 def draw(record: Record) -> str | Bar | None:
@@ -23,7 +22,7 @@ def draw(record: Record) -> str | Bar | None:
         case Log():
             return _log(record)
         case Difference():
-            return _difference(record)
+            return diff_view.draw(record)
         case Shown():
             return _shown(record)
         case Reproduced():
@@ -35,12 +34,7 @@ def draw(record: Record) -> str | Bar | None:
 def _small(record: Record) -> str | None:
     match record:
         case result.CheckedData():
-            counts = ", ".join(f"{name}: {count}" for name, count in record.classes.items())
-            notes = "".join(f"\n  note: {note}" for note in record.notes)
-            return (
-                f"{record.dataset}: {record.files} files, {record.labeled} labeled, all in order\n"
-                f"  {counts}{notes}"
-            )
+            return check_view.draw(record)
         case result.CheckedOut():
             hint = "\n  hint: `mlstack version snapshot -m MESSAGE` makes it the newest version"
             return (
@@ -63,16 +57,6 @@ def _small(record: Record) -> str | None:
                 f"({size(record.size_bytes)}){absent}"
             )
     return None
-
-
-def size(size_bytes: int) -> str:
-    """Write a number of bytes for people."""
-    amount = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def _remote(name: str) -> str:
@@ -106,38 +90,6 @@ def _entry(entry: LogEntry, current: str | None) -> str:
         f"{mark} {entry.revision[:7]}  {entry.date[:16].replace('T', ' ')}  {entry.message}\n"
         f"    md5 {entry.md5[:8]}  {entry.files} files  {size(entry.size_bytes)}  {counts}"
     )
-
-
-def _difference(record: Difference) -> str:
-    lines = [f"{record.dataset}: {record.before} -> {record.after}"]
-    for sign, name, paths in (
-        ("+", "added", record.added),
-        ("-", "removed", record.removed),
-        ("~", "changed", record.changed),
-    ):
-        if paths:
-            lines.append(f"  {len(paths)} {name}")
-            lines.extend(f"    {sign} {path}" for path in paths[:NAMED])
-            lines.extend(_more(len(paths)))
-    if record.relabelled:
-        lines.append(f"  {len(record.relabelled)} relabelled")
-        for item in record.relabelled[:NAMED]:
-            before, after = item.before or "(none)", item.after or "(none)"
-            lines.append(f"    {item.path}: {before} -> {after}")
-        lines.extend(_more(len(record.relabelled)))
-    if len(lines) == 1:
-        return f"{lines[0]}: no difference"
-    width = max((len(c.name) for c in record.classes), default=0)
-    lines.append("  labeled files of each class")
-    lines.extend(
-        f"    {c.name:<{width}}  {c.before:>7} -> {c.after:>7}  {c.after - c.before:+d}"
-        for c in record.classes
-    )
-    return "\n".join(lines)
-
-
-def _more(count: int) -> list[str]:
-    return [f"    ... and {count - NAMED} more"] if count > NAMED else []
 
 
 def _collected(record: result.Collected) -> str:

@@ -1,0 +1,122 @@
+"""What is wrong with labels and the files that they name."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlstack.config import Config
+from mlstack.inputs import folders, images
+from mlstack.records import dataset
+from mlstack.version.content import Content
+from mlstack.version.result import Finding
+
+
+def findings(source: str, state: Content, labels: dict[str, str]) -> Iterator[Finding]:
+    """Name what is wrong with the labels of files."""
+    yield from _odd_rows(state)
+    yield from _missing(source, state, labels)
+    yield from _contradictions(state, labels)
+
+
+def class_findings(labels: list[str], config: Config) -> Iterator[Finding]:
+    """Name classes that the config does not allow, or that have too few examples."""
+    counts = Counter(label for label in labels if label)
+    allowed = config.data.classes
+    for name, count in sorted(counts.items()) if allowed is not None else ():
+        if name not in (allowed or ()):
+            near = get_close_matches(name, allowed or (), n=1)
+            yield Finding(
+                name="unknown-class",
+                problem=f"{count} examples have the label `{name}`, which is not in `data.classes`",
+                hint=f"did you mean `{near[0]}`?" if near else "add it there, or relabel them",
+            )
+    least = config.data.checks.min_per_class
+    for name in sorted({*counts, *(allowed or ())}):
+        if counts[name] < least:
+            yield Finding(
+                name="too-few-examples",
+                problem=f"class `{name}` has {counts[name]} examples; "
+                f"`data.checks.min_per_class` asks for {least}",
+                hint="label more of them",
+            )
+
+
+def damaged_tables(state: Content) -> Iterator[Finding]:
+    """Name Parquet files that cannot be read to their end."""
+    for path in sorted(state.entries):
+        if not path.lower().endswith(".parquet"):
+            continue
+        try:
+            with pq.ParquetFile(state.locate(path)) as table:
+                for _ in table.iter_batches():
+                    pass
+        except (pa.ArrowException, OSError) as error:
+            yield Finding(
+                name="corrupt-file",
+                problem=f"`{path}` cannot be read as Parquet: {str(error).splitlines()[0][:120]}",
+                hint="replace or remove the file",
+                where=path,
+            )
+
+
+def copies(state: Content, labels: dict[str, str]) -> list[list[str]]:
+    """Group labeled files of equal content."""
+    by_md5: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(labels.keys() & state.entries.keys()):
+        by_md5[state.entries[path]].append(path)
+    return [paths for paths in by_md5.values() if len(paths) > 1]
+
+
+def is_image(path: str) -> bool:
+    """Tell an image by its suffix."""
+    return path.lower().endswith(tuple(images.SUFFIXES))
+
+
+def _missing(source: str, state: Content, labels: dict[str, str]) -> Iterator[Finding]:
+    if not labels:
+        yield Finding(name="no-labels", problem="no file has a label", hint="type `mlstack label`")
+    origin = dataset.LABELS if dataset.LABELS in state.entries else folders.CSV
+    for path in sorted(labels.keys() - state.entries.keys()):
+        yield Finding(
+            name="missing-file",
+            problem=f"`{path}` is labeled, but there is no such file",
+            hint=f"put it back, or remove its row from {origin}",
+            where=f"{source}/{path}",
+        )
+
+
+def _contradictions(state: Content, labels: dict[str, str]) -> Iterator[Finding]:
+    for paths in copies(state, labels):
+        if len({labels[path] for path in paths}) > 1:
+            named = ", ".join(f"`{path}` is {labels[path]}" for path in paths[:4])
+            yield Finding(
+                name="contradicting-labels",
+                problem=f"equal files with different labels: {named}",
+                hint="keep one",
+                where=paths[0],
+            )
+
+
+def _odd_rows(state: Content) -> Iterator[Finding]:
+    """Name rows of labels.parquet that `labels` cannot tell apart: repeated or without a label."""
+    if dataset.LABELS not in state.entries:
+        return
+    table = dataset.read_labels(state.locate(dataset.LABELS))
+    paths = table["path"].to_pylist()
+    for path, times in Counter(paths).items():
+        if times > 1:
+            yield Finding(
+                name="repeated-label",
+                problem=f"`{path}` is labeled {times} times",
+                hint="keep one row for each file",
+            )
+    for path, label in zip(paths, table["label"].to_pylist(), strict=True):
+        if not label:
+            yield Finding(
+                name="empty-label",
+                problem=f"`{path}` has an empty label",
+                hint="label it, or remove its row",
+            )

@@ -1,0 +1,189 @@
+"""What a model could cheat with: columns that give the label away, rows in two parts."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mlstack.version.result import Finding
+
+Ints = npt.NDArray[np.int64]
+
+FEWEST = 20  # rows before anything is suspected
+REPEATED = 5  # rows of each value on average, before a value can be said to decide the label
+ORDERED = 50  # rows before one threshold on a number can be said to decide it
+FINENESS = 0.01  # of a column's deviation: numbers that round to the same are nearly equal
+UNIQUE = 0.9  # of the rows must differ before equal ones are odd
+ID = re.compile(r"(^|[_\W])(id|ids|uuid|guid|key|index|idx|number|nr|row)$|[a-z]I[Dd]$", re.I)
+LEAVE = "leave it out: `data.args.ignore: [{}]` in mlstack.yaml"
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """The columns to learn from, and the class and part of each row."""
+
+    columns: pa.Table
+    labels: Ints  # number of the class
+    parts: Ints  # number of the part; negative is none
+
+
+def findings(table: Labeled) -> Iterator[Finding]:
+    """Name columns that give the label away or say nothing, and rows that stand in two parts."""
+    if len(table.labels) < FEWEST:
+        return
+    for name in table.columns.column_names:
+        column = table.columns[name]
+        if (found := _tells_label(name, column, table.labels)) is not None:
+            yield found
+        elif _is_id(name, column):
+            yield Finding(
+                name="id-like-column",
+                problem=f"column `{name}` has another value in every row, like an id",
+                hint=LEAVE.format(name),
+                suspicion=True,
+            )
+    yield from _rows_across(table)
+
+
+def decides(values: Ints, labels: Ints) -> bool:
+    """Tell whether every value belongs to one class only, and each has been seen often enough."""
+    known = values >= 0
+    values, labels = values[known], labels[known]
+    different = len(np.unique(values))
+    if len(values) < FEWEST or different < 2 or len(np.unique(labels)) < 2:
+        return False
+    pairs = len(np.unique(np.stack([values, labels], axis=1), axis=0))
+    return pairs == different and len(values) >= REPEATED * different
+
+
+def codes(column: pa.ChunkedArray) -> Ints:
+    """Number the different values of a column; -1 is missing."""
+    encoded = column.combine_chunks().dictionary_encode()
+    return np.asarray(encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _tells_label(name: str, column: pa.ChunkedArray, labels: Ints) -> Finding | None:
+    values = codes(column)
+    if decides(values, labels):
+        if len(np.unique(values[values >= 0])) == len(np.unique(labels)):
+            return Finding(
+                name="label-copy",
+                problem=f"column `{name}` is the label under another name: "
+                "each of its values stands for one class",
+                hint=LEAVE.format(name),
+            )
+        return _suspected(name, "each of its values occurs with one class only")
+    if _is_number(column.type) and _separates(column, labels):
+        return _suspected(name, "sorted by it, the classes do not overlap")
+    return None
+
+
+def _suspected(name: str, why: str) -> Finding:
+    return Finding(
+        name="column-tells-label",
+        problem=f"column `{name}` decides the label: {why}",
+        hint=f"was it known before the label? If not, {LEAVE.format(name)}",
+        suspicion=True,
+    )
+
+
+def _separates(column: pa.ChunkedArray, labels: Ints) -> bool:
+    numbers = _numbers(column)
+    known = ~np.isnan(numbers)
+    numbers, labels = numbers[known], labels[known]
+    classes = len(np.unique(labels))
+    if len(numbers) < ORDERED or classes < 2 or len(np.unique(numbers)) < classes:
+        return False
+    order = np.lexsort((labels, numbers))
+    turns = labels[order][1:] != labels[order][:-1]
+    ties = numbers[order][1:] == numbers[order][:-1]
+    return int(turns.sum()) == classes - 1 and not bool((turns & ties).any())
+
+
+def _is_id(name: str, column: pa.ChunkedArray) -> bool:
+    """Tell an id: a text or an integer that is never there twice."""
+    count = len(column)
+    if column.null_count or pc.count_distinct(column).as_py() < count:
+        return False
+    if pa.types.is_string(column.type):
+        return True
+    if not pa.types.is_integer(column.type):
+        return False
+    ends = pc.min_max(column).as_py()
+    is_counted = ends["max"] - ends["min"] < 2 * count
+    return is_counted or bool(ID.search(name))
+
+
+def _rows_across(table: Labeled) -> Iterator[Finding]:
+    exact = _groups([codes(table.columns[name]) for name in table.columns.column_names])
+    if twins := _across(exact, table.parts):
+        yield Finding(
+            name="equal-rows-across-parts",
+            problem=f"{len(twins)} rows stand in more than one of train, val and test, "
+            f"e.g. row {twins[0]}",
+            hint="set `data.checks.no_duplicates_across_splits: true`",
+            suspicion=True,
+        )
+    near = [row for row in _near_rows(table, exact) if row not in set(twins)]
+    if near:
+        yield Finding(
+            name="near-equal-rows-across-parts",
+            problem=f"{len(near)} rows are equal but for rounding to rows of another part, "
+            f"e.g. row {near[0]}",
+            hint="remove the copies, or keep them together with `data.split.group_by`",
+            suspicion=True,
+        )
+
+
+def _near_rows(table: Labeled, exact: Ints) -> list[int]:
+    """List rows that equal one of another part after rounding, where rows are else unique."""
+    names = table.columns.column_names
+    decimal = [n for n in names if pa.types.is_floating(table.columns[n].type)]
+    if not decimal or len(np.unique(exact)) < UNIQUE * len(exact):
+        return []
+    others = [codes(table.columns[n]) for n in names if n not in decimal]
+    found: set[int] = set()
+    for shift in (0.0, 0.5):  # two grids, so that no border keeps near values apart
+        rounded = [_rounded(_numbers(table.columns[n]), shift) for n in decimal]
+        groups = _groups([*others, *rounded])
+        if len(np.unique(groups)) < UNIQUE * len(groups):
+            return []  # the columns are coarse: equal rows are no wonder
+        found.update(_across(groups, table.parts))
+    return sorted(found)
+
+
+def _rounded(numbers: npt.NDArray[np.float64], shift: float) -> Ints:
+    spread = float(np.nanstd(numbers)) if not np.isnan(numbers).all() else 0.0
+    scaled = numbers / (spread * FINENESS) + shift if spread else numbers * 0
+    return np.floor(np.nan_to_num(scaled, nan=-9e15)).astype(np.int64)
+
+
+def _groups(columns: list[Ints]) -> Ints:
+    """Number rows by their content: equal numbers, equal rows."""
+    found = np.zeros(len(columns[0]), np.int64) if columns else np.zeros(0, np.int64)
+    for column in columns:
+        _, place = np.unique(column, return_inverse=True)
+        _, found = np.unique(found * (place.max(initial=0) + 1) + place, return_inverse=True)
+    return found
+
+
+def _across(groups: Ints, parts: Ints) -> list[int]:
+    """List the rows beyond train whose content stands in another part, too."""
+    placed = np.flatnonzero(parts >= 0)
+    pairs = np.unique(np.stack([groups[placed], parts[placed]], axis=1), axis=0)
+    content, times = np.unique(pairs[:, 0], return_counts=True)
+    shared = np.isin(groups[placed], content[times > 1]) & (parts[placed] > 0)
+    return [int(row) for row in placed[shared]]
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
