@@ -1,16 +1,23 @@
 """The command `version`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mlstack.call import Call, common_options, room
+from mlstack.call import Call, common_options, common_options_anywhere, room
 
 MessageOption = Annotated[str, typer.Option("--message", "-m", help="What changed.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Lose data that is in no snapshot.")]
 RevisionArgument = Annotated[str, typer.Argument(help="Commit, branch or tag.")]
 RunArgument = Annotated[
     str, typer.Argument(metavar="MODEL_OR_RUN", help="Run id, NAME/N, or a path of a package.")
+]
+OriginArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL_OR_RUN", help="NAME/N, a run id, a prediction id, a package or .onnx file."
+    ),
 ]
 
 
@@ -120,13 +127,18 @@ def pull(
 
 
 @app.command("show")
-@common_options
-def show(call: Call, wanted: RunArgument) -> None:
-    """Say where a run or model comes from: data, code, config, seed, libraries."""
+@common_options_anywhere
+def show(call: Call, wanted: OriginArgument) -> None:
+    """Say where a model, run or prediction comes from: data, code, config, seed, libraries."""
     from mlstack.config import load
     from mlstack.version import ancestry, view
 
-    call.show(ancestry.show(load(call.config, sets=call.sets), wanted), view.draw)
+    if not call.config.is_file() and Path(wanted).exists():  # a package or graph from elsewhere
+        call.show(ancestry.show(None, wanted, str), view.draw)
+    else:
+        project = load(call.config, sets=call.sets)
+        name = project.config.project.name
+        call.show(ancestry.show(project.root, wanted, lambda: name), view.draw)
 
 
 @app.command("reproduce")

@@ -66,7 +66,7 @@ def same_tensors(first: Path, second: Path) -> bool:
 
 
 def _spec(project: Project, layout: Layout, wanted: str) -> RunSpec:
-    package = ancestry.find_package(project, wanted)
+    package = ancestry.find_package(project.root, wanted, lambda: project.config.project.name)
     run = read(package / SIDE / ancestry.LINEAGE, Lineage).run if package else wanted
     spec = ancestry.find_spec(layout, run)
     if spec.code.commit is None:

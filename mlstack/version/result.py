@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from mlstack.records.base import Record, Result
-from mlstack.records.dataset import DatasetVersion
+from mlstack.records.dataset_version import DatasetVersion
+from mlstack.records.package import GateResult
 from mlstack.records.run import CodeVersion, Environment
 
 
@@ -145,6 +146,21 @@ class SettingChange(Record, frozen=True, kw_only=True, tag="version.setting"):
     after: Any = None
 
 
+class Predicted(Record, frozen=True, kw_only=True, tag="version.prediction"):
+    """A served prediction."""
+
+    id: str
+    at: str  # when it was answered, UTC, ISO 8601
+    model: str
+    version: int
+    route: str
+    status: int
+    latency_us: int
+    prediction: str | None = None
+    confidence: float | None = None
+    label: str | None = None  # what came as feedback, the latest
+
+
 class Shown(Result, frozen=True, kw_only=True, tag="version.shown"):
     """Where a run or a model package comes from, and what came of it."""
 
@@ -163,6 +179,11 @@ class Shown(Result, frozen=True, kw_only=True, tag="version.shown"):
     parents: list[str] = msgspec.field(default_factory=list)  # nearest first
     packages: list[str] = msgspec.field(default_factory=list)  # NAME/N made from this run
     live: list[str] = msgspec.field(default_factory=list)  # where it answers, e.g. "digits: live"
+    gates: list[GateResult] = msgspec.field(default_factory=list)  # that the package passed
+    prediction: Predicted | None = None  # the one that was asked for
+    attempts: int | None = None  # times the run was started; over 1 it was resumed
+    checkpoint_sha256: str | None = None  # of the checkpoint that the package was made of
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def headline(self) -> str:
         """Give the run."""

@@ -1,11 +1,10 @@
 """What a person reads of versions."""
 
-from textwrap import wrap
 from typing import Any
 
 from mlstack.records.base import Record
 from mlstack.ui import Bar
-from mlstack.version import result
+from mlstack.version import origin, result
 from mlstack.version.result import Difference, Log, LogEntry, Reproduced, Shown, Snapshot
 
 NAMED = 10  # paths that are named; the rest is counted
@@ -25,7 +24,7 @@ def draw(record: Record) -> str | Bar | None:
         case Difference():
             return _difference(record)
         case Shown():
-            return _shown(record)
+            return origin.draw(record)
         case Reproduced():
             return _reproduced(record)
         case _:
@@ -149,40 +148,6 @@ def _collected(record: result.Collected) -> str:
         f"{size(record.size_bytes)} in {record.objects} objects could be freed\n"
         "  hint: repeat with --yes to delete them"
     )
-
-
-def _shown(record: Shown) -> str:
-    name = f"{record.model}/{record.number}" if record.model else f"run {record.run}"
-    data, code = record.dataset, record.code
-    lines = [
-        f"{name}" + (f"  ({'; '.join(record.live)})" if record.live else ""),
-        f"|- run      {record.run}, {record.created}, seed {record.seed}",
-        f"|- data     {data.source}, md5 {data.md5}, {data.files} files",
-        f"|           revision {data.revision or '(none)'}"
-        + (" (dirty: in no snapshot)" if data.dirty else ""),
-        f"|- code     commit {code.commit or '(none)'}"
-        + (f" + {code.diff_file or 'changes'}" if code.dirty else ""),
-    ]
-    lines.extend(_settings(record))
-    packages = record.environment.packages
-    named = ", ".join(f"{name} {packages[name]}" for name in sorted(packages))
-    lines.append(f"|- machine  Python {record.environment.python}, {record.environment.platform}")
-    lines.extend(f"|           {part}" for part in wrap(named or "no library versions", 66))
-    metrics = ", ".join(f"{key} {value:.4g}" for key, value in sorted(record.metrics.items()))
-    first, *others = wrap(metrics or "(none)", 66)
-    lines += [f"|- metrics  {first}", *(f"|           {part}" for part in others)]
-    lines.append(f"|- parents  {' <- '.join(record.parents) or '(none)'}")
-    lines.append(f"`- packages {', '.join(record.packages) or '(none)'}")
-    return "\n".join(lines)
-
-
-def _settings(record: Shown) -> list[str]:
-    if record.compared_with is None:
-        return ["|- config   (first run; nothing to compare with)"]
-    if not record.settings:
-        return [f"|- config   as in {record.compared_with}"]
-    changes = [f"|           {s.key}: {s.before} -> {s.after}" for s in record.settings]
-    return [f"|- config   against {record.compared_with}:", *changes]
 
 
 def _reproduced(record: Reproduced) -> str:
