@@ -8,7 +8,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, DataError
-from mlstack.launch import git
+from mlstack.launch import git, merging
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
@@ -41,6 +41,8 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         yield Working(text=f"{data.source}: putting its files into the cache")
         top = Path(git.git(data.root, "rev-parse", "--show-toplevel").strip())
         dvc_bridge.initialise(data.root, subdir=top != data.root)
+        merging.register(data.root)
+        merging.write_attributes(data.root)
         before = _committed(data)
         guard.drop_damaged_pointer(data)
         guard.sweep(data)
@@ -123,7 +125,7 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
         ConfigError: no remote is configured.
         BusyError: the remote cannot be reached.
     """
-    data, remote = dataset_of(project), _remote(project)
+    data, remote = dataset_of(project), remote_of(project)
     with hold(project.root):
         yield Working(text=f"{data.source}: pushing to {remote or 'the remote of DVC'}")
         count = dvc_bridge.push(data.root, data.pointer, remote, everything=everything)
@@ -138,12 +140,14 @@ def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Rec
         DataError: the folder holds data that is in no snapshot.
         BusyError: the remote cannot be reached.
     """
-    data, remote = dataset_of(project), _remote(project)
+    data, remote = dataset_of(project), remote_of(project)
     commit = history.resolve(data, revision) if revision else None
     text = history.pointer_text(data, commit) if commit else _pointer_here(data)
+    merging.register(project.root)
     with hold(project.root):
         count, asked = 0, bool(remote) or dvc_bridge.has_remote(data.root)
         if asked:
+            guard.is_cached(data, text)  # what is in the trash need not be fetched
             yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
             count = dvc_bridge.fetch(data.root, data.pointer, remote, commit)
         elif not guard.is_cached(data, text):
@@ -251,7 +255,7 @@ def _pointer_here(data: Dataset) -> str:
     return data.pointer.read_text()
 
 
-def _remote(project: Project) -> str | None:
+def remote_of(project: Project) -> str | None:
     """Give the remote's URL or absolute folder; None leaves it to DVC's own settings."""
     remote = project.config.versioning.remote
     if remote is None or "://" in remote:

@@ -151,28 +151,71 @@ def reproduce(call: Call, wanted: RunArgument) -> None:
     call.show(repeat.reproduce(load(call.config, sets=call.sets), wanted), view.draw)
 
 
+@app.command("merge-driver", hidden=True)
+@common_options_anywhere
+def merge_driver(call: Call, before: Path, ours: Path, theirs: Path, name: str) -> None:
+    """Merge a .dvc file for git, which calls it with %O %A %B %P."""
+    from mlstack.version import driver, view
+
+    call.show(driver.drive(before, ours, theirs, name), view.draw)
+
+
+@app.command("resolve")
+@common_options
+def resolve(
+    call: Call,
+    ours: Annotated[bool, typer.Option("--ours", help="Take our side of each conflict.")] = False,
+    theirs: Annotated[bool, typer.Option("--theirs", help="Take the other side.")] = False,
+) -> None:
+    """Finish a git merge that left the data in conflict."""
+    from mlstack.config import load
+    from mlstack.errors import ConfigError
+    from mlstack.version import driver, view
+
+    if ours and theirs:
+        raise ConfigError("--ours and --theirs are opposites", hint="give one of them")
+    side = "ours" if ours else "theirs" if theirs else None
+    call.show(driver.resolve(load(call.config, sets=call.sets).root, side), view.draw)
+
+
 @app.command("gc")
 @common_options
 def gc(
     call: Call,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Move it to the trash.")] = False,
     only_tips: Annotated[
         bool, typer.Option("--only-tips", help="Free what only older commits name, too.")
     ] = False,
+    recent: Annotated[
+        int | None, typer.Option(min=0, metavar="DAYS", help="Keep data of newer runs [all].")
+    ] = None,
+    grace: Annotated[
+        int, typer.Option(min=0, metavar="DAYS", help="How long the trash keeps it.")
+    ] = 14,
+    restore: Annotated[bool, typer.Option("--restore", help="Bring the trash back.")] = False,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Only delete what is past its days in the trash.")
+    ] = False,
 ) -> None:
-    """Free cached data that no version, run or package needs."""
+    """Free cached data that no version, run or package needs; the trash keeps it for a while."""
     from mlstack.config import load
     from mlstack.version import storage, view
 
     project = load(call.config, sets=call.sets)
-    call.show(storage.gc(project, history_too=only_tips, yes=yes), view.draw)
+    options = storage.GcOptions(only_tips, recent, grace, yes)
+    call.show(storage.run(project, options, restore=restore, empty=empty), view.draw)
 
 
 @app.command("verify")
 @common_options
-def verify(call: Call) -> None:
+def verify(
+    call: Call,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Replace damaged objects from the folder or the remote.")
+    ] = False,
+) -> None:
     """Hash every cached file of every version again."""
     from mlstack.config import load
-    from mlstack.version import storage, view
+    from mlstack.version import integrity, view
 
-    call.show(storage.verify(load(call.config, sets=call.sets)), view.draw)
+    call.show(integrity.verify(load(call.config, sets=call.sets), fix=fix), view.draw)

@@ -82,17 +82,15 @@ def cache_folder(root: Path) -> Path:
         return Path(repo.cache.local.path)
 
 
-def used_objects(root: Path, *, history: bool) -> set[str]:
-    """List the MD5 of every object that the workspace, a branch or a tag needs.
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep stock DVC from changing the repository meanwhile.
 
-    Args:
-        root: the project.
-        history: count every commit, not only the tips of branches and tags.
+    Raises:
+        BusyError: a dvc is at work.
     """
-    with _opened(root) as repo:
-        reach = {"all_commits": True} if history else {"all_branches": True, "all_tags": True}
-        used = repo.used_objs(force=True, **reach)
-        return {item.value for items in used.values() for item in items if item.value}
+    with _opened(root) as repo, repo.lock:
+        yield
 
 
 @contextmanager

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git
+from mlstack.launch.merging import ATTRIBUTES
 from mlstack.records import dvc
-from mlstack.version import content, dvc_bridge, history
+from mlstack.version import content, dvc_bridge, history, trash
 from mlstack.version.history import Dataset
 
 
@@ -69,6 +70,7 @@ def changed_files(data: Dataset) -> list[Path]:
         home / ".dvc" / "config",
         home / ".dvc" / ".gitignore",
         home / ".dvcignore",
+        data.root / ATTRIBUTES,
     ]
     return [
         path
@@ -87,13 +89,14 @@ def is_cached(data: Dataset, text: str) -> bool:
 
 
 def require_cached(data: Dataset, text: str) -> dvc.Pointer:
-    """Refuse a version of which the cache lacks a file.
+    """Refuse a version of which the cache lacks a file; what is in the trash comes back.
 
     Raises:
         DataError: a file is missing; how many is said.
     """
     pointer = dvc.parse_pointer(text, where=f"{data.source}.dvc")
     cache = dvc_bridge.cache_folder(data.root)
+    trash.bring_back(cache, {pointer.md5})
     entries = content.of_version(cache, pointer.md5, pointer.md5[:8]).entries
     absent = [m for m in set(entries.values()) if not content.object_path(cache, m).is_file()]
     if absent:

@@ -220,17 +220,94 @@ class Reproduced(Result, frozen=True, kw_only=True, tag="version.reproduced"):
         return 0 if self.same() else 1
 
 
+class Spare(Record, frozen=True, kw_only=True, tag="version.spare"):
+    """Objects that nothing needs, of one version; those of no list have no `md5`."""
+
+    md5: str | None
+    objects: int
+    size_bytes: int
+    revision: str | None = None  # None: no commit that git has here names it
+    message: str = ""
+    date: str = ""  # ISO 8601, of the commit, else of the list of files
+
+
+class Spared(Record, frozen=True, kw_only=True, tag="version.spared"):
+    """What could be freed."""
+
+    versions: list[Spare]
+    objects: int
+    size_bytes: int
+
+
 class Collected(Result, frozen=True, kw_only=True, tag="version.gc"):
-    """Objects of the cache that nothing needs."""
+    """Objects of the cache that nothing needs: shown, or moved to the trash."""
 
     objects: int
     size_bytes: int
     kept: int
-    deleted: bool
+    moved: bool
+    versions: list[Spare] = msgspec.field(default_factory=list)
+    grace_days: int = 0
+    deleted_bytes: int = 0  # that were in the trash for longer than the grace period
+    trash_objects: int = 0
+    trash_bytes: int = 0
 
     def headline(self) -> str:
         """Give the bytes."""
         return str(self.size_bytes)
+
+
+class Restored(Result, frozen=True, kw_only=True, tag="version.restored"):
+    """The trash is empty; the cache has its objects again."""
+
+    objects: int
+    size_bytes: int
+
+    def headline(self) -> str:
+        """Give the number of objects."""
+        return str(self.objects)
+
+
+class Emptied(Result, frozen=True, kw_only=True, tag="version.emptied"):
+    """What was in the trash for longer than the grace period is gone."""
+
+    objects: int
+    size_bytes: int
+    trash_objects: int
+    trash_bytes: int
+    grace_days: int
+
+    def headline(self) -> str:
+        """Give the bytes."""
+        return str(self.size_bytes)
+
+
+class Conflict(Record, frozen=True, kw_only=True, tag="version.conflict"):
+    """What both sides of a merge changed, differently."""
+
+    path: str  # of a file, or of a row of the labels
+    ours: str
+    theirs: str
+
+
+class MergedPointer(Result, frozen=True, kw_only=True, tag="version.merged"):
+    """A `.dvc` file merged by path; where it conflicts, ours is kept."""
+
+    path: str
+    ours: int = 0  # files that only our side changed
+    theirs: int = 0
+    conflicts: list[Conflict] = msgspec.field(default_factory=list)
+    by_line: bool = False  # it names no folder, so it was merged as text
+    lines: int = 0  # conflicts in the text
+    others: list[str] = msgspec.field(default_factory=list)  # more pointers in conflict
+
+    def headline(self) -> str:
+        """Give the number of conflicts."""
+        return str(len(self.conflicts) + self.lines)
+
+    def exit_code(self) -> int:
+        """Give 1, which git takes for a conflict, when something is left to a person."""
+        return 1 if self.conflicts or self.lines else 0
 
 
 class Verified(Result, frozen=True, kw_only=True, tag="version.verified"):
@@ -240,6 +317,7 @@ class Verified(Result, frozen=True, kw_only=True, tag="version.verified"):
     objects: int
     size_bytes: int
     absent: int = 0  # objects of older versions that are not in the cache
+    mended: int = 0  # damaged or missing ones that were replaced
 
     def headline(self) -> str:
         """Say that all is well."""

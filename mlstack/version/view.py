@@ -4,7 +4,8 @@ from typing import Any
 
 from mlstack.records.base import Record
 from mlstack.ui import Bar
-from mlstack.version import origin, result
+from mlstack.version import freed, origin, result, torn
+from mlstack.version.freed import size
 from mlstack.version.result import Difference, Log, LogEntry, Reproduced, Shown, Snapshot
 
 NAMED = 10  # paths that are named; the rest is counted
@@ -27,6 +28,10 @@ def draw(record: Record) -> str | Bar | None:
             return origin.draw(record)
         case Reproduced():
             return _reproduced(record)
+        case result.Spared() | result.Collected() | result.Restored() | result.Emptied():
+            return freed.draw(record)
+        case result.MergedPointer():
+            return torn.draw(record)
         case _:
             return _small(record)
 
@@ -53,25 +58,14 @@ def _small(record: Record) -> str | None:
             verb = "to" if record.direction == "push" else "from"
             what = f"{record.objects} objects" if record.objects else "nothing new"
             return f"{record.dataset}: {record.direction}ed {what} {verb} {_remote(record.remote)}"
-        case result.Collected():
-            return _collected(record)
         case result.Verified():
             absent = f"; {record.absent} of older versions are not here" if record.absent else ""
+            mended = f"; {record.mended} were mended" if record.mended else ""
             return (
                 f"{record.objects} objects of {record.versions} versions are whole "
-                f"({size(record.size_bytes)}){absent}"
+                f"({size(record.size_bytes)}){absent}{mended}"
             )
     return None
-
-
-def size(size_bytes: int) -> str:
-    """Write a number of bytes for people."""
-    amount = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def _remote(name: str) -> str:
@@ -137,17 +131,6 @@ def _difference(record: Difference) -> str:
 
 def _more(count: int) -> list[str]:
     return [f"    ... and {count - NAMED} more"] if count > NAMED else []
-
-
-def _collected(record: result.Collected) -> str:
-    if not record.objects:
-        return f"nothing to free; all {record.kept} objects are needed"
-    if record.deleted:
-        return f"freed {size(record.size_bytes)} ({record.objects} objects)"
-    return (
-        f"{size(record.size_bytes)} in {record.objects} objects could be freed\n"
-        "  hint: repeat with --yes to delete them"
-    )
 
 
 def _reproduced(record: Reproduced) -> str:
