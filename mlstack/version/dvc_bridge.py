@@ -50,7 +50,7 @@ def checkout(root: Path, pointer: Path) -> None:
 def push(root: Path, pointer: Path, remote: str | None, *, everything: bool) -> int:
     """Copy objects that a remote lacks to it; give their number."""
     with _opened(root, remote) as repo, _remote_errors(remote):
-        count: int = repo.push(targets=[str(pointer)], all_commits=everything)
+        count: int = repo.push(targets=[_target(root, pointer)], all_commits=everything)
     return count
 
 
@@ -58,8 +58,13 @@ def fetch(root: Path, pointer: Path, remote: str | None, revision: str | None) -
     """Copy the objects of one version that the cache lacks from a remote; give their number."""
     with _opened(root, remote) as repo, _remote_errors(remote):
         revisions = {"revs": [revision], "workspace": False} if revision else {}
-        count: int = repo.fetch(targets=[str(pointer)], **revisions)
+        count: int = repo.fetch(targets=[_target(root, pointer)], **revisions)
     return count
+
+
+def _target(root: Path, pointer: Path) -> str:
+    """Name a pointer as DVC knows it in every commit: an absolute path is only of the folder."""
+    return pointer.relative_to(root).as_posix()
 
 
 def no_remote() -> ConfigError:

@@ -53,12 +53,11 @@ def verify(project: Project, *, fix: bool) -> Iterator[Record]:
     lacking = _lacking(cache, current)
     mended = 0
     if fix and (damaged or lacking):
-        before = len(damaged) + len(lacking)
         faulty = [wanted[md5] for md5 in dict.fromkeys([*damaged, *lacking])]
         yield from _mend(project, data, cache, faulty)
         damaged = [one.md5 for one in faulty if _is_damaged(object_path(cache, one.md5))]
-        lacking = _lacking(cache, current)
-        mended = before - len(damaged) - len(lacking)
+        lacking = [one.md5 for one in faulty if not object_path(cache, one.md5).is_file()]
+        mended = len(faulty) - len(damaged) - len(lacking)
     _refuse(cache, [wanted[md5] for md5 in damaged], [wanted[md5] for md5 in lacking], fix=fix)
     sizes = [object_path(cache, md5).stat() for md5 in wanted if object_path(cache, md5).is_file()]
     yield Verified(
@@ -177,10 +176,7 @@ def _refuse(cache: Path, damaged: list[Wanted], lacking: list[Wanted], *, fix: b
             str(object_path(cache, one.md5)),
         )
         for one in damaged
-    ] + [
-        Mistake(f"`{one.what}` of the current version is not in the cache", where=one.md5)
-        for one in lacking
-    ]
+    ] + [Mistake(f"`{one.what}` is not in the cache", where=one.md5) for one in lacking]
     if mistakes:
         tried = "neither the folder nor the remote has them whole"
         raise DataError(
