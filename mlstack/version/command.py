@@ -10,9 +10,6 @@ from mlstack.call import Call, common_options, common_options_anywhere, room
 MessageOption = Annotated[str, typer.Option("--message", "-m", help="What changed.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Lose data that is in no snapshot.")]
 RevisionArgument = Annotated[str, typer.Argument(help="Commit, branch or tag.")]
-RunArgument = Annotated[
-    str, typer.Argument(metavar="MODEL_OR_RUN", help="Run id, NAME/N, or a path of a package.")
-]
 OriginArgument = Annotated[
     str,
     typer.Argument(
@@ -143,12 +140,18 @@ def show(call: Call, wanted: OriginArgument) -> None:
 
 @app.command("reproduce")
 @common_options
-def reproduce(call: Call, wanted: RunArgument) -> None:
+def reproduce(
+    call: Call,
+    wanted: OriginArgument,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How much a metric may differ on another machine.")
+    ] = 0.02,
+) -> None:
     """Train a run again from its data, code, config and seed, and compare."""
     from mlstack.config import load
     from mlstack.version import repeat, view
 
-    call.show(repeat.reproduce(load(call.config, sets=call.sets), wanted), view.draw)
+    call.show(repeat.reproduce(load(call.config, sets=call.sets), wanted, tolerance), view.draw)
 
 
 @app.command("merge-driver", hidden=True)

@@ -198,6 +198,14 @@ class MetricPair(Record, frozen=True, kw_only=True, tag="version.metric"):
     again: float | None
 
 
+class Divergence(Record, frozen=True, kw_only=True, tag="version.divergence"):
+    """Something that is not as it was when the run was trained first."""
+
+    of: str  # data, code, config, seed, library, machine, tensor or metric
+    name: str
+    detail: str
+
+
 class Reproduced(Result, frozen=True, kw_only=True, tag="version.reproduced"):
     """A run trained again from its lineage."""
 
@@ -206,18 +214,44 @@ class Reproduced(Result, frozen=True, kw_only=True, tag="version.reproduced"):
     weights_equal: bool
     metrics: list[MetricPair]
     folder: str
+    exact: bool = True  # same machine, libraries, no GPU: nothing less than equal bits will do
+    tolerance: float = 0.0
+    differences: list[Divergence] = msgspec.field(default_factory=list)
+
+    def levels(self) -> dict[str, bool]:
+        """Tell which levels were reached, from the lowest to the highest."""
+        kinds = {one.of for one in self.differences}
+        return {
+            "data-identical": "data" not in kinds,
+            "code-identical": not kinds & {"code", "config", "seed"},
+            "metric-equal": all(self._near(pair) for pair in self.metrics),
+            "bit-equal": self.weights_equal,
+        }
 
     def same(self) -> bool:
-        """Tell whether both runs ended with the same weights and the same metrics."""
-        return self.weights_equal and all(pair.first == pair.again for pair in self.metrics)
+        """Tell whether the same model came out, as far as can be asked here."""
+        reached = self.levels()
+        if self.exact:
+            return all(reached.values()) and all(p.first == p.again for p in self.metrics)
+        return reached["data-identical"] and reached["code-identical"] and reached["metric-equal"]
 
     def headline(self) -> str:
-        """Say whether it is the same."""
-        return "same" if self.same() else "different"
+        """Name the highest level that was reached with all below it."""
+        highest = "different"
+        for name, is_reached in self.levels().items():
+            if not is_reached:
+                break
+            highest = name
+        return highest
 
     def exit_code(self) -> int:
         """Give 1 when the runs differ."""
         return 0 if self.same() else 1
+
+    def _near(self, pair: MetricPair) -> bool:
+        if pair.first is None or pair.again is None:
+            return False
+        return abs(pair.first - pair.again) <= self.tolerance * max(1.0, abs(pair.first))
 
 
 class Spare(Record, frozen=True, kw_only=True, tag="version.spare"):

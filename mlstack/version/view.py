@@ -1,10 +1,8 @@
 """What a person reads of versions."""
 
-from typing import Any
-
 from mlstack.records.base import Record
 from mlstack.ui import Bar
-from mlstack.version import freed, origin, result, torn
+from mlstack.version import freed, origin, repeated, result, torn
 from mlstack.version.freed import size
 from mlstack.version.result import Difference, Log, LogEntry, Reproduced, Shown, Snapshot
 
@@ -27,7 +25,7 @@ def draw(record: Record) -> str | Bar | None:
         case Shown():
             return origin.draw(record)
         case Reproduced():
-            return _reproduced(record)
+            return repeated.draw(record)
         case result.Spared() | result.Collected() | result.Restored() | result.Emptied():
             return freed.draw(record)
         case result.MergedPointer():
@@ -131,19 +129,3 @@ def _difference(record: Difference) -> str:
 
 def _more(count: int) -> list[str]:
     return [f"    ... and {count - NAMED} more"] if count > NAMED else []
-
-
-def _reproduced(record: Reproduced) -> str:
-    verdict = "the same" if record.same() else "different"
-    lines = [f"{record.run} trained again as {record.again}: {verdict}"]
-    lines.append(f"  weights: {'equal, bit for bit' if record.weights_equal else 'different'}")
-    for pair in record.metrics:
-        sign = "=" if pair.first == pair.again else "!"
-        lines.append(f"  {sign} {pair.name}: {_number(pair.first)}, again {_number(pair.again)}")
-    if not record.same():
-        lines.append(f"  the second run is in {record.folder}")
-    return "\n".join(lines)
-
-
-def _number(value: Any) -> str:
-    return "(none)" if value is None else f"{value:.6g}"

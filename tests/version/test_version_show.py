@@ -2,7 +2,6 @@ import json
 import shutil
 import subprocess
 import sys
-import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mlstack.errors import DataError
 from mlstack.records import requests
 from mlstack.records.base import write
 from mlstack.records.dataset import DatasetVersion
@@ -27,7 +25,6 @@ from mlstack.records.run import (
     Stepped,
     append_event,
 )
-from mlstack.version.repeat import same_tensors
 
 CODE = CodeVersion(commit="c" * 40, dirty=True, diff_file="code.diff")
 MACHINE = Environment(python="3.11.7", platform="linux", cpu_count=2, packages={"torch": "2.13.0"})
@@ -142,25 +139,6 @@ def test_reproduce_says_when_the_commit_is_not_here(lineage, version) -> None:
     assert done.returncode == 3
     assert "is not here" in done.stderr
     assert not (lineage / ".mlstack" / "reproduce" / "20260102-000000-bbbb").exists()
-
-
-def checkpoint(path: Path, numbers: bytes, note: bytes) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{path.stem}/data.pkl", note)
-        archive.writestr(f"{path.stem}/data/0", numbers)
-    return path
-
-
-def test_checkpoints_are_compared_by_their_numbers_only(tmp_path) -> None:
-    first = checkpoint(tmp_path / "a.ckpt", b"1234", b"at noon")
-    same = checkpoint(tmp_path / "b.ckpt", b"1234", b"at midnight")
-    other = checkpoint(tmp_path / "c.ckpt", b"1235", b"at noon")
-    (tmp_path / "cut.ckpt").write_bytes(first.read_bytes()[:30])
-
-    assert same_tensors(first, same)
-    assert not same_tensors(first, other)
-    with pytest.raises(DataError, match="cut"):
-        same_tensors(first, tmp_path / "cut.ckpt")
 
 
 FAST = ("show", "my_project/1"), ("show", "bbbb"), ("show", "my_project", "--json")
