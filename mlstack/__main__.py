@@ -1,15 +1,44 @@
-"""The entry: `mlstack` and `python -m mlstack`."""
+"""`python -m mlstack` and the command `mlstack`."""
 
 import sys
+from pathlib import Path
+from typing import NoReturn
+
+MODES = {"--json", "--quiet"}
 
 
-def main() -> None:
-    """Load the commands and run one; Ctrl-C while they are loaded ends quietly."""
+def main() -> NoReturn:
+    """Answer where a model comes from at once; run every other command."""
+    code = show_at_once(sys.argv[1:])
+    if code is None:
+        from mlstack.cli import main as run  # noqa: PLC0415  typer costs more than the answer
+
+        run()
+    sys.exit(code)
+
+
+def show_at_once(arguments: list[str]) -> int | None:
+    """Answer `version show WORD [--json | --quiet]`; None for anything else, and for any trouble.
+
+    It is the way of `cli.py` without what that takes to load: typer, the pydantic that typer
+    reads arguments with, and the whole config. Whatever goes wrong here goes wrong there again,
+    and is said there.
+    """
+    words = [word for word in arguments[2:] if word not in MODES]
+    if arguments[:2] != ["version", "show"] or len(words) != 1 or words[0].startswith("-"):
+        return None
+    if len(arguments) > 4 or words[0].isdigit():  # N alone needs the project's name
+        return None
+    from mlstack import ui  # noqa: PLC0415  other commands need none of these here
+    from mlstack.errors import MlstackError  # noqa: PLC0415
+    from mlstack.version import ancestry, view  # noqa: PLC0415
+
+    root = Path("mlstack.yaml").resolve().parent if Path("mlstack.yaml").is_file() else None
     try:
-        from mlstack.cli import main as run  # noqa: PLC0415  what takes long is inside the try
-    except KeyboardInterrupt:
-        sys.exit(130)
-    run()
+        answer = ancestry.show(root, words[0], str)
+        return ui.show(iter((answer,)), view.draw, ui.show_mode(arguments))
+    except (MlstackError, OSError, ValueError):
+        return None
 
 
 if __name__ == "__main__":

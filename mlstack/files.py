@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,25 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, content: str) -> None:
     """Replace `path` by `content` in UTF-8, atomically."""
     write_bytes(path, content.encode())
+
+
+def copy_whole(source: Path, target: Path, mode: int) -> None:
+    """Copy a file so that it appears whole, with its final permissions, or not at all.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        shutil.copyfile(source, beside)
+        sync_file(beside)
+        beside.chmod(mode)
+        beside.replace(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise cannot_write(target, error) from error
 
 
 def append_line(path: Path, line: bytes) -> None:

@@ -5,6 +5,7 @@ Results go to stdout, everything else to stderr.
 
 import enum
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -151,7 +152,8 @@ class _Progress:
 
     def __init__(self, draw: Draw, *, enabled: bool) -> None:
         self._draw = draw
-        self._console = console(stderr=True) if enabled else None
+        self._enabled = enabled
+        self._console: Console | None = None  # opened by the first progress: rich takes its time
         self._bars: Progress | None = None
         self._task: Any = None
 
@@ -162,9 +164,9 @@ class _Progress:
         self.pause()
 
     def show(self, record: Record) -> None:
-        if self._console is None and not isinstance(record, Notice):
+        if not self._enabled and not isinstance(record, Notice):
             return
-        target = self._console or console(stderr=True)
+        self._console = target = self._console or console(stderr=True)
         drawn = self._draw(record)
         if isinstance(drawn, Bar):
             self._move(target, drawn)
@@ -214,8 +216,18 @@ def _rate(unit: str) -> "list[ProgressColumn]":
 
 
 def _print_result(drawn: "RenderableType | Bar | None") -> None:
-    if drawn is not None and not isinstance(drawn, Bar):
+    if isinstance(drawn, str) and _fits(drawn):
+        _write(drawn)
+    elif drawn is not None and not isinstance(drawn, Bar):
         console().print(drawn, markup=False)
+
+
+def _fits(text: str) -> bool:
+    """Tell whether no line needs to be broken between words, which rich is loaded for."""
+    if not sys.stdout.isatty():
+        return True
+    width = shutil.get_terminal_size().columns
+    return all(len(line) <= width for line in text.splitlines())
 
 
 def _print_json(body: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlstack import files
 from mlstack.errors import StepError
+from mlstack.launch import merging
 from mlstack.launch.git import git
 
 # DVC neither reports nor looks for updates, and leaves the git index alone.
@@ -24,6 +25,8 @@ def start(folder: Path, source: str, message: str) -> None:
     _dvc(folder, "init", "--quiet")
     files.write_text(folder / ".dvc" / "config", DVC_CONFIG)
     _dvc(folder, "add", "--quiet", source)
+    merging.register(folder)
+    merging.write_attributes(folder)
     git(folder, "add", "--all")
     git(folder, *_identity(folder), "commit", "--quiet", "--no-gpg-sign", "-m", message)
 

@@ -9,13 +9,12 @@ every row, and a further column `row` (int64) says which of its rows is meant.
 
 from pathlib import Path
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlstack import files
 from mlstack.errors import DataError
-from mlstack.records.base import Record
+from mlstack.records.dataset_version import DatasetVersion as DatasetVersion
 
 LABELS = "labels.parquet"
 EXAMPLES = "examples.parquet"
@@ -28,20 +27,6 @@ EXAMPLES_SCHEMA = pa.schema(
         ("split", pa.string()),
     ]
 )
-
-
-class DatasetVersion(Record, frozen=True, kw_only=True, tag="dataset.version"):
-    """A content-addressed state of a dataset, named by a git revision."""
-
-    name: str
-    source: str  # folder relative to the project, e.g. data/digits
-    md5: str  # of the folder as DVC writes it, ends in .dir; a content hash when dirty
-    revision: str | None = None  # git commit whose NAME.dvc holds this md5
-    dirty: bool = False  # differs from the last snapshot, allowed by --allow-dirty
-    files: int = 0
-    size_bytes: int = 0
-    classes: list[str] = msgspec.field(default_factory=list)
-    split: dict[str, int] = msgspec.field(default_factory=dict)  # part -> examples
 
 
 def read_labels(path: Path) -> pa.Table:

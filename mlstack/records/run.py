@@ -12,7 +12,7 @@ import msgspec
 from mlstack import files
 from mlstack.errors import DataError
 from mlstack.records.base import Record, read
-from mlstack.records.dataset import DatasetVersion
+from mlstack.records.dataset_version import DatasetVersion
 
 SPEC = "run.json"
 EVENTS = "events.jsonl"

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, DataError
-from mlstack.launch import git
+from mlstack.launch import git, merging
 from mlstack.records import data_folder, dvc
 from mlstack.records.base import Record
 from mlstack.records.data_folder import Changes, FolderHash, Look, compare
@@ -40,6 +40,8 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         if find_home(data.root) is None:
             top = Path(git.git(data.root, "rev-parse", "--show-toplevel").strip())
             stock.bridge().initialise(data.root, subdir=top != data.root)
+        merging.register(data.root)
+        merging.write_attributes(data.root)
         before = _committed(data)
         guard.drop_damaged_pointer(data)
         seen, hashed = yield from _take(data)
@@ -96,7 +98,7 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
         ConfigError: no remote is configured.
         BusyError: the remote cannot be reached.
     """
-    data, remote = dataset_of(project), _remote(project)
+    data, remote = dataset_of(project), remote_of(project)
     with hold(project.root):
         yield Working(text=f"{data.source}: pushing to {remote or 'the remote of DVC'}")
         count = yield from _push(data, remote, everything=everything)
@@ -111,12 +113,14 @@ def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Rec
         DataError: the folder holds data that is in no snapshot.
         BusyError: the remote cannot be reached.
     """
-    data, remote = dataset_of(project), _remote(project)
+    data, remote = dataset_of(project), remote_of(project)
     commit = history.resolve(data, revision) if revision else None
     text = history.pointer_text(data, commit) if commit else _pointer_here(data)
+    merging.register(project.root)
     with hold(project.root):
         count, asked = 0, bool(remote) or _has_remote(data)
         if asked:
+            guard.is_cached(data, text)  # what is in the trash need not be fetched
             yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
             count = yield from _fetch(data, remote, commit, text)
         elif not guard.is_cached(data, text):
@@ -274,7 +278,7 @@ def _pointer_here(data: Dataset) -> str:
     return data.pointer.read_text()
 
 
-def _remote(project: Project) -> str | None:
+def remote_of(project: Project) -> str | None:
     """Give the remote's URL or absolute folder; None leaves it to DVC's own settings."""
     remote = project.config.versioning.remote
     if remote is None or "://" in remote:

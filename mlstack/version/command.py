@@ -5,13 +5,16 @@ from typing import Annotated
 
 import typer
 
-from mlstack.call import Call, common_options, room
+from mlstack.call import Call, common_options, common_options_anywhere, room
 
 MessageOption = Annotated[str, typer.Option("--message", "-m", help="What changed.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Lose data that is in no snapshot.")]
 RevisionArgument = Annotated[str, typer.Argument(help="Commit, branch or tag.")]
-RunArgument = Annotated[
-    str, typer.Argument(metavar="MODEL_OR_RUN", help="Run id, NAME/N, or a path of a package.")
+OriginArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL_OR_RUN", help="NAME/N, a run id, a prediction id, a package or .onnx file."
+    ),
 ]
 
 
@@ -134,47 +137,101 @@ def pull(
 
 
 @app.command("show")
-@common_options
-def show(call: Call, wanted: RunArgument) -> None:
-    """Say where a run or model comes from: data, code, config, seed, libraries."""
+@common_options_anywhere
+def show(call: Call, wanted: OriginArgument) -> None:
+    """Say where a model, run or prediction comes from: data, code, config, seed, libraries."""
     from mlstack.config import load
     from mlstack.version import ancestry, view
 
-    call.show(ancestry.show(load(call.config, sets=call.sets), wanted), view.draw)
+    if not call.config.is_file() and Path(wanted).exists():  # a package or graph from elsewhere
+        call.show(ancestry.show(None, wanted, str), view.draw)
+    else:
+        project = load(call.config, sets=call.sets)
+        name = project.config.project.name
+        call.show(ancestry.show(project.root, wanted, lambda: name), view.draw)
 
 
 @app.command("reproduce")
 @common_options
-def reproduce(call: Call, wanted: RunArgument) -> None:
+def reproduce(
+    call: Call,
+    wanted: OriginArgument,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="How much a metric may differ on another machine.")
+    ] = 0.02,
+) -> None:
     """Train a run again from its data, code, config and seed, and compare."""
     from mlstack.config import load
     from mlstack.version import repeat, view
 
-    call.show(repeat.reproduce(load(call.config, sets=call.sets), wanted), view.draw)
+    call.show(repeat.reproduce(load(call.config, sets=call.sets), wanted, tolerance), view.draw)
+
+
+@app.command("merge-driver", hidden=True)
+@common_options_anywhere
+def merge_driver(call: Call, before: Path, ours: Path, theirs: Path, name: str) -> None:
+    """Merge a .dvc file for git, which calls it with %O %A %B %P."""
+    from mlstack.version import driver, view
+
+    call.show(driver.drive(before, ours, theirs, name), view.draw)
+
+
+@app.command("resolve")
+@common_options
+def resolve(
+    call: Call,
+    ours: Annotated[bool, typer.Option("--ours", help="Take our side of each conflict.")] = False,
+    theirs: Annotated[bool, typer.Option("--theirs", help="Take the other side.")] = False,
+) -> None:
+    """Finish a git merge that left the data in conflict."""
+    from mlstack.config import load
+    from mlstack.errors import ConfigError
+    from mlstack.version import driver, view
+
+    if ours and theirs:
+        raise ConfigError("--ours and --theirs are opposites", hint="give one of them")
+    side = "ours" if ours else "theirs" if theirs else None
+    call.show(driver.resolve(load(call.config, sets=call.sets).root, side), view.draw)
 
 
 @app.command("gc")
 @common_options
 def gc(
     call: Call,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Move it to the trash.")] = False,
     only_tips: Annotated[
         bool, typer.Option("--only-tips", help="Free what only older commits name, too.")
     ] = False,
+    recent: Annotated[
+        int | None, typer.Option(min=0, metavar="DAYS", help="Keep data of newer runs [all].")
+    ] = None,
+    grace: Annotated[
+        int, typer.Option(min=0, metavar="DAYS", help="How long the trash keeps it.")
+    ] = 14,
+    restore: Annotated[bool, typer.Option("--restore", help="Bring the trash back.")] = False,
+    empty: Annotated[
+        bool, typer.Option("--empty", help="Only delete what is past its days in the trash.")
+    ] = False,
 ) -> None:
-    """Free cached data that no version, run or package needs."""
+    """Free cached data that no version, run or package needs; the trash keeps it for a while."""
     from mlstack.config import load
     from mlstack.version import storage, view
 
     project = load(call.config, sets=call.sets)
-    call.show(storage.gc(project, history_too=only_tips, yes=yes), view.draw)
+    options = storage.GcOptions(only_tips, recent, grace, yes)
+    call.show(storage.run(project, options, restore=restore, empty=empty), view.draw)
 
 
 @app.command("verify")
 @common_options
-def verify(call: Call) -> None:
+def verify(
+    call: Call,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Replace damaged objects from the folder or the remote.")
+    ] = False,
+) -> None:
     """Hash every cached file of every version again."""
     from mlstack.config import load
-    from mlstack.version import storage, view
+    from mlstack.version import integrity, view
 
-    call.show(storage.verify(load(call.config, sets=call.sets)), view.draw)
+    call.show(integrity.verify(load(call.config, sets=call.sets), fix=fix), view.draw)

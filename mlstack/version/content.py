@@ -86,6 +86,14 @@ def of_version(cache: Path, md5: str, name: str, label: str | None = None) -> Co
     return Content(name, md5, entries, lambda path: object_path(cache, entries[path]), label)
 
 
+def files_of(cache: Path, md5: str) -> dict[str, str]:
+    """List the files of a version; none when its list is not here, is damaged, or is no list."""
+    try:
+        return of_version(cache, md5, "").entries if md5.endswith(".dir") else {}
+    except DataError:
+        return {}
+
+
 def object_path(cache: Path, md5: str) -> Path:
     """Give the file of an object in DVC's cache."""
     return cache / md5[:2] / md5[2:]

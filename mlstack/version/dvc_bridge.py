@@ -50,7 +50,7 @@ def checkout(root: Path, pointer: Path) -> None:
 def push(root: Path, pointer: Path, remote: str | None, *, everything: bool) -> int:
     """Copy objects that a remote lacks to it; give their number."""
     with _opened(root, remote) as repo, _remote_errors(remote):
-        count: int = repo.push(targets=[str(pointer)], all_commits=everything)
+        count: int = repo.push(targets=[_target(root, pointer)], all_commits=everything)
     return count
 
 
@@ -58,8 +58,13 @@ def fetch(root: Path, pointer: Path, remote: str | None, revision: str | None) -
     """Copy the objects of one version that the cache lacks from a remote; give their number."""
     with _opened(root, remote) as repo, _remote_errors(remote):
         revisions = {"revs": [revision], "workspace": False} if revision else {}
-        count: int = repo.fetch(targets=[str(pointer)], **revisions)
+        count: int = repo.fetch(targets=[_target(root, pointer)], **revisions)
     return count
+
+
+def _target(root: Path, pointer: Path) -> str:
+    """Name a pointer as DVC knows it in every commit: an absolute path is only of the folder."""
+    return pointer.relative_to(root).as_posix()
 
 
 def no_remote() -> ConfigError:
@@ -82,17 +87,15 @@ def cache_folder(root: Path) -> Path:
         return Path(repo.cache.local.path)
 
 
-def used_objects(root: Path, *, history: bool) -> set[str]:
-    """List the MD5 of every object that the workspace, a branch or a tag needs.
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Keep stock DVC from changing the repository meanwhile.
 
-    Args:
-        root: the project.
-        history: count every commit, not only the tips of branches and tags.
+    Raises:
+        BusyError: a dvc is at work.
     """
-    with _opened(root) as repo:
-        reach = {"all_commits": True} if history else {"all_branches": True, "all_tags": True}
-        used = repo.used_objs(force=True, **reach)
-        return {item.value for items in used.values() for item in items if item.value}
+    with _opened(root) as repo, repo.lock:
+        yield
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git
+from mlstack.launch.merging import ATTRIBUTES
 from mlstack.records import data_folder, dvc
 from mlstack.records.data_folder import FolderHash, Look
-from mlstack.version import content, history, stock
+from mlstack.version import content, history, stock, trash
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
 
@@ -86,6 +87,7 @@ def changed_files(data: Dataset) -> list[Path]:
         home / ".dvc" / "config",
         home / ".dvc" / ".gitignore",
         home / ".dvcignore",
+        data.root / ATTRIBUTES,
     ]
     return [
         path
@@ -104,13 +106,14 @@ def is_cached(data: Dataset, text: str) -> bool:
 
 
 def require_cached(data: Dataset, text: str) -> dvc.Pointer:
-    """Refuse a version of which the cache lacks a file.
+    """Refuse a version of which the cache lacks a file; what is in the trash comes back.
 
     Raises:
         DataError: a file is missing; how many is said.
     """
     pointer = dvc.parse_pointer(text, where=f"{data.source}.dvc")
     cache = stock.cache_folder(data.root)
+    trash.bring_back(cache, {pointer.md5})
     entries = content.of_version(cache, pointer.md5, pointer.md5[:8]).entries
     absent = Objects(cache).missing(entries.values())
     if absent:

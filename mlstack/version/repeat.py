@@ -1,40 +1,45 @@
-"""Train a run again from its lineage and say whether the same model comes out.
+"""Train a run again from its lineage and say how near the same model comes out.
 
-The code is a git worktree of the run's commit with its diff applied, the data is copied from DVC's
-cache by its MD5, the config is the resolved one. Compared are the final metrics, exactly, and the
-tensors of the best checkpoint: a checkpoint is a zip file whose `data/N` members are the raw
-numbers, so no torch is needed to compare them bit for bit.
+The code is a git worktree of the run's commit with its diff applied, the data comes from DVC's
+cache by its MD5, the config is the resolved one. Four levels can be reached: data-identical,
+code-identical (with config and seed), metric-equal, bit-equal. On the same machine with the same
+libraries, without a GPU, only the last one will do; elsewhere the metrics must agree within a
+tolerance.
 """
 
 import json
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
 
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import DataError, MlstackError, StepError
-from mlstack.launch.git import git
-from mlstack.records import dvc
+from mlstack.launch import environment, tether
 from mlstack.records.base import Record, read
 from mlstack.records.layout import Layout
-from mlstack.records.lineage import Lineage
-from mlstack.records.package import SIDE
-from mlstack.records.run import BEST, CHECKPOINTS, Finished, RunSpec, read_events, run_ids
-from mlstack.version import ancestry, content, stock
-from mlstack.version.history import Dataset
-from mlstack.version.result import MetricPair, Reproduced, Working
+from mlstack.records.run import BEST, CHECKPOINTS, SPEC, Finished, RunSpec, read_events, run_ids
+from mlstack.version import ancestry, scratch, tensors
+from mlstack.version.ancestry import flatten
+from mlstack.version.result import Divergence, MetricPair, Reproduced, Working
+
+TOLERANCE = 0.02
+NAMED = 20  # tensors that are named; the rest is counted
+_OVERRIDE = re.compile("MLSTACK_.*__")  # settings from the environment; the config has them all
 
 
-def reproduce(project: Project, wanted: str) -> Iterator[Record]:
+def reproduce(project: Project, wanted: str, tolerance: float) -> Iterator[Record]:
     """Train again in a scratch folder, compare, and remove the folder when all is the same.
+
+    Args:
+        project: the project.
+        wanted: a run, or what leads to one: a package, an ONNX file, a prediction.
+        tolerance: how much a metric may differ where bits cannot be equal, relative to 1 or to
+            the metric, whichever is more.
 
     Raises:
         DataError: the run cannot be made again: no commit, data in no snapshot or not here.
@@ -42,33 +47,51 @@ def reproduce(project: Project, wanted: str) -> Iterator[Record]:
     """
     layout = Layout(project.root)
     spec = _spec(project, layout, wanted)
-    scratch = layout.state / "reproduce" / spec.id
-    with files.lock(scratch.with_name(f"{spec.id}.lock"), f"the repetition of {spec.id}"):
-        yield Working(text=f"laying out commit {(spec.code.commit or '')[:7]} in {scratch}")
-        home = _lay_out(layout, spec, scratch)
-        yield Working(text=f"copying the data {spec.dataset.md5[:8]}")
-        _put_data(project.root, spec, home)
+    place = layout.state / "reproduce" / spec.id
+    with files.lock(place.with_name(f"{spec.id}.lock"), f"the repetition of {spec.id}"):
+        for line in _foreseen(spec):
+            yield Working(text=line)
+        yield Working(text=f"laying out commit {(spec.code.commit or '')[:7]} in {place}")
+        home = scratch.lay_out(layout, spec, place)
+        yield Working(text=f"laying out the data {spec.dataset.md5[:8]}")
+        scratch.put_data(project, spec, home)
         yield Working(text="training again")
         again = Layout(home).run(_train(home, spec))
-        outcome = _compare(layout.run(spec.id), again)
+        outcome = compare(layout.run(spec.id), again, tolerance)
         if outcome.same():
-            _remove(project.root, scratch)
+            scratch.remove(project.root, place)
         yield outcome
 
 
-def same_tensors(first: Path, second: Path) -> bool:
-    """Tell whether two checkpoints hold the same numbers, bit for bit.
+def compare(first: Path, again: Path, tolerance: float) -> Reproduced:
+    """Compare two finished runs.
 
     Raises:
-        DataError: one is missing or damaged.
+        DataError: one is not finished, or its checkpoint is damaged.
     """
-    return _tensors(first) == _tensors(second)
+    then, now = read(first / SPEC, RunSpec), read(again / SPEC, RunSpec)
+    torn = tensors.compare(first / CHECKPOINTS / BEST, again / CHECKPOINTS / BEST)
+    one, two = _metrics(first), _metrics(again)
+    pairs = [
+        MetricPair(name=name, first=one.get(name), again=two.get(name))
+        for name in sorted(one.keys() | two.keys())
+    ]
+    around = _around(then, now)
+    return Reproduced(
+        run=first.name,
+        again=again.name,
+        exact=not around and not then.gpus,
+        tolerance=tolerance,
+        weights_equal=not torn,
+        metrics=pairs,
+        differences=[*_inputs(then, now), *around, *_weights(torn), *_unequal(pairs)],
+        folder=str(again),
+    )
 
 
 def _spec(project: Project, layout: Layout, wanted: str) -> RunSpec:
-    package = ancestry.find_package(project, wanted)
-    run = read(package / SIDE / ancestry.LINEAGE, Lineage).run if package else wanted
-    spec = ancestry.find_spec(layout, run)
+    found = ancestry.show(project.root, wanted, lambda: project.config.project.name)
+    spec = ancestry.find_spec(layout, found.run)
     if spec.code.commit is None:
         raise DataError(f"run {spec.id} was trained outside git; its code is not known")
     if spec.dataset.dirty:
@@ -78,54 +101,17 @@ def _spec(project: Project, layout: Layout, wanted: str) -> RunSpec:
     return spec
 
 
-def _lay_out(layout: Layout, spec: RunSpec, scratch: Path) -> Path:
-    """Check out the run's code and config; give the project's folder inside the worktree."""
-    _remove(layout.root, scratch)
-    prefix = git(layout.root, "rev-parse", "--show-prefix").strip()
-    commit = str(spec.code.commit)
-    try:
-        git(layout.root, "worktree", "add", "--quiet", "--detach", str(scratch), commit)
-    except StepError as error:
-        raise DataError(
-            f"the code of run {spec.id}, commit {commit[:7]}, is not here: {error.problem}",
-            hint="type `git fetch --all`, then try again",
-        ) from error
-    patch = layout.run(spec.id) / (spec.code.diff_file or "code.diff")
-    if spec.code.dirty and patch.is_file() and patch.stat().st_size:
-        git(scratch, "apply", "--whitespace=nowarn", str(patch.resolve()))
-    home = scratch / prefix
-    config = msgspec.json.format(msgspec.json.encode(spec.config), indent=2)
-    files.write_bytes(home / "mlstack.yaml", config + b"\n")  # JSON is YAML
-    return home
-
-
-def _put_data(root: Path, spec: RunSpec, home: Path) -> None:
-    data = Dataset(home, spec.dataset.source)
-    version = content.of_version(
-        stock.cache_folder(root), spec.dataset.md5, spec.dataset.revision or ""
-    )
-    for name, md5 in version.entries.items():
-        origin = version.locate(name)
-        if not origin.is_file():
-            raise DataError(
-                f"`{name}` ({md5[:8]}) of the run's data is not in the cache",
-                hint=f"type `mlstack version pull {spec.dataset.revision or ''}`".replace(
-                    " `", "`"
-                ),
-            )
-        (data.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(origin, data.folder / name)
-    pointer = dvc.read_pointer(data.pointer)
-    if (pointer is None or pointer.md5 != spec.dataset.md5) and spec.dataset.revision:
-        name = dvc.pointer_path(Path(spec.dataset.source)).as_posix()
-        text = git(home, "show", f"{spec.dataset.revision}:./{name}")
-        files.write_text(data.pointer, text)
+def _foreseen(spec: RunSpec) -> list[str]:
+    """Say before the training which libraries are others than then."""
+    changed = _libraries(spec.environment.packages, environment.describe([]).packages)
+    return [f"note: {one.name}: {one.detail}" for one in changed]
 
 
 def _train(home: Path, spec: RunSpec) -> str:
     """Run `mlstack train` in the scratch project and give the id of its run."""
     settings = {k: v for k, v in os.environ.items() if not _OVERRIDE.match(k)}
-    command = [sys.executable, "-m", "mlstack", "train", "--json"]
+    words = ["-m", "mlstack", "train", "--json", "--gpus", str(len(spec.gpus))]
+    command = tether.tied(signal.SIGTERM, [sys.executable, *words])
     with subprocess.Popen(
         command, cwd=home, env=settings, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -140,9 +126,6 @@ def _train(home: Path, spec: RunSpec) -> str:
     raise _failure(said, process.returncode, home)
 
 
-_OVERRIDE = re.compile("MLSTACK_.*__")  # settings from the environment; the config has them all
-
-
 def _failure(said: str, code: int, home: Path) -> MlstackError:
     try:
         error = json.loads(said)["error"]
@@ -151,18 +134,82 @@ def _failure(said: str, code: int, home: Path) -> MlstackError:
         return StepError(f"training again ended with exit code {code}", hint=f"see {home}")
 
 
-def _compare(first: Path, again: Path) -> Reproduced:
-    one, two = _metrics(first), _metrics(again)
-    return Reproduced(
-        run=first.name,
-        again=again.name,
-        weights_equal=same_tensors(first / CHECKPOINTS / BEST, again / CHECKPOINTS / BEST),
-        metrics=[
-            MetricPair(name=name, first=one.get(name), again=two.get(name))
-            for name in sorted(one.keys() | two.keys())
-        ],
-        folder=str(again),
+def _inputs(then: RunSpec, now: RunSpec) -> list[Divergence]:
+    """Name what the second run depends on that is not as it was."""
+    found = []
+    if then.dataset.md5 != now.dataset.md5:
+        found.append(_of("data", then.dataset.source, then.dataset.md5, now.dataset.md5))
+    if then.code.python_sha256 not in (None, now.code.python_sha256):
+        found.append(_of("code", "*.py", then.code.python_sha256, now.code.python_sha256))
+    if then.seed != now.seed:
+        found.append(_of("seed", "seed", then.seed, now.seed))
+    old, new = dict(flatten(then.config)), dict(flatten(now.config))
+    return found + [
+        _of("config", key, old.get(key), new.get(key))
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _around(then: RunSpec, now: RunSpec) -> list[Divergence]:
+    """Name the libraries and the parts of the machine that are not as they were."""
+    old, new = then.environment, now.environment
+    found = _libraries(
+        {"python": old.python, **old.packages}, {"python": new.python, **new.packages}
     )
+    for name, a, b in (
+        ("platform", old.platform, new.platform),
+        ("cores", old.cpu_count, new.cpu_count),
+        ("GPUs", _names(old.gpus), _names(new.gpus)),
+        ("ranks", then.ranks, now.ranks),
+    ):
+        if a != b:
+            found.append(_of("machine", name, a, b))
+    return found
+
+
+def _names(gpus: list[str]) -> str:
+    return ", ".join(gpu.partition(" (")[0] for gpu in gpus) or "none"
+
+
+def _libraries(then: dict[str, str], now: dict[str, str]) -> list[Divergence]:
+    return [
+        _of("library", name, then.get(name), now.get(name))
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
+
+
+def _weights(torn: list[tensors.Difference]) -> list[Divergence]:
+    """Name the tensors that differ, the farthest first."""
+    ordered = sorted(torn, key=lambda one: -(one.distance or float("inf")))
+    found = [
+        Divergence(
+            of="tensor",
+            name=one.name,
+            detail=one.problem
+            if one.distance is None
+            else f"{one.count} of {one.size} numbers differ, by up to {one.distance:.3g}",
+        )
+        for one in ordered[:NAMED]
+    ]
+    if len(ordered) > NAMED:
+        found.append(Divergence(of="tensor", name=f"{len(ordered) - NAMED} more", detail="differ"))
+    return found
+
+
+def _unequal(pairs: list[MetricPair]) -> list[Divergence]:
+    return [
+        _of("metric", one.name, one.first, one.again) for one in pairs if one.first != one.again
+    ]
+
+
+def _of(kind: str, name: str, then: object, now: object) -> Divergence:
+    return Divergence(of=kind, name=name, detail=f"{_said(then)} then, {_said(now)} now")
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _metrics(run: Path) -> dict[str, float]:
@@ -170,22 +217,3 @@ def _metrics(run: Path) -> dict[str, float]:
         if isinstance(event, Finished):
             return event.metrics
     raise DataError(f"run {run.name} is not finished", hint="type `mlstack train --resume`")
-
-
-def _tensors(checkpoint: Path) -> dict[str, tuple[int, int]]:
-    """Give size and CRC-32 of each member that holds numbers."""
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            return {
-                member.filename.partition("/")[2]: (member.file_size, member.CRC)
-                for member in archive.infolist()
-                if "/data/" in member.filename
-            }
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"cannot read the checkpoint `{checkpoint}`: {error}") from error
-
-
-def _remove(root: Path, scratch: Path) -> None:
-    """Take a scratch worktree away, also one that a killed command left."""
-    shutil.rmtree(scratch, ignore_errors=True)
-    git(root, "worktree", "prune")

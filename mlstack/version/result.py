@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 
 from mlstack.records.base import Record, Result
-from mlstack.records.dataset import DatasetVersion
+from mlstack.records.dataset_version import DatasetVersion
+from mlstack.records.package import GateResult
 from mlstack.records.run import CodeVersion, Environment
 
 
@@ -219,6 +220,21 @@ class SettingChange(Record, frozen=True, kw_only=True, tag="version.setting"):
     after: Any = None
 
 
+class Predicted(Record, frozen=True, kw_only=True, tag="version.prediction"):
+    """A served prediction."""
+
+    id: str
+    at: str  # when it was answered, UTC, ISO 8601
+    model: str
+    version: int
+    route: str
+    status: int
+    latency_us: int
+    prediction: str | None = None
+    confidence: float | None = None
+    label: str | None = None  # what came as feedback, the latest
+
+
 class Shown(Result, frozen=True, kw_only=True, tag="version.shown"):
     """Where a run or a model package comes from, and what came of it."""
 
@@ -237,6 +253,11 @@ class Shown(Result, frozen=True, kw_only=True, tag="version.shown"):
     parents: list[str] = msgspec.field(default_factory=list)  # nearest first
     packages: list[str] = msgspec.field(default_factory=list)  # NAME/N made from this run
     live: list[str] = msgspec.field(default_factory=list)  # where it answers, e.g. "digits: live"
+    gates: list[GateResult] = msgspec.field(default_factory=list)  # that the package passed
+    prediction: Predicted | None = None  # the one that was asked for
+    attempts: int | None = None  # times the run was started; over 1 it was resumed
+    checkpoint_sha256: str | None = None  # of the checkpoint that the package was made of
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def headline(self) -> str:
         """Give the run."""
@@ -251,6 +272,14 @@ class MetricPair(Record, frozen=True, kw_only=True, tag="version.metric"):
     again: float | None
 
 
+class Divergence(Record, frozen=True, kw_only=True, tag="version.divergence"):
+    """Something that is not as it was when the run was trained first."""
+
+    of: str  # data, code, config, seed, library, machine, tensor or metric
+    name: str
+    detail: str
+
+
 class Reproduced(Result, frozen=True, kw_only=True, tag="version.reproduced"):
     """A run trained again from its lineage."""
 
@@ -259,31 +288,134 @@ class Reproduced(Result, frozen=True, kw_only=True, tag="version.reproduced"):
     weights_equal: bool
     metrics: list[MetricPair]
     folder: str
+    exact: bool = True  # same machine, libraries, no GPU: nothing less than equal bits will do
+    tolerance: float = 0.0
+    differences: list[Divergence] = msgspec.field(default_factory=list)
+
+    def levels(self) -> dict[str, bool]:
+        """Tell which levels were reached, from the lowest to the highest."""
+        kinds = {one.of for one in self.differences}
+        return {
+            "data-identical": "data" not in kinds,
+            "code-identical": not kinds & {"code", "config", "seed"},
+            "metric-equal": all(self._near(pair) for pair in self.metrics),
+            "bit-equal": self.weights_equal,
+        }
 
     def same(self) -> bool:
-        """Tell whether both runs ended with the same weights and the same metrics."""
-        return self.weights_equal and all(pair.first == pair.again for pair in self.metrics)
+        """Tell whether the same model came out, as far as can be asked here."""
+        reached = self.levels()
+        if self.exact:
+            return all(reached.values()) and all(p.first == p.again for p in self.metrics)
+        return reached["data-identical"] and reached["code-identical"] and reached["metric-equal"]
 
     def headline(self) -> str:
-        """Say whether it is the same."""
-        return "same" if self.same() else "different"
+        """Name the highest level that was reached with all below it."""
+        highest = "different"
+        for name, is_reached in self.levels().items():
+            if not is_reached:
+                break
+            highest = name
+        return highest
 
     def exit_code(self) -> int:
         """Give 1 when the runs differ."""
         return 0 if self.same() else 1
 
+    def _near(self, pair: MetricPair) -> bool:
+        if pair.first is None or pair.again is None:
+            return False
+        return abs(pair.first - pair.again) <= self.tolerance * max(1.0, abs(pair.first))
+
+
+class Spare(Record, frozen=True, kw_only=True, tag="version.spare"):
+    """Objects that nothing needs, of one version; those of no list have no `md5`."""
+
+    md5: str | None
+    objects: int
+    size_bytes: int
+    revision: str | None = None  # None: no commit that git has here names it
+    message: str = ""
+    date: str = ""  # ISO 8601, of the commit, else of the list of files
+
+
+class Spared(Record, frozen=True, kw_only=True, tag="version.spared"):
+    """What could be freed."""
+
+    versions: list[Spare]
+    objects: int
+    size_bytes: int
+
 
 class Collected(Result, frozen=True, kw_only=True, tag="version.gc"):
-    """Objects of the cache that nothing needs."""
+    """Objects of the cache that nothing needs: shown, or moved to the trash."""
 
     objects: int
     size_bytes: int
     kept: int
-    deleted: bool
+    moved: bool
+    versions: list[Spare] = msgspec.field(default_factory=list)
+    grace_days: int = 0
+    deleted_bytes: int = 0  # that were in the trash for longer than the grace period
+    trash_objects: int = 0
+    trash_bytes: int = 0
 
     def headline(self) -> str:
         """Give the bytes."""
         return str(self.size_bytes)
+
+
+class Restored(Result, frozen=True, kw_only=True, tag="version.restored"):
+    """The trash is empty; the cache has its objects again."""
+
+    objects: int
+    size_bytes: int
+
+    def headline(self) -> str:
+        """Give the number of objects."""
+        return str(self.objects)
+
+
+class Emptied(Result, frozen=True, kw_only=True, tag="version.emptied"):
+    """What was in the trash for longer than the grace period is gone."""
+
+    objects: int
+    size_bytes: int
+    trash_objects: int
+    trash_bytes: int
+    grace_days: int
+
+    def headline(self) -> str:
+        """Give the bytes."""
+        return str(self.size_bytes)
+
+
+class Conflict(Record, frozen=True, kw_only=True, tag="version.conflict"):
+    """What both sides of a merge changed, differently."""
+
+    path: str  # of a file, or of a row of the labels
+    ours: str
+    theirs: str
+
+
+class MergedPointer(Result, frozen=True, kw_only=True, tag="version.merged"):
+    """A `.dvc` file merged by path; where it conflicts, ours is kept."""
+
+    path: str
+    ours: int = 0  # files that only our side changed
+    theirs: int = 0
+    conflicts: list[Conflict] = msgspec.field(default_factory=list)
+    by_line: bool = False  # it names no folder, so it was merged as text
+    lines: int = 0  # conflicts in the text
+    others: list[str] = msgspec.field(default_factory=list)  # more pointers in conflict
+
+    def headline(self) -> str:
+        """Give the number of conflicts."""
+        return str(len(self.conflicts) + self.lines)
+
+    def exit_code(self) -> int:
+        """Give 1, which git takes for a conflict, when something is left to a person."""
+        return 1 if self.conflicts or self.lines else 0
 
 
 class Verified(Result, frozen=True, kw_only=True, tag="version.verified"):
@@ -293,6 +425,7 @@ class Verified(Result, frozen=True, kw_only=True, tag="version.verified"):
     objects: int
     size_bytes: int
     absent: int = 0  # objects of older versions that are not in the cache
+    mended: int = 0  # damaged or missing ones that were replaced
 
     def headline(self) -> str:
         """Say that all is well."""

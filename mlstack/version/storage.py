@@ -1,141 +1,163 @@
-"""DVC's cache: what nothing needs any more, and what is damaged."""
+"""What DVC's cache holds and nothing needs: shown first, moved to the trash, deleted much later."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from mlstack import files
 from mlstack.config import Project
-from mlstack.errors import ConfigError, DataError, Mistake
-from mlstack.records import dvc
-from mlstack.records.base import Record, read
-from mlstack.records.layout import Layout
-from mlstack.records.lineage import Lineage
-from mlstack.records.package import SIDE, numbers
-from mlstack.records.run import SPEC, RunSpec, run_ids
+from mlstack.errors import ConfigError
+from mlstack.records.base import Record
 from mlstack.ui import is_terminal
-from mlstack.version import content, history, stock
+from mlstack.version import content, history, marks, stock, trash
 from mlstack.version.api import hold
 from mlstack.version.history import Dataset, dataset_of
-from mlstack.version.result import Collected, Counted, Verified
+from mlstack.version.result import Collected, Emptied, Restored, Spare, Spared
+
+GRACE_DAYS = 14
 
 
-def gc(project: Project, *, history_too: bool, yes: bool) -> Collected:
-    """Find, and with `yes` delete, cached objects that no version, run or package needs.
+@dataclass(frozen=True)
+class GcOptions:
+    """What a person decides about a collection."""
 
-    Args:
-        project: the project.
-        history_too: also free versions that only older commits name; branches, tags, the working
-            tree, runs and packages always keep theirs.
-        yes: delete.
+    only_tips: bool = False  # free what only older commits name, too
+    recent_days: int | None = None  # keep the data of runs of so many days; None keeps all
+    grace_days: int = GRACE_DAYS  # how long the trash keeps what is moved there
+    yes: bool = False
+
+
+def run(project: Project, options: GcOptions, *, restore: bool, empty: bool) -> Iterator[Record]:
+    """Collect, or do with the trash what is asked for.
 
     Raises:
-        ConfigError: there is something to delete, nobody can be asked, and `yes` is not given; or
+        ConfigError: both are asked for.
+    """
+    if restore and empty:
+        raise ConfigError("--restore and --empty are opposites", hint="give one of them")
+    if restore:
+        yield bring_back(project)
+    elif empty:
+        yield purge(project, options.grace_days)
+    else:
+        yield from gc(project, options)
+
+
+def gc(project: Project, options: GcOptions) -> Iterator[Record]:
+    """Show the objects that nothing needs; with `yes`, move them to the trash.
+
+    Branches, tags, stashes, worktrees, runs and packages keep theirs. What has been in the trash
+    for longer than the grace period is deleted on the way.
+
+    Raises:
+        ConfigError: there is something to free, nobody can be asked, and `yes` is not given; or
             the cache lies outside the project.
     """
     data = dataset_of(project)
+    now = datetime.now(UTC)
+    with hold(project.root), stock.bridge().locked(project.root):
+        cache = _own_cache(data)
+        keep = _needed(data, cache, options, now)
+        spare = [path for path in _objects(cache) if _name(path) not in keep]
+        size = sum(path.stat().st_size for path in spare)
+        table = Spared(
+            versions=_by_version(data, cache, spare), objects=len(spare), size_bytes=size
+        )
+        if spare and not options.yes and not is_terminal():
+            yield table
+            raise ConfigError(
+                f"nothing was moved; {len(spare)} objects with {size} bytes could be",
+                hint=f"repeat with --yes to move them to the trash for {options.grace_days} days",
+            )
+        deleted: list[trash.Discarded] = []
+        if options.yes:
+            trash.discard(cache, spare, now)
+            deleted = trash.empty(cache, now - timedelta(days=options.grace_days))
+        left = trash.content(cache)
+        yield Collected(
+            objects=len(spare),
+            size_bytes=size,
+            kept=len(keep),
+            moved=options.yes,
+            versions=table.versions,
+            grace_days=options.grace_days,
+            deleted_bytes=sum(one.size_bytes for one in deleted),
+            trash_objects=len(left),
+            trash_bytes=sum(one.size_bytes for one in left),
+        )
+
+
+def bring_back(project: Project) -> Restored:
+    """Bring everything back from the trash."""
+    data = dataset_of(project)
+    with hold(project.root), stock.bridge().locked(project.root):
+        found = trash.restore(stock.cache_folder(data.root))
+    return Restored(objects=len(found), size_bytes=sum(one.size_bytes for one in found))
+
+
+def purge(project: Project, grace_days: int) -> Emptied:
+    """Delete what has been in the trash for longer than the grace period."""
+    data = dataset_of(project)
+    now = datetime.now(UTC)
     with hold(project.root):
         cache = stock.cache_folder(data.root)
-        _refuse_shared(cache, data.root)
-        keep = stock.bridge().used_objects(data.root, history=not history_too)
-        for md5 in _recorded(project):
-            keep.update({md5, *_files_of(cache, md5)})
-        spare = sorted(
-            (path for path in _objects(cache) if _name(path) not in keep),
-            key=lambda path: not path.name.endswith(".dir"),  # lists first: none names the gone
-        )
-        size = sum(path.stat().st_size for path in spare)
-        if spare and not yes and not is_terminal():
-            raise ConfigError(
-                f"nothing was deleted; {len(spare)} objects with {size} bytes could be",
-                hint="repeat with --yes to delete them",
-            )
-        for path in spare if yes else ():
-            path.unlink()
-        return Collected(objects=len(spare), size_bytes=size, kept=len(keep), deleted=yes)
-
-
-def verify(project: Project) -> Iterator[Record]:
-    """Hash every cached object of every version again.
-
-    Raises:
-        DataError: an object is damaged, or the current version is not whole; each is named.
-    """
-    data = dataset_of(project)
-    cache = stock.cache_folder(data.root)
-    current = dvc.read_pointer(data.pointer)
-    found = {v.pointer.md5: v.revision[:7] for v in history.versions(data, everywhere=True)}
-    if current:
-        found.setdefault(current.md5, "working tree")
-    wanted: dict[str, str] = {}  # MD5 -> what it is, for people
-    for md5, revision in found.items():
-        wanted[md5] = f"list of files of version {revision}"
-        wanted.update((m, path) for path, m in _files_of(cache, md5).items())
-    damaged: list[Mistake] = []
-    present = [(m, what) for m, what in wanted.items() if content.object_path(cache, m).is_file()]
-    for position, (md5, what) in enumerate(present):
-        if position % 100 == 0:
-            yield Counted(text="hashing", done=position, total=len(present))
-        damaged.extend(_damage(content.object_path(cache, md5), what))
-    damaged.extend(_not_whole(cache, data, current))
-    if damaged:
-        raise DataError(
-            f"{len(damaged)} of {len(wanted)} objects are damaged or missing",
-            hint="remove the damaged ones, then type `mlstack version pull`",
-            mistakes=tuple(damaged),
-        )
-    yield Verified(
-        versions=len(found),
-        objects=len(present),
-        size_bytes=sum(content.object_path(cache, m).stat().st_size for m, _ in present),
-        absent=len(wanted) - len(present),
+        gone = trash.empty(cache, now - timedelta(days=grace_days))
+        left = trash.content(cache)
+    return Emptied(
+        objects=len(gone),
+        size_bytes=sum(one.size_bytes for one in gone),
+        trash_objects=len(left),
+        trash_bytes=sum(one.size_bytes for one in left),
+        grace_days=grace_days,
     )
 
 
-def _refuse_shared(cache: Path, root: Path) -> None:
-    """Refuse a cache outside the project: other projects may keep their data there."""
-    if not any((above / ".dvc") in cache.parents for above in (root, *root.parents)):
+def _needed(data: Dataset, cache: Path, options: GcOptions, now: datetime) -> set[str]:
+    days = options.recent_days
+    since = now - timedelta(days=days) if days is not None else None
+    named = marks.of_git(data.root, history=not options.only_tips)
+    named |= marks.of_records(data.root, since)
+    keep = set(named)
+    for md5 in named:
+        keep.update(content.files_of(cache, md5).values())
+    return keep
+
+
+def _by_version(data: Dataset, cache: Path, spare: list[Path]) -> list[Spare]:
+    """Say which version each object is of; one that several share counts for the newest."""
+    known = {v.pointer.md5: v for v in reversed(history.versions(data, everywhere=True))}
+    left = {_name(path): path.stat().st_size for path in spare}
+    lists = {_name(p): p.stat().st_mtime for p in spare if p.name.endswith(trash.LIST)}
+    rows = []
+    for md5 in sorted(lists, key=lambda md5: -lists[md5]):
+        version = known.get(md5)
+        sizes = [left.pop(one, None) for one in (md5, *set(content.files_of(cache, md5).values()))]
+        freed = [size for size in sizes if size is not None]
+        at = datetime.fromtimestamp(lists[md5], UTC).isoformat(timespec="seconds")
+        rows.append(
+            Spare(
+                md5=md5,
+                revision=version.revision if version else None,
+                message=version.message if version else "",
+                date=version.date if version else at,
+                objects=len(freed),
+                size_bytes=sum(freed),
+            )
+        )
+    if left:
+        rows.append(Spare(md5=None, objects=len(left), size_bytes=sum(left.values())))
+    return rows
+
+
+def _own_cache(data: Dataset) -> Path:
+    """Give the cache; refuse one outside the project: others may keep their data there."""
+    cache = stock.cache_folder(data.root)
+    if not any((above / ".dvc") in cache.parents for above in (data.root, *data.root.parents)):
         raise ConfigError(
-            f"the cache `{cache}` may be shared with other projects; nothing was deleted",
+            f"the cache `{cache}` may be shared with other projects; nothing was touched",
             hint="type `dvc gc --all-commits --projects OTHER_PROJECT ...`",
         )
-
-
-def _damage(path: Path, what: str) -> list[Mistake]:
-    if files.md5(path) == _name(path).removesuffix(".dir"):
-        return []
-    return [Mistake(f"`{what}` is damaged in the cache", f"type `rm -f {path}`", str(path))]
-
-
-def _not_whole(cache: Path, data: Dataset, current: dvc.Pointer | None) -> list[Mistake]:
-    if current is None:
-        return []
-    wanted = {current.md5: f"list of files of {data.source}"} | {
-        md5: path for path, md5 in _files_of(cache, current.md5).items()
-    }
-    return [
-        Mistake(f"`{what}` of the current version is not in the cache", where=data.source)
-        for md5, what in wanted.items()
-        if not content.object_path(cache, md5).is_file()
-    ]
-
-
-def _files_of(cache: Path, md5: str) -> dict[str, str]:
-    try:
-        return content.of_version(cache, md5, "").entries
-    except DataError:  # not here, or damaged: then it is named by its own hash
-        return {}
-
-
-def _recorded(project: Project) -> set[str]:
-    """List the data of every run and package; a record that cannot be read stops the gc."""
-    layout = Layout(project.root)
-    found = {read(layout.run(i) / SPEC, RunSpec).dataset.md5 for i in run_ids(layout.runs)}
-    for model in layout.models.iterdir() if layout.models.is_dir() else ():
-        for number in numbers(model):
-            path = model / str(number) / SIDE / "lineage.json"
-            if path.is_file():
-                found.add(read(path, Lineage).dataset.md5)
-    return found
+    return cache
 
 
 def _objects(cache: Path) -> Iterator[Path]:

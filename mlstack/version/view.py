@@ -1,11 +1,8 @@
 """What a person reads of versions."""
 
-from textwrap import wrap
-from typing import Any
-
 from mlstack.records.base import Record
 from mlstack.ui import Bar
-from mlstack.version import check_view, diff_view, result
+from mlstack.version import check_view, diff_view, freed, origin, repeated, result, torn
 from mlstack.version.result import Difference, Log, LogEntry, Reproduced, Shown, Snapshot
 from mlstack.version.words import size
 
@@ -24,9 +21,13 @@ def draw(record: Record) -> str | Bar | None:
         case Difference():
             return diff_view.draw(record)
         case Shown():
-            return _shown(record)
+            return origin.draw(record)
         case Reproduced():
-            return _reproduced(record)
+            return repeated.draw(record)
+        case result.Spared() | result.Collected() | result.Restored() | result.Emptied():
+            return freed.draw(record)
+        case result.MergedPointer():
+            return torn.draw(record)
         case _:
             return _small(record)
 
@@ -48,13 +49,12 @@ def _small(record: Record) -> str | None:
             verb = "to" if record.direction == "push" else "from"
             what = f"{record.objects} objects" if record.objects else "nothing new"
             return f"{record.dataset}: {record.direction}ed {what} {verb} {_remote(record.remote)}"
-        case result.Collected():
-            return _collected(record)
         case result.Verified():
             absent = f"; {record.absent} of older versions are not here" if record.absent else ""
+            mended = f"; {record.mended} were mended" if record.mended else ""
             return (
                 f"{record.objects} objects of {record.versions} versions are whole "
-                f"({size(record.size_bytes)}){absent}"
+                f"({size(record.size_bytes)}){absent}{mended}"
             )
     return None
 
@@ -90,64 +90,3 @@ def _entry(entry: LogEntry, current: str | None) -> str:
         f"{mark} {entry.revision[:7]}  {entry.date[:16].replace('T', ' ')}  {entry.message}\n"
         f"    md5 {entry.md5[:8]}  {entry.files} files  {size(entry.size_bytes)}  {counts}"
     )
-
-
-def _collected(record: result.Collected) -> str:
-    if not record.objects:
-        return f"nothing to free; all {record.kept} objects are needed"
-    if record.deleted:
-        return f"freed {size(record.size_bytes)} ({record.objects} objects)"
-    return (
-        f"{size(record.size_bytes)} in {record.objects} objects could be freed\n"
-        "  hint: repeat with --yes to delete them"
-    )
-
-
-def _shown(record: Shown) -> str:
-    name = f"{record.model}/{record.number}" if record.model else f"run {record.run}"
-    data, code = record.dataset, record.code
-    lines = [
-        f"{name}" + (f"  ({'; '.join(record.live)})" if record.live else ""),
-        f"|- run      {record.run}, {record.created}, seed {record.seed}",
-        f"|- data     {data.source}, md5 {data.md5}, {data.files} files",
-        f"|           revision {data.revision or '(none)'}"
-        + (" (dirty: in no snapshot)" if data.dirty else ""),
-        f"|- code     commit {code.commit or '(none)'}"
-        + (f" + {code.diff_file or 'changes'}" if code.dirty else ""),
-    ]
-    lines.extend(_settings(record))
-    packages = record.environment.packages
-    named = ", ".join(f"{name} {packages[name]}" for name in sorted(packages))
-    lines.append(f"|- machine  Python {record.environment.python}, {record.environment.platform}")
-    lines.extend(f"|           {part}" for part in wrap(named or "no library versions", 66))
-    metrics = ", ".join(f"{key} {value:.4g}" for key, value in sorted(record.metrics.items()))
-    first, *others = wrap(metrics or "(none)", 66)
-    lines += [f"|- metrics  {first}", *(f"|           {part}" for part in others)]
-    lines.append(f"|- parents  {' <- '.join(record.parents) or '(none)'}")
-    lines.append(f"`- packages {', '.join(record.packages) or '(none)'}")
-    return "\n".join(lines)
-
-
-def _settings(record: Shown) -> list[str]:
-    if record.compared_with is None:
-        return ["|- config   (first run; nothing to compare with)"]
-    if not record.settings:
-        return [f"|- config   as in {record.compared_with}"]
-    changes = [f"|           {s.key}: {s.before} -> {s.after}" for s in record.settings]
-    return [f"|- config   against {record.compared_with}:", *changes]
-
-
-def _reproduced(record: Reproduced) -> str:
-    verdict = "the same" if record.same() else "different"
-    lines = [f"{record.run} trained again as {record.again}: {verdict}"]
-    lines.append(f"  weights: {'equal, bit for bit' if record.weights_equal else 'different'}")
-    for pair in record.metrics:
-        sign = "=" if pair.first == pair.again else "!"
-        lines.append(f"  {sign} {pair.name}: {_number(pair.first)}, again {_number(pair.again)}")
-    if not record.same():
-        lines.append(f"  the second run is in {record.folder}")
-    return "\n".join(lines)
-
-
-def _number(value: Any) -> str:
-    return "(none)" if value is None else f"{value:.6g}"

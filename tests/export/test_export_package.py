@@ -15,8 +15,8 @@ import pytest
 from export_runs import RUN, Cli, copy_project, mlstack
 
 from mlstack.inputs.images import FEATURES, ImageSpec, features, load
-from mlstack.records import base, dataset, package
-from mlstack.records.lineage import Lineage
+from mlstack.records import base, dataset, graph, package
+from mlstack.records.lineage import Embedded, Lineage
 from mlstack.records.reference import Reference
 
 pytestmark = pytest.mark.slow
@@ -105,11 +105,25 @@ def test_the_graph_takes_any_number_of_uint8_images(first: Path) -> None:
 def test_nothing_of_this_machine_is_inside_the_graph(first: Path) -> None:
     content = (first / "model.onnx").read_bytes()
     model = onnx.load(first / "model.onnx")
+    facts = {e.key: e.value for e in model.metadata_props}
 
-    for trace in (b".py", b"stack_trace", str(Path.home()).encode(), b"aten"):
-        assert trace not in content
+    bare = content.replace(facts["mlstack.lineage"].encode(), b"")
+    for trace in (b".py", b"stack_trace", b"aten"):
+        assert trace not in bare
+    assert str(Path.home()).encode() not in content
     assert not model.graph.value_info
-    assert {e.key: e.value for e in model.metadata_props}["mlstack.run"] == RUN
+    assert facts["mlstack.run"] == RUN
+
+
+def test_the_graph_itself_says_where_it_comes_from(first: Path) -> None:
+    facts = graph.metadata(first / "model.onnx")
+    whole = read(first, "lineage", Lineage)
+
+    inside = base.decode(facts["mlstack.lineage"].encode(), Embedded, where="model.onnx")
+
+    for name in ("model", "run", "dataset", "code", "config", "seed", "checkpoint_sha256"):
+        assert getattr(inside, name) == getattr(whole, name)
+    assert facts["mlstack.data"] == whole.dataset.md5
 
 
 def test_signature_parity_lineage_and_metrics_are_read_back(first: Path, project: Path) -> None:

@@ -80,6 +80,27 @@ def test_push_and_pull_carry_a_version_to_another_clone(snapshotted, version, tm
     assert here == there
 
 
+def test_pull_fetches_an_older_version_into_the_cache(
+    snapshotted, version, answer, in_folder, tmp_path
+) -> None:
+    remote = ("--set", f"versioning.remote={tmp_path / 'store'}")
+    (snapshotted / "data" / "digits" / "images" / "more.png").write_bytes(b"more")
+    answer("snapshot", "-m", "one more")
+    (snapshotted / "data" / "digits" / "images" / "more.png").unlink()
+    answer("snapshot", "-m", "without it")
+    assert version("push", "--all", *remote).returncode == 0
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(snapshotted), str(clone)], check=True)
+    mlstack = in_folder(clone)
+
+    pulled = mlstack("version", "pull", "HEAD~1", *remote)
+    checked_out = mlstack("version", "checkout", "HEAD~1")
+
+    assert pulled.returncode == 0, pulled.stderr
+    assert checked_out.returncode == 0, checked_out.stderr
+    assert (clone / "data" / "digits" / "images" / "more.png").read_bytes() == b"more"
+
+
 def test_without_a_remote_a_clone_says_so_and_names_the_way_out(
     snapshotted, in_folder, tmp_path
 ) -> None:

@@ -95,9 +95,10 @@ def test_a_clock_set_back_hides_nothing(tmp_path: Path) -> None:
 
     assert unread(data, index) == ["é1.bin"]  # its time says nothing; it is read each time
     path.write_bytes(b"XXXXXX")
-    assert hash_folder(data, index).entries["part 1/é1.bin"] == hash_folder(data).entries[
-        "part 1/é1.bin"
-    ]
+    assert (
+        hash_folder(data, index).entries["part 1/é1.bin"]
+        == hash_folder(data).entries["part 1/é1.bin"]
+    )
 
 
 @pytest.mark.parametrize("damage", ["gone", "cut off", "not ours", "other version"])

@@ -1,22 +1,30 @@
 import json
-import zipfile
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from mlstack.errors import DataError
+from mlstack.records import requests
 from mlstack.records.base import write
 from mlstack.records.dataset import DatasetVersion
-from mlstack.records.lineage import Lineage
+from mlstack.records.lineage import Lineage, embedded
 from mlstack.records.package import Live
+from mlstack.records.prediction_id import moment
 from mlstack.records.run import (
     CodeVersion,
     Environment,
     Finished,
     RunSpec,
+    Started,
+    Stepped,
     append_event,
 )
-from mlstack.version.repeat import same_tensors
 
 CODE = CodeVersion(commit="c" * 40, dirty=True, diff_file="code.diff")
 MACHINE = Environment(python="3.11.7", platform="linux", cpu_count=2, packages={"torch": "2.13.0"})
@@ -133,20 +141,196 @@ def test_reproduce_says_when_the_commit_is_not_here(lineage, version) -> None:
     assert not (lineage / ".mlstack" / "reproduce" / "20260102-000000-bbbb").exists()
 
 
-def checkpoint(path: Path, numbers: bytes, note: bytes) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{path.stem}/data.pkl", note)
-        archive.writestr(f"{path.stem}/data/0", numbers)
+FAST = ("show", "my_project/1"), ("show", "bbbb"), ("show", "my_project", "--json")
+
+
+@pytest.mark.parametrize("words", FAST, ids=" ".join)
+def test_show_answers_at_once_what_the_usual_way_answers(lineage, version, words) -> None:
+    usual = version(*words, "--set", "train.epochs=3")  # options are for the usual way
+
+    at_once = version(*words)
+
+    assert at_once.returncode == usual.returncode == 0
+    assert at_once.stdout == usual.stdout
+
+
+PROBE = """
+import sys
+from mlstack.__main__ import main
+sys.argv = ["mlstack", "version", "show", "my_project/1"]
+try:
+    main()
+finally:
+    print("LOADED", *sorted(m for m in sys.modules if "." not in m))
+"""
+
+
+def test_show_loads_nothing_heavy(lineage) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE], cwd=lineage, capture_output=True, text=True, check=False
+    )
+
+    loaded = set(done.stdout.rpartition("LOADED")[2].split())
+    heavy = {"typer", "pydantic", "pyarrow", "numpy", "dvc", "duckdb", "_duckdb", "rich", "ruamel"}
+    assert "my_project/1" in done.stdout
+    assert not loaded & heavy
+
+
+def embed(path: Path, facts: dict[str, str]) -> Path:
+    """Write a file that holds nothing but metadata, as protobuf."""
+
+    def field(number: int, content: bytes) -> bytes:
+        size = len(content)
+        return bytes([number << 3 | 2, size & 0x7F | 0x80, size >> 7]) + content
+
+    entries = [field(1, k.encode()) + field(2, v.encode()) for k, v in facts.items()]
+    path.write_bytes(b"".join(field(14, entry) for entry in entries))
     return path
 
 
-def test_checkpoints_are_compared_by_their_numbers_only(tmp_path) -> None:
-    first = checkpoint(tmp_path / "a.ckpt", b"1234", b"at noon")
-    same = checkpoint(tmp_path / "b.ckpt", b"1234", b"at midnight")
-    other = checkpoint(tmp_path / "c.ckpt", b"1235", b"at noon")
-    (tmp_path / "cut.ckpt").write_bytes(first.read_bytes()[:30])
+def test_a_bare_graph_far_from_any_project_says_where_it_comes_from(tmp_path, in_folder) -> None:
+    spec = RunSpec(
+        id="20260102-000000-bbbb",
+        created="2026-01-02T03:04:05Z",
+        root="/somewhere",
+        command=[],
+        config={"model": {"args": {"lr": 0.2}}},
+        dataset=DATA,
+        code=CODE,
+        environment=MACHINE,
+        seed=17,
+        classes=[],
+    )
+    record = embedded(spec, "my_project", "d" * 64)
+    facts = {"mlstack.lineage": msgspec.json.encode(record).decode(), "mlstack.run": spec.id}
+    graph = embed(tmp_path / "bare.onnx", facts)
 
-    assert same_tensors(first, same)
-    assert not same_tensors(first, other)
-    with pytest.raises(DataError, match="cut"):
-        same_tensors(first, tmp_path / "cut.ckpt")
+    done = in_folder(tmp_path)("version", "show", str(graph), "--json")
+
+    said = json.loads(done.stdout)
+    assert (said["model"], said["number"], said["run"]) == ("my_project", None, spec.id)
+    assert said["dataset"]["md5"] == DATA.md5
+    assert said["code"]["commit"] == CODE.commit
+    assert (said["seed"], said["config"]) == (17, spec.config)
+
+
+def test_a_graph_of_another_tool_and_a_damaged_one_are_said(tmp_path, in_folder) -> None:
+    foreign = embed(tmp_path / "foreign.onnx", {"author": "somebody"})
+    (tmp_path / "cut.onnx").write_bytes(foreign.read_bytes()[:-3])
+    mlstack = in_folder(tmp_path)
+
+    other, cut = (mlstack("version", "show", name) for name in ("foreign.onnx", "cut.onnx"))
+
+    assert (other.returncode, cut.returncode) == (3, 3)
+    assert "does not say where it comes from" in other.stderr
+    assert "not a whole ONNX file" in cut.stderr
+
+
+def log_row(identity: str, **more: object) -> dict[str, object]:
+    row = {name: None for name in requests.BASE_SCHEMA.names}
+    at = int(moment(identity).timestamp() * 1e6) + 700
+    usual = {"model": "my_project", "version": 1, "route": "predict", "status": 200, "ts_us": at}
+    return row | usual | {"prediction_id": identity, "latency_us": 700, "batch": 1} | more
+
+
+def identify(hour: int, minute: int, row: int = 0) -> str:
+    at = datetime(2026, 3, 4, hour, minute, 30, tzinfo=UTC)
+    stamp = f"{int(at.timestamp() * 1000):012x}"
+    return f"{stamp[:8]}-{stamp[8:]}-7{row:03x}-8000-000000000000"
+
+
+def write_log(project: Path, parts: dict[str, list[dict[str, object]]]) -> None:
+    log = project / ".mlstack" / "requests"
+    for name, rows in parts.items():
+        path = log / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        table = pa.Table.from_pylist(rows, schema=requests.BASE_SCHEMA)
+        if path.suffix == ".parquet":
+            pq.write_table(table, path, compression="zstd")
+        else:
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
+                out.write_table(table)
+
+
+@pytest.fixture
+def served(lineage: Path) -> Path:
+    """The live package with a log: 20 parts of an hour, one of the next, and rows not packed."""
+    hour = "model=my_project/date=2026-03-04/hour="
+
+    def started(prediction: str) -> int:
+        return int(moment(prediction).timestamp() * 1e6) - 1_000_000
+
+    parts = {
+        f"{hour}09/part-{started(identify(9, 2 * n))}-77.parquet": [
+            log_row(identify(9, 2 * n, row), prediction=str(n), confidence=0.5) for row in range(50)
+        ]
+        for n in range(20)
+    }
+    late = identify(9, 59)
+    parts[f"{hour}10/part-{started(late)}-77.parquet"] = [log_row(late, prediction="late")]
+    two = identify(11, 0)
+    parts[f"wal/my_project-77-{started(two)}.arrows"] = [
+        log_row(f"{two}-{row}", prediction=f"row {row}") for row in range(12)
+    ]
+    write_log(lineage, parts)
+    feedback = lineage / ".mlstack" / "feedback"
+    feedback.mkdir()
+    for number, label in enumerate(("wrong", "right"), start=1):
+        row = {"prediction_id": identify(9, 14, 3), "label": label, "ts_us": number}
+        table = pa.Table.from_pylist([row], schema=requests.FEEDBACK_SCHEMA)
+        pq.write_table(table, feedback / f"part-{number}-77.parquet")
+    return lineage
+
+
+def test_a_served_prediction_leads_to_its_package_and_label(served, answer, version) -> None:
+    said = answer("show", identify(9, 14, 3))
+
+    found = said["prediction"]
+    assert (found["prediction"], found["confidence"], found["label"]) == ("7", 0.5, "right")
+    assert (found["model"], found["version"], found["status"]) == ("my_project", 1, 200)
+    assert said["run"] == "20260102-000000-bbbb"
+    assert said["dataset"]["md5"] == DATA.md5
+    assert "labeled right later" in version("show", identify(9, 14, 3)).stdout
+
+
+def test_an_answer_logged_in_the_next_hour_is_found(served, answer) -> None:
+    assert answer("show", identify(9, 59))["prediction"]["prediction"] == "late"
+
+
+def test_rows_that_are_not_packed_yet_are_found_by_request_and_by_row(served, answer) -> None:
+    request = identify(11, 0)
+
+    whole, row = answer("show", request), answer("show", f"{request}-1")
+
+    assert whole["prediction"]["id"] == f"{request}-0"
+    assert row["prediction"]["prediction"] == "row 1"
+
+
+def test_a_prediction_that_is_not_in_the_log_is_said(served, version) -> None:
+    done = version("show", identify(9, 1))
+
+    assert done.returncode == 3
+    assert "2026-03-04 09:01:30 UTC" in done.stderr
+    assert "keep_days" in done.stderr
+
+
+def test_a_prediction_of_a_package_that_is_gone_names_it(served, version) -> None:
+    shutil.rmtree(served / "models" / "my_project" / "1")
+
+    done = version("show", identify(9, 14))
+
+    assert done.returncode == 3
+    assert "my_project/1, which is not here" in done.stderr
+
+
+def test_a_run_says_how_often_it_was_resumed(lineage, answer) -> None:
+    folder = lineage / ".mlstack" / "runs" / "20260102-000000-bbbb"
+    for attempt in (2, 3):
+        append_event(folder, Started(run="b", at=2.0, attempt=attempt))
+    for step in range(2000):
+        append_event(folder, Stepped(run="b", at=3.0, epoch=3, step=step, batch=1, batches=9))
+
+    said = answer("show", "bbbb")
+
+    assert said["attempts"] == 3
+    assert said["metrics"] == {"test/acc": 0.97}

@@ -8,6 +8,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from mlstack.export.worker.channel import answer
 from mlstack.launch.user_code import construct, load_class
 from mlstack.records import base, run
 from mlstack.records import dataset as datasets
+from mlstack.records.lineage import embedded
 from mlstack.records.package import Tensor as Signed
 from mlstack.records.worker import WorkerProgress
 
@@ -59,6 +61,8 @@ def build(request: BuildRequest) -> Iterator[Said]:
         "data": spec.dataset.md5,
         "classes": json.dumps(spec.classes),
         "precision": "fp32",
+        "commit": spec.code.commit or "",
+        "lineage": _lineage(request, spec),
     }
     files.write_bytes(Path(request.folder) / MODEL_FP32, graph.describe(proto, facts))
     given = getattr(data, "input_spec", None)
@@ -75,6 +79,11 @@ def build(request: BuildRequest) -> Iterator[Said]:
         calibration=calibration,
         preprocess=given.to_json() if given is not None else None,
     )
+
+
+def _lineage(request: BuildRequest, spec: run.RunSpec) -> str:
+    record = embedded(spec, request.model, files.sha256(Path(request.checkpoint)))
+    return msgspec.json.encode(record).decode()
 
 
 def load_data(request: BuildRequest, spec: run.RunSpec, config: Config) -> Any:

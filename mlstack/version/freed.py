@@ -1,0 +1,68 @@
+"""What a person reads of the cache's garbage and its trash."""
+
+from mlstack.version.result import Collected, Emptied, Restored, Spare, Spared
+from mlstack.version.words import size
+
+NAMED = 20  # versions that are named; the rest is counted
+
+
+def draw(record: Spared | Collected | Restored | Emptied) -> str:
+    """Say what could be freed, was moved, came back or is gone."""
+    match record:
+        case Spared():
+            return "\n".join(_table(record.versions))
+        case Collected():
+            return _collected(record)
+        case Restored():
+            return (
+                f"{size(record.size_bytes)} ({record.objects} objects) came back from the trash"
+                if record.objects
+                else "the trash is empty"
+            )
+        case Emptied():
+            left = size(record.trash_bytes)
+            return (
+                f"deleted {size(record.size_bytes)} ({record.objects} objects) that had been in "
+                f"the trash for {record.grace_days} days; {left} are left there"
+            )
+
+
+def _collected(record: Collected) -> str:
+    amount = f"{size(record.size_bytes)} in {record.objects} objects"
+    lines = _table(record.versions)
+    if not record.objects:
+        lines.append(f"nothing to free; all {record.kept} objects are needed")
+    elif record.moved:
+        lines.append(f"moved {amount} to the trash")
+        lines.append("  hint: `mlstack version gc --restore` brings them back")
+    else:
+        lines.append(f"{amount} could be freed")
+        lines.append(f"  hint: --yes moves them to the trash for {record.grace_days} days")
+    if record.deleted_bytes:
+        lines.append(f"deleted {size(record.deleted_bytes)} that were past their days there")
+    if record.trash_objects:
+        lines.append(f"the trash holds {size(record.trash_bytes)} ({record.trash_objects} objects)")
+    return "\n".join(lines)
+
+
+def _table(versions: list[Spare]) -> list[str]:
+    if not versions:
+        return []
+    lines = [f"{'would free':>10}  {'objects':>7}  version"]
+    lines += [
+        f"{size(one.size_bytes):>10}  {one.objects:>7}  {_name(one)}" for one in versions[:NAMED]
+    ]
+    if len(versions) > NAMED:
+        rest = versions[NAMED:]
+        amount, objects = sum(o.size_bytes for o in rest), sum(o.objects for o in rest)
+        lines.append(f"{size(amount):>10}  {objects:>7}  {len(rest)} more versions")
+    return lines
+
+
+def _name(one: Spare) -> str:
+    if one.md5 is None:
+        return "of no version that is known here"
+    when = one.date[:16].replace("T", " ")
+    if one.revision is None:
+        return f"md5 {one.md5[:8]}, {when}, in no commit"
+    return f"{one.revision[:7]}, {when}, {one.message}"

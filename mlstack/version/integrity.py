@@ -1,0 +1,188 @@
+"""Whether the cache holds what the names of its objects say, and mending what it does not."""
+
+import os
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlstack import files
+from mlstack.config import Project
+from mlstack.errors import BusyError, DataError, Mistake, StepError
+from mlstack.records import dvc
+from mlstack.records.base import Record
+from mlstack.version import history, stock, trash
+from mlstack.version.api import hold, remote_of
+from mlstack.version.content import files_of, object_path
+from mlstack.version.history import Dataset, dataset_of
+from mlstack.version.result import Counted, Verified, Working
+
+BATCH_BYTES = 4 << 20  # of small files that are one piece of work
+BATCH_FILES = 200
+MEGA = 1_000_000
+OBJECT_MODE = 0o444  # as DVC protects what it has hashed
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An object that a version needs."""
+
+    md5: str
+    what: str  # for people: a path, or a list of files
+    commit: str | None  # that names it; None is the working tree
+
+
+def verify(project: Project, *, fix: bool) -> Iterator[Record]:
+    """Hash every cached object of every version again, on all cores.
+
+    Args:
+        project: the project.
+        fix: replace what is damaged or missing from the folder, the trash or the remote.
+
+    Raises:
+        DataError: an object is damaged, or the current version is not whole; each is named.
+    """
+    data = dataset_of(project)
+    cache = stock.cache_folder(data.root)
+    current = dvc.read_pointer(data.pointer)
+    versions, wanted = _wanted(data, cache, current)
+    present = [one for one in wanted.values() if object_path(cache, one.md5).is_file()]
+    damaged = yield from _hash(cache, present)
+    lacking = _lacking(cache, current)
+    mended = 0
+    if fix and (damaged or lacking):
+        faulty = [wanted[md5] for md5 in dict.fromkeys([*damaged, *lacking])]
+        yield from _mend(project, data, cache, faulty)
+        damaged = [one.md5 for one in faulty if _is_damaged(object_path(cache, one.md5))]
+        lacking = [one.md5 for one in faulty if not object_path(cache, one.md5).is_file()]
+        mended = len(faulty) - len(damaged) - len(lacking)
+    _refuse(cache, [wanted[md5] for md5 in damaged], [wanted[md5] for md5 in lacking], fix=fix)
+    sizes = [object_path(cache, md5).stat() for md5 in wanted if object_path(cache, md5).is_file()]
+    yield Verified(
+        versions=versions,
+        objects=len(sizes),
+        size_bytes=sum(entry.st_size for entry in sizes),
+        absent=len(wanted) - len(sizes),
+        mended=mended,
+    )
+
+
+def _wanted(
+    data: Dataset, cache: Path, current: dvc.Pointer | None
+) -> tuple[int, dict[str, Wanted]]:
+    """Give the number of versions and what they need."""
+    found: dict[str, str | None] = {}
+    for version in history.versions(data, everywhere=True):
+        found.setdefault(version.pointer.md5, version.revision)
+    if current:
+        found.setdefault(current.md5, None)
+    wanted: dict[str, Wanted] = {}
+    for md5, commit in found.items():
+        where = commit[:7] if commit else "the working tree"
+        wanted[md5] = Wanted(md5, f"list of files of version {where}", commit)
+        for path, one in files_of(cache, md5).items():
+            wanted.setdefault(one, Wanted(one, path, commit))
+    return len(found), wanted
+
+
+def _hash(cache: Path, present: list[Wanted]) -> Generator[Record, None, list[str]]:
+    """Hash objects, the largest first; the generator's value is the MD5 of each damaged one."""
+    sizes = {one.md5: object_path(cache, one.md5).stat().st_size for one in present}
+    total, done, begun = sum(sizes.values()), 0, time.monotonic()
+    damaged: list[str] = []
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        pieces = {pool.submit(_damaged, cache, part): part for part in _pieces(sizes)}
+        for finished in as_completed(pieces):
+            damaged += finished.result()
+            done += sum(sizes[md5] for md5 in pieces[finished])
+            rate = done / max(time.monotonic() - begun, 1e-3)
+            yield Counted(
+                text=f"hashing, {rate / MEGA:.0f} MB/s", done=done // MEGA, total=total // MEGA
+            )
+    return [one.md5 for one in present if one.md5 in set(damaged)]
+
+
+def _pieces(sizes: dict[str, int]) -> Iterator[list[str]]:
+    """Divide objects into pieces of work: a large one each, small ones together."""
+    piece: list[str] = []
+    weight = 0
+    for md5 in sorted(sizes, key=lambda md5: -sizes[md5]):
+        piece.append(md5)
+        weight += sizes[md5]
+        if weight >= BATCH_BYTES or len(piece) >= BATCH_FILES:
+            yield piece
+            piece, weight = [], 0
+    if piece:
+        yield piece
+
+
+def _damaged(cache: Path, md5s: list[str]) -> list[str]:
+    return [md5 for md5 in md5s if _is_damaged(object_path(cache, md5))]
+
+
+def _is_damaged(path: Path) -> bool:
+    wanted = (path.parent.name + path.name).removesuffix(trash.LIST)
+    return path.is_file() and files.md5(path) != wanted
+
+
+def _lacking(cache: Path, current: dvc.Pointer | None) -> list[str]:
+    """List what the current version needs and the cache has not."""
+    if current is None:
+        return []
+    needed = [current.md5, *dict.fromkeys(files_of(cache, current.md5).values())]
+    return [md5 for md5 in needed if not object_path(cache, md5).is_file()]
+
+
+def _mend(project: Project, data: Dataset, cache: Path, faulty: list[Wanted]) -> Iterator[Record]:
+    """Put damaged objects aside, and take them from wherever they are whole."""
+    with hold(project.root), stock.bridge().locked(project.root):
+        aside = trash.folder(cache) / "damaged"
+        for one in faulty:
+            path = object_path(cache, one.md5)
+            if path.is_file():
+                files.move(path, aside / path.parent.name / path.name)
+        trash.bring_back(cache, {one.md5 for one in faulty})
+        yield Working(text=f"looking for {len(faulty)} objects in {data.source}")
+        for one in faulty:
+            _take(data.folder / one.what, object_path(cache, one.md5))
+    remote = remote_of(project)
+    left = [one for one in faulty if not object_path(cache, one.md5).is_file()]
+    if not left or not (remote or stock.bridge().has_remote(data.root)):
+        return
+    for commit in dict.fromkeys(one.commit for one in left):
+        yield Working(text=f"fetching what is missing of {(commit or 'the working tree')[:16]}")
+        with (
+            hold(project.root),
+            suppress(BusyError, StepError),
+        ):  # what does not come is named afterwards
+            stock.bridge().fetch(data.root, data.pointer, remote, commit)
+
+
+def _take(source: Path, target: Path) -> None:
+    """Copy a file of the folder into the cache when it is the one that is missing."""
+    if target.is_file() or not source.is_file():
+        return
+    if files.md5(source) == target.parent.name + target.name:
+        files.copy_whole(source, target, OBJECT_MODE)
+
+
+def _refuse(cache: Path, damaged: list[Wanted], lacking: list[Wanted], *, fix: bool) -> None:
+    mistakes = [
+        Mistake(
+            f"`{one.what}` is damaged in the cache",
+            f"type `rm -f {object_path(cache, one.md5)}`",
+            str(object_path(cache, one.md5)),
+        )
+        for one in damaged
+    ] + [Mistake(f"`{one.what}` is not in the cache", where=one.md5) for one in lacking]
+    if mistakes:
+        tried = "neither the folder nor the remote has them whole"
+        raise DataError(
+            f"{len(mistakes)} objects are damaged or missing" + (f"; {tried}" if fix else ""),
+            hint="type `mlstack version pull` where they are whole, and `push`"
+            if fix
+            else "type `mlstack version verify --fix`",
+            mistakes=tuple(mistakes),
+        )

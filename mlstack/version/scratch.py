@@ -1,0 +1,122 @@
+"""The code and the data of a run, laid out anew in a git worktree of its own."""
+
+import re
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from mlstack import files
+from mlstack.config import Project
+from mlstack.errors import DataError, StepError
+from mlstack.launch.git import git
+from mlstack.records import dvc
+from mlstack.records.layout import Layout
+from mlstack.records.run import RunSpec
+from mlstack.version import content, stock, trash
+from mlstack.version.api import remote_of
+from mlstack.version.history import Dataset
+
+BY_HASH = re.compile(r"^# new file (.+): sha256 ([0-9a-f]{64})$", re.M)  # in code.diff: too large
+
+
+def lay_out(layout: Layout, spec: RunSpec, scratch: Path) -> Path:
+    """Check out the run's code and config; give the project's folder inside the worktree.
+
+    Raises:
+        DataError: the commit is not here, or what differed from it is lost, changed or unfitting.
+    """
+    remove(layout.root, scratch)
+    prefix = git(layout.root, "rev-parse", "--show-prefix").strip()
+    commit = str(spec.code.commit)
+    try:
+        git(layout.root, "worktree", "add", "--quiet", "--detach", str(scratch), commit)
+    except StepError as error:
+        raise DataError(
+            f"the code of run {spec.id}, commit {commit[:7]}, is not here: {error.problem}",
+            hint="type `git fetch --all`, then try again",
+        ) from error
+    home = scratch / prefix
+    if spec.code.dirty:
+        _apply(layout, spec, scratch, home)
+    config = msgspec.json.format(msgspec.json.encode(spec.config), indent=2)
+    files.write_bytes(home / "mlstack.yaml", config + b"\n")  # JSON is YAML
+    return home
+
+
+def put_data(project: Project, spec: RunSpec, home: Path) -> None:
+    """Lay out the run's data from the cache, the trash or the remote.
+
+    Raises:
+        DataError: a file of it is in none of them.
+    """
+    here = Dataset(project.root, spec.dataset.source)
+    there = Dataset(home, spec.dataset.source)
+    cache = stock.cache_folder(project.root)
+    trash.bring_back(cache, {spec.dataset.md5})
+    if _absent(cache, spec.dataset.md5):
+        _fetch(project, here, spec)
+    version = content.of_version(cache, spec.dataset.md5, spec.dataset.revision or "")
+    if absent := _absent(cache, spec.dataset.md5):
+        revision = f" {spec.dataset.revision}" if spec.dataset.revision else ""
+        raise DataError(
+            f"{len(absent)} files of the run's data are not in the cache, e.g. `{absent[0]}`",
+            hint=f"type `mlstack version pull{revision}`",
+        )
+    for name in version.entries:
+        (there.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(version.locate(name), there.folder / name)
+    pointer = dvc.read_pointer(there.pointer)
+    if (pointer is None or pointer.md5 != spec.dataset.md5) and spec.dataset.revision:
+        name = dvc.pointer_path(Path(spec.dataset.source)).as_posix()
+        text = git(home, "show", f"{spec.dataset.revision}:./{name}")
+        files.write_text(there.pointer, text)
+
+
+def remove(root: Path, scratch: Path) -> None:
+    """Take a scratch worktree away, also one that a killed command left."""
+    shutil.rmtree(scratch, ignore_errors=True)
+    git(root, "worktree", "prune")
+
+
+def _apply(layout: Layout, spec: RunSpec, scratch: Path, home: Path) -> None:
+    patch = layout.run(spec.id) / (spec.code.diff_file or "code.diff")
+    if not patch.is_file():
+        if spec.code.diff_sha256 is None:
+            return
+        raise DataError(f"what differed from the commit is lost: there is no `{patch}`")
+    if spec.code.diff_sha256 not in (None, files.sha256(patch)):
+        raise DataError(f"`{patch}` is not what the run wrote", hint="bring the run's folder back")
+    text = patch.read_text()
+    for name, digest in BY_HASH.findall(text):
+        source = layout.root / name
+        if not source.is_file() or files.sha256(source) != digest:
+            raise DataError(
+                f"the run used `{name}`, which git does not know, and it is not here as it was",
+                hint=f"bring back the file with sha256 {digest[:12]}...",
+            )
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, home / name)
+    if "diff --git" not in text:
+        return
+    try:
+        git(scratch, "apply", "--whitespace=nowarn", str(patch.resolve()))
+    except StepError as error:
+        raise DataError(
+            f"`{patch}` does not fit commit {str(spec.code.commit)[:7]}: {error.problem}",
+            hint="the run's code cannot be laid out again as it was",
+        ) from error
+
+
+def _absent(cache: Path, md5: str) -> list[str]:
+    """Name what the cache lacks of a version: files, or the list of them."""
+    if not content.object_path(cache, md5).is_file():
+        return ["the list of its files"]
+    entries = content.files_of(cache, md5)
+    return [name for name, one in entries.items() if not content.object_path(cache, one).is_file()]
+
+
+def _fetch(project: Project, data: Dataset, spec: RunSpec) -> None:
+    remote = remote_of(project)
+    if spec.dataset.revision and (remote or stock.bridge().has_remote(project.root)):
+        stock.bridge().fetch(data.root, data.pointer, remote, spec.dataset.revision)

@@ -1,0 +1,107 @@
+"""`version verify`: every damage is found and, with --fix, mended from wherever it is whole."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mlstack.records import dvc
+from mlstack.version import integrity
+
+
+def object_of(project: Path, name: str) -> Path:
+    md5 = dvc.hash_folder(project / "data" / "digits").entries[name]
+    return project / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def damage(path: Path) -> None:
+    path.chmod(0o644)
+    path.write_bytes(b"rot")
+
+
+def test_damage_is_mended_from_the_folder(snapshotted, version, answer, dvc_status) -> None:
+    path = object_of(snapshotted, "images/0007.png")
+    whole = path.read_bytes()
+    damage(path)
+
+    found, mended = version("verify"), answer("verify", "--fix")
+
+    assert found.returncode == 3
+    assert "verify --fix" in found.stderr
+    assert mended["mended"] == 1
+    assert path.read_bytes() == whole
+    assert path.stat().st_mode & 0o777 == 0o444
+    assert "up to date" in dvc_status()
+
+
+def test_damage_is_mended_from_the_remote_when_the_folder_has_another_version(
+    snapshotted, version, answer, tmp_path
+) -> None:
+    remote = ("--set", f"versioning.remote={tmp_path / 'store'}")
+    images = snapshotted / "data" / "digits" / "images"
+    (images / "more.png").write_bytes(b"more")
+    answer("snapshot", "-m", "with one more")
+    path = object_of(snapshotted, "images/more.png")
+    whole = path.read_bytes()
+    assert version("push", *remote).returncode == 0
+    (images / "more.png").unlink()
+    answer("snapshot", "-m", "without it")
+    damage(path)
+
+    mended = answer("verify", "--fix", *remote)
+
+    assert mended["mended"] == 1
+    assert path.read_bytes() == whole
+
+
+def test_what_cannot_be_mended_is_named_and_kept_aside(snapshotted, version) -> None:
+    path = object_of(snapshotted, "images/0007.png")
+    damage(path)
+    shutil.rmtree(snapshotted / "data" / "digits")
+
+    done = version("verify", "--fix")
+
+    assert done.returncode == 3
+    assert "images/0007.png" in done.stderr
+    assert "neither the folder nor the remote" in done.stderr
+    aside = snapshotted / ".dvc" / "cache" / "trash" / "damaged" / path.parent.name / path.name
+    assert aside.read_bytes() == b"rot"
+
+
+def test_pieces_of_work_hold_every_object_once_and_large_ones_alone() -> None:
+    sizes = {f"{number:032d}": number % 7 for number in range(1000)} | {"large": 1 << 30}
+
+    pieces = list(integrity._pieces(sizes))
+
+    assert sorted(one for piece in pieces for one in piece) == sorted(sizes)
+    assert ["large"] in pieces
+    assert max(map(len, pieces)) == integrity.BATCH_FILES
+
+
+SCRIPT = """
+import resource, sys
+from pathlib import Path
+from mlstack.version import integrity
+from mlstack.version.integrity import Wanted
+cache = Path(sys.argv[1])
+wanted = [Wanted(p.parent.name + p.name, p.name, None) for p in cache.rglob("*") if p.is_file()]
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in integrity._hash(cache, wanted):
+    pass
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_large_objects_are_hashed_in_little_memory(tmp_path: Path) -> None:
+    for number in range(3):
+        path = tmp_path / "ab" / f"{number:030d}"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as stream:
+            stream.write(os.urandom(1 << 20) * 200)
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+
+    assert int(done.stdout) < 50  # MiB; the files have 200 each
