@@ -12,7 +12,7 @@ from mlstack.launch import git
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
-from mlstack.version import content, dvc_bridge, guard, history
+from mlstack.version import content, dvc_bridge, exchange, guard, history
 from mlstack.version.content import Content
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import (
@@ -26,6 +26,7 @@ from mlstack.version.result import (
     Transferred,
     Working,
 )
+from mlstack.version.transfer import Moved
 
 
 def snapshot(project: Project, message: str) -> Iterator[Record]:
@@ -126,8 +127,14 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
     data, remote = dataset_of(project), _remote(project)
     with hold(project.root):
         yield Working(text=f"{data.source}: pushing to {remote or 'the remote of DVC'}")
-        count = dvc_bridge.push(data.root, data.pointer, remote, everything=everything)
-    yield Transferred(dataset=data.name, direction="push", remote=remote or "", objects=count)
+        moved = yield from exchange.push(data, remote, everything=everything)
+    yield Transferred(
+        dataset=data.name,
+        direction="push",
+        remote=remote or "",
+        objects=moved.objects,
+        size_bytes=moved.size_bytes,
+    )
 
 
 def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Record]:
@@ -142,17 +149,22 @@ def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Rec
     commit = history.resolve(data, revision) if revision else None
     text = history.pointer_text(data, commit) if commit else _pointer_here(data)
     with hold(project.root):
-        count, asked = 0, bool(remote) or dvc_bridge.has_remote(data.root)
+        moved, asked = Moved(), bool(remote) or dvc_bridge.has_remote(data.root)
         if asked:
             yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
-            count = dvc_bridge.fetch(data.root, data.pointer, remote, commit)
+            moved = yield from exchange.fetch(data, remote, text, commit)
         elif not guard.is_cached(data, text):
             raise dvc_bridge.no_remote()
         guard.require_cached(data, text)
         if commit is None:
             _put(data, text, "", force=force)
     yield Transferred(
-        dataset=data.name, direction="pull", remote=remote or "", objects=count, asked=asked
+        dataset=data.name,
+        direction="pull",
+        remote=remote or "",
+        objects=moved.objects,
+        size_bytes=moved.size_bytes,
+        asked=asked,
     )
 
 

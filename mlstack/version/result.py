@@ -130,6 +130,7 @@ class Transferred(Result, frozen=True, kw_only=True, tag="version.transferred"):
     direction: str  # push or pull
     remote: str
     objects: int
+    size_bytes: int | None = None  # None: DVC's own code copied them
     asked: bool = True  # false: there is no remote, and nothing was lacking
 
     def headline(self) -> str:
@@ -231,3 +232,14 @@ class Counted(Record, frozen=True, kw_only=True, tag="version.counted"):
     text: str
     done: int
     total: int
+
+
+class Moving(Record, frozen=True, kw_only=True, tag="version.moving"):
+    """Progress: how much of a transfer is done."""
+
+    text: str
+    done: int
+    total: int
+    done_bytes: int
+    total_bytes: int
+    bytes_per_s: float

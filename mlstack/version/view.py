@@ -18,6 +18,10 @@ def draw(record: Record) -> str | Bar | None:
             return record.text
         case result.Counted():
             return Bar(record.text, record.done, record.total)
+        case result.Moving():
+            amount = f"{size(record.done_bytes)} of {size(record.total_bytes)}"
+            text = f"{record.text} {amount}, {size(int(record.bytes_per_s))}/s"
+            return Bar(text, record.done, record.total)
         case Snapshot():
             return _snapshot(record)
         case Log():
@@ -52,7 +56,8 @@ def _small(record: Record) -> str | None:
             return f"{record.dataset}: everything is here already; no remote is configured"
         case result.Transferred():
             verb = "to" if record.direction == "push" else "from"
-            what = f"{record.objects} objects" if record.objects else "nothing new"
+            moved = "" if record.size_bytes is None else f" ({size(record.size_bytes)})"
+            what = f"{record.objects} objects{moved}" if record.objects else f"nothing new{moved}"
             return f"{record.dataset}: {record.direction}ed {what} {verb} {_remote(record.remote)}"
         case result.Collected():
             return _collected(record)
