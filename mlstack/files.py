@@ -61,6 +61,23 @@ def write_chunks(path: Path, chunks: Iterable[bytes], *, mode: int = 0o644) -> N
         raise
 
 
+def extend(path: Path, chunks: Iterable[bytes]) -> None:
+    """Append bytes as they come, and sync; what has arrived before an error stays.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("ab") as stream:
+            for chunk in chunks:
+                stream.write(chunk)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 def write_text(path: Path, content: str) -> None:
     """Replace `path` by `content` in UTF-8, atomically."""
     write_bytes(path, content.encode())

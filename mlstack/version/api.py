@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack import files
@@ -12,7 +13,7 @@ from mlstack.launch import git
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
-from mlstack.version import content, dvc_bridge, exchange, guard, history
+from mlstack.version import content, dvc_bridge, exchange, guard, history, source
 from mlstack.version.content import Content
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import (
@@ -137,16 +138,33 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
     )
 
 
-def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Record]:
+@dataclass(frozen=True)
+class Pull:
+    """What is pulled, and from where."""
+
+    revision: str | None = None  # only into the cache; None puts the current one into the folder
+    force: bool = False  # lose data that is in no snapshot
+    from_source: bool = False  # from the URL in `data.source`, not from the remote
+
+
+def pull(project: Project, wish: Pull) -> Iterator[Record]:
     """Fetch a version from the remote; without a revision, put the current one into the folder.
 
+    Data that no version names yet is copied from the URL in `data.source`.
+
     Raises:
-        ConfigError: no remote is configured, or git does not know the revision.
+        ConfigError: no remote is configured, git does not know the revision, or it is asked for
+            together with the source.
         DataError: the folder holds data that is in no snapshot.
         BusyError: the remote cannot be reached.
     """
+    if wish.revision and wish.from_source:
+        raise ConfigError("a source has no revisions", hint="leave out one of the two")
+    if wish.from_source or (source.is_meant(project) and not wish.revision):
+        yield from source.copy(project, force=wish.force)
+        return
     data, remote = dataset_of(project), _remote(project)
-    commit = history.resolve(data, revision) if revision else None
+    commit = history.resolve(data, wish.revision) if wish.revision else None
     text = history.pointer_text(data, commit) if commit else _pointer_here(data)
     with hold(project.root):
         moved, asked = Moved(), bool(remote) or dvc_bridge.has_remote(data.root)
@@ -157,7 +175,7 @@ def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Rec
             raise dvc_bridge.no_remote()
         guard.require_cached(data, text)
         if commit is None:
-            _put(data, text, "", force=force)
+            _put(data, text, "", force=wish.force)
     yield Transferred(
         dataset=data.name,
         direction="pull",

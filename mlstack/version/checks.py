@@ -23,7 +23,7 @@ def check(project: Project) -> CheckedData:
     Raises:
         DataError: something is wrong; `mistakes` names all of it.
     """
-    data = Dataset(project.root, project.config.data.source, label_column(project))
+    data = Dataset(project.root, project.config.data.folder, label_column(project))
     state = content.of_folder(data)
     if data.label is not None:
         return _check_table(data, state, project.config)

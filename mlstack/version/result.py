@@ -138,6 +138,22 @@ class Transferred(Result, frozen=True, kw_only=True, tag="version.transferred"):
         return str(self.objects)
 
 
+class SourceCopied(Result, frozen=True, kw_only=True, tag="version.source"):
+    """The folder of the data holds what its source does."""
+
+    dataset: str
+    source: str
+    folder: str
+    files: int
+    copied: int
+    removed: int
+    size_bytes: int  # that were moved
+
+    def headline(self) -> str:
+        """Give the number of files that were copied."""
+        return str(self.copied)
+
+
 class SettingChange(Record, frozen=True, kw_only=True, tag="version.setting"):
     """A setting that differs from the run before."""
 

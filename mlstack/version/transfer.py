@@ -30,9 +30,9 @@ class Moved:
 
 @dataclass(frozen=True)
 class Job:
-    """One object on its way."""
+    """One object or file on its way."""
 
-    md5: str
+    name: str
     size_bytes: int
 
 
@@ -65,17 +65,19 @@ def push(
     lists = [job for md5 in sorted(listings) if (job := _lacks(cache, md5, there))]
 
     def send(job: Job, tally: "Tally") -> None:
-        path = content.object_path(cache, job.md5)
-        if files.md5(path) != job.md5.removesuffix(".dir"):  # one bad object would spoil the remote
+        path = content.object_path(cache, job.name)
+        if files.md5(path) != job.name.removesuffix(
+            ".dir"
+        ):  # one bad object would spoil the remote
             raise DataError(
                 f"`{path}` is damaged; it was not pushed",
                 hint="type `mlstack version verify`, which names what is damaged",
             )
-        remote.put(job.md5, tally.counted(_chunks(path)))
+        remote.put(job.name, tally.counted(_chunks(path)))
 
     tally = Tally("pushing", lacking + lists)
-    yield from _each(lacking, send, tally, remote.workers)
-    yield from _each(lists, send, tally, remote.workers)  # whoever sees a list can get its files
+    yield from each(lacking, send, tally, remote.workers)
+    yield from each(lists, send, tally, remote.workers)  # whoever sees a list can get its files
     return tally.moved()
 
 
@@ -99,11 +101,11 @@ def fetch(remote: Remote, cache: Path, version: str) -> Generator[Record, None, 
         raise _absent(remote, version, len(absent))
 
     def receive(job: Job, tally: "Tally") -> None:
-        chunks = tally.counted(_checked(remote.read(job.md5), job.md5, remote.url))
-        files.write_chunks(content.object_path(cache, job.md5), chunks, mode=0o444)
+        chunks = tally.counted(_checked(remote.read(job.name), job.name, remote.url))
+        files.write_chunks(content.object_path(cache, job.name), chunks, mode=0o444)
 
     tally = Tally("pulling", [Job(md5, there[md5]) for md5 in lacking])
-    yield from _each(tally.jobs, receive, tally, remote.workers)
+    yield from each(tally.jobs, receive, tally, remote.workers)
     for md5 in lists:  # last: where the list is, its files are
         files.write_chunks(content.object_path(cache, md5), [text], mode=0o444)
         tally.jobs.append(Job(md5, sizes[md5]))
@@ -151,7 +153,7 @@ class Tally:
         return Moved(len(self.jobs), self.done_bytes)
 
 
-def _each(
+def each(
     jobs: list[Job], act: Callable[[Job, Tally], None], tally: Tally, workers: int
 ) -> Iterator[Moving]:
     """Do every job in threads, large ones first; the first that fails ends it."""

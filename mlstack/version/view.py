@@ -59,6 +59,8 @@ def _small(record: Record) -> str | None:
             moved = "" if record.size_bytes is None else f" ({size(record.size_bytes)})"
             what = f"{record.objects} objects{moved}" if record.objects else f"nothing new{moved}"
             return f"{record.dataset}: {record.direction}ed {what} {verb} {_remote(record.remote)}"
+        case result.SourceCopied():
+            return _copied(record)
         case result.Collected():
             return _collected(record)
         case result.Verified():
@@ -153,6 +155,17 @@ def _collected(record: result.Collected) -> str:
     return (
         f"{size(record.size_bytes)} in {record.objects} objects could be freed\n"
         "  hint: repeat with --yes to delete them"
+    )
+
+
+def _copied(record: result.SourceCopied) -> str:
+    removed = f", {record.removed} removed" if record.removed else ""
+    if not record.copied and not removed:
+        return f"{record.folder} is what {record.source} holds: {record.files} files, 0 B moved"
+    return (
+        f"{record.folder}: copied {record.copied} of {record.files} files "
+        f"({size(record.size_bytes)}){removed} from {record.source}\n"
+        "  hint: `mlstack version snapshot -m MESSAGE` makes it a version"
     )
 
 
