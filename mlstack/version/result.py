@@ -148,6 +148,7 @@ class SourceCopied(Result, frozen=True, kw_only=True, tag="version.source"):
     copied: int
     removed: int
     size_bytes: int  # that were moved
+    rows: int | None = None  # of a table or a query; None for files
 
     def headline(self) -> str:
         """Give the number of files that were copied."""
@@ -259,3 +260,9 @@ class Moving(Record, frozen=True, kw_only=True, tag="version.moving"):
     done_bytes: int
     total_bytes: int
     bytes_per_s: float
+
+
+class Read(Record, frozen=True, kw_only=True, tag="version.read"):
+    """Progress: how many rows have come; nobody knows how many there are."""
+
+    rows: int

@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import PurePosixPath
 
 from mlstack import files
 from mlstack.config import Project
-from mlstack.errors import BusyError, ConfigError, DataError
+from mlstack.config.schema import Data
+from mlstack.errors import BusyError, ConfigError, DataError, MachineError
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
@@ -18,6 +20,7 @@ from mlstack.version.result import SourceCopied, Working
 from mlstack.version.transfer import Job, Tally
 
 TABLES = (".parquet", ".csv")
+ROWS = "table.parquet"  # what rows are kept as
 
 
 def is_meant(project: Project) -> bool:
@@ -47,7 +50,54 @@ def copy(project: Project, *, force: bool) -> Iterator[Record]:
         )
     with files.lock(layout.state / "source.lock", f"copying into {data.folder}"):
         yield Working(text=f"{data.folder}: looking at {data.source}")
-        yield from _Copy(open_origin(data.source), layout, data.folder).run(force=force)
+        if data.source.startswith("postgresql://"):
+            yield from _copy_rows(data, layout, force=force)
+        else:
+            yield from _Copy(open_origin(data.source), layout, data.folder).run(force=force)
+
+
+def _copy_rows(data: Data, layout: Layout, *, force: bool) -> Iterator[Record]:
+    try:
+        postgres = import_module("mlstack.version.postgres")
+    except ImportError as error:
+        raise MachineError(
+            "data.source: the package for postgresql:// is not installed",
+            hint="type `pip install 'mlstack[postgres]'`",
+        ) from error
+    layout.coming.mkdir(parents=True, exist_ok=True)
+    coming, target, rows = layout.coming / ROWS, layout.root / data.folder / ROWS, 0
+    for progress in postgres.read(data, coming):
+        rows = progress.rows
+        yield progress
+    notes, source = Notes(layout.source), Source(url=data.source, folder=data.folder)
+    known, md5 = notes.read(source).get(ROWS), files.md5(coming)
+    here = files.md5(target) if target.is_file() else None
+    if here not in (None, md5, known and known.md5) and not force:
+        raise _changed_here(data.folder, [ROWS])
+    size, mtime_ns = coming.stat().st_size, coming.stat().st_mtime_ns
+    if here != md5:
+        note = CopiedFile(path=ROWS, size_bytes=size, stamp=md5, mtime_ns=mtime_ns, md5=md5)
+        notes.write(source, [note])
+        files.move(coming, target)
+    coming.unlink(missing_ok=True)
+    yield SourceCopied(
+        dataset=target.parent.name,
+        source=data.source,
+        folder=data.folder,
+        files=1,
+        copied=int(here != md5),
+        removed=0,
+        size_bytes=size if here != md5 else 0,
+        rows=rows,
+    )
+
+
+def _changed_here(folder: str, names: list[str]) -> DataError:
+    return DataError(
+        f"{len(names)} files of `{folder}` were changed here and differ from the source, "
+        f"e.g. `{names[0]}`",
+        hint="move them away, or repeat with --force to lose them",
+    )
 
 
 @dataclass(frozen=True)
@@ -122,11 +172,7 @@ class _Copy:
     def _refuse_to_lose(self, names: list[str], *, force: bool) -> None:
         changed = [name for name in names if self._is_changed_here(name)]
         if changed and not force:
-            raise DataError(
-                f"{len(changed)} files of `{self._name}` were changed here and differ from the "
-                f"source, e.g. `{changed[0]}`",
-                hint="move them away, or repeat with --force to lose them",
-            )
+            raise _changed_here(self._name, changed)
 
     def _is_changed_here(self, name: str) -> bool:
         path, known = self._folder / name, self._known.get(name)

@@ -22,6 +22,8 @@ def draw(record: Record) -> str | Bar | None:
             amount = f"{size(record.done_bytes)} of {size(record.total_bytes)}"
             text = f"{record.text} {amount}, {size(int(record.bytes_per_s))}/s"
             return Bar(text, record.done, record.total)
+        case result.Read():
+            return Bar("rows", record.rows)
         case Snapshot():
             return _snapshot(record)
         case Log():
@@ -159,11 +161,14 @@ def _collected(record: result.Collected) -> str:
 
 
 def _copied(record: result.SourceCopied) -> str:
+    if record.rows is not None and not record.copied:
+        return f"{record.folder} is what {record.source} gives: {record.rows} rows, as before"
     removed = f", {record.removed} removed" if record.removed else ""
     if not record.copied and not removed:
         return f"{record.folder} is what {record.source} holds: {record.files} files, 0 B moved"
+    what = f"{record.copied} of {record.files} files" if record.rows is None else ""
     return (
-        f"{record.folder}: copied {record.copied} of {record.files} files "
+        f"{record.folder}: copied {what or f'{record.rows} rows'} "
         f"({size(record.size_bytes)}){removed} from {record.source}\n"
         "  hint: `mlstack version snapshot -m MESSAGE` makes it a version"
     )
