@@ -31,7 +31,7 @@ check: install
 fix: install
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-# What the browser tests need and pip cannot bring.
+# What the tests need and pip cannot bring.
 system:
 	@.ci/system
 

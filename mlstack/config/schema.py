@@ -2,7 +2,9 @@
 
 import enum
 import json
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -20,6 +22,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 DURATION = r"^(\d+(\.\d+)?[dhms])+$"
 ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
+SECRET = r"^env:[A-Za-z_][A-Za-z0-9_]*$"
 
 # What a value that does not fit one of the patterns above is not.
 PATTERNS = {
@@ -27,12 +30,14 @@ PATTERNS = {
     DOTTED_CLASS: 'a class as "package.module:Class"',
     DURATION: 'a time such as "2h30m"',
     ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
+    SECRET: 'a variable of the environment as "env:NAME"',
 }
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 DottedClass = Annotated[str, StringConstraints(pattern=DOTTED_CLASS)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Duration = Annotated[str, StringConstraints(pattern=DURATION)]
+Secret = Annotated[str, StringConstraints(pattern=SECRET)]
 AlertTarget = Annotated[str, StringConstraints(pattern=ALERT_TARGET)]
 
 
@@ -100,8 +105,17 @@ class Data(Section):
 
     source: str = Field(
         min_length=1,
-        description="Folder under data/ with the files and their labels.",
+        description="Folder under data/ with the files and their labels, or a URL to copy from.",
         examples=["data/digits"],
+    )
+    table: str | None = Field(
+        default=None, min_length=1, description="Table of a postgresql:// source, or SCHEMA.TABLE."
+    )
+    query: str | None = Field(
+        default=None, min_length=1, description="SELECT on a postgresql:// source, instead."
+    )
+    password: Secret | None = Field(
+        default=None, description="Where the password of a postgresql:// source is: env:NAME."
     )
     label: str = Field(
         default="label", min_length=1, description="Column of a table that holds the class."
@@ -117,6 +131,33 @@ class Data(Section):
     augment: str = Field(default="none", description="none, basic, strong or package.module:fn.")
     synthetic: Synthetic = Field(default_factory=Synthetic, description="Generated examples.")
     checks: DataChecks = Field(default_factory=DataChecks, description="Checks of the data.")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the source is a URL, whose content is copied before it is used."""
+        return "://" in self.source
+
+    @property
+    def folder(self) -> str:
+        """The folder of the files: the source itself, or what its URL is copied into."""
+        if not self.is_remote:
+            return self.source
+        last = (self.table or self.source.rstrip("/")).rpartition("/")[2]
+        name = last if self.table else last.partition("?")[0].removesuffix(".parquet")
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name.removesuffix(".csv")).strip("-")
+        return f"data/{plain or 'source'}"
+
+    @model_validator(mode="after")
+    def _fits_its_source(self) -> "Data":
+        parts = urlsplit(self.source) if self.is_remote else None
+        if parts and parts.password:
+            raise ValueError("source holds a password; write password: env:NAME instead")
+        if parts and parts.scheme == "postgresql":
+            if (self.table is None) == (self.query is None):
+                raise ValueError("a postgresql:// source needs a table or a query, one of them")
+        elif self.table or self.query or self.password:
+            raise ValueError("table, query and password are for a postgresql:// source")
+        return self
 
 
 class Label(Section):

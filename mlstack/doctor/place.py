@@ -44,7 +44,7 @@ def git_state(root: Path) -> Check:
 
 def data_state(project: Project) -> Iterator[Check]:
     """Compare the data folder with its DVC pointer by count and size."""
-    source = project.root / project.config.data.source
+    source = project.root / project.config.data.folder
     name = "data"
     if not source.is_dir():
         yield warning(name, f"there is no folder {source}", "mlstack version pull")

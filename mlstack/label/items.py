@@ -45,10 +45,10 @@ def find(project: Project) -> Items:
             f"project.task: `{config.project.task}` cannot be labeled yet, only images can",
             hint=_elsewhere(config.project.task),
         )
-    source = project.root / config.data.source
+    source = project.root / config.data.folder
     if not source.is_dir():
         raise DataError(
-            f"there is no folder `{config.data.source}`",
+            f"there is no folder `{config.data.folder}`",
             hint=dvc.bring_back(source),
         )
     paths = [
@@ -58,7 +58,7 @@ def find(project: Project) -> Items:
     ]
     if not paths:
         raise DataError(
-            f"`{config.data.source}` holds no image",
+            f"`{config.data.folder}` holds no image",
             hint=f"put files there that end in {', '.join(sorted(SUFFIXES))}",
         )
     known = known_labels(source, paths, config.data.classes)

@@ -29,14 +29,14 @@ def resolve(project: Project, *, allow_dirty: bool) -> DatasetVersion:
 
 def source_folder(project: Project) -> Path:
     """Give the dataset folder, absolute."""
-    return (project.root / project.config.data.source).resolve()
+    return (project.root / project.config.data.folder).resolve()
 
 
 def refill(project: Project) -> str:
-    """Give the command that brings back the files that a pointer names; empty without a pointer."""
+    """Give the command that brings the files that a pointer or a URL names; else empty."""
     pointer = dvc.read_pointer(dvc.pointer_path(source_folder(project)))
     if pointer is None or project.config.versioning.backend == "none":
-        return ""
+        return "mlstack version pull" if project.config.data.is_remote else ""
     cached = dvc.is_cached(project.root.resolve(), pointer.md5)
     return "mlstack version checkout HEAD" if cached else "mlstack version pull"
 
@@ -47,16 +47,17 @@ def hash_source(project: Project) -> FolderHash:
     Raises:
         DataError: there is none.
     """
-    folder, source = source_folder(project), project.config.data.source
+    folder, source = source_folder(project), project.config.data.folder
     hashed = hash_folder(folder, Layout(project.root).index(source)) if folder.is_dir() else None
     if hashed and hashed.count:
         return hashed
     lack = f"the folder `{source}` is empty" if hashed else f"there is no folder `{source}`"
     command = refill(project)
     if command:
-        raise DataError(
-            f"data.source: {lack}, but `{source}.dvc` names its files", hint=f"type `{command}`"
-        )
+        named = f"`{source}.dvc` names its files"
+        if not dvc.pointer_path(folder).is_file():
+            named = f"`{project.config.data.source}` has them"
+        raise DataError(f"data.source: {lack}, but {named}", hint=f"type `{command}`")
     raise DataError(
         f"data.source: {lack}", hint="put the data there, or name the right folder in mlstack.yaml"
     )
@@ -68,7 +69,7 @@ def version_of(project: Project, hashed: FolderHash, *, allow_dirty: bool) -> Da
     Raises:
         DataError: it is not snapshotted, and `allow_dirty` is false.
     """
-    source = project.config.data.source
+    source = project.config.data.folder
     needless = project.config.versioning.backend == "none"
     lack = "it is not versioned" if needless else _lack(project, hashed)
     if lack and not (allow_dirty or needless):

@@ -86,7 +86,7 @@ def _unfinished(layout: Layout, stage: Stage, begun: StageBegun, settings: str) 
 def _made(project: Project, stage: Stage, begun: StageBegun) -> str:
     layout = Layout(project.root)
     if stage.name == LABELS:
-        return files.md5(project.root / project.config.data.source / dataset.LABELS)
+        return files.md5(project.root / project.config.data.folder / dataset.LABELS)
     if stage.name == EXPORT:
         name = project.config.project.name
         if not (present := numbers(layout.model(name))):

@@ -56,7 +56,7 @@ def stages(project: Project) -> list[Stage]:
             TRAIN,
             "mlstack train",
             (("train",),),
-            (config.data.source, *before, *sorted(code_files(project))),
+            (config.data.folder, *before, *sorted(code_files(project))),
             ("project.task", "project.seed", "data", "model", "train"),
         )
     )

@@ -77,7 +77,7 @@ def _find(project: Project, layout: Layout) -> Found:
     present = numbers(model)
     lineage = model / str(present[-1]) / SIDE / "lineage.json" if present else None
     live = read(model / "live.json", Live) if (model / "live.json").is_file() else None
-    source = project.root / project.config.data.source
+    source = project.root / project.config.data.folder
     has_data = source.is_dir() and any(source.iterdir())
     package = read(lineage, Lineage) if lineage and lineage.is_file() else None
     pointer = dvc.read_pointer(dvc.pointer_path(source))
@@ -97,11 +97,12 @@ def _find(project: Project, layout: Layout) -> Found:
 
 
 def _next(project: Project, found: Found) -> tuple[str, str]:
-    source = project.config.data.source
+    source = project.config.data.folder
     newest = found.runs[-1] if found.runs else None
     finished = [run for run in found.runs if run.state == "finished"]
     if not found.has_data and found.refill:
-        return found.refill, f"{source}.dvc names files that are not in {source}"
+        named = project.config.data.source if project.config.data.is_remote else f"{source}.dvc"
+        return found.refill, f"{named} names files that are not in {source}"
     if not found.has_data:
         return f"cp -r YOUR_FILES {source}", f"there is no data in {source}"
     if not found.is_snapshotted and project.config.versioning.backend == "dvc":
@@ -141,7 +142,7 @@ def _next_of_alert(opened: OpenAlert, task: str, *, has_new_data: bool) -> tuple
 
 
 def _data(project: Project, found: Found) -> Line:
-    source = project.config.data.source
+    source = project.config.data.folder
     pointer = dvc.read_pointer(dvc.pointer_path(project.root / source))
     if not found.has_data:
         named = f", version {pointer.md5[:8]} is not laid out" if pointer else ""
@@ -163,7 +164,7 @@ def _is_snapshotted(source: Path, index: Path) -> bool:
 
 
 def _labels(project: Project, layout: Layout) -> Line:
-    source = project.root / project.config.data.source
+    source = project.root / project.config.data.folder
     events = labels.last_event(layout)
     said = f", {events} label events" if events is not None else ""
     if not source.is_dir():

@@ -3,11 +3,17 @@
 Whatever is not understood here is said to be so, and DVC does the work itself.
 """
 
-import configparser
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import configobj
+import platformdirs
+
+from mlstack.errors import ConfigError
 
 HOME = ".dvc"
 LINKS = ("reflink", "copy")  # DVC's own order
@@ -19,6 +25,7 @@ HARMLESS = {
     "cache": {"dir", "type", "slow_link_warning"},
     "state": {"dir", "row_limit", "row_cleanup_quota"},
 }
+REMOTE = re.compile(r'remote "([^"]+)"')
 OTHER_ROOMS = {"exp", "hydra", "plots", "studio", "dvc-studio", "parsing"}
 
 
@@ -35,6 +42,17 @@ class DvcConfig:
     remote: str | None = None  # the name of the default one
     remotes: dict[str, dict[str, str]] = field(default_factory=dict)
     is_plain: bool = True
+
+    def options_of(self, url: str | None) -> dict[str, str]:
+        """Give the options of the remote with this URL, or of DVC's own choice without one.
+
+        Returns:
+            The options, `url` among them; none when there is no such choice.
+        """
+        if url is not None:
+            same = (one for one in self.remotes.values() if one.get("url", "").rstrip("/") == url)
+            return {**next(same, {}), "url": url}
+        return self.remotes.get(self.remote or "", {})
 
     @property
     def lock(self) -> Path:
@@ -55,54 +73,56 @@ def read_config(root: Path) -> DvcConfig | None:
 
     Returns:
         None when no DVC repository holds the project.
+
+    Raises:
+        ConfigError: a file cannot be read.
     """
     home = find_home(root.resolve())
     if home is None:
         return None
     merged: dict[str, dict[str, str]] = {}
-    try:
-        for path in _files(home):
-            _read_into(merged, path)
-    except (configparser.Error, OSError, UnicodeDecodeError):
-        return DvcConfig(home=home, cache=home / "cache" / "files" / "md5", is_plain=False)
+    for path in (*_shared(), home / "config", home / "config.local"):
+        for name, options in _sections(path).items():
+            merged.setdefault(name, {}).update(options)
     core, cache = merged.get("core", {}), merged.get("cache", {})
-    place = Path(cache.get("dir", home / "cache"))
     links = tuple(word.strip() for word in cache.get("type", ",".join(LINKS)).split(","))
-    remotes = {
-        name[len("remote ") :].strip('"'): options
-        for name, options in merged.items()
-        if name.startswith("remote ")
-    }
+    remotes = {named[1]: merged[name] for name in merged if (named := REMOTE.fullmatch(name))}
     return DvcConfig(
         home=home,
-        cache=place / "files" / "md5",
+        cache=Path(cache.get("dir", home / "cache"), "files", "md5"),
         links=links,
-        remote=core.get("remote"),
+        remote=core["remote"].lower() if "remote" in core else None,
         remotes=remotes,
         is_plain=_is_plain(merged) and KNOWN_LINKS.issuperset(links),
     )
 
 
-def _files(home: Path) -> list[Path]:
-    """List the files that DVC reads on this system, the weakest first."""
-    system = os.environ.get("DVC_SYSTEM_CONFIG_DIR") or "/etc/xdg/dvc"
-    above = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    user = os.environ.get("DVC_GLOBAL_CONFIG_DIR") or Path(above, "dvc")
-    places = [Path(system, "config"), Path(user, "config"), home / "config", home / "config.local"]
-    return [path for path in places if path.is_file()]
+def _shared() -> list[Path]:
+    """Name the files of the machine and of the user."""
+    system = os.getenv("DVC_SYSTEM_CONFIG_DIR") or platformdirs.site_config_dir("dvc", "iterative")
+    own = os.getenv("DVC_GLOBAL_CONFIG_DIR") or platformdirs.user_config_dir("dvc", "iterative")
+    return [Path(system, "config"), Path(own, "config")]
 
 
-def _read_into(merged: dict[str, dict[str, str]], path: Path) -> None:
-    parser = configparser.ConfigParser(
-        interpolation=None, delimiters=("=",), comment_prefixes=("#",), default_section="\0"
-    )
-    parser.read_string(path.read_text())
-    for section in parser.sections():
-        options = {key: value.strip("'\"") for key, value in parser[section].items()}
-        name = section.strip("'")
-        for key in {"dir", "url"} & options.keys():
-            options[key] = _from(path.parent, options[key])
-        merged.setdefault(name, {}).update(options)
+def _sections(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    try:
+        content = configobj.ConfigObj(path.read_text(encoding="utf-8").splitlines())
+    except (configobj.ConfigObjError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"`{path}` cannot be read: {error}", hint="mend the file") from error
+    found: dict[str, dict[str, str]] = {}
+    for title, options in content.items():
+        if isinstance(options, dict):
+            texts = {key.lower(): _text(value) for key, value in options.items()}
+            for key in {"dir", "url"} & texts.keys():
+                texts[key] = _from(path.parent, texts[key])
+            found[title.lower()] = texts
+    return found
+
+
+def _text(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 def _from(folder: Path, url: str) -> str:
@@ -113,10 +133,10 @@ def _from(folder: Path, url: str) -> str:
 
 
 def _is_plain(merged: dict[str, dict[str, str]]) -> bool:
-    if not sys.platform.startswith("linux") or "XDG_CONFIG_DIRS" in os.environ:
-        return False  # DVC may read other files there
+    if not sys.platform.startswith("linux"):
+        return False
     for section, options in merged.items():
-        if section in OTHER_ROOMS or section.startswith("remote "):
+        if section in OTHER_ROOMS or REMOTE.fullmatch(section):
             continue
         if not options.keys() <= HARMLESS.get(section, set()):
             return False

@@ -31,6 +31,16 @@ class Layout:
         return self.state / "labels.lock"
 
     @property
+    def source(self) -> Path:
+        """What was copied from the URL in `data.source`."""
+        return self.state / "source.jsonl"
+
+    @property
+    def coming(self) -> Path:
+        """Files that are being copied from there; what is half here goes on."""
+        return self.state / "coming"
+
+    @property
     def runs(self) -> Path:
         """One folder a run."""
         return self.state / "runs"

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack import files
@@ -13,9 +14,18 @@ from mlstack.records.base import Record
 from mlstack.records.data_folder import Changes, FolderHash, Look, compare
 from mlstack.records.dvc_config import find_home
 from mlstack.records.layout import Layout
-from mlstack.version import content, guard, history, intake, placement, pointer, stock, transfer
+from mlstack.version import (
+    content,
+    exchange,
+    guard,
+    history,
+    intake,
+    placement,
+    pointer,
+    source,
+    stock,
+)
 from mlstack.version.history import Dataset, dataset_of
-from mlstack.version.objects import Objects
 from mlstack.version.result import (
     CheckedOut,
     Log,
@@ -24,6 +34,7 @@ from mlstack.version.result import (
     Transferred,
     Working,
 )
+from mlstack.version.transfer import Moved
 
 
 def snapshot(project: Project, message: str) -> Iterator[Record]:
@@ -101,35 +112,63 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
     data, remote = dataset_of(project), remote_of(project)
     with hold(project.root):
         yield Working(text=f"{data.source}: pushing to {remote or 'the remote of DVC'}")
-        count = yield from _push(data, remote, everything=everything)
-    yield Transferred(dataset=data.name, direction="push", remote=remote or "", objects=count)
+        moved = yield from exchange.push(data, remote, everything=everything)
+    yield Transferred(
+        dataset=data.name,
+        direction="push",
+        remote=remote or "",
+        objects=moved.objects,
+        size_bytes=moved.size_bytes,
+    )
 
 
-def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Record]:
+@dataclass(frozen=True)
+class Pull:
+    """What is pulled, and from where."""
+
+    revision: str | None = None  # only into the cache; None puts the current one into the folder
+    force: bool = False  # lose data that is in no snapshot
+    from_source: bool = False  # from the URL in `data.source`, not from the remote
+
+
+def pull(project: Project, wish: Pull) -> Iterator[Record]:
     """Fetch a version from the remote; without a revision, put the current one into the folder.
 
+    Data that no version names yet is copied from the URL in `data.source`.
+
     Raises:
-        ConfigError: no remote is configured, or git does not know the revision.
+        ConfigError: no remote is configured, git does not know the revision, or it is asked for
+            together with the source.
         DataError: the folder holds data that is in no snapshot.
         BusyError: the remote cannot be reached.
     """
+    if wish.revision and wish.from_source:
+        raise ConfigError("a source has no revisions", hint="leave out one of the two")
+    if wish.from_source or (source.is_meant(project) and not wish.revision):
+        yield from source.copy(project, force=wish.force)
+        return
     data, remote = dataset_of(project), remote_of(project)
-    commit = history.resolve(data, revision) if revision else None
+    commit = history.resolve(data, wish.revision) if wish.revision else None
     text = history.pointer_text(data, commit) if commit else _pointer_here(data)
     merging.register(project.root)
     with hold(project.root):
-        count, asked = 0, bool(remote) or _has_remote(data)
+        moved, asked = Moved(), bool(remote) or _has_remote(data)
         if asked:
             guard.is_cached(data, text)  # what is in the trash need not be fetched
             yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
-            count = yield from _fetch(data, remote, commit, text)
+            moved = yield from exchange.fetch(data, remote, text, commit)
         elif not guard.is_cached(data, text):
             raise stock.bridge().no_remote()
         guard.require_cached(data, text)
         if commit is None:
-            yield from _put(data, text, "", force=force)
+            yield from _put(data, text, "", force=wish.force)
     yield Transferred(
-        dataset=data.name, direction="pull", remote=remote or "", objects=count, asked=asked
+        dataset=data.name,
+        direction="pull",
+        remote=remote or "",
+        objects=moved.objects,
+        size_bytes=moved.size_bytes,
+        asked=asked,
     )
 
 
@@ -236,30 +275,6 @@ def _put(
         md5=version.md5,
         files=version.files,
     )
-
-
-def _push(data: Dataset, remote: str | None, *, everything: bool) -> Generator[Record, None, int]:
-    config, place = stock.folder_remote(data, remote)
-    if config is None or place is None:
-        count: int = stock.bridge().push(data.root, data.pointer, remote, everything=everything)
-        return count
-    kept = history.versions(data, everywhere=True) if everything else []
-    current = dvc.read_pointer(data.pointer)
-    wanted = {version.pointer.md5 for version in kept} | ({current.md5} if current else set())
-    with stock.hold(config):
-        return (yield from transfer.push(Objects(config.cache), place, sorted(wanted)))
-
-
-def _fetch(
-    data: Dataset, remote: str | None, commit: str | None, text: str
-) -> Generator[Record, None, int]:
-    config, place = stock.folder_remote(data, remote)
-    if config is None or place is None:
-        count: int = stock.bridge().fetch(data.root, data.pointer, remote, commit)
-        return count
-    wanted = dvc.parse_pointer(text, where=f"{data.source}.dvc").md5
-    with stock.hold(config):
-        return (yield from transfer.fetch(Objects(config.cache), place, [wanted]))
 
 
 def _has_remote(data: Dataset) -> bool:

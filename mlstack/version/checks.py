@@ -48,7 +48,7 @@ def check(project: Project, *, learn: bool = False) -> Iterator[Record]:
     Raises:
         DataError: something is wrong; `mistakes` names all of it. Nothing is learned then.
     """
-    data = Dataset(project.root, project.config.data.source, label_column(project))
+    data = Dataset(project.root, project.config.data.folder, label_column(project))
     state = content.of_folder(data)
     steps = _files if data.label is None else _rows
     seen = yield from steps(data, state, project.config)

@@ -127,13 +127,17 @@ def pull(
         str | None, typer.Argument(help="Only fetch this version into the cache.")
     ] = None,
     force: ForceOption = False,
+    from_source: Annotated[
+        bool, typer.Option("--source", help="Copy what is new at the URL in data.source.")
+    ] = False,
 ) -> None:
-    """Fetch the data from the remote and put it into its folder."""
+    """Fetch the data from the remote, or at first from its source, into its folder."""
     from mlstack.config import load
     from mlstack.version import api, view
 
     project = load(call.config, sets=call.sets)
-    call.show(api.pull(project, revision, force=force), view.draw)
+    wish = api.Pull(revision, force=force, from_source=from_source)
+    call.show(api.pull(project, wish), view.draw)
 
 
 @app.command("show")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from dvc.lock import LockError
 from dvc.repo import Repo
 
 from mlstack.errors import BusyError, ConfigError, DataError, MachineError, StepError
+from mlstack.records.dvc_config import read_config
 
 REMOTE = "mlstack"  # name that `versioning.remote` gets inside DVC
 
@@ -102,7 +104,9 @@ def locked(root: Path) -> Iterator[None]:
 def _opened(root: Path, remote: str | None = None) -> Iterator[Any]:
     """Open the repository; DVC's errors leave as ours."""
     with _translated():
-        settings = {"remote": {REMOTE: {"url": remote}}, "core": {"remote": REMOTE}}
+        known = read_config(root) if remote else None  # an endpoint, keys, ...
+        options = known.options_of(remote) if known else {"url": remote or ""}
+        settings = {"remote": {REMOTE: options}, "core": {"remote": REMOTE}}
         # DVC resolves some paths from where it is called, even when it is told the project.
         with chdir(root), Repo(str(root), config=settings if remote else None) as repo:
             yield repo
@@ -143,13 +147,29 @@ def _remote_errors(remote: str | None) -> Iterator[None]:
         kind = (remote or "").partition("://")[0]
         raise MachineError(
             f"dvc lacks a package for `{remote or 'its remote'}`: {_first_line(error)}",
-            hint=f"type `pip install 'dvc[{kind}]'`" if kind else "",
+            hint=f"type `{_install(kind)}`" if kind else "",
+        ) from error
+    except _refusals() as error:
+        raise ConfigError(
+            f"the remote `{remote or 'of DVC'}` cannot be used: {_first_line(error)}",
+            hint="look at its keys: in the environment, in ~/.aws, or type `dvc remote modify`",
         ) from error
     except (FileTransferError, OSError) as error:
         raise BusyError(
             f"the remote `{remote or 'of DVC'}` cannot be reached: {_first_line(error)}",
             hint="is it there? Then try again; what was copied stays copied",
         ) from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Name the errors about keys, botocore's too where it was loaded."""
+    module = sys.modules.get("botocore.exceptions")
+    names = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
+    return (PermissionError, *(getattr(module, name) for name in names if module))
+
+
+def _install(kind: str) -> str:
+    return "pip install 'mlstack[s3]'" if kind == "s3" else f"pip install 'dvc[{kind}]'"
 
 
 def _first_line(error: BaseException) -> str:

@@ -76,7 +76,7 @@ def dataset_of(project: Project) -> Dataset:
         raise ConfigError(
             f"`{project.root}` is not in a git repository", hint="type `git init`, then try again"
         )
-    source = Path(project.config.data.source)
+    source = Path(project.config.data.folder)
     if source.is_absolute() or ".." in source.parts or not source.parts:
         raise ConfigError(
             f"data.source: `{source}` is not a folder of the project",

@@ -205,11 +205,29 @@ class Transferred(Result, frozen=True, kw_only=True, tag="version.transferred"):
     direction: str  # push or pull
     remote: str
     objects: int
+    size_bytes: int | None = None  # None: DVC's own code copied them
     asked: bool = True  # false: there is no remote, and nothing was lacking
 
     def headline(self) -> str:
         """Give the number of objects."""
         return str(self.objects)
+
+
+class SourceCopied(Result, frozen=True, kw_only=True, tag="version.source"):
+    """The folder of the data holds what its source does."""
+
+    dataset: str
+    source: str
+    folder: str
+    files: int
+    copied: int
+    removed: int
+    size_bytes: int  # that were moved
+    rows: int | None = None  # of a table or a query; None for files
+
+    def headline(self) -> str:
+        """Give the number of files that were copied."""
+        return str(self.copied)
 
 
 class SettingChange(Record, frozen=True, kw_only=True, tag="version.setting"):
@@ -439,3 +457,20 @@ class Counted(Record, frozen=True, kw_only=True, tag="version.counted"):
     done: int
     total: int
     unit: str = "files"  # or "bytes"
+
+
+class Moving(Record, frozen=True, kw_only=True, tag="version.moving"):
+    """Progress: how much of a transfer is done."""
+
+    text: str
+    done: int
+    total: int
+    done_bytes: int
+    total_bytes: int
+    bytes_per_s: float
+
+
+class Read(Record, frozen=True, kw_only=True, tag="version.read"):
+    """Progress: how many rows have come; nobody knows how many there are."""
+
+    rows: int

@@ -10,7 +10,6 @@ from types import ModuleType
 from mlstack import files
 from mlstack.records.dvc_config import DvcConfig, read_config
 from mlstack.version.history import Dataset
-from mlstack.version.objects import Objects
 
 
 def bridge() -> ModuleType:
@@ -48,21 +47,3 @@ def hold(config: DvcConfig) -> AbstractContextManager[None]:
         BusyError: a dvc is at work.
     """
     return files.lock(config.lock, "this project's data, or a dvc is")
-
-
-def folder_remote(data: Dataset, remote: str | None) -> tuple[DvcConfig | None, Objects | None]:
-    """Give DVC's settings and the remote, when both are plain: a folder in DVC 3's layout.
-
-    Args:
-        data: the dataset.
-        remote: the URL or absolute folder of `versioning.remote`; None for DVC's own default.
-    """
-    config = plain(data)
-    if config is None:
-        return None, None
-    if remote is None:
-        options = config.remotes.get(config.remote or "", {})
-        remote = options.get("url") if options.keys() == {"url"} else None
-    if remote is None or "://" in remote:
-        return config, None
-    return config, Objects(Path(remote) / "files" / "md5")

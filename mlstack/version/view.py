@@ -10,10 +10,6 @@ from mlstack.version.words import size
 def draw(record: Record) -> str | Bar | None:
     """Turn a record into text."""
     match record:
-        case result.Working():
-            return record.text
-        case result.Counted():
-            return Bar(record.text, record.done, record.total, record.unit)
         case Snapshot():
             return _snapshot(record)
         case Log():
@@ -29,7 +25,20 @@ def draw(record: Record) -> str | Bar | None:
         case result.MergedPointer():
             return torn.draw(record)
         case _:
-            return _small(record)
+            return _progress(record) or _small(record)
+
+
+def _progress(record: Record) -> str | Bar | None:
+    match record:
+        case result.Working():
+            return record.text
+        case result.Counted():
+            return Bar(record.text, record.done, record.total, record.unit)
+        case result.Moving():
+            return Bar(record.text, record.done_bytes, record.total_bytes, "bytes")
+        case result.Read():
+            return Bar("rows", record.rows)
+    return None
 
 
 def _small(record: Record) -> str | None:
@@ -47,8 +56,11 @@ def _small(record: Record) -> str | None:
             return f"{record.dataset}: everything is here already; no remote is configured"
         case result.Transferred():
             verb = "to" if record.direction == "push" else "from"
-            what = f"{record.objects} objects" if record.objects else "nothing new"
+            moved = "" if record.size_bytes is None else f" ({size(record.size_bytes)})"
+            what = f"{record.objects} objects{moved}" if record.objects else f"nothing new{moved}"
             return f"{record.dataset}: {record.direction}ed {what} {verb} {_remote(record.remote)}"
+        case result.SourceCopied():
+            return _copied(record)
         case result.Verified():
             absent = f"; {record.absent} of older versions are not here" if record.absent else ""
             mended = f"; {record.mended} were mended" if record.mended else ""
@@ -89,4 +101,18 @@ def _entry(entry: LogEntry, current: str | None) -> str:
     return (
         f"{mark} {entry.revision[:7]}  {entry.date[:16].replace('T', ' ')}  {entry.message}\n"
         f"    md5 {entry.md5[:8]}  {entry.files} files  {size(entry.size_bytes)}  {counts}"
+    )
+
+
+def _copied(record: result.SourceCopied) -> str:
+    if record.rows is not None and not record.copied:
+        return f"{record.folder} is what {record.source} gives: {record.rows} rows, as before"
+    removed = f", {record.removed} removed" if record.removed else ""
+    if not record.copied and not removed:
+        return f"{record.folder} is what {record.source} holds: {record.files} files, 0 B moved"
+    what = f"{record.copied} of {record.files} files" if record.rows is None else ""
+    return (
+        f"{record.folder}: copied {what or f'{record.rows} rows'} "
+        f"({size(record.size_bytes)}){removed} from {record.source}\n"
+        "  hint: `mlstack version snapshot -m MESSAGE` makes it a version"
     )

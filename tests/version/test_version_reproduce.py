@@ -17,7 +17,7 @@ from msgspec import structs
 from test_version_show import CODE, DATA, MACHINE
 
 from mlstack.errors import DataError
-from mlstack.records import dvc
+from mlstack.records import data_folder, dvc
 from mlstack.records.base import read, write
 from mlstack.records.run import Finished, RunSpec, append_event
 from mlstack.version import repeat, tensors
@@ -223,7 +223,7 @@ def test_lost_changes_and_lost_data_are_said(dirty_run, version, snapshotted) ->
     folder = dirty_run("diff --git a/x b/x\nnew file mode 100644\n")
     spec = read(folder / "run.json", RunSpec)
     cache = snapshotted / ".dvc" / "cache" / "files" / "md5"
-    md5 = dvc.hash_folder(snapshotted / "data" / "digits").entries["images/0003.png"]
+    md5 = data_folder.hash_folder(snapshotted / "data" / "digits").entries["images/0003.png"]
     (cache / md5[:2] / md5[2:]).unlink()
 
     no_data = version("reproduce", RUN)

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlstack.records import dvc
+from mlstack.records import data_folder
 from mlstack.version import integrity
 
 
 def object_of(project: Path, name: str) -> Path:
-    md5 = dvc.hash_folder(project / "data" / "digits").entries[name]
+    md5 = data_folder.hash_folder(project / "data" / "digits").entries[name]
     return project / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
 
 
