@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack import files
@@ -14,27 +13,14 @@ from mlstack.records.base import Record
 from mlstack.records.data_folder import Changes, FolderHash, Look, compare
 from mlstack.records.dvc_config import find_home
 from mlstack.records.layout import Layout
-from mlstack.version import (
-    content,
-    exchange,
-    guard,
-    history,
-    intake,
-    placement,
-    pointer,
-    source,
-    stock,
-)
+from mlstack.version import exchange, guard, history, intake, listing, placement, pointer, stock
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import (
     CheckedOut,
-    Log,
-    LogEntry,
     Snapshot,
     Transferred,
     Working,
 )
-from mlstack.version.transfer import Moved
 
 
 def snapshot(project: Project, message: str) -> Iterator[Record]:
@@ -62,31 +48,6 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         yield _snapshot(data, before, seen, hashed, committed=bool(changed))
 
 
-def log(project: Project, limit: int) -> Log:
-    """List the versions of the dataset, newest first."""
-    data = dataset_of(project)
-    found = history.versions(data)[:limit]
-    cache = stock.cache_folder(data.root) if found else Path()
-    current = dvc.read_pointer(data.pointer)
-    return Log(
-        dataset=data.name,
-        current=current.md5 if current else None,
-        versions=[
-            LogEntry(
-                revision=version.revision,
-                date=version.date,
-                author=version.author,
-                message=version.message,
-                md5=version.pointer.md5,
-                files=version.pointer.files,
-                size_bytes=version.pointer.size_bytes,
-                classes=_classes(cache, version.pointer.md5, data.label),
-            )
-            for version in found
-        ],
-    )
-
-
 def checkout(project: Project, revision: str, *, force: bool) -> Iterator[Record]:
     """Put the data of a version into the folder; the code stays as it is.
 
@@ -99,7 +60,7 @@ def checkout(project: Project, revision: str, *, force: bool) -> Iterator[Record
     text = history.pointer_text(data, commit)
     with hold(project.root):
         yield Working(text=f"{data.source}: checking out {commit[:7]}")
-        yield (yield from _put(data, text, commit, force=force))
+        yield (yield from put(data, text, commit, force=force))
 
 
 def push(project: Project, *, everything: bool) -> Iterator[Record]:
@@ -119,56 +80,6 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
         remote=remote or "",
         objects=moved.objects,
         size_bytes=moved.size_bytes,
-    )
-
-
-@dataclass(frozen=True)
-class Pull:
-    """What is pulled, and from where."""
-
-    revision: str | None = None  # only into the cache; None puts the current one into the folder
-    force: bool = False  # lose data that is in no snapshot
-    from_source: bool = False  # from the URL in `data.source`, not from the remote
-
-
-def pull(project: Project, wish: Pull) -> Iterator[Record]:
-    """Fetch a version from the remote; without a revision, put the current one into the folder.
-
-    Data that no version names yet is copied from the URL in `data.source`.
-
-    Raises:
-        ConfigError: no remote is configured, git does not know the revision, or it is asked for
-            together with the source.
-        DataError: the folder holds data that is in no snapshot.
-        BusyError: the remote cannot be reached.
-    """
-    if wish.revision and wish.from_source:
-        raise ConfigError("a source has no revisions", hint="leave out one of the two")
-    if wish.from_source or (source.is_meant(project) and not wish.revision):
-        yield from source.copy(project, force=wish.force)
-        return
-    data, remote = dataset_of(project), remote_of(project)
-    commit = history.resolve(data, wish.revision) if wish.revision else None
-    text = history.pointer_text(data, commit) if commit else _pointer_here(data)
-    merging.register(project.root)
-    with hold(project.root):
-        moved, asked = Moved(), bool(remote) or _has_remote(data)
-        if asked:
-            guard.is_cached(data, text)  # what is in the trash need not be fetched
-            yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
-            moved = yield from exchange.fetch(data, remote, text, commit)
-        elif not guard.is_cached(data, text):
-            raise stock.bridge().no_remote()
-        guard.require_cached(data, text)
-        if commit is None:
-            yield from _put(data, text, "", force=wish.force)
-    yield Transferred(
-        dataset=data.name,
-        direction="pull",
-        remote=remote or "",
-        objects=moved.objects,
-        size_bytes=moved.size_bytes,
-        asked=asked,
     )
 
 
@@ -233,7 +144,7 @@ def _entries(data: Dataset, pointer: dvc.Pointer | None) -> dict[str, str] | Non
         return {}
     try:
         cache = stock.cache_folder(data.root)
-        return content.of_version(cache, pointer.md5, "").entries
+        return listing.read(cache, pointer.md5)
     except DataError:
         return None
 
@@ -245,16 +156,15 @@ def _committed(data: Dataset) -> dvc.Pointer | None:
         return None
 
 
-def _classes(cache: Path, md5: str, label: str | None) -> dict[str, int] | None:
-    try:
-        return content.of_version(cache, md5, "", label).classes()
-    except DataError:
-        return None
-
-
-def _put(
+def put(
     data: Dataset, text: str, commit: str, *, force: bool
 ) -> Generator[Record, None, CheckedOut]:
+    """Make the folder hold the version that a pointer names, and write the pointer.
+
+    Raises:
+        DataError: the version is not whole in the cache, or the folder holds data that is in no
+            snapshot and `force` is not given.
+    """
     version = guard.require_cached(data, text)
     now = guard.refuse_to_destroy(data, force=force)
     files.write_text(data.pointer, text)
@@ -263,7 +173,7 @@ def _put(
         stock.bridge().checkout(data.root, data.pointer)
     else:
         with stock.hold(config):
-            entries = content.of_version(config.cache, version.md5, "").entries
+            entries = listing.read(config.cache, version.md5)
             order = placement.Order(version.md5, entries)
             yield from placement.place(data, config, order, now=now)
         pointer.ignore(data)
@@ -275,22 +185,6 @@ def _put(
         md5=version.md5,
         files=version.files,
     )
-
-
-def _has_remote(data: Dataset) -> bool:
-    config = stock.plain(data)
-    if config is None:
-        return bool(stock.bridge().has_remote(data.root))
-    return bool(config.remote or config.remotes)
-
-
-def _pointer_here(data: Dataset) -> str:
-    if not data.pointer.is_file():
-        raise DataError(
-            f"there is no `{data.source}.dvc` that says what to pull",
-            hint="type `git pull`, or `mlstack version pull REVISION`",
-        )
-    return data.pointer.read_text()
 
 
 def remote_of(project: Project) -> str | None:

@@ -25,9 +25,9 @@ def version(
 ) -> None:
     """Keep versions of data and models; alone, it lists them."""
     from mlstack.config import load
-    from mlstack.version import api, view
+    from mlstack.version import journal, view
 
-    call.show(api.log(load(call.config, sets=call.sets), limit), view.draw)
+    call.show(journal.log(load(call.config, sets=call.sets), limit), view.draw)
 
 
 app = room(version)
@@ -51,9 +51,9 @@ def log(
 ) -> None:
     """List the versions of the data, newest first."""
     from mlstack.config import load
-    from mlstack.version import api, view
+    from mlstack.version import journal, view
 
-    call.show(api.log(load(call.config, sets=call.sets), limit), view.draw)
+    call.show(journal.log(load(call.config, sets=call.sets), limit), view.draw)
 
 
 @app.command("diff")
@@ -133,11 +133,11 @@ def pull(
 ) -> None:
     """Fetch the data from the remote, or at first from its source, into its folder."""
     from mlstack.config import load
-    from mlstack.version import api, view
+    from mlstack.version import pulling, view
 
     project = load(call.config, sets=call.sets)
-    wish = api.Pull(revision, force=force, from_source=from_source)
-    call.show(api.pull(project, wish), view.draw)
+    wish = pulling.Pull(revision, force=force, from_source=from_source)
+    call.show(pulling.pull(project, wish), view.draw)
 
 
 @app.command("show")

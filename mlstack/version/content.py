@@ -10,7 +10,8 @@ from pathlib import Path
 from mlstack.errors import DataError
 from mlstack.inputs import folders, tables
 from mlstack.inputs.images import SUFFIXES
-from mlstack.records import data_folder, dataset, dvc
+from mlstack.records import data_folder, dataset
+from mlstack.version import listing
 from mlstack.version.history import Dataset
 
 
@@ -76,27 +77,10 @@ def of_version(cache: Path, md5: str, name: str, label: str | None = None) -> Co
     Raises:
         DataError: it is not there.
     """
-    listing = object_path(cache, md5)
-    if not listing.is_file():
-        raise DataError(
-            f"the files of version `{name}` ({md5[:8]}) are not in the cache",
-            hint=f"type `mlstack version pull {name}`",
-        )
-    entries = dvc.parse_listing(listing.read_bytes(), where=str(listing))
-    return Content(name, md5, entries, lambda path: object_path(cache, entries[path]), label)
-
-
-def files_of(cache: Path, md5: str) -> dict[str, str]:
-    """List the files of a version; none when its list is not here, is damaged, or is no list."""
-    try:
-        return of_version(cache, md5, "").entries if md5.endswith(".dir") else {}
-    except DataError:
-        return {}
-
-
-def object_path(cache: Path, md5: str) -> Path:
-    """Give the file of an object in DVC's cache."""
-    return cache / md5[:2] / md5[2:]
+    entries = listing.read(cache, md5, name)
+    return Content(
+        name, md5, entries, lambda path: listing.object_path(cache, entries[path]), label
+    )
 
 
 def _csv_labels(place: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from mlstack.launch.git import git
 from mlstack.launch.merging import ATTRIBUTES
 from mlstack.records import data_folder, dvc
 from mlstack.records.data_folder import FolderHash, Look
-from mlstack.version import content, history, stock, trash
+from mlstack.version import history, listing, stock, trash
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
 
@@ -114,7 +114,7 @@ def require_cached(data: Dataset, text: str) -> dvc.Pointer:
     pointer = dvc.parse_pointer(text, where=f"{data.source}.dvc")
     cache = stock.cache_folder(data.root)
     trash.bring_back(cache, {pointer.md5})
-    entries = content.of_version(cache, pointer.md5, pointer.md5[:8]).entries
+    entries = listing.read(cache, pointer.md5, pointer.md5[:8])
     absent = Objects(cache).missing(entries.values())
     if absent:
         raise DataError(
@@ -141,13 +141,13 @@ def refuse_to_destroy(data: Dataset, *, force: bool) -> FolderHash | None:
     cache = stock.cache_folder(data.root)
     kept: set[tuple[str, str]] = set()
     for version in history.versions(data, everywhere=True):
-        if content.object_path(cache, version.pointer.md5).is_file():
-            kept.update(content.of_version(cache, version.pointer.md5, "").entries.items())
+        if listing.object_path(cache, version.pointer.md5).is_file():
+            kept.update(listing.read(cache, version.pointer.md5, "").items())
     unsaved = [
         path
         for path, md5 in now.entries.items()
         if not LEFTOVER.fullmatch(Path(path).name)
-        and ((path, md5) not in kept or not content.object_path(cache, md5).is_file())
+        and ((path, md5) not in kept or not listing.object_path(cache, md5).is_file())
     ]
     if unsaved:
         raise DataError(

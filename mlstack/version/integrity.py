@@ -15,8 +15,8 @@ from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.version import history, stock, trash
 from mlstack.version.api import hold, remote_of
-from mlstack.version.content import files_of, object_path
 from mlstack.version.history import Dataset, dataset_of
+from mlstack.version.listing import files_of, object_path
 from mlstack.version.result import Counted, Verified, Working
 
 BATCH_BYTES = 4 << 20  # of small files that are one piece of work

@@ -20,7 +20,7 @@ from mlstack import files
 from mlstack.errors import DataError, StepError
 from mlstack.records import dataset, dvc
 from mlstack.version import label_rows, trash
-from mlstack.version.content import object_path, of_version
+from mlstack.version.listing import object_path, read
 from mlstack.version.result import Conflict
 
 OBJECT_MODE = 0o444  # as DVC protects what it has hashed
@@ -128,7 +128,7 @@ def _entries(cache: Path, pointer: dvc.Pointer | None) -> dict[str, str]:
     if pointer is None:
         return {}
     trash.bring_back(cache, {pointer.md5})
-    return of_version(cache, pointer.md5, "").entries
+    return read(cache, pointer.md5)
 
 
 def _settle(

@@ -13,7 +13,7 @@ from mlstack.launch.git import git
 from mlstack.records import dvc
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunSpec
-from mlstack.version import content, stock, trash
+from mlstack.version import content, listing, stock, trash
 from mlstack.version.api import remote_of
 from mlstack.version.history import Dataset
 
@@ -110,10 +110,10 @@ def _apply(layout: Layout, spec: RunSpec, scratch: Path, home: Path) -> None:
 
 def _absent(cache: Path, md5: str) -> list[str]:
     """Name what the cache lacks of a version: files, or the list of them."""
-    if not content.object_path(cache, md5).is_file():
+    if not listing.object_path(cache, md5).is_file():
         return ["the list of its files"]
-    entries = content.files_of(cache, md5)
-    return [name for name, one in entries.items() if not content.object_path(cache, one).is_file()]
+    entries = listing.files_of(cache, md5)
+    return [name for name, one in entries.items() if not listing.object_path(cache, one).is_file()]
 
 
 def _fetch(project: Project, data: Dataset, spec: RunSpec) -> None:

@@ -9,7 +9,7 @@ from mlstack.config import Project
 from mlstack.errors import ConfigError
 from mlstack.records.base import Record
 from mlstack.ui import is_terminal
-from mlstack.version import content, history, marks, stock, trash
+from mlstack.version import history, listing, marks, stock, trash
 from mlstack.version.api import hold
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import Collected, Emptied, Restored, Spare, Spared
@@ -119,7 +119,7 @@ def _needed(data: Dataset, cache: Path, options: GcOptions, now: datetime) -> se
     named |= marks.of_records(data.root, since)
     keep = set(named)
     for md5 in named:
-        keep.update(content.files_of(cache, md5).values())
+        keep.update(listing.files_of(cache, md5).values())
     return keep
 
 
@@ -131,7 +131,7 @@ def _by_version(data: Dataset, cache: Path, spare: list[Path]) -> list[Spare]:
     rows = []
     for md5 in sorted(lists, key=lambda md5: -lists[md5]):
         version = known.get(md5)
-        sizes = [left.pop(one, None) for one in (md5, *set(content.files_of(cache, md5).values()))]
+        sizes = [left.pop(one, None) for one in (md5, *set(listing.files_of(cache, md5).values()))]
         freed = [size for size in sizes if size is not None]
         at = datetime.fromtimestamp(lists[md5], UTC).isoformat(timespec="seconds")
         rows.append(

@@ -12,7 +12,7 @@ from mlstack import files
 from mlstack.errors import DataError
 from mlstack.records import dvc
 from mlstack.records.base import Record
-from mlstack.version import content
+from mlstack.version import listing
 from mlstack.version.remote import Remote
 from mlstack.version.result import Moving
 
@@ -50,13 +50,13 @@ def push(
     Raises:
         DataError: an object of the current version is nowhere, or one is damaged.
     """
-    listings = {current, *(one for one in older if content.object_path(cache, one).is_file())}
+    listings = {current, *(one for one in older if listing.object_path(cache, one).is_file())}
     objects = {md5 for one in listings for md5 in _entries(cache, one).values()}
     there = remote.sizes(objects | listings)
     lacking = [job for md5 in sorted(objects) if (job := _lacks(cache, md5, there))]
     needed = set(_entries(cache, current).values()) | {current}
     if lost := [
-        md5 for md5 in needed - there.keys() if not content.object_path(cache, md5).is_file()
+        md5 for md5 in needed - there.keys() if not listing.object_path(cache, md5).is_file()
     ]:
         raise DataError(
             f"{len(lost)} files of version {current[:8]} are neither here nor in `{remote.url}`",
@@ -65,7 +65,7 @@ def push(
     lists = [job for md5 in sorted(listings) if (job := _lacks(cache, md5, there))]
 
     def send(job: Job, tally: "Tally") -> None:
-        path = content.object_path(cache, job.name)
+        path = listing.object_path(cache, job.name)
         if files.md5(path) != job.name.removesuffix(
             ".dir"
         ):  # one bad object would spoil the remote
@@ -87,27 +87,27 @@ def fetch(remote: Remote, cache: Path, version: str) -> Generator[Record, None, 
     Raises:
         DataError: the remote lacks an object, or one has not the content that its name says.
     """
-    listing = content.object_path(cache, version)
-    if listing.is_file():
-        text, lists = listing.read_bytes(), []
+    here = listing.object_path(cache, version)
+    if here.is_file():
+        text, lists = here.read_bytes(), []
     else:
         if version not in (sizes := remote.sizes([version])):
             raise _absent(remote, version, 1)
         text, lists = b"".join(_checked(remote.read(version), version, remote.url)), [version]
-    wanted = set(dvc.parse_listing(text, where=str(listing)).values())
-    lacking = sorted(md5 for md5 in wanted if not content.object_path(cache, md5).is_file())
+    wanted = set(dvc.parse_listing(text, where=str(here)).values())
+    lacking = sorted(md5 for md5 in wanted if not listing.object_path(cache, md5).is_file())
     there = remote.sizes(lacking) if lacking else {}
     if absent := [md5 for md5 in lacking if md5 not in there]:
         raise _absent(remote, version, len(absent))
 
     def receive(job: Job, tally: "Tally") -> None:
         chunks = tally.counted(_checked(remote.read(job.name), job.name, remote.url))
-        files.write_chunks(content.object_path(cache, job.name), chunks, mode=0o444)
+        files.write_chunks(listing.object_path(cache, job.name), chunks, mode=0o444)
 
     tally = Tally("pulling", [Job(md5, there[md5]) for md5 in lacking])
     yield from each(tally.jobs, receive, tally, remote.workers)
     for md5 in lists:  # last: where the list is, its files are
-        files.write_chunks(content.object_path(cache, md5), [text], mode=0o444)
+        files.write_chunks(listing.object_path(cache, md5), [text], mode=0o444)
         tally.jobs.append(Job(md5, sizes[md5]))
         tally.add(len(text))
     return tally.moved()
@@ -178,12 +178,12 @@ def each(
 
 
 def _entries(cache: Path, version: str) -> dict[str, str]:
-    return content.of_version(cache, version, version[:8]).entries
+    return listing.read(cache, version, version[:8])
 
 
 def _lacks(cache: Path, md5: str, there: dict[str, int]) -> Job | None:
     """Give the job of an object that is here and not, or not as long, in the remote."""
-    path = content.object_path(cache, md5)
+    path = listing.object_path(cache, md5)
     size = path.stat().st_size if path.is_file() else None
     return None if size is None or there.get(md5) == size else Job(md5, size)
 

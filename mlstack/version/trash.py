@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlstack import files
-from mlstack.version.content import files_of, object_path
+from mlstack.version.listing import files_of, object_path
 
 TIME = "%Y%m%dT%H%M%SZ"
 LIST = ".dir"  # end of the name of a list of files
