@@ -30,6 +30,12 @@ def make_project(folder: Path, *, images: int = 300) -> Path:
     dataset.write_labels(source / dataset.LABELS, pa.Table.from_pylist(rows))
     (folder / ".gitignore").write_text(".mlstack/\nmodels/\n/data/digits\n__pycache__/\n")
     write_pointer(source)
+    commit_all(folder)
+    return folder
+
+
+def commit_all(folder: Path) -> None:
+    """Make a folder a git repository that holds everything it does not ignore."""
     for command in (
         ["init", "-q", "-b", "main"],
         ["config", "user.name", "Test"],
@@ -38,7 +44,6 @@ def make_project(folder: Path, *, images: int = 300) -> Path:
         ["commit", "-q", "-m", "start"],
     ):
         subprocess.run(["git", *command], cwd=folder, check=True)
-    return folder
 
 
 def write_pointer(source: Path) -> None:

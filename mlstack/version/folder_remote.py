@@ -141,7 +141,7 @@ def _damaged(store: Objects, md5: str) -> DataError:
 
 def failed(place: Path, error: OSError) -> MlstackError:
     """Tell a full disk from a remote that is gone."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return files.cannot_write(place, error)
     return BusyError(
         f"`{place}` cannot be reached: {error.strerror}",

@@ -1,0 +1,276 @@
+"""Data versions under kill -9, full disks, lost remotes and busy writers; stock DVC is the judge.
+
+`make test` kills each command a few times; `make soak` does it 50 times (`MLSTACK_KILLS`).
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+from faulty import failure, mlstack
+from projects import commit_all
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("MLSTACK_KILLS", "3"))
+FILES = 600
+CONFIG = """version: 1
+project: {name: kills, task: image-classification}
+data: {source: data/set}
+model: {class: kills.model:Net}
+versioning: {remote: remote}
+"""
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    """A project with two versions of 600 files, and a folder for its remote."""
+    root = tmp_path_factory.mktemp("versions") / "project one"
+    for number in range(FILES):
+        path = root / "data" / "set" / f"part {number % 7}" / f"日 {number}.bin"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(random.Random(number).randbytes(1500))
+    (root / "mlstack.yaml").write_text(CONFIG)
+    (root / ".gitignore").write_text(".mlstack/\n/data/set/\n/remote/\n/clone/\n")
+    (root / "remote").mkdir()
+    commit_all(root)
+    assert mlstack(root, "version", "snapshot", "-m", "one").returncode == 0
+    change(root, 1)
+    assert mlstack(root, "version", "snapshot", "-m", "two").returncode == 0
+    return root
+
+
+@pytest.fixture(params=["copy", "hardlink"])
+def project(versions, tmp_path, request):
+    """A copy of it that may be broken, with files that share their bytes with the cache or not."""
+    root = tmp_path / "project one"
+    shutil.copytree(versions, root)
+    (root / ".dvc" / "config.local").write_text(f"[cache]\n    type = {request.param}\n")
+    return root
+
+
+def change(root, seed):
+    """Replace, add and remove some files."""
+    chance = random.Random(seed)
+    there = sorted((root / "data" / "set").rglob("*.bin"))
+    for path in chance.sample(there, 60):
+        beside = path.with_suffix(".new")
+        beside.write_bytes(chance.randbytes(1500))
+        beside.replace(path)
+    for path in chance.sample(there, 20):
+        path.unlink()
+    for number in range(20):
+        (root / "data" / "set" / f"new {seed} {number}.bin").write_bytes(chance.randbytes(99))
+
+
+def killed(root, chance, *words):
+    """Kill a command at a random moment of its life."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlstack", *words],
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        process.wait(timeout=chance.uniform(0.1, 1.6))
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    time.sleep(0.05)
+
+
+def typed(root, *words):
+    """Type a command again that was killed; a git that it left may still be at work."""
+    for _ in range(5):
+        done = mlstack(root, *words)
+        if done.returncode == 0:
+            return done
+        time.sleep(0.5)
+    raise AssertionError(done.stderr)
+
+
+def content(root):
+    """Read every file of the data."""
+    data = root / "data" / "set"
+    return {p.relative_to(data): p.read_bytes() for p in data.rglob("*") if p.is_file()}
+
+
+def assert_whole(store):
+    """Every object that DVC would trust has the content that its name says; lists are complete."""
+    lists = []
+    for path in (store / "files" / "md5").rglob("*"):
+        if path.is_file() and stat.S_IMODE(path.stat().st_mode) == 0o444:
+            digest = hashlib.md5(path.read_bytes()).hexdigest()
+            assert path.parent.name + path.name.removesuffix(".dir") == digest
+            lists += [path] if path.name.endswith(".dir") else []
+    for path in lists:
+        for entry in json.loads(path.read_bytes()):
+            md5 = entry["md5"]
+            assert (store / "files" / "md5" / md5[:2] / md5[2:]).is_file(), entry
+
+
+def stock(root, *words):
+    """Ask stock DVC."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *words], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_killed_snapshot_loses_nothing_and_goes_on(project):
+    chance = random.Random(7)
+    for number in range(KILLS):
+        change(project, 100 + number)
+        before = content(project)
+
+        killed(project, chance, "version", "snapshot", "-m", "killed")
+
+        assert content(project) == before
+        assert_whole(project / ".dvc" / "cache")
+    typed(project, "version", "snapshot", "-m", "whole")
+
+    assert content(project) == before
+    assert json.loads(stock(project, "status", "--json")) == {}
+    typed(project, "version", "checkout", "HEAD~1")
+    assert_whole(project / ".dvc" / "cache")
+    assert not list((project / ".dvc" / "cache" / "files").glob(".mlstack-*"))
+
+
+def test_a_killed_checkout_leaves_nothing_that_the_next_one_cannot_mend(project):
+    two = content(project)
+    typed(project, "version", "checkout", "HEAD~1")
+    one = content(project)
+    chance = random.Random(8)
+    for number in range(KILLS):
+        killed(project, chance, "version", "checkout", ("HEAD", "HEAD~1")[number % 2])
+        assert_whole(project / ".dvc" / "cache")
+
+        typed(project, "version", "checkout", ("HEAD", "HEAD~1")[number % 2])
+
+        assert content(project) == (two, one)[number % 2]
+    assert json.loads(stock(project, "status", "--json")) == {}
+
+
+def test_a_killed_push_leaves_a_remote_that_never_names_what_it_lacks(project):
+    remote = project / "remote"
+    chance = random.Random(9)
+    for _ in range(KILLS):
+        killed(project, chance, "version", "push")
+        assert_whole(remote)
+    typed(project, "version", "push")
+
+    assert_whole(remote)
+    clone = project / "clone"
+    subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
+    stock(clone, "remote", "add", "-d", "store", str(remote))
+    stock(clone, "pull", "-q")
+    assert content(clone) == content(project)
+
+
+def test_a_killed_pull_goes_on_and_ends_with_the_same_files(project):
+    typed(project, "version", "push")
+    clone = project / "clone"
+    subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
+    (clone / "remote").symlink_to(project / "remote")
+    chance = random.Random(10)
+    for _ in range(KILLS):
+        killed(clone, chance, "version", "pull")
+        if (clone / ".dvc" / "cache").is_dir():
+            assert_whole(clone / ".dvc" / "cache")
+    typed(clone, "version", "pull")
+
+    assert content(clone) == content(project)
+    assert json.loads(stock(clone, "status", "--json")) == {}
+
+
+def test_a_disk_that_fills_up_ends_with_6_and_nothing_half_there(project):
+    change(project, 5)
+    script = 'ulimit -f 1; trap "" XFSZ; exec "$@"'  # a write past 1 kB fails, as on a full disk
+    command = ["bash", "-c", script, "-", sys.executable, "-m", "mlstack"]
+
+    done = subprocess.run(
+        [*command, "version", "push", "--json"],
+        cwd=project, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+
+    assert failure(done)["code"] == 6
+    assert_whole(project / "remote")
+    typed(project, "version", "push")
+    assert_whole(project / "remote")
+
+
+def test_a_remote_that_is_gone_is_said_and_tried_again_later(project):
+    shutil.rmtree(project / "remote")
+    (project / "remote").write_text("not a folder")
+    refused = mlstack(project, "version", "push", "--json")
+    (project / "remote").unlink()
+    away = mlstack(project, "--help")
+
+    assert failure(refused)["code"] == 2
+    assert away.returncode == 0
+    assert typed(project, "version", "push").returncode == 0  # made anew: it is a folder's name
+
+
+def test_the_second_of_two_commands_waits_its_turn(project):
+    change(project, 6)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "mlstack", "version", "snapshot", "-m", "a"],
+        cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    second = mlstack(project, "version", "snapshot", "-m", "b", "--json")
+    first.wait()
+
+    assert second.returncode in (0, 75)
+    if second.returncode == 75:
+        assert "busy" in failure(second)["problem"]
+    typed(project, "version", "snapshot", "-m", "c")
+    assert json.loads(stock(project, "status", "--json")) == {}
+
+
+def test_a_dvc_at_work_keeps_mlstack_out(project):
+    lock = project / ".dvc" / "tmp" / "lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = mlstack(project, "version", "checkout", "HEAD~1", "--json")
+
+    assert failure(done)["code"] == 75
+
+
+def test_a_file_overwritten_through_its_link_is_noticed_and_its_old_content_fetched(project):
+    typed(project, "version", "push")
+    typed(project, "version", "checkout", "HEAD~1")
+    typed(project, "version", "checkout", "HEAD")
+    path = project / "data" / "set" / "part 1" / "日 1.bin"
+    path = path if path.is_file() else sorted((project / "data" / "set").rglob("日*.bin"))[0]
+    old = path.read_bytes()
+    path.chmod(0o644)
+    with path.open("r+b") as stream:  # what an editor without care does
+        stream.write(b"overwritten")
+
+    typed(project, "version", "snapshot", "-m", "overwritten")
+
+    assert_whole_after_fetch(project)
+    typed(project, "version", "checkout", "HEAD~1")
+    assert path.read_bytes() == old
+
+
+def assert_whole_after_fetch(project):
+    """The damaged object is gone rather than wrong, and the remote has the true one."""
+    for path in (project / ".dvc" / "cache" / "files" / "md5").rglob("*"):
+        if path.is_file():
+            digest = hashlib.md5(path.read_bytes()).hexdigest()
+            assert path.parent.name + path.name.removesuffix(".dir") == digest
+    typed(project, "version", "pull", "HEAD~1")
