@@ -27,6 +27,8 @@ from mlstack.records.folder_index import (
     read_index,
     write_index,
 )
+from mlstack.records.ignore import NAME as IGNORE_FILE
+from mlstack.records.ignore import read_ignores
 
 OWN_FOLDERS = {".git", ".hg", ".dvc"}  # what DVC never looks into
 BLANK = bytes(MD5_BYTES)
@@ -238,8 +240,7 @@ def list_files(folder: Path) -> list[str]:
 
     Raises:
         DataError: there is no such folder, or it holds something that DVC leaves out or refuses:
-            a link to a folder or to nothing, a socket, a `.dvcignore`; or a `.dvcignore` above
-            may hide its files.
+            a link to a folder or to nothing, a socket, a `.dvcignore`.
     """
     return [_join(at, name) for at, listing in scan(folder)[0].items() for name in listing.names]
 
@@ -252,16 +253,21 @@ def scan(folder: Path) -> tuple[dict[str, Listing], bool]:
     """
     if not folder.is_dir():
         raise DataError(f"there is no folder `{folder}`", hint=dvc.bring_back(folder))
+    ignores = read_ignores(folder)
     found: dict[str, Listing] = {}
     linked = False
     waiting = [""]
     while waiting:
         at = waiting.pop()
         listing, below, links = _scan_one(folder, at)
+        if ignores:
+            below = [name for name in below if not ignores.hide(_join(at, name), is_folder=True)]
+            listing = _without(
+                listing, [ignores.hide(_join(at, name), is_folder=False) for name in listing.names]
+            )
         found[at] = listing
         waiting.extend(_join(at, name) for name in reversed(below))
         linked = linked or links
-    dvc.refuse_ignored(folder, found, [name for one in found.values() for name in one.names])
     return found, linked
 
 
@@ -305,7 +311,7 @@ def _scan_one(folder: Path, at: str) -> tuple[Listing, list[str], bool]:
                 status = entry.stat(follow_symlinks=False)
                 if not stat.S_ISREG(status.st_mode):
                     status, links = _followed(Path(place, name)), True
-                if name == dvc.IGNORE:
+                if name == IGNORE_FILE:
                     raise _odd(Path(place, name), "lies inside a dataset, which DVC refuses")
                 names.append(name)
                 numbers += (
@@ -318,6 +324,18 @@ def _scan_one(folder: Path, at: str) -> tuple[Listing, list[str], bool]:
         os.close(descriptor)
     stamps = bytearray(array("q", numbers).tobytes())
     return Listing(names, stamps, bytearray(len(names) * MD5_BYTES)), below, links
+
+
+def _without(listing: Listing, hidden: list[bool]) -> Listing:
+    """Leave the hidden files of a folder out."""
+    if not any(hidden):
+        return listing
+    kept = [position for position, is_hidden in enumerate(hidden) if not is_hidden]
+    return Listing(
+        [listing.names[position] for position in kept],
+        bytearray(b"".join(_stamp(listing, position) for position in kept)),
+        bytearray(len(kept) * MD5_BYTES),
+    )
 
 
 def _followed(path: Path) -> os.stat_result:

@@ -1,9 +1,7 @@
-"""Stock DVC's files as mlstack reads them: `NAME.dvc`, the list of a folder's files, ignores."""
+"""Stock DVC's files as mlstack reads them: `NAME.dvc` and the list of a folder's files."""
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
@@ -11,8 +9,6 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mlstack.errors import DataError
-
-IGNORE = ".dvcignore"
 
 
 class Entry(msgspec.Struct):
@@ -119,39 +115,3 @@ def is_cached(root: Path, md5: str) -> bool:
         return False
     entries = parse_listing(listing.read_bytes(), where=str(listing))
     return all((cache / one[:2] / one[2:]).is_file() for one in set(entries.values()))
-
-
-def refuse_ignored(folder: Path, folders: Collection[str], names: Collection[str]) -> None:
-    """Refuse a dataset of which a `.dvcignore` above may hide files from DVC.
-
-    mlstack does not follow these patterns, so hash and version would silently differ. Patterns
-    that cannot touch the dataset (`.venv/`, `/notebooks/*.tmp`) are harmless.
-
-    Args:
-        folder: the dataset.
-        folders: paths of the folders in it.
-        names: names of the files in it.
-    """
-    parts = {part for at in folders for part in at.split("/")}.union(names)
-    for above in folder.resolve().parents:
-        path = above / IGNORE
-        inside = folder.resolve().relative_to(above).parts
-        for pattern in path.read_text().splitlines() if path.is_file() else ():
-            if _may_match(pattern.strip(), parts.union(inside), inside):
-                raise DataError(
-                    f"`{path}`: the pattern `{pattern.strip()}` may hide files of `{folder}`",
-                    hint="move those files out of the dataset and remove the pattern",
-                )
-        if (above / ".dvc").is_dir():
-            return
-
-
-def _may_match(pattern: str, parts: set[str], inside: tuple[str, ...]) -> bool:
-    if not pattern or pattern.startswith(("#", "!")):
-        return False
-    plain = pattern.rstrip("/")
-    if "\\" in plain or "**" in plain:
-        return True
-    if "/" in plain:
-        return fnmatchcase(inside[0], plain.lstrip("/").split("/")[0])
-    return any(fnmatchcase(part, plain) for part in parts)

@@ -10,7 +10,7 @@ from mlstack import files
 from mlstack.config import Project
 from mlstack.config.schema import Data
 from mlstack.errors import BusyError, ConfigError, DataError, MachineError
-from mlstack.records import dvc
+from mlstack.records import dvc, ignore
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
 from mlstack.records.source import CopiedFile, Notes, Source
@@ -152,7 +152,7 @@ class _Copy:
         if not found:
             raise DataError(f"data.source: `{url}` holds no files", hint="put the data there")
         for path in found:
-            if {"", ".", ".."} & set(path.split("/")) or path.endswith(dvc.IGNORE):
+            if {"", ".", ".."} & set(path.split("/")) or path.endswith(ignore.NAME):
                 raise DataError(
                     f"data.source: `{url}` holds `{path}`, which cannot be a file of a dataset",
                     hint="rename it there",

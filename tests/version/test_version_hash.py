@@ -2,9 +2,12 @@
 
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from dvc_data.hashfile.build import build
 from dvc_data.hashfile.db import HashFileDB
 from dvc_objects.fs.local import LocalFileSystem
@@ -93,25 +96,36 @@ def test_what_dvc_leaves_out_or_refuses_is_named(tmp_path: Path, what: str) -> N
         data_folder.hash_folder(data)
 
 
-@pytest.mark.parametrize(
-    "pattern", ["*.png", "data/digits/x", "/data", "dig*", "**/x", "!\\a\n\\a"]
-)
-def test_a_dvcignore_that_may_hide_data_is_refused(tmp_path: Path, pattern: str) -> None:
-    data = tmp_path / "data" / "digits"
-    data.mkdir(parents=True)
-    (data / "x.png").touch()
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvcignore").write_text(f"# comment\n\n{pattern}\n")
-
-    with pytest.raises(DataError, match="may hide"):
-        data_folder.hash_folder(data)
+PATTERNS = [
+    "*.png", "a", "a/", "!z.png", "/data", "/data/é", "data/**/A", "**/x", "b*", "*_d/",
+    "!a_d/", "\\a", ".hidden", "data/digits/a_d/*", "!data/digits/a_d/a", "[az]*", "日本", "?",
+]  # fmt: skip
 
 
-def test_a_dvcignore_about_other_things_is_harmless(tmp_path: Path) -> None:
-    data = tmp_path / "data" / "digits"
-    data.mkdir(parents=True)
-    (data / "x.png").touch()
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvcignore").write_text(".venv/\n/notebooks/*.png\n*.tmp\n")
+@pytest.mark.parametrize("seed", range(12))
+def test_the_patterns_of_dvcignore_hide_what_they_hide_from_dvc(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    root, data = tmp_path / "project", tmp_path / "project" / "data" / "digits"
+    data.parent.mkdir(parents=True)
+    grow(data, chance)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=root, check=True)
+    for place in (root, root / "data"):
+        lines = chance.sample(PATTERNS, chance.randint(0, 5))
+        (place / ".dvcignore").write_text("# comment\n\n" + "\n".join(lines) + "\n")
 
-    assert list(data_folder.hash_folder(data).entries) == ["x.png"]
+    seen = sorted(data_folder.list_files(data)) if not hidden(root, data) else None
+
+    with Repo(str(root)) as repo:
+        walked = repo.dvcignore.find(LocalFileSystem(), str(data))
+        expected = sorted(Path(path).relative_to(data).as_posix() for path in walked)
+    if seen is None:
+        with pytest.raises(DataError, match="hides all of it"):
+            data_folder.list_files(data)
+    else:
+        assert seen == expected
+
+
+def hidden(root: Path, data: Path) -> bool:
+    """Ask DVC whether it would see the folder at all."""
+    with Repo(str(root)) as repo:
+        return bool(repo.dvcignore.is_ignored_dir(str(data)))
