@@ -179,5 +179,7 @@ def test_a_hidden_file_is_neither_kept_nor_taken_away(tmp_path: Path) -> None:
     ours.back()
 
     assert ours.type("dvc", "status", "--json").strip() == "{}"
-    assert sorted(path.name for path in ours.data.iterdir()) == sorted(["one.bin", "two.log", NAMES[4]])
+    assert sorted(path.name for path in ours.data.iterdir()) == sorted(
+        ["one.bin", "two.log", NAMES[4]]
+    )
     assert (ours.data / "one.bin").read_text() == "one.bin"
