@@ -334,6 +334,21 @@ def test_coarse_rows_that_are_often_equal_are_no_leak(cancer) -> None:
     assert found(cancer) == set()
 
 
+def test_rows_that_are_nearly_equal_by_chance_are_no_leak(cancer) -> None:
+    rng = np.random.default_rng(5)
+    table = pa.table(
+        {
+            "a": rng.random(3000),
+            "b": rng.random(3000),
+            "label": rng.choice(["x", "y"], 3000),
+        }
+    )
+    (cancer / "data/cancer.schema.json").unlink()
+    change_table(cancer, lambda _: table)
+
+    assert found(cancer) == set()
+
+
 def test_a_change_of_unit_inside_the_range_is_suspected(cancer) -> None:
     change_table(
         cancer,
