@@ -50,9 +50,10 @@ def prepare(folder: Path, config: Config, md5s: dict[str, str]) -> tuple[pa.Tabl
         parts = _divide(table, labels, paths, [md5s[path] for path in paths], config)
     _refuse(folder, list(_thin(labels, parts, classes, config)))
     position = {name: number for number, name in enumerate(classes)}
+    places = {path: str(folder / path) for path in set(paths)}  # all rows of a table have one
     examples = pa.table(
         {
-            "path": [str(folder / path) for path in paths],
+            "path": [places[path] for path in paths],
             "label": labels,
             "target": [position[label] for label in labels],
             "split": parts,

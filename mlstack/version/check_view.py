@@ -26,8 +26,8 @@ def draw(checked: CheckedData) -> str:
         lines.append(f"  learned and committed: {checked.schema}")
     elif checked.schema is None:
         lines.append(
-            "  hint: `mlstack version check --learn` keeps columns, ranges and classes, "
-            "and holds later data against them"
+            "  hint: `mlstack version check --learn` keeps what the data is like; "
+            "later data is held against it"
         )
     return "\n".join(lines)
 

@@ -83,7 +83,7 @@ def _files(data: Dataset, state: Content, config: Config) -> _Steps:
     found = [
         *labelled.findings(data.source, state, labels),
         *_damaged(data, album),
-        *labelled.damaged_tables(state),
+        *labelled.damaged_tables(data.source, state),
         *labelled.class_findings([*labels.values()], config),
     ]
     if not found:

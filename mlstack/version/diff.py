@@ -84,6 +84,8 @@ def diff(project: Project, asked: Asked) -> Iterator[Record]:
     for wanted in _tables(sides, asked):
         yield Working(text=f"{printable(wanted.path)}: comparing its rows")
         changes.append((yield from _compared(wanted)))
+    if asked.out is not None and not changes:
+        yield Working(text=f"no table differs; {asked.out} is not written")
     found = _difference(sides, changes)
     if asked.page is not None:
         yield Working(text=f"drawing {asked.page}")
@@ -152,10 +154,12 @@ def _compared(wanted: tables.Wanted) -> Generator[Record, None, TableChange]:
 
 def _difference(sides: _Sides, changes: list[TableChange]) -> Difference:
     added, removed, changed = sides.added, sides.removed, sides.changed
-    if sides.data.label is None:
-        relabelled, classes = _labels(sides)
-    else:
-        relabelled, classes = _rows(sides, sides.data.label, changes)
+    label = sides.data.label
+    relabelled, classes = _labels(sides) if label is None else _rows(sides, label, changes)
+    counted = len(relabelled)
+    if label is not None:
+        rows = [one for one in changes if one.path in inputs.NAMES]
+        counted = sum(one.cells_changed.get(label, 0) for one in rows)
     return Difference(
         dataset=sides.data.name,
         before=sides.before.name,
@@ -165,6 +169,7 @@ def _difference(sides: _Sides, changes: list[TableChange]) -> Difference:
         changed=changed,
         renamed=[Renamed(before=old, after=new) for new, old in sorted(sides.renamed.items())],
         relabelled=relabelled,
+        relabelled_count=counted,
         bytes_added=_size(sides.after, [*added, *changed]),
         bytes_removed=_size(sides.before, [*removed, *changed]),
         classes=classes,

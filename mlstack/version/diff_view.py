@@ -1,6 +1,6 @@
 """What a person reads of a difference."""
 
-from mlstack.version.result import ClassChange, Difference, Relabelled, RowChange, TableChange
+from mlstack.version.result import ClassChange, Difference, RowChange, TableChange
 from mlstack.version.words import printable, size
 
 NAMED = 10  # paths and rows that are named; the rest is counted
@@ -9,7 +9,7 @@ CELLS = 6  # values of one row that are shown
 
 def draw(found: Difference) -> str:
     """Turn a difference into text."""
-    lines = [*_files(found), *_relabelled(found.relabelled), *_bytes(found)]
+    lines = [*_files(found), *_relabelled(found), *_bytes(found)]
     for table in found.tables:
         lines.extend(_table(table))
     head = f"{found.dataset}: {found.before} -> {found.after}"
@@ -34,14 +34,14 @@ def _files(found: Difference) -> list[str]:
     return lines
 
 
-def _relabelled(changes: list[Relabelled]) -> list[str]:
-    if not changes:
+def _relabelled(found: Difference) -> list[str]:
+    if not found.relabelled:
         return []
-    lines = [f"  {len(changes)} relabelled"]
-    for one in changes[:NAMED]:
+    lines = [f"  {found.relabelled_count} relabelled"]
+    for one in found.relabelled[:NAMED]:
         before, after = one.before or "(none)", one.after or "(none)"
         lines.append(f"    {printable(one.path)}: {printable(before)} -> {printable(after)}")
-    return [*lines, *_more(len(changes))]
+    return [*lines, *_more(found.relabelled_count)]
 
 
 def _bytes(found: Difference) -> list[str]:

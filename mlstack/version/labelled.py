@@ -44,7 +44,7 @@ def class_findings(labels: list[str], config: Config) -> Iterator[Finding]:
             )
 
 
-def damaged_tables(state: Content) -> Iterator[Finding]:
+def damaged_tables(source: str, state: Content) -> Iterator[Finding]:
     """Name Parquet files that cannot be read to their end."""
     for path in sorted(state.entries):
         if not path.lower().endswith(".parquet"):
@@ -58,7 +58,7 @@ def damaged_tables(state: Content) -> Iterator[Finding]:
                 name="corrupt-file",
                 problem=f"`{path}` cannot be read as Parquet: {str(error).splitlines()[0][:120]}",
                 hint="replace or remove the file",
-                where=path,
+                where=f"{source}/{path}",
             )
 
 

@@ -19,6 +19,7 @@ REPEATED = 5  # rows of each value on average, before a value can be said to dec
 ORDERED = 50  # rows before one threshold on a number can be said to decide it
 FINENESS = 0.01  # of a column's deviation: numbers that round to the same are nearly equal
 UNIQUE = 0.9  # of the rows must differ before equal ones are odd
+TIMES_CHANCE = 10  # more pairs than independent columns would give are no chance
 ID = re.compile(r"(^|[_\W])(id|ids|uuid|guid|key|index|idx|number|nr|row)$|[a-z]I[Dd]$", re.I)
 LEAVE = "leave it out: `data.args.ignore: [{}]` in mlstack.yaml"
 
@@ -54,11 +55,12 @@ def decides(values: Ints, labels: Ints) -> bool:
     """Tell whether every value belongs to one class only, and each has been seen often enough."""
     known = values >= 0
     values, labels = values[known], labels[known]
-    different = len(np.unique(values))
-    if len(values) < FEWEST or different < 2 or len(np.unique(labels)) < 2:
+    if len(values) < FEWEST:
         return False
-    pairs = len(np.unique(np.stack([values, labels], axis=1), axis=0))
-    return pairs == different and len(values) >= REPEATED * different
+    different, classes = len(np.unique(values)), int(labels.max()) + 1
+    if different < 2 or len(values) < REPEATED * different or len(np.unique(labels)) < 2:
+        return False
+    return len(np.unique(values * classes + labels)) == different
 
 
 def codes(column: pa.ChunkedArray) -> Ints:
@@ -148,13 +150,24 @@ def _near_rows(table: Labeled, exact: Ints) -> list[int]:
         return []
     others = [codes(table.columns[n]) for n in names if n not in decimal]
     found: set[int] = set()
+    by_chance = 0.0
     for shift in (0.0, 0.5):  # two grids, so that no border keeps near values apart
-        rounded = [_rounded(_numbers(table.columns[n]), shift) for n in decimal]
-        groups = _groups([*others, *rounded])
+        columns = [*others, *(_rounded(_numbers(table.columns[n]), shift) for n in decimal)]
+        groups = _groups(columns)
         if len(np.unique(groups)) < UNIQUE * len(groups):
             return []  # the columns are coarse: equal rows are no wonder
+        by_chance += _pairs_by_chance(columns)
         found.update(_across(groups, table.parts))
-    return sorted(found)
+    return sorted(found) if len(found) > TIMES_CHANCE * by_chance else []
+
+
+def _pairs_by_chance(columns: list[Ints]) -> float:
+    """Give how many pairs of rows would be equal if the columns knew nothing of each other."""
+    equal = 1.0
+    for column in columns:
+        _, counts = np.unique(column, return_counts=True)
+        equal *= float(np.square(counts / len(column)).sum())
+    return equal * len(columns[0]) ** 2 / 2
 
 
 def _rounded(numbers: npt.NDArray[np.float64], shift: float) -> Ints:
@@ -175,8 +188,9 @@ def _groups(columns: list[Ints]) -> Ints:
 def _across(groups: Ints, parts: Ints) -> list[int]:
     """List the rows beyond train whose content stands in another part, too."""
     placed = np.flatnonzero(parts >= 0)
-    pairs = np.unique(np.stack([groups[placed], parts[placed]], axis=1), axis=0)
-    content, times = np.unique(pairs[:, 0], return_counts=True)
+    width = int(parts.max(initial=0)) + 1
+    pairs = np.unique(groups[placed] * width + parts[placed])
+    content, times = np.unique(pairs // width, return_counts=True)
     shared = np.isin(groups[placed], content[times > 1]) & (parts[placed] > 0)
     return [int(row) for row in placed[shared]]
 

@@ -144,7 +144,7 @@ def _balance(learned: DataSchema, seen: DataSchema) -> Iterator[Finding]:
         )
         yield Finding(
             name="class-balance-moved",
-            problem=f"{moved:.0%} of the examples changed class, as it were: {named}",
+            problem=f"the balance of the classes moved by {moved:.0%}: {named}",
             hint=LEARN,
             suspicion=True,
         )

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -11,7 +12,7 @@ from signal import SIG_IGN, SIGINT, signal
 import numpy as np
 import numpy.typing as npt
 
-from mlstack.errors import DataError
+from mlstack.errors import DataError, MachineError
 from mlstack.inputs import images
 from mlstack.records.base import Record
 from mlstack.stats import twins
@@ -91,6 +92,11 @@ def _on_all_cores(folder: Path, chunks: list[list[str]], count: int) -> Iterator
     with ProcessPoolExecutor(cores, get_context("spawn"), _leave_interrupts_alone) as pool:
         try:
             yield from pool.map(_look, [folder] * len(chunks), chunks)
+        except BrokenProcessPool as error:
+            raise MachineError(
+                "a process that looked at images was killed",
+                hint="is the memory full? Free some, then try again",
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -142,6 +142,7 @@ class Difference(Result, frozen=True, kw_only=True, tag="version.diff"):
     changed: list[str] = msgspec.field(default_factory=list)
     renamed: list[Renamed] = msgspec.field(default_factory=list)
     relabelled: list[Relabelled] = msgspec.field(default_factory=list)
+    relabelled_count: int = 0  # of the rows of a table, only the first are named
     bytes_added: int | None = None  # None: some of the files are not in the cache
     bytes_removed: int | None = None
     classes: list[ClassChange] = msgspec.field(default_factory=list)
@@ -152,7 +153,7 @@ class Difference(Result, frozen=True, kw_only=True, tag="version.diff"):
         """Give the counts in one line."""
         return (
             f"+{len(self.added)} -{len(self.removed)} ~{len(self.changed)} "
-            f"={len(self.renamed)} relabelled {len(self.relabelled)}"
+            f"={len(self.renamed)} relabelled {self.relabelled_count}"
         )
 
 

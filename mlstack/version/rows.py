@@ -14,7 +14,7 @@ from mlstack.version.result import Cell, Relabelled, RowChange, TableChange
 
 SHOWN = 20  # changed rows that are shown old -> new
 MOST_RELABELLED = 1000  # rows of another class that are named
-MOST_KEPT = 2_000_000  # changed rows that are kept aside; more are read again for each question
+MOST_KEPT = 20_000_000  # changed rows that are kept aside; more are joined anew for each question
 SIDES = ("before", "after")
 
 

@@ -75,7 +75,7 @@ def _tiles(found: Difference) -> str:
         ("removed", len(found.removed), ""),
         ("changed", len(found.changed), f"{rows} rows" if rows else ""),
         ("renamed", len(found.renamed), ""),
-        ("relabelled", len(found.relabelled), ""),
+        ("relabelled", found.relabelled_count, ""),
     ]
     tiles = "".join(
         f'<div class="tile {name}"><b>{count:,}</b><span>{name}</span><i>{note}</i></div>'

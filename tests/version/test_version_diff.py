@@ -147,3 +147,13 @@ def test_equal_versions_have_no_difference_and_a_page_that_says_so(
     assert "no difference" in done.stdout
     assert "No difference." in page.read_text()
     assert json.loads(version("diff", "--json").stdout)["tables"] == []
+
+
+def test_without_a_table_that_differs_no_file_is_written_and_that_is_said(
+    digits, version, tmp_path
+) -> None:
+    done = version("diff", "--out", str(tmp_path / "rows.parquet"))
+
+    assert done.returncode == 0
+    assert "no table differs" in done.stderr
+    assert not (tmp_path / "rows.parquet").exists()

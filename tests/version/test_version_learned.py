@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from mlstack.errors import DataError
 from mlstack.records import dataset
 from mlstack.records.base import read
 from mlstack.records.schema import DataSchema
-from mlstack.version import checks
+from mlstack.version import checks, pictures
 from mlstack.version.result import CheckedData
 
 TABULAR = Path(__file__).parents[2] / "templates" / "tabular"
@@ -333,6 +334,21 @@ def test_coarse_rows_that_are_often_equal_are_no_leak(cancer) -> None:
     assert found(cancer) == set()
 
 
+def test_rows_that_are_nearly_equal_by_chance_are_no_leak(cancer) -> None:
+    rng = np.random.default_rng(5)
+    table = pa.table(
+        {
+            "a": rng.random(3000),
+            "b": rng.random(3000),
+            "label": rng.choice(["x", "y"], 3000),
+        }
+    )
+    (cancer / "data/cancer.schema.json").unlink()
+    change_table(cancer, lambda _: table)
+
+    assert found(cancer) == set()
+
+
 def test_a_change_of_unit_inside_the_range_is_suspected(cancer) -> None:
     change_table(
         cancer,
@@ -435,7 +451,43 @@ def test_limits_may_be_edited_by_hand(cancer) -> None:
     assert found(cancer) == {"out-of-range"}
 
 
+def test_many_images_are_looked_at_by_several_processes_alike(project, monkeypatch) -> None:
+    folder = project / "data" / "digits"
+    bend_image(project)
+    paths = sorted(f"images/{path.name}" for path in (folder / "images").iterdir())
+
+    def scan() -> pictures.Album:
+        steps = pictures.scan(folder, paths)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    alone = scan()
+    monkeypatch.setattr(pictures, "FEW", 10)
+    together = scan()
+
+    assert list(alone.damaged) == ["images/0001.png"]
+    assert (alone.paths, alone.looks, alone.damaged) == (
+        together.paths, together.looks, together.damaged,
+    )  # fmt: skip
+    assert (alone.grey == together.grey).all()
+
+
 # How it is said
+
+
+def test_every_finding_is_in_the_docs() -> None:
+    folder = Path(checks.__file__).parent
+    text = "".join((folder / f"{n}.py").read_text() for n in
+                   ("checks", "labelled", "leaks", "learned"))  # fmt: skip
+    names = set(re.findall(r'(?:name=|_note\(\s*)"([a-z]+(?:-[a-z]+)*)"', text))
+
+    documented = (Path(__file__).parents[2] / "docs" / "checks.md").read_text()
+
+    assert len(names) > 30
+    assert {name for name in names if f"`{name}`" not in documented} == set()
 
 
 def test_json_has_all_findings_and_text_the_first_of_each_sort(digits, version) -> None:

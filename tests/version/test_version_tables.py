@@ -169,6 +169,21 @@ def test_a_row_without_a_key_whose_label_changed_is_relabelled(tmp_path: Path) -
     assert found.classes_after == {"a": 1, "b": 1, "c": 1}
 
 
+def test_all_relabelled_rows_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    numbers = list(range(1500))
+
+    found = compare(
+        tmp_path,
+        {"id": numbers, "label": ["a"] * 1500},
+        {"id": numbers, "label": ["b"] * 1500},
+        label="label",
+    )
+
+    assert len(found.relabelled) == 1000
+    assert found.relabelled[7].path == "table.parquet:7"
+    assert found.cells_changed == {"label": 1500}
+
+
 def test_a_table_without_rows_is_compared_too(tmp_path: Path) -> None:
     empty = {"id": pa.array([], pa.int64()), "a": pa.array([], pa.int64())}
 
