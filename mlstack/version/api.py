@@ -147,7 +147,7 @@ def pull(project: Project, revision: str | None, *, force: bool) -> Iterator[Rec
     with hold(project.root):
         count, asked = 0, bool(remote) or dvc_bridge.has_remote(data.root)
         if asked:
-            guard.is_cached(data, text)  # what is in the trash need not be fetched
+            guard.untrash(data, text)
             yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
             count = dvc_bridge.fetch(data.root, data.pointer, remote, commit)
         elif not guard.is_cached(data, text):

@@ -7,6 +7,7 @@ written, to the part.
 import mmap
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +46,15 @@ def find(layout: Layout, wanted: str) -> Predicted:
     Raises:
         DataError: the log has no such prediction.
     """
-    asked = moment(wanted)
-    with engine.connect(config={"threads": 1}) as connection:
-        row = _in_wal(layout.requests, wanted) or _in_parts(connection, layout.requests, wanted)
-        if row is None:
-            raise DataError(
-                f"the request log has no prediction `{wanted}` of {asked:%Y-%m-%d %H:%M:%S} UTC",
-                hint="is it of this project? `serve.log.sample` and `keep_days` say what is kept",
-            )
-        labels = sorted(layout.feedback.glob("part-*.parquet"))
-        label = _query(connection, labels, "label", row[0], order="ts_us DESC")
+    row = _in_wal(layout.requests, wanted) or _in_parts(layout.requests, wanted)
+    if row is None:
+        raise DataError(
+            f"the request log has no prediction `{wanted}` of "
+            f"{moment(wanted):%Y-%m-%d %H:%M:%S} UTC",
+            hint="is it of this project? `serve.log.sample` and `keep_days` say what is kept",
+        )
+    labels = sorted(layout.feedback.glob("part-*.parquet"))
+    label = _query(labels, "label", row[0], order="ts_us DESC")
     values = dict(zip(COLUMNS, row, strict=True))
     at = datetime.fromtimestamp(values.pop("ts_us") / 1e6, UTC)
     return Predicted(
@@ -65,7 +65,7 @@ def find(layout: Layout, wanted: str) -> Predicted:
     )
 
 
-def _in_parts(connection: Any, log: Path, wanted: str) -> Row | None:
+def _in_parts(log: Path, wanted: str) -> Row | None:
     asked = moment(wanted)
     hours = {asked.replace(minute=0), (asked + LATE).replace(minute=0)}
     parts = [
@@ -76,9 +76,8 @@ def _in_parts(connection: Any, log: Path, wanted: str) -> Row | None:
     begun_us = int(asked.timestamp() * 1e6)
     parts.sort(key=lambda part: _distance(part, begun_us))
     columns = ", ".join(COLUMNS)
-    return _query(connection, parts[:NEAREST], columns, wanted) or _query(
-        connection, parts[NEAREST:], columns, wanted
-    )
+    nearest = _query(parts[:NEAREST], columns, wanted)
+    return nearest or _query(parts[NEAREST:], columns, wanted)
 
 
 def _distance(part: Path, begun_us: int) -> int:
@@ -89,17 +88,27 @@ def _distance(part: Path, begun_us: int) -> int:
 
 
 def _query(
-    connection: Any, parts: list[Path], columns: str, wanted: str, order: str = "prediction_id"
+    parts: list[Path], columns: str, wanted: str, order: str = "prediction_id"
 ) -> Row | None:
     """Read the first row of a prediction; the statistics in the parts spare all others."""
     if not parts:
         return None
-    found: Row | None = connection.execute(
-        f"SELECT {columns} FROM read_parquet($parts, hive_partitioning=false) "
-        f"WHERE prediction_id >= $first AND prediction_id < $after ORDER BY {order} LIMIT 1",
-        {"parts": [str(part) for part in parts], "first": wanted, "after": after(wanted)},
-    ).fetchone()
+    found: Row | None = (
+        _engine()
+        .execute(
+            f"SELECT {columns} FROM read_parquet($parts, hive_partitioning=false) "
+            f"WHERE prediction_id >= $first AND prediction_id < $after ORDER BY {order} LIMIT 1",
+            {"parts": [str(part) for part in parts], "first": wanted, "after": after(wanted)},
+        )
+        .fetchone()
+    )
     return found
+
+
+@cache
+def _engine() -> Any:
+    """Open a database in memory, once: that takes longer than to ask it."""
+    return engine.connect(config={"threads": 1})
 
 
 def _in_wal(log: Path, wanted: str) -> Row | None:

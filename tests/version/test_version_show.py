@@ -157,7 +157,7 @@ def test_show_answers_at_once_what_the_usual_way_answers(lineage, version, words
 PROBE = """
 import sys
 from mlstack.__main__ import main
-sys.argv = ["mlstack", "version", "show", "my_project/1"]
+sys.argv = ["mlstack", "version", "show", {!r}]
 try:
     main()
 finally:
@@ -165,15 +165,23 @@ finally:
 """
 
 
-def test_show_loads_nothing_heavy(lineage) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE], cwd=lineage, capture_output=True, text=True, check=False
-    )
+def loaded_for(project: Path, wanted: str) -> set[str]:
+    command = [sys.executable, "-c", PROBE.format(wanted)]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert "my_project/1" in done.stdout, done.stderr
+    return set(done.stdout.rpartition("LOADED")[2].split())
 
-    loaded = set(done.stdout.rpartition("LOADED")[2].split())
-    heavy = {"typer", "pydantic", "pyarrow", "numpy", "dvc", "duckdb", "_duckdb", "rich", "ruamel"}
-    assert "my_project/1" in done.stdout
-    assert not loaded & heavy
+
+HEAVY = {"typer", "pydantic", "pyarrow", "numpy", "dvc", "duckdb", "rich", "ruamel"}
+
+
+def test_show_loads_nothing_heavy(lineage) -> None:
+    assert not loaded_for(lineage, "my_project/1") & {*HEAVY, "_duckdb"}
+
+
+def test_a_prediction_is_found_without_loading_pyarrow(served) -> None:
+    assert not loaded_for(served, identify(9, 14, 3)) & HEAVY
+    assert not loaded_for(served, identify(11, 0)) & HEAVY
 
 
 def embed(path: Path, facts: dict[str, str]) -> Path:
