@@ -286,7 +286,7 @@ def served(lineage: Path) -> Path:
     for number, label in enumerate(("wrong", "right"), start=1):
         row = {"prediction_id": identify(9, 14, 3), "label": label, "ts_us": number}
         table = pa.Table.from_pylist([row], schema=requests.FEEDBACK_SCHEMA)
-        pq.write_table(table, feedback / f"part-{number}-77.parquet")
+        pq.write_table(table, feedback / f"part-{number}-77.parquet", compression="zstd")
     return lineage
 
 
@@ -299,6 +299,20 @@ def test_a_served_prediction_leads_to_its_package_and_label(served, answer, vers
     assert said["run"] == "20260102-000000-bbbb"
     assert said["dataset"]["md5"] == DATA.md5
     assert "labeled right later" in version("show", identify(9, 14, 3)).stdout
+
+
+def test_a_part_that_another_tool_wrote_is_read_too(served, answer, version) -> None:
+    parts = (served / ".mlstack" / "requests").glob("model=*/date=*/hour=09/*.parquet")
+    for part in sorted(parts):
+        pq.write_table(pq.ParquetFile(part).read(), part, compression="snappy")
+
+    said = answer("show", identify(9, 14, 3))
+    part.write_bytes(b"PAR1 damaged PAR1")
+    damaged = version("show", identify(9, 38))
+
+    assert said["prediction"]["prediction"] == "7"
+    assert damaged.returncode == 3
+    assert f"{part.name}` is damaged" in damaged.stderr
 
 
 def test_an_answer_logged_in_the_next_hour_is_found(served, answer) -> None:
