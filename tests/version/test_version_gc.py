@@ -231,9 +231,12 @@ def test_another_dvc_at_work_means_try_again(two_versions, version) -> None:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_every_object_is_in_the_cache_or_the_trash(
-    two_versions, answer, dvc_status
+    two_versions, answer, dvc_status, tmp_path
 ) -> None:
     cache, chance = cache_of(two_versions), random.Random(3)
+    stock = [sys.executable, "-m", "dvc"]
+    for words in (["remote", "add", "-d", "store", str(tmp_path / "store")], ["push", "-q", "-A"]):
+        subprocess.run([*stock, *words], cwd=two_versions, check=True, stdout=subprocess.DEVNULL)
     everything = objects(cache)
     command = [sys.executable, "-m", "mlstack", "version", "gc", "--only-tips", "--yes"]
     begun = time.monotonic()
@@ -253,6 +256,8 @@ def test_killed_at_any_moment_every_object_is_in_the_cache_or_the_trash(
         for listing in (p for p in there if p.endswith(".dir")):
             content = (cache / listing[:2] / listing[2:]).read_bytes()
             assert set(dvc.parse_listing(content, where="").values()) <= there
+        cloud = subprocess.run([*stock, "status", "-c"], cwd=two_versions, capture_output=True)
+        assert b"in sync" in cloud.stdout
     answer("gc", "--restore")
 
     assert cut >= 3
