@@ -117,6 +117,19 @@ def test_the_next_gc_empties_what_is_past_its_grace(two_versions, answer) -> Non
     assert again["trash_objects"] == 0
 
 
+def test_what_a_branch_names_by_now_is_not_deleted_but_comes_back(two_versions, answer) -> None:
+    moved = answer("gc", "--yes", "--only-tips")
+    place = trash.folder(cache_of(two_versions))
+    (batch,) = place.iterdir()
+    batch.rename(place / "20200101T000000Z")
+    git(two_versions, "branch", "again", "HEAD~1")
+
+    emptied = answer("gc", "--empty")
+
+    assert (moved["objects"] > 0, emptied["objects"], emptied["trash_objects"]) == (True, 0, 0)
+    assert answer("checkout", "again")["ok"]
+
+
 @pytest.mark.parametrize("keeper", ["branch", "tag", "stash", "worktree", "index", "run"])
 def test_what_anything_still_names_is_kept(two_versions, answer, tmp_path, keeper) -> None:
     """The first version is named by one thing only; the branch is as if it had never been."""
