@@ -31,12 +31,12 @@ def show_at_once(arguments: list[str]) -> int | None:
         return None
     from mlstack import ui  # noqa: PLC0415  other commands need none of these here
     from mlstack.errors import MlstackError  # noqa: PLC0415
-    from mlstack.version import ancestry, view  # noqa: PLC0415
+    from mlstack.version import ancestry, origin  # noqa: PLC0415
 
     root = Path("mlstack.yaml").resolve().parent if Path("mlstack.yaml").is_file() else None
     try:
         answer = ancestry.show(root, words[0], str)
-        return ui.show(iter((answer,)), view.draw, ui.show_mode(arguments))
+        return ui.show(iter((answer,)), origin.draw, ui.show_mode(arguments))
     except (MlstackError, OSError, ValueError):
         return None
 

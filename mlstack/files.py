@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,8 +92,11 @@ def copy_whole(source: Path, target: Path, mode: int) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
-        shutil.copyfile(source, beside)
-        sync_file(beside)
+        with source.open("rb") as reading, beside.open("xb") as writing:
+            while chunk := reading.read(CHUNK_BYTES):
+                writing.write(chunk)
+            writing.flush()
+            os.fsync(writing.fileno())
         beside.chmod(mode)
         beside.replace(target)
         sync_folder(target.parent)

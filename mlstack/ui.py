@@ -5,7 +5,6 @@ Results go to stdout, everything else to stderr.
 
 import enum
 import os
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -226,7 +225,7 @@ def _fits(text: str) -> bool:
     """Tell whether no line needs to be broken between words, which rich is loaded for."""
     if not sys.stdout.isatty():
         return True
-    width = shutil.get_terminal_size().columns
+    width = os.get_terminal_size(sys.stdout.fileno()).columns
     return all(len(line) <= width for line in text.splitlines())
 
 

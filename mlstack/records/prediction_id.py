@@ -20,8 +20,8 @@ def moment(prediction: str) -> datetime:
     return datetime.fromtimestamp(int(prediction[:8] + prediction[9:13], 16) / 1000, UTC)
 
 
-def after(prediction: str) -> str:
-    """Give the first text behind an id and its rows; behind the id alone, when it is of a row."""
+def rows_of(prediction: str) -> tuple[str, ...]:
+    """Give the ids under which the log may have it: as it is, or as the first of several rows."""
     fitting = ID.fullmatch(prediction)
     assert fitting is not None  # only ids are looked for
-    return f"{prediction}!" if fitting[2] else f"{prediction}."  # `-` stands between `!` and `.`
+    return (prediction,) if fitting[2] else (prediction, f"{prediction}-0")

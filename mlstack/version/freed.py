@@ -19,6 +19,9 @@ def draw(record: Spared | Collected | Restored | Emptied) -> str:
                 if record.objects
                 else "the trash is empty"
             )
+        case Emptied(objects=0):
+            left = f"it holds {size(record.trash_bytes)} ({record.trash_objects} objects)"
+            return f"nothing in the trash is {record.grace_days} days old; {left}"
         case Emptied():
             left = size(record.trash_bytes)
             return (

@@ -105,6 +105,12 @@ def is_cached(data: Dataset, text: str) -> bool:
     return True
 
 
+def untrash(data: Dataset, text: str) -> None:
+    """Bring back from the trash what a version needs, so that it need not be fetched."""
+    pointer = dvc.parse_pointer(text, where=f"{data.source}.dvc")
+    trash.bring_back(stock.cache_folder(data.root), {pointer.md5})
+
+
 def require_cached(data: Dataset, text: str) -> dvc.Pointer:
     """Refuse a version of which the cache lacks a file; what is in the trash comes back.
 

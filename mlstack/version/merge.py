@@ -76,7 +76,7 @@ def merge(cache: Path, sides: Sides, side: str | None) -> Merged:
         entries.pop(name, None)
         if entry is not None:
             entries[name] = entry
-    conflicts += _both_file_and_folder(entries)
+    conflicts += _part(entries, theirs if side == "theirs" else ours, side)
     assert pointers[1] is not None and pointers[2] is not None  # only the ancestor may lack
     size = _size(cache, entries, (ours, pointers[1]), (theirs, pointers[2]))
     listed = json.dumps([{"md5": entries[n], "relpath": n} for n in sorted(entries)]).encode()
@@ -136,30 +136,45 @@ def _settle(
 ) -> tuple[str | None, list[Conflict]]:
     """Decide about a file that both sides changed."""
     _, mine, other = three
+    why = ""
     if name == dataset.LABELS and mine and other:
         paths = [object_path(cache, one) if one else None for one in three]
-        if all(path is None or path.is_file() for path in paths):
+        try:
             merged = label_rows.merge(paths[0], paths[1], paths[2], side)  # type: ignore[arg-type]
             return _store_labels(cache, merged.table), merged.conflicts
+        except DataError as error:  # not rows that can be told apart: the file as a whole is torn
+            why = error.problem
     if side is not None:
         return (mine if side == "ours" else other), []
-    return mine, [Conflict(path=name, ours=_said(mine), theirs=_said(other))]
+    theirs = f"{_said(other)}; {why}" if why else _said(other)
+    return mine, [Conflict(path=name, ours=_said(mine), theirs=theirs)]
 
 
 def _said(one: str | None) -> str:
     return f"changed (md5 {one[:8]})" if one else "removed"
 
 
-def _both_file_and_folder(entries: dict[str, str]) -> list[Conflict]:
-    """Take away files whose name is a folder on the other side."""
-    found = []
-    for name in sorted(entries):
-        parts = name.split("/")
-        for end in range(1, len(parts)):
-            above = "/".join(parts[:end])
-            if entries.pop(above, None):
-                found.append(Conflict(path=above, ours="a file or folder", theirs="the other"))
-    return found
+def _part(entries: dict[str, str], kept: Mapping[str, str], side: str | None) -> list[Conflict]:
+    """Where a name is a file on one side and a folder on the other, keep that of one side."""
+    torn = {
+        above
+        for name in entries
+        for above in map(str, Path(name).parents)
+        if above in entries and above != name
+    }
+    for above in torn:
+        for name in [one for one in entries if above in map(str, Path(one).parents)]:
+            if above in kept:
+                del entries[name]
+        if above not in kept:
+            del entries[above]
+    if side is not None:
+        return []
+    kinds = {True: "a file", False: "a folder"}
+    return [
+        Conflict(path=one, ours=kinds[one in kept], theirs=kinds[one not in kept])
+        for one in sorted(torn)
+    ]
 
 
 def _size(cache: Path, entries: dict[str, str], *known: tuple[dict[str, str], dvc.Pointer]) -> int:

@@ -45,7 +45,7 @@ def pull(project: Project, wish: Pull) -> Iterator[Record]:
     with api.hold(project.root):
         moved, asked = Moved(), bool(remote) or _has_remote(data)
         if asked:
-            guard.is_cached(data, text)  # what is in the trash need not be fetched
+            guard.untrash(data, text)
             yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
             moved = yield from exchange.fetch(data, remote, text, commit)
         elif not guard.is_cached(data, text):

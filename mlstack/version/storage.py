@@ -66,13 +66,13 @@ def gc(project: Project, options: GcOptions) -> Iterator[Record]:
         if spare and not options.yes and not is_terminal():
             yield table
             raise ConfigError(
-                f"nothing was moved; {len(spare)} objects with {size} bytes could be",
+                f"nothing was moved; {len(spare)} objects with {size(size)} could be",
                 hint=f"repeat with --yes to move them to the trash for {options.grace_days} days",
             )
         deleted: list[trash.Discarded] = []
         if options.yes:
             trash.discard(cache, spare, now)
-            deleted = trash.empty(cache, now - timedelta(days=options.grace_days))
+            deleted = _empty(data, cache, now - timedelta(days=options.grace_days))
         left = trash.content(cache)
         yield Collected(
             objects=len(spare),
@@ -99,9 +99,9 @@ def purge(project: Project, grace_days: int) -> Emptied:
     """Delete what has been in the trash for longer than the grace period."""
     data = dataset_of(project)
     now = datetime.now(UTC)
-    with hold(project.root):
+    with hold(project.root), stock.bridge().locked(project.root):
         cache = stock.cache_folder(data.root)
-        gone = trash.empty(cache, now - timedelta(days=grace_days))
+        gone = _empty(data, cache, now - timedelta(days=grace_days))
         left = trash.content(cache)
     return Emptied(
         objects=len(gone),
@@ -110,6 +110,13 @@ def purge(project: Project, grace_days: int) -> Emptied:
         trash_bytes=sum(one.size_bytes for one in left),
         grace_days=grace_days,
     )
+
+
+def _empty(data: Dataset, cache: Path, before: datetime) -> list[trash.Discarded]:
+    """Delete old trash; what a tip, a run or a package names by now comes back instead."""
+    named = marks.of_git(data.root, history=False) | marks.of_records(data.root)
+    trash.bring_back(cache, named)
+    return trash.empty(cache, before)
 
 
 def _needed(data: Dataset, cache: Path, options: GcOptions, now: datetime) -> set[str]:

@@ -9,7 +9,7 @@ def draw(record: MergedPointer) -> str:
     """Say what was merged, name each conflict, and what to type."""
     if record.by_line:
         verdict = f"{record.lines} conflicts are marked in it" if record.lines else "merged"
-        return f"{record.path}: names no folder, merged line by line; {verdict}"
+        return f"{record.path}: merged line by line, as a text; {verdict}"
     if not record.conflicts:
         rest = "".join(f"\n  next: `mlstack version resolve` for {name}" for name in record.others)
         return (

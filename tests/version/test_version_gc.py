@@ -117,6 +117,19 @@ def test_the_next_gc_empties_what_is_past_its_grace(two_versions, answer) -> Non
     assert again["trash_objects"] == 0
 
 
+def test_what_a_branch_names_by_now_is_not_deleted_but_comes_back(two_versions, answer) -> None:
+    moved = answer("gc", "--yes", "--only-tips")
+    place = trash.folder(cache_of(two_versions))
+    (batch,) = place.iterdir()
+    batch.rename(place / "20200101T000000Z")
+    git(two_versions, "branch", "again", "HEAD~1")
+
+    emptied = answer("gc", "--empty")
+
+    assert (moved["objects"] > 0, emptied["objects"], emptied["trash_objects"]) == (True, 0, 0)
+    assert answer("checkout", "again")["ok"]
+
+
 @pytest.mark.parametrize("keeper", ["branch", "tag", "stash", "worktree", "index", "run"])
 def test_what_anything_still_names_is_kept(two_versions, answer, tmp_path, keeper) -> None:
     """The first version is named by one thing only; the branch is as if it had never been."""
@@ -231,9 +244,12 @@ def test_another_dvc_at_work_means_try_again(two_versions, version) -> None:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_every_object_is_in_the_cache_or_the_trash(
-    two_versions, answer, dvc_status
+    two_versions, answer, dvc_status, tmp_path
 ) -> None:
     cache, chance = cache_of(two_versions), random.Random(3)
+    stock = [sys.executable, "-m", "dvc"]
+    for words in (["remote", "add", "-d", "store", str(tmp_path / "store")], ["push", "-q", "-A"]):
+        subprocess.run([*stock, *words], cwd=two_versions, check=True, stdout=subprocess.DEVNULL)
     everything = objects(cache)
     command = [sys.executable, "-m", "mlstack", "version", "gc", "--only-tips", "--yes"]
     begun = time.monotonic()
@@ -253,6 +269,8 @@ def test_killed_at_any_moment_every_object_is_in_the_cache_or_the_trash(
         for listing in (p for p in there if p.endswith(".dir")):
             content = (cache / listing[:2] / listing[2:]).read_bytes()
             assert set(dvc.parse_listing(content, where="").values()) <= there
+        cloud = subprocess.run([*stock, "status", "-c"], cwd=two_versions, capture_output=True)
+        assert b"in sync" in cloud.stdout
     answer("gc", "--restore")
 
     assert cut >= 3

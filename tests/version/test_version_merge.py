@@ -124,18 +124,42 @@ def test_conflicts_are_named_and_either_side_can_be_taken(fork, answer, version)
     assert answer("verify")["ok"]
 
 
-def test_a_file_that_is_a_folder_on_the_other_side_is_a_conflict(fork) -> None:
+@pytest.mark.parametrize("side", ["--ours", "--theirs"])
+def test_a_file_that_is_a_folder_on_the_other_side_is_a_conflict(fork, version, side) -> None:
     def theirs(data: Path) -> None:
-        (data / "extra").mkdir()
-        (data / "extra" / "a.png").write_bytes(b"a")
+        (data / "extra" / "deep").mkdir(parents=True)
+        (data / "extra" / "deep" / "a.png").write_bytes(b"a")
 
     project = fork(theirs, lambda data: (data / "extra").write_bytes(b"a file"))
 
     merged = git(project, "merge", "--no-edit", "side", check=False)
 
     assert merged.returncode == 1
-    assert "extra: ours" in merged.stdout + merged.stderr
+    assert "extra: ours a file; theirs a folder" in merged.stdout + merged.stderr
     stock_dvc(project, "checkout", "--quiet")
+    extra = project / "data" / "digits" / "extra"
+    assert extra.read_bytes() == b"a file"
+    assert version("resolve", side).returncode == 0
+    stock_dvc(project, "checkout", "--quiet", "--force")
+    assert extra.is_dir() == (side == "--theirs")
+    assert "up to date" in stock_dvc(project, "status").stdout
+
+
+def test_labels_that_cannot_be_merged_by_row_are_one_conflict(fork) -> None:
+    def twice(data: Path) -> None:
+        rows = rows_of(data.parents[1])
+        table = dataset.pa.Table.from_pylist([*rows, rows[0]])
+        dataset.write_labels(data / dataset.LABELS, table)
+
+    project = fork(twice, lambda data: relabel(data.parents[1], {"images/0002.png": "ours"}))
+
+    merged = git(project, "merge", "--no-edit", "side", check=False)
+
+    said = merged.stdout + merged.stderr
+    assert merged.returncode == 1
+    assert "labels.parquet: ours changed" in said
+    assert "names a path twice" in said
+    assert "<<<<" not in (project / "data" / "digits.dvc").read_text()
 
 
 def test_a_side_whose_files_are_not_here_says_what_to_pull(fork, version) -> None:

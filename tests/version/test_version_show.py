@@ -157,7 +157,7 @@ def test_show_answers_at_once_what_the_usual_way_answers(lineage, version, words
 PROBE = """
 import sys
 from mlstack.__main__ import main
-sys.argv = ["mlstack", "version", "show", "my_project/1"]
+sys.argv = ["mlstack", "version", "show", {!r}]
 try:
     main()
 finally:
@@ -165,15 +165,23 @@ finally:
 """
 
 
-def test_show_loads_nothing_heavy(lineage) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE], cwd=lineage, capture_output=True, text=True, check=False
-    )
+def loaded_for(project: Path, wanted: str) -> set[str]:
+    command = [sys.executable, "-c", PROBE.format(wanted)]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+    assert "my_project/1" in done.stdout, done.stderr
+    return set(done.stdout.rpartition("LOADED")[2].split())
 
-    loaded = set(done.stdout.rpartition("LOADED")[2].split())
-    heavy = {"typer", "pydantic", "pyarrow", "numpy", "dvc", "duckdb", "_duckdb", "rich", "ruamel"}
-    assert "my_project/1" in done.stdout
-    assert not loaded & heavy
+
+HEAVY = {"typer", "pydantic", "pyarrow", "numpy", "dvc", "duckdb", "rich", "ruamel"}
+
+
+def test_show_loads_nothing_heavy(lineage) -> None:
+    assert not loaded_for(lineage, "my_project/1") & {*HEAVY, "_duckdb"}
+
+
+def test_a_prediction_is_found_without_loading_pyarrow(served) -> None:
+    assert not loaded_for(served, identify(9, 14, 3)) & HEAVY
+    assert not loaded_for(served, identify(11, 0)) & HEAVY
 
 
 def embed(path: Path, facts: dict[str, str]) -> Path:
@@ -278,7 +286,7 @@ def served(lineage: Path) -> Path:
     for number, label in enumerate(("wrong", "right"), start=1):
         row = {"prediction_id": identify(9, 14, 3), "label": label, "ts_us": number}
         table = pa.Table.from_pylist([row], schema=requests.FEEDBACK_SCHEMA)
-        pq.write_table(table, feedback / f"part-{number}-77.parquet")
+        pq.write_table(table, feedback / f"part-{number}-77.parquet", compression="zstd")
     return lineage
 
 
@@ -291,6 +299,20 @@ def test_a_served_prediction_leads_to_its_package_and_label(served, answer, vers
     assert said["run"] == "20260102-000000-bbbb"
     assert said["dataset"]["md5"] == DATA.md5
     assert "labeled right later" in version("show", identify(9, 14, 3)).stdout
+
+
+def test_a_part_that_another_tool_wrote_is_read_too(served, answer, version) -> None:
+    parts = (served / ".mlstack" / "requests").glob("model=*/date=*/hour=09/*.parquet")
+    for part in sorted(parts):
+        pq.write_table(pq.ParquetFile(part).read(), part, compression="snappy")
+
+    said = answer("show", identify(9, 14, 3))
+    part.write_bytes(b"PAR1 damaged PAR1")
+    damaged = version("show", identify(9, 38))
+
+    assert said["prediction"]["prediction"] == "7"
+    assert damaged.returncode == 3
+    assert f"{part.name}` is damaged" in damaged.stderr
 
 
 def test_an_answer_logged_in_the_next_hour_is_found(served, answer) -> None:
