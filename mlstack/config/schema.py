@@ -100,6 +100,17 @@ class DataChecks(Section):
     min_per_class: int = Field(default=2, ge=0, description="Fewest examples of a class.")
 
 
+class Features(Section):
+    """Values from further Parquet files, as they were known at the time of a row."""
+
+    key: str = Field(min_length=1, description="Column that names whom a row is about.")
+    time: str = Field(min_length=1, description="Column of the moment; nothing later is looked at.")
+    files: list[str] = Field(
+        min_length=1, description="Parquet files with both columns, below the folder of the data."
+    )
+    ttl: Duration | None = Field(default=None, description='What is older is missing, e.g. "30d".')
+
+
 class Data(Section):
     """Where the data is and how it is read."""
 
@@ -124,6 +135,7 @@ class Data(Section):
         default=None, description="Own LightningDataModule as package.module:Class."
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments of data.module.")
+    features: Features | None = Field(default=None, description="Joined to the rows of a table.")
     classes: list[str] | None = Field(
         default=None, description="The classes in order; taken from the labels when not given."
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from mlstack.config import Config, Project
 from mlstack.errors import DataError, Mistake
 from mlstack.inputs import folders, images, tables
-from mlstack.launch import examples
+from mlstack.launch import examples, rows
 from mlstack.records import dataset
 from mlstack.version import content
 from mlstack.version.content import Content
@@ -72,7 +72,8 @@ def _notes(state: Content, labels: dict[str, str], unlabeled: float, config: Con
 
 def _check_table(data: Dataset, state: Content, config: Config) -> CheckedData:
     """Check a table as `train` will, and that few of its values are missing."""
-    table, _ = examples.prepare(data.folder, config, state.entries)
+    wide = rows.joined(data.root, config.data, state.entries)
+    table, _ = examples.prepare(data.folder, config, state.entries, wide)
     path = tables.find(data.folder)
     assert path is not None  # prepare has read it
     allowed = config.data.checks.max_missing
