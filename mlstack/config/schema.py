@@ -22,6 +22,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 DURATION = r"^(\d+(\.\d+)?[dhms])+$"
 ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
+STORE = r"^(local|postgresql://([^:@/]+@)?[^@/]+/[^@]+)$"
 SECRET = r"^env:[A-Za-z_][A-Za-z0-9_]*$"
 
 # What a value that does not fit one of the patterns above is not.
@@ -30,6 +31,7 @@ PATTERNS = {
     DOTTED_CLASS: 'a class as "package.module:Class"',
     DURATION: 'a time such as "2h30m"',
     ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
+    STORE: '"local" or "postgresql://USER@HOST/DATABASE" without a password',
     SECRET: 'a variable of the environment as "env:NAME"',
 }
 
@@ -229,7 +231,10 @@ class Train(Section):
 class Track(Section):
     """Where runs are recorded."""
 
-    store: Literal["local"] = Field(default="local", description="Under .mlstack/.")
+    store: Annotated[str, StringConstraints(pattern=STORE)] = Field(
+        default="local", description="local, or postgresql://HOST/DATABASE for a list of all."
+    )
+    password: Secret | None = Field(default=None, description="Its password: env:NAME.")
     mirror: list[Literal["tensorboard", "mlflow", "wandb", "comet"]] = Field(
         default_factory=list, description="Copies for other tools."
     )
