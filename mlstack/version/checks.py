@@ -8,7 +8,7 @@ from mlstack.errors import DataError, Mistake
 from mlstack.inputs import folders, images, tables
 from mlstack.launch import examples, rows
 from mlstack.records import dataset
-from mlstack.version import content
+from mlstack.version import content, source
 from mlstack.version.content import Content
 from mlstack.version.history import Dataset, label_column
 from mlstack.version.result import CheckedData
@@ -23,6 +23,7 @@ def check(project: Project) -> CheckedData:
     Raises:
         DataError: something is wrong; `mistakes` names all of it.
     """
+    source.refuse_absent(project)
     data = Dataset(project.root, project.config.data.folder, label_column(project))
     state = content.of_folder(data)
     if data.label is not None:

@@ -29,7 +29,8 @@ class DvcSettings:
             The options, at least `url`; None when there is no such choice.
         """
         if url is not None:
-            same = (one for one in self.remotes.values() if one.get("url", "").rstrip("/") == url)
+            wanted = url.rstrip("/")
+            same = (o for o in self.remotes.values() if o.get("url", "").rstrip("/") == wanted)
             return {**next(same, {}), "url": url}
         return self.remotes.get(self.default or "")
 

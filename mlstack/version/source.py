@@ -29,6 +29,20 @@ def is_meant(project: Project) -> bool:
     return data.is_remote and not dvc.pointer_path(project.root / data.folder).is_file()
 
 
+def refuse_absent(project: Project) -> None:
+    """Refuse to look at a folder whose URL was not copied yet.
+
+    Raises:
+        DataError: it is not here; the command that brings it is said.
+    """
+    data = project.config.data
+    if is_meant(project) and not (project.root / data.folder).is_dir():
+        raise DataError(
+            f"there is no folder `{data.folder}`; `{data.source}` has its files",
+            hint="type `mlstack version pull`",
+        )
+
+
 def copy(project: Project, *, force: bool) -> Iterator[Record]:
     """Bring the project's folder up to date with its source.
 

@@ -135,3 +135,22 @@ def test_a_key_that_cannot_be_read_is_the_callers_mistake(http: httpx.Client):
 
     assert answer.status_code == 400
     assert "cannot be read" in answer.text
+
+
+def test_a_row_in_a_file_is_looked_up_without_a_server_too(root: Path, http, tmp_path: Path):
+    row = asked(root)[1]
+    (tmp_path / "row.json").write_text(json.dumps(row))
+
+    said = json.loads(mlstack(root, "serve", "predict", str(tmp_path / "row.json"), "--json"))
+
+    (alone,) = said["predictions"]
+    served = http.post("/predict", json=row).json()
+    assert alone["prediction"] == served["prediction"]
+    assert abs(alone["confidence"] - served["confidence"]) < 1e-5
+
+
+def test_the_description_of_the_server_names_key_and_time(http: httpx.Client):
+    described = http.get("/openapi.json").json()["components"]["schemas"]["KeyedRow"]
+
+    assert set(described["properties"]) == {"customer", "at", "age"}
+    assert described["required"] == ["customer", "age"]

@@ -12,6 +12,11 @@ from mlstack.records.package import Signature
 class Lookup(Protocol):
     """Feature files, opened: `mlstack.inputs.features.Features`."""
 
+    @property
+    def columns(self) -> list[str]:
+        """Name the columns that rows get."""
+        ...
+
     def fill(self, rows: list[Row], now: str) -> list[Row]:
         """Give rows the values that were known at their time, or now."""
         ...
