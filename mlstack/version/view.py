@@ -20,8 +20,9 @@ def draw(record: Record) -> str | Bar | None:
             return Bar(record.text, record.done, record.total)
         case result.Moving():
             amount = f"{size(record.done_bytes)} of {size(record.total_bytes)}"
-            text = f"{record.text} {amount}, {size(int(record.bytes_per_s))}/s"
-            return Bar(text, record.done, record.total)
+            count = f"{record.text} {record.done} of {record.total}"
+            text = f"{count}, {amount}, {size(int(record.bytes_per_s))}/s"
+            return Bar(text, round(100 * record.share), 100)
         case result.Read():
             return Bar("rows", record.rows)
         case Snapshot():
