@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer.main
 from pydantic import BaseModel
@@ -77,6 +77,9 @@ def _rows(section: Any, prefix: str) -> Iterator[str]:
             continue
         kind = _type(section, field.alias or name)
         yield f"| `{key}` | {kind} | {_default(field)} | {field.description} |"
+        for one in get_args(field.annotation):  # a section that may be left out
+            if _is_section(one) and type(None) in get_args(field.annotation):
+                yield from _rows(one, key)
 
 
 def _type(section: Any, name: str) -> str:

@@ -22,6 +22,7 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 DURATION = r"^(\d+(\.\d+)?[dhms])+$"
 ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
+STORE = r"^(local|postgresql://([^:@/]+@)?[^@/]+/[^@]+)$"
 SECRET = r"^env:[A-Za-z_][A-Za-z0-9_]*$"
 
 # What a value that does not fit one of the patterns above is not.
@@ -30,6 +31,7 @@ PATTERNS = {
     DOTTED_CLASS: 'a class as "package.module:Class"',
     DURATION: 'a time such as "2h30m"',
     ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
+    STORE: '"local" or "postgresql://USER@HOST/DATABASE" without a password',
     SECRET: 'a variable of the environment as "env:NAME"',
 }
 
@@ -100,6 +102,17 @@ class DataChecks(Section):
     min_per_class: int = Field(default=2, ge=0, description="Fewest examples of a class.")
 
 
+class Features(Section):
+    """Values from further Parquet files, as they were known at the time of a row."""
+
+    key: str = Field(min_length=1, description="Column that names whom a row is about.")
+    time: str = Field(min_length=1, description="Column of the moment; nothing later is looked at.")
+    files: list[str] = Field(
+        min_length=1, description="Parquet files with both columns, below the folder of the data."
+    )
+    ttl: Duration | None = Field(default=None, description='What is older is missing, e.g. "30d".')
+
+
 class Data(Section):
     """Where the data is and how it is read."""
 
@@ -124,6 +137,7 @@ class Data(Section):
         default=None, description="Own LightningDataModule as package.module:Class."
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments of data.module.")
+    features: Features | None = Field(default=None, description="Joined to the rows of a table.")
     classes: list[str] | None = Field(
         default=None, description="The classes in order; taken from the labels when not given."
     )
@@ -217,7 +231,10 @@ class Train(Section):
 class Track(Section):
     """Where runs are recorded."""
 
-    store: Literal["local"] = Field(default="local", description="Under .mlstack/.")
+    store: Annotated[str, StringConstraints(pattern=STORE)] = Field(
+        default="local", description="local, or postgresql://HOST/DATABASE for a list of all."
+    )
+    password: Secret | None = Field(default=None, description="Its password: env:NAME.")
     mirror: list[Literal["tensorboard", "mlflow", "wandb", "comet"]] = Field(
         default_factory=list, description="Copies for other tools."
     )

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from mlstack import __version__, files
 from mlstack.errors import MachineError
@@ -166,8 +167,16 @@ def _signature(parts: Parts) -> Signature:
         inputs=[parts.built.input],
         outputs=parts.built.outputs,
         classes=parts.built.classes,
-        preprocess=parts.built.preprocess,
+        preprocess=_preprocess(parts),
     )
+
+
+def _preprocess(parts: Parts) -> dict[str, Any] | None:
+    """Say how raw bytes become the input, and where a row's features are looked up before."""
+    data, given = parts.spec.config["data"], parts.built.preprocess
+    if given is None or not data.get("features"):
+        return given
+    return given | {"features": data["features"] | {"folder": parts.spec.dataset.source}}
 
 
 def _metrics(parts: Parts) -> Metrics:

@@ -49,7 +49,7 @@ def find(project: Project) -> Items:
     if not source.is_dir():
         raise DataError(
             f"there is no folder `{config.data.folder}`",
-            hint=dvc.bring_back(source),
+            hint="type `mlstack version pull`" if config.data.is_remote else dvc.bring_back(source),
         )
     paths = [
         path.relative_to(source).as_posix()

@@ -17,13 +17,16 @@ from mlstack.records import dataset
 SHOWN = 10
 
 
-def prepare(folder: Path, config: Config, md5s: dict[str, str]) -> tuple[pa.Table, list[str]]:
+def prepare(
+    folder: Path, config: Config, md5s: dict[str, str], wide: Path | None = None
+) -> tuple[pa.Table, list[str]]:
     """Read, check and divide the labeled files of a dataset.
 
     Args:
         folder: the dataset folder.
         config: the project's settings.
         md5s: MD5 of each file by its path below the folder; equal contents stay in one part.
+        wide: the table with the features of its rows (`rows.joined`), where there are any.
 
     For the task `tabular` the examples are the rows of one table: all have its path, and a column
     `row` says which one is meant.
@@ -37,7 +40,7 @@ def prepare(folder: Path, config: Config, md5s: dict[str, str]) -> tuple[pa.Tabl
         ConfigError: `data.split.group_by` names no column.
     """
     is_table = config.project.task == "tabular"
-    table, contents = rows.read(folder, config.data) if is_table else (_read(folder), [])
+    table, contents = rows.read(folder, config.data, wide) if is_table else (_read(folder), [])
     paths: list[str] = table["path"].to_pylist()
     labels: list[str] = [label or "" for label in table["label"].to_pylist()]
     classes = config.data.classes or sorted(set(labels) - {""}, key=natural)

@@ -1,7 +1,9 @@
 """The examples of a project whose data is a table: one row each."""
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 
@@ -10,8 +12,26 @@ from mlstack.errors import ConfigError, DataError, Mistake
 from mlstack.inputs import tables
 
 
-def read(folder: Path, data: Data) -> tuple[pa.Table, list[str]]:
+def joined(root: Path, data: Data, md5s: dict[str, str]) -> Path | None:
+    """Join `data.features` to the table; None where the project has none.
+
+    Raises:
+        DataError: a file is missing or cannot be joined.
+        ConfigError: a column is there twice.
+    """
+    if data.features is None:
+        return None
+    # DuckDB takes 0.1 s to load, which only projects with features should pay.
+    return cast("Path", import_module("mlstack.launch.features").join(root, data, md5s))
+
+
+def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, list[str]]:
     """Read the label of every row of a dataset folder's table.
+
+    Args:
+        folder: the dataset.
+        data: the settings.
+        wide: the same rows with their features, as `joined` gives it.
 
     Returns:
         Columns `path` (the table's, below the folder), `label`, `row` (its place in the table)
@@ -41,7 +61,7 @@ def read(folder: Path, data: Data) -> tuple[pa.Table, list[str]]:
     labels = [tables.class_of(value) for value in table[data.label].to_pylist()]
     found = pa.table(
         {
-            "path": pa.array([path.name] * len(labels), pa.string()),
+            "path": pa.array([str(wide or path.name)] * len(labels), pa.string()),
             "label": pa.array(labels, pa.string()),
             "row": pa.array(range(len(labels)), pa.int64()),
         }
@@ -49,7 +69,8 @@ def read(folder: Path, data: Data) -> tuple[pa.Table, list[str]]:
     group = data.split.group_by
     if group in table.column_names and group not in found.column_names:
         found = found.append_column(group, table[group])
-    return found, tables.contents(table.to_pylist(), data.label)
+    rows = table if wide is None else tables.read(wide)
+    return found, tables.contents(rows.to_pylist(), data.label)
 
 
 def wrong(labels: list[str]) -> Iterator[Mistake]:

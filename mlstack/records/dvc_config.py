@@ -50,7 +50,8 @@ class DvcConfig:
             The options, `url` among them; none when there is no such choice.
         """
         if url is not None:
-            same = (one for one in self.remotes.values() if one.get("url", "").rstrip("/") == url)
+            wanted = url.rstrip("/")
+            same = (o for o in self.remotes.values() if o.get("url", "").rstrip("/") == wanted)
             return {**next(same, {}), "url": url}
         return self.remotes.get(self.remote or "", {})
 

@@ -41,6 +41,11 @@ class Layout:
         return self.state / "coming"
 
     @property
+    def features(self) -> Path:
+        """Tables with their features, by a hash of what was joined; each can be joined again."""
+        return self.state / "features"
+
+    @property
     def runs(self) -> Path:
         """One folder a run."""
         return self.state / "runs"

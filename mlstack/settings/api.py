@@ -57,6 +57,18 @@ class Migrated(Result, frozen=True, kw_only=True, tag="settings.migrated"):
     written: bool
 
 
+class Defined(Result, frozen=True, kw_only=True, tag="settings.feast"):
+    """A feature repository for Feast, and where it was written, if so."""
+
+    store: str  # feature_store.yaml
+    definitions: str  # definitions.py
+    written: str = ""
+
+    def headline(self) -> str:
+        """Give the folder."""
+        return self.written
+
+
 def show(path: Path, sets: tuple[str, ...], *, everything: bool, origin: bool) -> Shown:
     """List what is in force: what somebody set, or everything."""
     project = load(path, sets=sets)

@@ -1,5 +1,6 @@
 """The command `config`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,3 +48,18 @@ def migrate(call: Call, write: WriteOption = False) -> None:
     from mlstack.settings import api, view
 
     call.show(api.migrate(call.config, write=write), view.draw)
+
+
+@app.command("feast")
+@common_options_anywhere
+def feast(
+    call: Call,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for feature_store.yaml and definitions.py.")
+    ] = None,
+) -> None:
+    """Print data.features as Feast's definitions; --out writes them."""
+    from mlstack.settings import feast as api
+    from mlstack.settings import view
+
+    call.show(api.write(call.config, call.sets, out=out), view.draw)

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from mlstack.records.base import Record
-from mlstack.settings.api import Migrated, Schema, Setting, Shown
+from mlstack.settings.api import Defined, Migrated, Schema, Setting, Shown
 
 
 def draw(record: Record) -> str | None:
@@ -16,6 +16,10 @@ def draw(record: Record) -> str | None:
             return f"Wrote {path}"
         case Schema(schema=schema):
             return json.dumps(schema, indent=2)
+        case Defined(written=path) if path:
+            return f"Wrote {path}/feature_store.yaml and definitions.py; type `feast apply` there"
+        case Defined(store=store, definitions=definitions):
+            return f"# feature_store.yaml\n{store}\n# definitions.py\n{definitions}"
         case Migrated(diff="", file=file, version=version):
             return f"{file} is version {version}, the newest; nothing to do"
         case Migrated(diff=diff, written=written):

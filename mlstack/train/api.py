@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlstack.config import Project, load
-from mlstack.errors import MachineError, StepError
+from mlstack.errors import MachineError, MlstackError, StepError
 from mlstack.launch import gpus
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.moved import spec_here
@@ -29,8 +29,9 @@ from mlstack.records.run import (
     find_run,
     read_events,
 )
+from mlstack.train import runs
 from mlstack.train.request import Request, overrides_of, refuse_contradictions, wanted_gpus
-from mlstack.train.results import CheckPassed, Planned, Trained
+from mlstack.train.results import CheckPassed, Planned, Trained, Unlisted
 from mlstack.train.resume import changed, resumable
 
 
@@ -46,7 +47,9 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
     """
     refuse_contradictions(request, sets)
     if request.resume:
-        yield from _resume(load(path), request)
+        project = load(path)
+        yield from _resume(project, request)
+        yield from _listed(project)
         return
     project = load(path, sets=() if request.from_run else sets)
     _need_engine()
@@ -58,6 +61,7 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
         command=("mlstack", *sys.argv[1:]),
     )
     yield from _begin(configured(project, options), request, options)
+    yield from _listed(project)
 
 
 def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator[Record]:
@@ -68,6 +72,16 @@ def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator
         events = supervise(_folder(spec), spec, resume=False)
         with _closed(events):
             yield from _check(spec, events) if request.check else _follow(spec, events)
+
+
+def _listed(project: Project) -> Iterator[Record]:
+    """Tell the list of all runs; a server that is down fails no training."""
+    if project.config.track.store == "local":
+        return
+    try:
+        runs.shared_rows(project)
+    except MlstackError as error:
+        yield Unlisted(problem=error.problem)
 
 
 def _resume(project: Project, request: Request) -> Iterator[Record]:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from mlstack.records.base import Record, Result
+from mlstack.records.base import Notice, Record, Result
 from mlstack.records.run import Checked, EpochEnded, RunSpec, RunSummary
 
 
@@ -63,6 +63,13 @@ class RunRow(Record, frozen=True, kw_only=True, tag="train.row"):
     study: str | None = None
     trial: int | None = None
     problem: str = ""
+    host: str = ""  # the machine of a run that is not here
+
+
+class Unlisted(Notice, frozen=True, kw_only=True, tag="train.unlisted"):
+    """The list of all runs could not be told of this one."""
+
+    problem: str
 
 
 class RunList(Result, frozen=True, kw_only=True, tag="train.runs"):

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mlstack import files
 from mlstack.config import Project, load
-from mlstack.errors import ConfigError, DataError
+from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.records.base import read
 from mlstack.records.dataset import EXAMPLES, read_examples
 from mlstack.records.layout import Layout
@@ -21,13 +22,33 @@ from mlstack.records.run import (
     run_ids,
 )
 from mlstack.train import html, store
-from mlstack.train.results import Difference, RunList, RunsCompared, RunShown
+from mlstack.train.results import Difference, RunList, RunRow, RunsCompared, RunShown
 
 
 def ls(path: Path, sets: tuple[str, ...]) -> RunList:
     """List the runs of a project, newest first; checks are left out."""
-    layout = _layout(load(path, sets=sets))
-    return RunList(runs=[row for row in store.rows(layout) if row.mode == "fit"])
+    project = load(path, sets=sets)
+    shared = project.config.track.store != "local"
+    rows = shared_rows(project) if shared else store.rows(_layout(project))
+    return RunList(runs=[row for row in rows if row.mode == "fit"])
+
+
+def shared_rows(project: Project) -> list[RunRow]:
+    """Bring `track.store` up to date with the runs here; list those of all machines.
+
+    Raises:
+        ConfigError: the server refuses who asks.
+        BusyError: it cannot be reached.
+        MachineError: the package that speaks to it is not installed.
+    """
+    try:
+        shared = import_module("mlstack.train.shared")
+    except ImportError as error:
+        raise MachineError(
+            "track.store: the package for postgresql:// is not installed",
+            hint="type `pip install 'mlstack[postgres]'`",
+        ) from error
+    return cast("list[RunRow]", shared.rows(project))
 
 
 def show(path: Path, sets: tuple[str, ...], run: str | None, page: Path | None) -> RunShown:

@@ -88,10 +88,10 @@ def _rows(layout: Layout, place: Path) -> list[RunRow]:
             _refresh(index, layout)
         stored = index.execute("SELECT row FROM runs ORDER BY id DESC").fetchall()
     found = [msgspec.json.decode(row, type=RunRow) for (row,) in stored]
-    return [_alive(layout, row) for row in found]
+    return [alive(layout, row) for row in found]
 
 
-def _alive(layout: Layout, row: RunRow) -> RunRow:
+def alive(layout: Layout, row: RunRow) -> RunRow:
     """Look again at what only a living process can keep true."""
     if row.state != "running" or is_running(layout.run(row.id)):
         return row
@@ -117,19 +117,20 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _refresh(index: sqlite3.Connection, layout: Layout) -> None:
     known = dict(index.execute("SELECT id, stamp FROM runs").fetchall())
-    there = {run_id: _stamp(layout.run(run_id)) for run_id in run_ids(layout.runs)}
+    there = {run_id: stamp(layout.run(run_id)) for run_id in run_ids(layout.runs)}
     for run_id in known.keys() - there.keys():
         index.execute("DELETE FROM runs WHERE id = ?", (run_id,))
         index.execute("DELETE FROM metrics WHERE run = ?", (run_id,))
-    for run_id, stamp in there.items():
-        if known.get(run_id) != stamp:
-            row, metrics = _look(layout.run(run_id))
+    for run_id, seen in there.items():
+        if known.get(run_id) != seen:
+            row, metrics = look(layout.run(run_id))
             content = msgspec.json.encode(row)
-            index.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (run_id, stamp, content))
+            index.execute("INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (run_id, seen, content))
             index.executemany("INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?)", metrics)
 
 
-def _stamp(folder: Path) -> str:
+def stamp(folder: Path) -> str:
+    """Give what changes whenever a run's events do."""
     try:
         events = (folder / EVENTS).stat()
     except FileNotFoundError:
@@ -137,7 +138,7 @@ def _stamp(folder: Path) -> str:
     return f"{events.st_size}:{events.st_mtime_ns}"
 
 
-def _look(folder: Path) -> tuple[RunRow, list[tuple[str, int, int, str, float]]]:
+def look(folder: Path) -> tuple[RunRow, list[tuple[str, int, int, str, float]]]:
     """Read a run's folder; a damaged one still has a row that says so."""
     try:
         spec = read(folder / SPEC, RunSpec)

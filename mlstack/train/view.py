@@ -17,6 +17,7 @@ from mlstack.train.results import (
     RunsCompared,
     RunShown,
     Trained,
+    Unlisted,
 )
 from mlstack.ui import Bar
 
@@ -37,6 +38,8 @@ def draw(record: Record) -> Any:
             return _epoch(record)
         case Checked():
             return _checked(record)
+        case Unlisted():
+            return f"warning: the run is not in the list of all runs yet: {record.problem}"
         case Result():
             return _result(record)
     return None
@@ -127,6 +130,8 @@ def _runs(rows: list[RunRow]) -> Any:
 
 
 def _origin(row: RunRow) -> str:
+    if row.host:
+        return f"on {row.host}"
     if row.study is not None:
         return f"{row.study} trial {row.trial}"
     return row.parent or ""

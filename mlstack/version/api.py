@@ -31,6 +31,7 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         DataError: the folder is missing, empty, in git itself, or holds what DVC cannot keep.
     """
     data = dataset_of(project)
+    guard.refuse_absent(project)
     guard.refuse_unfit(data, message)
     with hold(project.root):
         yield Working(text=f"{data.source}: putting its files into the cache")

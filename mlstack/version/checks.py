@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from mlstack.config import Config, Project
 from mlstack.errors import DataError, Mistake
 from mlstack.inputs import splits, tables
-from mlstack.launch import examples, git
+from mlstack.launch import examples, git, rows
 from mlstack.records.base import Record, encode, read, write
 from mlstack.records.schema import DataSchema, schema_path
-from mlstack.version import content, labelled, leaks, learned, pictures
+from mlstack.version import content, guard, labelled, leaks, learned, pictures
 from mlstack.version.api import hold
 from mlstack.version.content import Content
 from mlstack.version.history import Dataset, label_column
@@ -48,6 +48,7 @@ def check(project: Project, *, learn: bool = False) -> Iterator[Record]:
     Raises:
         DataError: something is wrong; `mistakes` names all of it. Nothing is learned then.
     """
+    guard.refuse_absent(project)
     data = Dataset(project.root, project.config.data.folder, label_column(project))
     state = content.of_folder(data)
     steps = _files if data.label is None else _rows
@@ -233,7 +234,8 @@ def _gaps(table: pa.Table, config: Config) -> Iterator[Finding]:
 
 def _leaks(data: Dataset, state: Content, table: pa.Table, config: Config) -> Iterator[Finding]:
     try:
-        rows, _ = examples.prepare(data.folder, config, state.entries)
+        wide = rows.joined(data.root, config.data, state.entries)
+        divided, _ = examples.prepare(data.folder, config, state.entries, wide)
     except DataError as error:
         for one in error.mistakes:
             yield Finding(name="not-trainable", problem=one.problem, hint=one.hint)
@@ -243,7 +245,7 @@ def _leaks(data: Dataset, state: Content, table: pa.Table, config: Config) -> It
     left_out |= set(ignored) if isinstance(ignored, list) else set()
     kept = [name for name in table.column_names if name not in left_out]
     parts = np.full(table.num_rows, -1, np.int64)
-    parts[rows["row"].to_numpy()] = [PARTS[part] for part in rows["split"].to_pylist()]
+    parts[divided["row"].to_numpy()] = [PARTS[part] for part in divided["split"].to_pylist()]
     labels = leaks.codes(table[config.data.label])
     yield from leaks.findings(leaks.Labeled(table.select(kept), labels, parts))
 

@@ -2,12 +2,16 @@
 
 from collections.abc import Generator, Iterable
 
+from ruamel.yaml import YAML
+
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.dvc_config import DvcConfig, read_config
 from mlstack.version import folder_remote, history, remote, stock, transfer
 from mlstack.version.history import Dataset
 from mlstack.version.transfer import Moved
+
+PLAIN = {"md5", "size", "nfiles", "hash", "path"}  # keys of a pointer that are understood here
 
 
 def push(data: Dataset, url: str | None, *, everything: bool) -> Generator[Record, None, Moved]:
@@ -19,7 +23,7 @@ def push(data: Dataset, url: str | None, *, everything: bool) -> Generator[Recor
         ConfigError: there is none, or it refuses who asks.
     """
     current, config = dvc.read_pointer(data.pointer), _plain(data)
-    if current and config:
+    if current and config and _is_plain(data.pointer.read_text()):
         older: Iterable[str] = ()
         if everything:
             older = {v.pointer.md5 for v in history.versions(data, everywhere=True)}
@@ -48,7 +52,8 @@ def fetch(
         ConfigError: there is none, or it refuses who asks.
     """
     version = dvc.parse_pointer(text, where=f"{data.source}.dvc").md5
-    if config := _plain(data):
+    config = _plain(data)
+    if config and _is_plain(text):
         if place := folder_remote.find(config, url):
             with stock.hold(config):
                 return (yield from folder_remote.fetch(config, place, version))
@@ -60,3 +65,13 @@ def fetch(
 def _plain(data: Dataset) -> DvcConfig | None:
     config = read_config(data.root)
     return config if config and config.is_plain else None
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether a pointer is of DVC 3 and lies in its usual place in a remote.
+
+    Older pointers (without `hash: md5`) are stored elsewhere, and so is an output with a remote or
+    with versions of the cloud of its own.
+    """
+    (output,) = YAML(typ="safe", pure=True).load(text)["outs"]
+    return output.get("hash") == "md5" and set(output) <= PLAIN

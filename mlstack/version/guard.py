@@ -4,6 +4,7 @@ import re
 import time
 from pathlib import Path
 
+from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git
 from mlstack.launch.merging import ATTRIBUTES
@@ -12,6 +13,26 @@ from mlstack.records.data_folder import FolderHash, Look
 from mlstack.version import history, listing, stock, trash
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
+
+
+def lacks_source(project: Project) -> bool:
+    """Tell whether `version pull` means the source: a URL that no version was made of yet."""
+    data = project.config.data
+    return data.is_remote and not dvc.pointer_path(project.root / data.folder).is_file()
+
+
+def refuse_absent(project: Project) -> None:
+    """Refuse to look at a folder whose URL was not copied yet.
+
+    Raises:
+        DataError: it is not here; the command that brings it is said.
+    """
+    data = project.config.data
+    if lacks_source(project) and not (project.root / data.folder).is_dir():
+        raise DataError(
+            f"there is no folder `{data.folder}`; `{data.source}` has its files",
+            hint="type `mlstack version pull`",
+        )
 
 
 def refuse_unfit(data: Dataset, message: str) -> None:

@@ -1,6 +1,5 @@
 """A table or a query of Postgres as a source: read in one transaction, kept as Parquet."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,12 @@ from psycopg import sql
 
 from mlstack import files
 from mlstack.config.schema import Data
-from mlstack.errors import BusyError, ConfigError, DataError
+from mlstack.errors import DataError
+from mlstack.launch.postgres import Address, connected
 from mlstack.records.base import Record
 from mlstack.version.result import Read
 
 ROWS = 20_000  # of one fetch, and of one row group
-TIMEOUT_S = 10
 TYPES = {
     "bool": pa.bool_(),
     "int2": pa.int64(),
@@ -42,7 +41,6 @@ SELECT a.attname FROM pg_index i
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
 WHERE i.indrelid = %s::regclass AND i.indisprimary ORDER BY array_position(i.indkey, a.attnum)
 """
-PASSING = ("starting up", "shutting down", "too many", "recovery")  # refusals that pass by
 
 
 def read(data: Data, target: Path) -> Iterator[Record]:
@@ -56,7 +54,7 @@ def read(data: Data, target: Path) -> Iterator[Record]:
         DataError: a column holds what a table cannot, or there are no rows.
         BusyError: the server cannot be reached.
     """
-    with _told(data.source), _connected(data) as connection:
+    with _connected(data) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         statement = _statement(connection, data)
         with connection.cursor("mlstack") as cursor:
@@ -78,16 +76,8 @@ def read(data: Data, target: Path) -> Iterator[Record]:
 
 @contextmanager
 def _connected(data: Data) -> Iterator[Any]:
-    options: dict[str, Any] = {"connect_timeout": TIMEOUT_S, "application_name": "mlstack"}
-    if data.password is not None:
-        name = data.password.removeprefix("env:")
-        if name not in os.environ:
-            raise ConfigError(
-                f"data.password: the variable `{name}` is not set",
-                hint=f"type `export {name}=...`, then try again",
-            )
-        options["password"] = os.environ[name]
-    with psycopg.connect(data.source, **options) as connection:
+    address = Address(data.source, data.password, "data.source", "data.password")
+    with connected(address) as connection:
         adapters = connection.adapters
         adapters.register_loader("numeric", psycopg.types.numeric.FloatLoader)
         adapters.register_loader("uuid", psycopg.types.string.TextLoader)
@@ -124,35 +114,3 @@ def _schema(cursor: Any) -> pa.Schema:
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise DataError(f"data.query: it gives `{twice}` twice", hint="rename one with AS")
     return pa.schema(fields)
-
-
-@contextmanager
-def _told(url: str) -> Iterator[None]:
-    """Turn an error of the server into one of ours."""
-    try:
-        yield
-    except psycopg.OperationalError as error:
-        text = _first_line(error)
-        if "FATAL" in str(error) and not any(word in str(error) for word in PASSING):
-            raise ConfigError(
-                f"data.source: the server refuses: {text}",
-                hint="look at the URL and at data.password: env:NAME",
-            ) from error
-        raise BusyError(
-            f"data.source: `{url}` cannot be reached: {text}", hint="is it there? Then try again"
-        ) from error
-    except psycopg.ProgrammingError as error:
-        raise ConfigError(
-            f"data.source: the server does not understand: {_first_line(error)}",
-            hint="correct data.table or data.query",
-        ) from error
-    except psycopg.DataError as error:
-        raise DataError(
-            f"data.source: {_first_line(error)}", hint="cast it in data.query"
-        ) from error
-    except psycopg.errors.ReadOnlySqlTransaction as error:
-        raise ConfigError(f"data.query: {_first_line(error)}", hint="only SELECT is run") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

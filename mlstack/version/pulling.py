@@ -35,7 +35,7 @@ def pull(project: Project, wish: Pull) -> Iterator[Record]:
     """
     if wish.revision and wish.from_source:
         raise ConfigError("a source has no revisions", hint="leave out one of the two")
-    if wish.from_source or (source.is_meant(project) and not wish.revision):
+    if wish.from_source or (guard.lacks_source(project) and not wish.revision):
         yield from source.copy(project, force=wish.force)
         return
     data, remote = dataset_of(project), api.remote_of(project)

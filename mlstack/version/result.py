@@ -469,6 +469,7 @@ class Moving(Record, frozen=True, kw_only=True, tag="version.moving"):
     done_bytes: int
     total_bytes: int
     bytes_per_s: float
+    share: float  # of the time that it will take, about
 
 
 class Read(Record, frozen=True, kw_only=True, tag="version.read"):

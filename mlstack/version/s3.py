@@ -167,6 +167,8 @@ def told(url: str) -> Iterator[None]:
 
 def _explained(url: str, text: str) -> MlstackError:
     code = next((one for one in REFUSED if _squeezed(one) in _squeezed(text)), "")
+    if re.search(r"Bucket '.*' not found", text):  # as Arrow says it, looking for the region
+        code = "NO_SUCH_BUCKET"
     if code in REFUSED:
         reason = REFUSED[code].format(bucket=urlsplit(url).netloc)
         hint = (

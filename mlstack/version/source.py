@@ -10,7 +10,7 @@ from mlstack import files
 from mlstack.config import Project
 from mlstack.config.schema import Data
 from mlstack.errors import BusyError, ConfigError, DataError, MachineError
-from mlstack.records import dvc, ignore
+from mlstack.records import ignore
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
 from mlstack.records.source import CopiedFile, Notes, Source
@@ -21,12 +21,6 @@ from mlstack.version.transfer import Job, Tally
 
 TABLES = (".parquet", ".csv")
 ROWS = "table.parquet"  # what rows are kept as
-
-
-def is_meant(project: Project) -> bool:
-    """Tell whether `version pull` means the source: a URL that no version was made of yet."""
-    data = project.config.data
-    return data.is_remote and not dvc.pointer_path(project.root / data.folder).is_file()
 
 
 def copy(project: Project, *, force: bool) -> Iterator[Record]:

@@ -9,7 +9,7 @@ from mlstack.config import Project
 from mlstack.errors import ConfigError
 from mlstack.records.base import Record
 from mlstack.ui import is_terminal
-from mlstack.version import history, listing, marks, stock, trash
+from mlstack.version import history, listing, marks, stock, trash, words
 from mlstack.version.api import hold
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import Collected, Emptied, Restored, Spare, Spared
@@ -66,7 +66,7 @@ def gc(project: Project, options: GcOptions) -> Iterator[Record]:
         if spare and not options.yes and not is_terminal():
             yield table
             raise ConfigError(
-                f"nothing was moved; {len(spare)} objects with {size(size)} could be",
+                f"nothing was moved; {len(spare)} objects with {words.size(size)} could be",
                 hint=f"repeat with --yes to move them to the trash for {options.grace_days} days",
             )
         deleted: list[trash.Discarded] = []

@@ -17,6 +17,7 @@ from mlstack.version.remote import Remote
 from mlstack.version.result import Moving
 
 CHUNK_BYTES = 8 << 20
+OBJECT_BYTES = 64 << 10  # that a request takes as long as, beside those of the object
 TICK_S = 0.2  # between two records of progress
 
 
@@ -139,13 +140,16 @@ class Tally:
     def moving(self) -> Moving:
         """Give the progress so far."""
         seconds = max(time.monotonic() - self.since, 1e-3)
+        total_bytes = sum(job.size_bytes for job in self.jobs)
+        weight = max(total_bytes + OBJECT_BYTES * len(self.jobs), 1)
         return Moving(
             text=self.text,
             done=self.done,
             total=len(self.jobs),
             done_bytes=self.done_bytes,
-            total_bytes=sum(job.size_bytes for job in self.jobs),
+            total_bytes=total_bytes,
             bytes_per_s=self.done_bytes / seconds,
+            share=min((self.done_bytes + OBJECT_BYTES * self.done) / weight, 1.0),
         )
 
     def moved(self) -> Moved:

@@ -12,6 +12,7 @@ import pytest
 import mlstack.records
 from mlstack.errors import DataError
 from mlstack.records import base, dataset, labels, requests
+from mlstack.train import shared
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
@@ -85,3 +86,7 @@ def test_the_labels_database_has_the_golden_schema():
     database.close()
 
     assert made + "\n" == (GOLDEN / "labels.db.schema.txt").read_text()
+
+
+def test_the_index_in_postgres_has_the_golden_schema():
+    assert (GOLDEN / "runs.postgres.schema.txt").read_text() == shared.SCHEMA

@@ -379,6 +379,23 @@ def test_an_option_that_mlstack_does_not_know_is_left_to_dvc(here, there, mlstac
     assert mlstack(there, "pull").returncode == 0
 
 
+def test_a_pointer_of_dvc_2_is_left_to_dvc(here: Path, mlstack):
+    pointer = here / "data" / "digits.dvc"
+    pointer.write_text(pointer.read_text().replace("  hash: md5\n", ""))
+
+    done = mlstack(here, "push", "--json")
+
+    assert answer(done)["size_bytes"] is None  # its objects lie elsewhere, in cache and remote
+
+
+def test_a_slash_at_the_end_of_the_url_changes_nothing(here, there, mlstack, bucket):
+    mlstack(here, "push")
+
+    done = answer(mlstack(there, "pull", "--json", url=f"s3://{bucket}/deep/er/"))
+
+    assert done["objects"] == OBJECTS
+
+
 def test_a_large_file_goes_in_parts_and_comes_back(here, there, mlstack, s3):
     big = here / "data" / "digits" / "big.bin"
     big.write_bytes(b"".join(number.to_bytes(4, "big") for number in range(5 << 20)))

@@ -245,6 +245,16 @@ def test_train_says_what_to_type_when_the_data_is_not_here(make, mlstack, shelf)
     assert "mlstack version pull" in mlstack(project).stdout
 
 
+@pytest.mark.parametrize(
+    "words", [["version", "snapshot", "-m", "x"], ["version", "check"], ["label", "stats"]]
+)
+def test_commands_that_need_the_data_say_what_brings_it(make, mlstack, shelf, words: list[str]):
+    done = mlstack(make(f"file://{shelf}"), *words)
+
+    assert done.returncode == 3
+    assert "mlstack version pull" in done.stderr
+
+
 def test_a_url_whose_package_is_not_installed_is_exit_6(make, mlstack):
     done = mlstack(make("gs://bucket/pets"), "version", "pull")
 

@@ -18,6 +18,7 @@ from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.tables import TableSpec
 from mlstack.records.package import Tensor
 from mlstack.serve.worker.answers import Refused, bad
+from mlstack.serve.worker.lookup import filled
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.tensors import check_shape, from_values
 
@@ -120,6 +121,7 @@ def _from_table(body: bytes, model: Model, spec: TableSpec) -> Asked:
         if not isinstance(row, dict):
             raise bad("is not an object of column and value", f"rows[{place}]")
     try:
+        rows = rows if model.lookup is None else filled(model.lookup, rows)
         described = spec.describe(rows)
     except DataError as error:
         field = error.where.partition("].")[2] if is_single else error.where

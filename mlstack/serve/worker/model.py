@@ -14,6 +14,7 @@ from mlstack.records.base import read
 from mlstack.records.package import MODEL, SIDE, Golden, Signature, verify_files
 from mlstack.records.server import BatchingSpec
 from mlstack.serve.worker.batcher import Plan
+from mlstack.serve.worker.lookup import Lookup
 from mlstack.serve.worker.runner import Runner
 
 INLINE_S = 200e-6  # handing a batch to a thread and back costs about half of this
@@ -36,6 +37,7 @@ class Model:
     plan: Plan
     timings: dict[int, float] = field(default_factory=dict)  # rows -> seconds of one call
     example: Row | None = None  # of a table: a row that can be asked
+    lookup: Lookup | None = None  # of a table: where a row's features are found
 
     def probabilities(self, outputs: list[np.ndarray]) -> np.ndarray | None:
         """Find the class probabilities among the outputs; shape (rows, classes)."""

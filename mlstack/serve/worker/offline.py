@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from mlstack.errors import DataError
-from mlstack.inputs import preprocess
+from mlstack.inputs import preprocess, tables
 from mlstack.inputs.tables import TableSpec
 from mlstack.records.base import Record
 from mlstack.records.server import BatchingSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve.results import Benched, Predicted, Timing
+from mlstack.serve.worker.lookup import filled, open_lookup
 from mlstack.serve.worker.model import INLINE_S, Model, load
 
 BATCH = 32
@@ -31,9 +32,10 @@ def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
             f"`{package}` takes tensors, not files",
             hint="start `mlstack serve` and send JSON with `inputs`",
         )
+    model.lookup = open_lookup(package.resolve().parents[2], model.signature)
     for start in range(0, len(names), BATCH):
         some = names[start : start + BATCH]
-        batch = np.stack([preprocess.load(name, model.spec) for name in some])
+        batch = np.stack([_loaded(name, model) for name in some])
         probabilities = model.probabilities(model.runner.run([batch]))
         if probabilities is None:
             raise DataError(f"`{package}` gives no `probabilities`", hint="export the run again")
@@ -72,6 +74,15 @@ def bench(package: Path, device: str, largest: int) -> Iterator[Record]:
 
 def _open(package: Path, device: str) -> Model:
     return load(package, package.parent.name, device, BatchingSpec(max_size=1))
+
+
+def _loaded(name: str, model: Model) -> np.ndarray:
+    """Read one input; the features of a row are looked up as the server does."""
+    assert model.spec is not None
+    if model.lookup is None or not isinstance(model.spec, TableSpec):
+        return preprocess.load(name, model.spec)
+    row = tables.read_row(Path(name))
+    return np.asarray(model.spec.encode(filled(model.lookup, [row]))[0])
 
 
 def _predicted(name: str, row: np.ndarray, classes: list[str]) -> Predicted:

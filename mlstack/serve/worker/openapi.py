@@ -6,6 +6,8 @@ import orjson
 
 from mlstack import __version__
 from mlstack.inputs.tables import TableSpec
+from mlstack.serve.worker.lookup import Lookup
+from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.traffic import Traffic
 
 Schema = dict[str, Any]
@@ -31,12 +33,12 @@ def render(name: str, traffic: Traffic) -> bytes:
         "components": {"schemas": _schemas(classes)},
     }
     spec = traffic.live.model.spec if traffic.live else None
-    if isinstance(spec, TableSpec):
-        _take_rows(document, spec)
+    if traffic.live and isinstance(spec, TableSpec):
+        _take_rows(document, traffic.live.model, spec)
     return orjson.dumps(document)
 
 
-def _take_rows(document: Schema, spec: TableSpec) -> None:
+def _take_rows(document: Schema, model: Model, spec: TableSpec) -> None:
     """Say that `/predict` takes rows of a table, and what a row holds."""
     columns: Schema = {name: {"type": ["number", "null"]} for name in spec.numbers}
     for name, values in spec.categories.items():
@@ -45,11 +47,23 @@ def _take_rows(document: Schema, spec: TableSpec) -> None:
         columns[name] = {"type": kinds, "examples": values[:10]}
     schemas = document["components"]["schemas"]
     schemas["Row"] = _object(columns, spec.columns)
-    rows = _object({"rows": {"type": "array", "items": _ref("Row")}}, ["rows"])
-    schemas["PredictRequest"] = {"oneOf": [_ref("Row"), rows, _object({"inputs": {}}, ["inputs"])]}
+    row_kinds = [_ref("Row")]
+    if model.lookup is not None and model.signature.preprocess is not None:
+        schemas["KeyedRow"] = _keyed(columns, model.lookup, model.signature.preprocess["features"])
+        row_kinds.append(_ref("KeyedRow"))
+    rows = _object({"rows": {"type": "array", "items": {"anyOf": row_kinds}}}, ["rows"])
+    schemas["PredictRequest"] = {"anyOf": [*row_kinds, rows, _object({"inputs": {}}, ["inputs"])]}
     predict = document["paths"]["/predict"]["post"]
     predict["summary"] = "Predict one row, several, or nested lists"
     predict["requestBody"]["content"] = _json(_ref("PredictRequest"))
+
+
+def _keyed(columns: Schema, lookup: Lookup, settings: dict[str, Any]) -> Schema:
+    """Describe a row whose features the server looks up: by its key, as of its time or of now."""
+    own = {name: kind for name, kind in columns.items() if name not in lookup.columns}
+    moment: Schema = {"type": "string", "format": "date-time"}
+    asked = {settings["key"]: {"type": ["string", "integer"]}, settings["time"]: moment}
+    return _object(asked | own, [settings["key"], *own])
 
 
 def _simple(classes: list[str]) -> Schema:

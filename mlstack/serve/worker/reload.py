@@ -12,6 +12,7 @@ from mlstack.records.package import MANIFEST, SIDE, Live, Signature
 from mlstack.records.server import ServerSpec
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.batcher import Batcher
+from mlstack.serve.worker.lookup import open_lookup
 from mlstack.serve.worker.model import Model, load, load_bare
 from mlstack.serve.worker.traffic import Deployed, Traffic
 
@@ -81,13 +82,8 @@ class Deployment:
         wanted = [number for number in (live.live, live.canary) if number is not None]
         for number in wanted:
             if number not in loaded:
-                model = await asyncio.to_thread(
-                    load,
-                    self._folder / str(number),
-                    self._spec.model,
-                    self._spec.device,
-                    self._spec.batching,
-                )
+                package = self._folder / str(number)
+                model = await asyncio.to_thread(load_packed, package, self._spec)
                 loaded[number] = self._deployed(model)
         return Traffic(
             live=loaded[live.live] if live.live is not None else self._app.traffic.live,
@@ -122,7 +118,14 @@ def _load_fixed(path: Path, spec: ServerSpec) -> Model:
     package = _package(path)
     if package is None:
         return load_bare(path, spec.model, spec.device, spec.batching)
-    return load(package, spec.model, spec.device, spec.batching)
+    return load_packed(package, spec)
+
+
+def load_packed(package: Path, spec: ServerSpec) -> Model:
+    """Load a package with the feature files that its rows are looked up in."""
+    model = load(package, spec.model, spec.device, spec.batching)
+    model.lookup = open_lookup(Path(spec.root), model.signature)
+    return model
 
 
 def _says(traffic: Traffic) -> str:
