@@ -105,6 +105,22 @@ def copy_whole(source: Path, target: Path, mode: int) -> None:
         raise cannot_write(target, error) from error
 
 
+def write_hint(path: Path, content: str) -> None:
+    """Replace `path` by `content`, whole but not synced: a power cut may bring the old one back.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(content)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
 def append_line(path: Path, line: bytes) -> None:
     """Append one line in one write, so that a reader never sees half of another writer's."""
     path.parent.mkdir(parents=True, exist_ok=True)

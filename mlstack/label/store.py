@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlstack import files
 from mlstack.errors import DataError, MachineError, MlstackError
-from mlstack.records.labels import SCHEMA, SCHEMA_VERSION, LabelEvent
+from mlstack.records.labels import SCHEMA, SCHEMA_VERSION, LabelEvent, last_event_file
 
 COLUMNS = "seq, at, annotator, path, action, label, undoes, seconds"
 BUSY_S = 5.0
@@ -99,8 +100,11 @@ def read_events(path: Path) -> list[LabelEvent]:
 
 def append(path: Path, drafts: Iterable[Draft]) -> int:
     """Write many events in one transaction, all or none; give their number."""
-    with closing(create(path)) as connection, _named(path), _transaction(connection):
-        return sum(1 for draft in drafts if _insert(connection, draft).fresh)
+    with closing(create(path)) as connection, _named(path):
+        with _transaction(connection):
+            count = sum(1 for draft in drafts if _insert(connection, draft).fresh)
+        _tell_last(path, connection)
+        return count
 
 
 def damage(path: Path) -> str:
@@ -133,14 +137,16 @@ def salvage(path: Path) -> list[LabelEvent]:
 
 def restore(path: Path, events: Iterable[LabelEvent]) -> None:
     """Write a fresh file with events that keep their numbers."""
-    with closing(create(path)) as connection, _named(path), _transaction(connection):
-        connection.executemany(
-            f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (e.seq, e.at, e.annotator, e.path, e.action, e.label, e.undoes, e.seconds)
-                for e in events
-            ],
-        )
+    with closing(create(path)) as connection, _named(path):
+        with _transaction(connection):
+            connection.executemany(
+                f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (e.seq, e.at, e.annotator, e.path, e.action, e.label, e.undoes, e.seconds)
+                    for e in events
+                ],
+            )
+        _tell_last(path, connection)
 
 
 class Writer:
@@ -194,6 +200,7 @@ class Writer:
             return
         for (_, future), result in zip(batch, written, strict=True):
             future.set_result(result)
+        _tell_last(self._path, self._connection)
 
 
 def _write(connection: sqlite3.Connection, wish: Draft | Undo) -> Written:
@@ -245,6 +252,13 @@ def _by_client(connection: sqlite3.Connection, client_id: str) -> LabelEvent | N
 def _by_seq(connection: sqlite3.Connection, seq: int | None) -> LabelEvent | None:
     row = connection.execute(f"SELECT {COLUMNS} FROM events WHERE seq = ?", (seq,)).fetchone()
     return _event(row) if row else None
+
+
+def _tell_last(path: Path, connection: sqlite3.Connection) -> None:
+    """Note the number of the last event for DVC; nobody waits for it, and no label hangs on it."""
+    with suppress(MachineError, sqlite3.Error):  # `mlstack run` writes it again
+        (number,) = connection.execute("SELECT max(seq) FROM events").fetchone()
+        files.write_hint(last_event_file(path), f"{number or 0}\n")
 
 
 def _event(

@@ -56,7 +56,8 @@ def head(root: Path) -> str | None:
 
 
 # What `mlstack run` writes; no run reads it, so it does not make the code dirty.
-NOT_CODE = (":(top,exclude,glob)**/dvc.yaml", ":(top,exclude,glob)**/dvc.lock")
+WRITTEN_BY_RUN = ("dvc.yaml", "dvc.lock", "evaluation/metrics.json", "evaluation/*.csv")
+NOT_CODE = tuple(f":(top,exclude,glob)**/{name}" for name in WRITTEN_BY_RUN)
 
 
 def uncommitted(root: Path) -> list[str]:

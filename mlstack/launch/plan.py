@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mlstack import files
 from mlstack.config import Config, Project, refuse_unbuilt
 from mlstack.errors import ConfigError, Mistake
-from mlstack.launch import code, dataset, environment, examples, rows, user_source
+from mlstack.launch import code, dataset, division, environment, user_source
 from mlstack.launch.gpus import Gpu
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, DatasetVersion, write_examples
@@ -91,9 +91,7 @@ def prepare(project: Project, *, allow_dirty: bool) -> Prepared:
     """
     hashed = dataset.hash_source(project)
     version = dataset.version_of(project, hashed, allow_dirty=allow_dirty)
-    folder = dataset.source_folder(project)
-    wide = rows.joined(project.root, project.config.data, hashed.entries)
-    table, classes = examples.prepare(folder, project.config, hashed.entries, wide)
+    table, classes = division.divided(project, hashed)
     parts: list[str] = table["split"].to_pylist()
     sizes = {part: parts.count(part) for part in ("train", "val", "test")}
     version = structs.replace(version, classes=classes, split=sizes)

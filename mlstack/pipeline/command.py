@@ -10,21 +10,27 @@ from mlstack.call import Call, common_options
 @common_options
 def run(
     call: Call,
-    stage: Annotated[str | None, typer.Argument(help="Last stage to bring up to date.")] = None,
+    stage: Annotated[
+        str | None, typer.Argument(help="Stage to bring up to date, with what it needs [all].")
+    ] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Only say what would run, and every reason.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run the stage, or all, though up to date.")
+    ] = False,
     only: Annotated[
         bool, typer.Option("--only", help="Run just this stage, stale or not.")
     ] = False,
+    retries: Annotated[
+        int, typer.Option(min=0, max=20, help="Attempts more where something is busy (exit 75).")
+    ] = 3,
 ) -> None:
     """Bring every stale stage up to date."""
-    from mlstack.config import load
-    from mlstack.pipeline import api, execute, view
+    from mlstack.pipeline import api, view
 
-    options = ["--config", str(call.config.resolve())]
-    for item in call.sets:
-        options += ["--set", item]
-    manner = execute.Manner(tuple(options), is_silent=call.json or call.quiet)
-    project = load(call.config, sets=call.sets)
-    call.show(api.run(project, stage, manner, only=only), view.draw)
+    wish = api.Wish(stage, only=only, force=force)
+    call.show(api.answer(call, wish, retries=retries, dry=dry), view.draw)
 
 
 @common_options

@@ -1,15 +1,35 @@
-"""Let DVC record in dvc.lock that a stage is up to date."""
+"""What stock DVC does for the pipeline: judge dvc.yaml, and record that a stage is up to date."""
 
 import logging
 import os
-from contextlib import chdir
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
 from pathlib import Path
+from typing import Any
 
 from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.lock import LockError
 from dvc.repo import Repo
+from dvc.utils.strictyaml import YAMLValidationError
 
-from mlstack.errors import BusyError, DataError, StepError
+from mlstack.errors import BusyError, ConfigError, DataError, StepError
+
+
+def check(root: Path) -> None:
+    """Have DVC read every stage, and look for outputs that belong to two of them.
+
+    Raises:
+        ConfigError: DVC refuses dvc.yaml; its own words are the problem.
+    """
+    with _opened(root) as repo:
+        try:
+            repo.index.check_graph()
+        except DvcException as error:
+            raise ConfigError(
+                f"dvc refuses the pipeline: {_words(error)}",
+                hint="mend your own stages in dvc.yaml; `dvc status` says it again",
+                where=str(root / "dvc.yaml"),
+            ) from error
 
 
 def record(root: Path, stage: str) -> None:
@@ -19,12 +39,23 @@ def record(root: Path, stage: str) -> None:
         BusyError: another dvc holds the project.
         DataError: the project keeps nothing in DVC yet.
     """
+    with _opened(root) as repo:
+        try:
+            repo.commit(stage, force=True)
+        except LockError:
+            raise
+        except DvcException as error:
+            raise StepError(f"dvc: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _opened(root: Path) -> Iterator[Any]:
     os.environ["DVC_NO_ANALYTICS"] = "1"
     for name in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         with chdir(root), Repo(str(root)) as repo:  # DVC finds settings from where it is called
-            repo.commit(stage, force=True)
+            yield repo
     except NotDvcRepoError as error:
         raise DataError(
             "no data has been snapshotted here yet",
@@ -34,5 +65,9 @@ def record(root: Path, stage: str) -> None:
         raise BusyError(
             "another dvc is busy in this project", hint="wait for it to end, then try again"
         ) from error
-    except DvcException as error:
-        raise StepError(f"dvc: {str(error).splitlines()[0]}") from error
+
+
+def _words(error: DvcException) -> str:
+    """Give all that DVC says on one line, and what its reader of YAML found."""
+    found = f"{error}: {error.exc}" if isinstance(error, YAMLValidationError) else f"{error}"
+    return " ".join(found.split())

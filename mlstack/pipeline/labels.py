@@ -5,6 +5,7 @@ and rewrites pages without any event. The number of the last event changes with 
 with nothing else; `mlstack run` writes it before it looks at the stages.
 """
 
+import hashlib
 import sqlite3
 from pathlib import Path
 
@@ -59,10 +60,24 @@ def _number(layout: Layout, question: str, *values: float) -> int | None:
     return int(number or 0)
 
 
-def write_last_event(root: Path) -> None:
-    """Refresh the file that stands for the label events."""
-    number = last_event(Layout(root))
+def events_md5(layout: Layout) -> str | None:
+    """Hash what the file that stands for the label events should hold; None where nobody labels."""
+    number = last_event(layout)
+    if number is None:
+        return None
+    return hashlib.md5(f"{number}\n".encode(), usedforsecurity=False).hexdigest()
+
+
+def write_last_event(root: Path, number: int | None = None) -> int | None:
+    """Write the file that stands for the label events; give the number in it.
+
+    Args:
+        root: the project.
+        number: the last event that counts; None asks the database.
+    """
+    number = last_event(Layout(root)) if number is None else number
     content = f"{number}\n"
     path = root / EVENTS
     if number is not None and not (path.is_file() and path.read_text() == content):
         files.write_text(path, content)
+    return number

@@ -11,7 +11,7 @@ from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.inputs import folders, images
 from mlstack.launch import dataset as launch_dataset
-from mlstack.pipeline import labels, served
+from mlstack.pipeline import labels, overview, served
 from mlstack.pipeline.result import Line, Status
 from mlstack.pipeline.served import OpenAlert
 from mlstack.records import data_folder, dataset, dvc, requests
@@ -57,6 +57,7 @@ def status(project: Project) -> Status:
         lines=[
             _data(project, found),
             _labels(project, layout),
+            *_stages(project, found),
             _runs(project, found),
             _study(found, config.train.monitor, config.train.mode),
             _package(layout, found),
@@ -84,7 +85,7 @@ def _find(project: Project, layout: Layout) -> Found:
     return Found(
         has_data=has_data,
         refill="" if has_data else launch_dataset.refill(project),
-        is_snapshotted=_is_snapshotted(source, layout.index(project.config.data.source)),
+        is_snapshotted=_is_snapshotted(source, layout.index(project.config.data.folder)),
         runs=[run for run in summaries if run.study is None],
         trials=[run for run in summaries if run.study is not None],
         package=package,
@@ -182,6 +183,13 @@ def _labels(project: Project, layout: Layout) -> Line:
     suffixes = tuple(images.SUFFIXES)
     pictures = sum(name.lower().endswith(suffixes) for name in data_folder.list_files(source))
     return Line(part="labels", state=f"{rows} of {max(rows, pictures)} files{said}")
+
+
+def _stages(project: Project, found: Found) -> list[Line]:
+    """Show the stages where there is a pipeline, as soon as the data is snapshotted."""
+    pointer = dvc.read_pointer(dvc.pointer_path(project.root / project.config.data.folder))
+    is_there = project.config.versioning.backend == "dvc" and found.is_snapshotted
+    return [overview.line(project, pointer.md5)] if pointer and is_there else []
 
 
 def _runs(project: Project, found: Found) -> Line:

@@ -1,6 +1,15 @@
 """What a person reads of the pipeline."""
 
-from mlstack.pipeline.result import Ran, StageOutcome, StageStarts, Status
+from mlstack.pipeline.result import (
+    DryRun,
+    PipelineRewritten,
+    Ran,
+    StageOutcome,
+    StageRetries,
+    StageStarts,
+    StageTakes,
+    Status,
+)
 from mlstack.records.base import Record
 
 
@@ -9,8 +18,19 @@ def draw(record: Record) -> str | None:
     match record:
         case StageStarts():
             return f"-- {record.stage}: {record.command} ({record.why})"
+        case StageTakes():
+            return f"{record.result} was made before, from the same data, code and settings"
+        case StageRetries():
+            return (
+                f"-- {record.stage}: {record.problem}; "
+                f"attempt {record.attempt} of {record.attempts} in {record.wait_s:g} s"
+            )
+        case PipelineRewritten():
+            return f"note: {record.text}"
         case Ran():
             return _ran(record)
+        case DryRun():
+            return _dry(record)
         case Status():
             return _status(record)
     return None
@@ -24,8 +44,20 @@ def _ran(record: Ran) -> str:
 
 
 def _outcome(outcome: StageOutcome) -> str:
-    did = f"ran, because {outcome.why}" if outcome.ran else "up to date"
-    return f"{outcome.stage:<8} {outcome.result:<24} {did}"
+    verb = {"resumed": "went on", "taken": "was made before"}.get(outcome.how, "ran")
+    did = f"{verb}, because {outcome.why}" if outcome.ran else "up to date"
+    return f"{outcome.stage:<8} {outcome.result:<26} {did}"
+
+
+def _dry(record: DryRun) -> str:
+    lines: list[str] = []
+    for plan in record.stages:
+        first, *more = [*plan.why, ""]
+        lines.append(f"{plan.stage:<8} {plan.verdict:<10} {first}".rstrip())
+        lines.extend(f"{'':<19} {why}" for why in more if why)
+    if all(plan.verdict == "up to date" for plan in record.stages):
+        lines.append("nothing to do: everything is up to date")
+    return "\n".join(lines)
 
 
 def _status(record: Status) -> str:

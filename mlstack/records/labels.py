@@ -1,4 +1,9 @@
-"""Label events: `.mlstack/labels.db`, append-only, one row for everything a person did."""
+"""Label events: `.mlstack/labels.db`, append-only, one row for everything a person did.
+
+`.mlstack/stages/labels.events` holds the number of the last one, as a file that DVC can watch.
+"""
+
+from pathlib import Path
 
 from mlstack.records.base import Record
 
@@ -36,3 +41,8 @@ class LabelEvent(Record, frozen=True, kw_only=True, tag="label.event"):
     label: str | None = None
     undoes: int | None = None
     seconds: float | None = None
+
+
+def last_event_file(labels_db: Path) -> Path:
+    """Give the file beside a database that holds the number of its last event."""
+    return labels_db.parent / "stages" / "labels.events"

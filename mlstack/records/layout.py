@@ -91,6 +91,16 @@ class Layout:
         return self.state / "stages"
 
     @property
+    def prepared(self) -> Path:
+        """The division of the data that the stage `prepare` made."""
+        return self.state / "prepared"
+
+    @property
+    def evaluation(self) -> Path:
+        """What the stage `evaluate` measured, for people and for DVC; small enough for git."""
+        return self.root / "evaluation"
+
+    @property
     def last_error(self) -> Path:
         """Traceback of the last unforeseen error."""
         return self.state / "last-error.txt"

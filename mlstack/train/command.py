@@ -60,6 +60,21 @@ def show(
     call.show(runs.show(call.config, call.sets, run, html), view.draw)
 
 
+@app.command("evaluate")
+@common_options
+def evaluate(
+    call: Call,
+    run: Annotated[
+        str | None, typer.Argument(help="Run, or a part of its id [the newest finished one].")
+    ] = None,
+) -> None:
+    """Measure a run on its test part: by class, by slice, by example."""
+    from mlstack.train import evaluate as room
+    from mlstack.train import view
+
+    call.show(room.evaluate(call.config, call.sets, run), view.draw)
+
+
 @app.command("compare")
 @common_options
 def compare(

@@ -3,6 +3,7 @@
 import msgspec
 
 from mlstack.records.base import Notice, Record, Result
+from mlstack.records.evaluation import Evaluation
 from mlstack.records.run import Checked, EpochEnded, RunSpec, RunSummary
 
 
@@ -45,6 +46,17 @@ class CheckPassed(Result, frozen=True, kw_only=True, tag="train.check_passed"):
     def headline(self) -> str:
         """Say how many checks there were."""
         return f"{len(self.checks)} checks passed"
+
+
+class Evaluated(Result, frozen=True, kw_only=True, tag="train.evaluated"):
+    """A run was measured."""
+
+    evaluation: Evaluation
+    file: str  # below the project's folder
+
+    def headline(self) -> str:
+        """Give the accuracy."""
+        return f"{self.evaluation.metrics['acc']:.4f}"
 
 
 class RunRow(Record, frozen=True, kw_only=True, tag="train.row"):

@@ -4,13 +4,17 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from mlstack.records.base import Record, Result
+from mlstack.records.evaluation import Evaluation
 from mlstack.records.run import Checked, EpochEnded, RunSpec, Started, Stepped
+from mlstack.records.worker import WorkerProgress
 from mlstack.train.results import (
     CheckPassed,
     Difference,
+    Evaluated,
     Planned,
     RunList,
     RunRow,
@@ -34,6 +38,8 @@ def draw(record: Record) -> Any:
             return _started(record)
         case Stepped():
             return Bar(_stepped(record), record.batch, record.batches)
+        case WorkerProgress():
+            return Bar(record.text, record.done, record.total)
         case EpochEnded():
             return _epoch(record)
         case Checked():
@@ -49,6 +55,8 @@ def _result(result: Result) -> Any:
     match result:
         case Trained():
             return _trained(result)
+        case Evaluated():
+            return evaluation(result.evaluation, result.file)
         case CheckPassed():
             return f"{result.headline()}\nnext: {result.next}"
         case RunList():
@@ -107,6 +115,21 @@ def _trained(trained: Trained) -> str:
         f"next: {trained.next}",
     ]
     return "\n".join(lines)
+
+
+def evaluation(found: Evaluation, file: str) -> Any:
+    """Show a run's figures: all of them together, then class by class and slice by slice."""
+    numbers = "  ".join(f"{name} {value:.4f}" for name, value in found.metrics.items())
+    title = f"run {found.run} on its {_count(found.examples, f'{found.part} example')}: {numbers}"
+    table = _table("", "examples", "precision", "recall", "f1")
+    for one in found.classes:
+        figures = (f"{value:.4f}" for value in (one.precision, one.recall, one.f1))
+        table.add_row(f"class {one.name}", str(one.examples), *figures)
+    for part in found.slices:
+        accuracy = f"acc {part.acc:.4f}"
+        table.add_row(f"{part.column} {part.value}", str(part.examples), "", accuracy, "")
+    notes = "".join(f"\nnote: {note}" for note in found.notes)
+    return Group(title, table, f"written to {file}{notes}")
 
 
 def _count(number: int, noun: str) -> str:

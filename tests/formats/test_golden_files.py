@@ -11,7 +11,7 @@ import pytest
 
 import mlstack.records
 from mlstack.errors import DataError
-from mlstack.records import base, dataset, labels, requests
+from mlstack.records import base, dataset, evaluation, labels, requests
 from mlstack.train import shared
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -68,6 +68,7 @@ def test_a_field_that_this_version_does_not_know_is_refused():
     [
         ("labels.parquet", dataset.LABELS_SCHEMA),
         ("examples.parquet", dataset.EXAMPLES_SCHEMA),
+        ("answers.parquet", evaluation.ANSWERS_SCHEMA),
         ("requests", requests.schema(["brightness"])),
         ("feedback", requests.FEEDBACK_SCHEMA),
     ],

@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlstack import files
 from mlstack.config import load
-from mlstack.pipeline import dvc_bridge, pipefile
+from mlstack.launch import code, division
+from mlstack.pipeline import dvc_bridge, evaluation, pipefile
 from mlstack.pipeline.stages import Stage, config_slice, digest, stages
 from mlstack.records import dvc
 from mlstack.records.base import write
 from mlstack.records.dataset import DatasetVersion
+from mlstack.records.evaluation import ANSWERS, ANSWERS_SCHEMA, FILE, Evaluation
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import Manifest
 from mlstack.records.run import CodeVersion, Environment, Finished, RunSpec, append_event
@@ -30,19 +34,19 @@ MACHINE = Environment(python="3.11.7", platform="linux", cpu_count=2)
 def lay_run(root: Path, run: str, **more: Any) -> Path:
     """Write run.json as training does before it starts."""
     config = load(root / "mlstack.yaml").config.model_dump(mode="json", by_alias=True)
-    spec = RunSpec(
-        id=run,
-        created="2026-01-02T03:04:05Z",
-        root=str(root),
-        command=["mlstack", "train"],
-        config=config,
-        dataset=DATA,
-        code=CodeVersion(commit="c" * 40),
-        environment=MACHINE,
-        seed=17,
-        classes=list("0123456789"),
-        **more,
-    )
+    given = {
+        "id": run,
+        "created": "2026-01-02T03:04:05Z",
+        "root": str(root),
+        "command": ["mlstack", "train"],
+        "config": config,
+        "dataset": DATA,
+        "code": CodeVersion(commit="c" * 40),
+        "environment": MACHINE,
+        "seed": 17,
+        "classes": list("0123456789"),
+    }
+    spec = RunSpec(**(given | more))
     write(root / ".mlstack" / "runs" / run / "run.json", spec)
     return root / ".mlstack" / "runs" / run
 
@@ -52,6 +56,11 @@ def data_of(root: Path) -> DatasetVersion:
     pointer = dvc.read_pointer(root / "data" / "digits.dvc")
     assert pointer is not None
     return msgspec.structs.replace(DATA, md5=pointer.md5)
+
+
+def code_of(root: Path) -> CodeVersion:
+    """Name the code as it is."""
+    return CodeVersion(python_sha256=code.python_sha256(root))
 
 
 def finish(folder: Path, accuracy: float) -> None:
@@ -85,6 +94,20 @@ def lay_package(root: Path, number: int, run: str, created: str = "2026-01-02T05
         size_bytes=lineage.stat().st_size,
     )
     write(package / "mlstack" / "manifest.json", manifest)
+
+
+def lay_evaluation(root: Path, run: str) -> None:
+    """Write what `mlstack train evaluate` leaves."""
+    folder = root / ".mlstack" / "runs" / run
+    figures = {"acc": 0.5, "loss": 1.0, "f1": 0.5, "ece": 0.1}
+    write(folder / FILE, Evaluation(run=run, part="test", examples=2, metrics=figures))
+    rows = [
+        {"path": str(root / "data/digits/images/0000.png"), "label": "0", "prediction": "0"},
+        {"path": str(root / "data/digits/images/0001.png"), "label": "1", "prediction": "7"},
+    ]
+    answers = [{"row": None, "confidence": 0.9, **row} for row in rows]
+    pq.write_table(pa.Table.from_pylist(answers, schema=ANSWERS_SCHEMA), folder / ANSWERS)
+    evaluation.write(root, run, "data/digits")
 
 
 def record(root: Path, stage: Stage, result: str) -> None:
@@ -137,10 +160,13 @@ def fresh(project: Path, mlstack: Any, shelf: Path) -> Path:
     assert mlstack("version", "snapshot", "-m", "first data").returncode == 0
     finish(lay_run(project, "20260101-000000-aaaa"), 0.95)
     lay_package(project, 1, "20260101-000000-aaaa")
+    lay_evaluation(project, "20260101-000000-aaaa")
+    division.write(load(project / "mlstack.yaml"))
     known = stages(load(project / "mlstack.yaml"))
     pipefile.keep(project, known)
-    record(project, known[0], "20260101-000000-aaaa")
-    record(project, known[1], "my_project/1")
+    results = ("240 train, 30 val, 30 test", "20260101-000000-aaaa", "test/acc 0.5", "my_project/1")
+    for stage, result in zip(known, results, strict=True):
+        record(project, stage, result)
     shutil.copytree(project, shelf)
     return project
 
@@ -160,6 +186,8 @@ class Records:
     lay_run = staticmethod(lay_run)
     finish = staticmethod(finish)
     lay_package = staticmethod(lay_package)
+    data_of = staticmethod(data_of)
+    code_of = staticmethod(code_of)
 
 
 @pytest.fixture
