@@ -43,7 +43,7 @@ def resolve(root: Path, side: str | None) -> MergedPointer:
         side: `ours` or `theirs` settles every conflict.
 
     Raises:
-        ConfigError: git has no `.dvc` file in conflict.
+        ConfigError: git has no `.dvc` file in conflict, or one side removed it.
         DataError: files of a version are not here.
     """
     listed = git(root, "ls-files", "--unmerged", "-z", "--full-name", "--", "*.dvc").split("\0")
@@ -53,6 +53,10 @@ def resolve(root: Path, side: str | None) -> MergedPointer:
     top = Path(git(root, "rev-parse", "--show-toplevel").strip())
     name = names[0]
     texts = Sides(*(_stage(top, stage, name) for stage in (1, 2, 3)))
+    if not texts.ours or not texts.theirs:
+        raise ConfigError(
+            f"one side removed `{name}`", hint=f"type `git add {name}` or `git rm {name}`"
+        )
     merged = _merge(top / name, texts, side)
     files.write_text(top / name, merged.text)
     if not merged.conflicts:

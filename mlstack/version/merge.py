@@ -120,7 +120,9 @@ def _pointer(text: str) -> dvc.Pointer | None:
         return None
     pointer = dvc.parse_pointer(text, where="a side of the merge")
     if not pointer.md5.endswith(trash.LIST) or not re.search(r"(?m)^ +hash: md5$", text):
-        raise DataError("it does not name a folder as DVC 3 does")
+        raise DataError(
+            "the pointer does not name a folder as DVC 3 does", hint="edit it, then `git add` it"
+        )
     return pointer
 
 

@@ -145,6 +145,22 @@ def test_a_file_that_is_a_folder_on_the_other_side_is_a_conflict(fork, version, 
     assert "up to date" in stock_dvc(project, "status").stdout
 
 
+def test_a_pointer_that_one_side_removed_is_left_to_git(fork, version) -> None:
+    project = fork(
+        lambda data: (data / "images" / "theirs.png").write_bytes(b"theirs"),
+        lambda data: (data / "images" / "ours.png").write_bytes(b"ours"),
+    )
+    git(project, "rm", "-q", "data/digits.dvc")
+    git(project, "commit", "-q", "-m", "no data")
+
+    merged = git(project, "merge", "--no-edit", "side", check=False)
+    done = version("resolve")
+
+    assert merged.returncode == 1
+    assert done.returncode == 2
+    assert "one side removed `data/digits.dvc`" in done.stderr
+
+
 def test_labels_that_cannot_be_merged_by_row_are_one_conflict(fork) -> None:
     def twice(data: Path) -> None:
         rows = rows_of(data.parents[1])
