@@ -98,6 +98,7 @@ def test_metrics_of_every_epoch_can_be_asked_in_sql(shared: Path, server, databa
     assert [epoch for epoch, _ in found] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_many_machines_may_ask_at_once(shared: Path, tmp_path: Path):
     places = [Path(shutil.copytree(shared, tmp_path / f"place{n}")) for n in range(4)]
     made = {make_run(place).id for place in places}

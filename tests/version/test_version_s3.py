@@ -115,6 +115,7 @@ class TestS3Remote(RemoteContract):
         return found
 
 
+@pytest.mark.slow
 def test_stock_dvc_pulls_what_mlstack_pushed(here: Path, there: Path, mlstack, stock):
     done = answer(mlstack(here, "push", "--json"))
 
@@ -124,6 +125,7 @@ def test_stock_dvc_pulls_what_mlstack_pushed(here: Path, there: Path, mlstack, s
     assert content(there) == content(here)
 
 
+@pytest.mark.slow
 def test_mlstack_pulls_what_stock_dvc_pushed(here: Path, there: Path, mlstack, stock):
     stock(here, "push", "data/digits.dvc")
 
@@ -141,6 +143,7 @@ def test_stock_dvc_finds_nothing_to_push_after_mlstack(here: Path, mlstack, stoc
     assert "Everything is up to date" in stock(here, "push", "data/digits.dvc").stdout
 
 
+@pytest.mark.slow
 def test_a_second_push_and_pull_move_no_byte(here: Path, there: Path, mlstack, s3: S3):
     mlstack(here, "push")
     mlstack(there, "pull")
@@ -156,6 +159,7 @@ def test_a_second_push_and_pull_move_no_byte(here: Path, there: Path, mlstack, s
     assert "nothing new (0 B)" in mlstack(here, "push").stdout
 
 
+@pytest.mark.slow
 def test_an_object_is_one_request_to_push_and_two_to_pull(here, there, mlstack, s3: S3):
     start = s3.tell()["requests"]
     mlstack(here, "push")
@@ -166,6 +170,7 @@ def test_an_object_is_one_request_to_push_and_two_to_pull(here, there, mlstack, 
     assert s3.tell()["requests"] - pushed < 2 * OBJECTS + 8
 
 
+@pytest.mark.slow
 def test_a_push_that_fails_half_way_goes_on_and_sends_the_list_last(
     here, there, mlstack, stock, s3, bucket
 ):
@@ -186,6 +191,7 @@ def test_a_push_that_fails_half_way_goes_on_and_sends_the_list_last(
     assert content(there) == content(here)
 
 
+@pytest.mark.slow
 def test_a_pull_that_fails_half_way_leaves_whole_files_and_goes_on(here, there, mlstack, s3):
     mlstack(here, "push")
     s3.tell(fail_after=60, method="GET", status=503, code="SlowDown")
@@ -209,6 +215,7 @@ def dvc_md5(path: Path) -> str:
     return files.md5(path)
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_half_way_is_exit_75(here, there, mlstack, tmp_path):
     with serving() as dying:
         dying.client().create_dir("bucket")
@@ -224,6 +231,7 @@ def test_a_server_that_dies_half_way_is_exit_75(here, there, mlstack, tmp_path):
     assert all(path.parent.name + path.name == dvc_md5(path) for path in cached(there))
 
 
+@pytest.mark.slow
 def test_a_pusher_killed_at_any_moment_goes_on(here, there, mlstack, stock, s3, bucket):
     command = [sys.executable, "-m", "mlstack", "version", "push"]
     where = ["--set", f"versioning.remote=s3://{bucket}/deep/er"]
@@ -291,6 +299,7 @@ def test_nobody_listening_is_exit_75(here: Path, mlstack):
     assert "cannot be reached" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_damaged_object_of_the_remote_is_not_taken(here, there, mlstack, s3, bucket):
     mlstack(here, "push")
     key = next(key for key in s3.objects(bucket) if not key.endswith(".dir"))
@@ -304,6 +313,7 @@ def test_a_damaged_object_of_the_remote_is_not_taken(here, there, mlstack, s3, b
     assert name_of(key) not in {path.parent.name + path.name for path in cached(there)}
 
 
+@pytest.mark.slow
 def test_a_cut_object_of_the_remote_is_sent_again(here, there, mlstack, s3, bucket):
     mlstack(here, "push")
     key = next(key for key in s3.objects(bucket) if not key.endswith(".dir"))
@@ -328,6 +338,7 @@ def test_a_damaged_object_of_the_cache_is_not_pushed(here: Path, mlstack, s3, bu
     assert path.parent.name + path.name not in map(name_of, s3.objects(bucket))
 
 
+@pytest.mark.slow
 def test_a_remote_that_lacks_a_file_is_exit_3(here, there, mlstack, s3, bucket):
     mlstack(here, "push")
     key = next(key for key in s3.objects(bucket) if not key.endswith(".dir"))
@@ -339,6 +350,7 @@ def test_a_remote_that_lacks_a_file_is_exit_3(here, there, mlstack, s3, bucket):
     assert "lacks 1 objects" in done.stderr
 
 
+@pytest.mark.slow
 def test_all_versions_are_pushed_when_asked(here: Path, there: Path, mlstack, s3, bucket):
     image = here / "data" / "digits" / "images" / "0000.png"
     image.unlink()
@@ -367,6 +379,7 @@ def test_endpoint_and_keys_may_stand_in_dvcs_own_config(here: Path, s3: S3, buck
     assert len(s3.objects(bucket)) == OBJECTS
 
 
+@pytest.mark.slow
 def test_an_option_that_mlstack_does_not_know_is_left_to_dvc(here, there, mlstack, s3, bucket):
     (here / ".dvc" / "config.local").write_text(
         f"['remote \"far\"']\n    url = s3://{bucket}/deep/er\n    sse = AES256\n"
@@ -388,6 +401,7 @@ def test_a_pointer_of_dvc_2_is_left_to_dvc(here: Path, mlstack):
     assert answer(done)["size_bytes"] is None  # its objects lie elsewhere, in cache and remote
 
 
+@pytest.mark.slow
 def test_a_slash_at_the_end_of_the_url_changes_nothing(here, there, mlstack, bucket):
     mlstack(here, "push")
 
@@ -396,6 +410,7 @@ def test_a_slash_at_the_end_of_the_url_changes_nothing(here, there, mlstack, buc
     assert done["objects"] == OBJECTS
 
 
+@pytest.mark.slow
 def test_a_large_file_goes_in_parts_and_comes_back(here, there, mlstack, s3):
     big = here / "data" / "digits" / "big.bin"
     big.write_bytes(b"".join(number.to_bytes(4, "big") for number in range(5 << 20)))

@@ -91,6 +91,7 @@ def test_every_file_arrives_whole(make, mlstack, shelf):
     assert (done["copied"], done["size_bytes"]) == (len(FILES), sum(map(len, FILES.values())))
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_bucket_give_the_same_dataset(make, mlstack, shelf, bucket):
     local, far = make(f"file://{shelf}", "local"), make(f"s3://{bucket}/raw/pets", "far")
 
@@ -161,6 +162,7 @@ def test_a_large_file_goes_on_in_its_middle(make, mlstack, s3):
     assert (project / "data" / "raw" / "big.bin").read_bytes() == body
 
 
+@pytest.mark.slow
 def test_a_copy_killed_at_any_moment_goes_on(make, mlstack, s3, bucket):
     project = make(f"s3://{bucket}/raw/pets")
     command = [sys.executable, "-m", "mlstack", "version", "pull"]
@@ -204,6 +206,7 @@ def test_files_that_only_lie_here_stay(make, mlstack, shelf):
     assert (project / "data" / "pets" / "labels.parquet").read_bytes() == b"made by people here"
 
 
+@pytest.mark.slow
 def test_once_snapshotted_pull_means_the_version_and_source_is_asked_by_name(make, mlstack, shelf):
     project = make(f"file://{shelf}")
     mlstack(project, "version", "pull")
@@ -232,6 +235,7 @@ def test_one_table_by_its_url_becomes_the_table_of_the_dataset(make, mlstack, tm
     assert (project / "data" / "houses" / "table.csv").read_text() == "rooms,price\n3,cheap\n"
 
 
+@pytest.mark.slow
 def test_train_says_what_to_type_when_the_data_is_not_here(make, mlstack, shelf):
     project = make(f"file://{shelf}")
     (project / "pets").mkdir()
