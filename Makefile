@@ -1,10 +1,10 @@
-# install demo check fix test bench docs clean: everything a person or CI types.
+# install demo check fix test soak bench docs clean: everything a person or CI types.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo check fix test bench docs system clean
+.PHONY: install demo check fix test soak bench docs system clean
 
 install: $(STAMP)
 
@@ -40,6 +40,10 @@ test: install system
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo | tail -n 8
 	@$(BIN)/python -m pytest -n 2 -m "not gpu"
+
+# What `make test` does a few times, often: every version command is killed 50 times (half an hour).
+soak: install system
+	@MLSTACK_KILLS=50 $(BIN)/python -m pytest -n 2 --timeout 3600 tests/faults/test_faults_version.py
 
 # The figures of docs/benchmarks.md; close other programs first.
 bench: install

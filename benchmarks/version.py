@@ -1,7 +1,7 @@
 """`mlstack version` against stock DVC on the same files: many small ones, and a few large ones.
 
-Both keep the same bytes in the same places, so each row is the same work. Stock DVC and mlstack take
-turns; every figure is the median of the rounds, CPU is user + system time of the whole process tree.
+Both keep the same bytes in the same places, so each row is the same work. Stock DVC and mlstack
+take turns; every figure is the median of the rounds, CPU is user + system time of the process tree.
 
     python benchmarks/version.py [--files 100000] [--rounds 3] [--large-mb 512] [--folder DIR]
 

@@ -74,10 +74,10 @@ def diff(
 ) -> None:
     """Say what differs between two versions: files, labels, classes, columns, rows."""
     from mlstack.config import load
-    from mlstack.version import diff, view
+    from mlstack.version import same, view
 
-    asked = diff.Asked(first, second, tuple(key or ()), out, html)
-    call.show(diff.diff(load(call.config, sets=call.sets), asked), view.draw)
+    asked = same.Asked(first, second, tuple(key or ()), out, html)
+    call.show(same.diff(load(call.config, sets=call.sets), asked), view.draw)
 
 
 @app.command("check")

@@ -1,4 +1,4 @@
-"""The steps of `version diff`: files by their hash first, then only into those that differ."""
+"""What two versions differ in: files by their hash first, then only into those that differ."""
 
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
@@ -26,20 +26,10 @@ from mlstack.version.result import (
     TableChange,
     Working,
 )
+from mlstack.version.same import Asked
 from mlstack.version.words import printable
 
 TICK_S = 0.2  # between two looks at the progress
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Which versions to compare, and what to write."""
-
-    first: str
-    second: str | None = None  # None: the working tree
-    key: tuple[str, ...] = ()  # columns that name a row
-    out: Path | None = None  # Parquet file for every row that differs
-    page: Path | None = None  # HTML file with pictures
 
 
 @dataclass(frozen=True)
