@@ -92,10 +92,13 @@ class Look:
 
     def fresh(self) -> list[str]:
         """Give the paths of the files that have to be read and whose names begin with a dot."""
-        return [path for path, _ in self.found() if path.rpartition("/")[2].startswith(".")]
+        named = ((at, self.listings[at].names[position]) for at, position in self.unknown)
+        return [f"{self.folder}/{_join(at, name)}" for at, name in named if name[0] == "."]
 
     def former(self) -> list[str]:
         """Give the MD5 that each file to be read had at the last look; empty for a new one."""
+        if not self.before.folders:
+            return [""] * len(self.unknown)
         known = {at: _by_name(self.before, at) for at in {at for at, _ in self.unknown}}
         names = ((at, self.listings[at].names[position]) for at, position in self.unknown)
         return [known[at].get(name, (b"", b""))[1].hex() for at, name in names]

@@ -28,25 +28,25 @@ def copy_all(filling: Filling, found: list[Found]) -> Iterator[Entered]:
         DataError: a file is being written meanwhile, or is gone.
         OSError: the store cannot be written.
     """
-    large = [one for one in found if size_of(one[1]) >= LARGE_BYTES]
+    sizes = [size_of(stamp) for _, stamp in found]
+    large = [one for one, size in zip(found, sizes, strict=True) if size >= LARGE_BYTES]
     reserved = [filling.reserve() for _ in large]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         copied = pool.map(_copy_large, reserved, [path for path, _ in large])
         beside = iter(reserved)
-        for path, stamp in found:
-            if size_of(stamp) < LARGE_BYTES:
-                yield _copy_small(filling, path, stamp)
+        for (path, stamp), size in zip(found, sizes, strict=True):
+            if size < LARGE_BYTES:
+                yield _copy_small(filling, path, stamp, size)
                 continue
             digest, after = next(copied)
             filling.register(next(beside), digest.hex(), size_of(after))
             yield digest, after
 
 
-def _copy_small(filling: Filling, path: str, stamp: bytes) -> Entered:
+def _copy_small(filling: Filling, path: str, stamp: bytes, size: int) -> Entered:
     descriptor = open_to_read(path)
     try:
         for _ in range(TRIES):
-            size = size_of(stamp)
             content = os.read(descriptor, size + 1)
             after = stamp_of(os.fstat(descriptor))
             if len(content) == size and after == stamp:
@@ -55,7 +55,7 @@ def _copy_small(filling: Filling, path: str, stamp: bytes) -> Entered:
                     filling.add(md5, content)
                 return digest.digest(), after
             os.lseek(descriptor, 0, os.SEEK_SET)
-            stamp = after
+            stamp, size = after, size_of(after)
     finally:
         os.close(descriptor)
     raise being_written(path)

@@ -43,14 +43,15 @@ def keep(seen: Look, config: DvcConfig) -> Generator[Record, None, FolderHash]:
 
 def _keep_files(seen: Look, config: DvcConfig, filling: Filling) -> Iterator[Record]:
     found = seen.found()
-    total = sum(size_of(stamp) for _, stamp in found)
+    sizes = [size_of(stamp) for _, stamp in found]
+    total = sum(sizes)
     done = 0
     _drop_overwritten(filling, found, seen.former())
     kind = links.choose(config.links, seen.folder, Path(filling.beside))
     enter = _link if kind == links.HARDLINK else copy_all
     for number, (digest, stamp) in enumerate(enter(filling, found)):
         seen.learn(number, digest, stamp)
-        done += size_of(stamp)
+        done += sizes[number]
         if number % STEP == 0:
             yield Counted(text="into the cache", done=done, total=total, unit="bytes")
     filling.flush()
