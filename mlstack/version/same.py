@@ -38,7 +38,11 @@ def diff(project: Project, asked: Asked) -> Iterator[Record]:
     data = dataset_of(project)
     if not asked.asks_more() and _md5(data, asked.first) == _md5(data, asked.second):
         yield Difference(
-            dataset=data.name, before=asked.first, after=asked.second or "working tree"
+            dataset=data.name,
+            before=asked.first,
+            after=asked.second or "working tree",
+            bytes_added=0,
+            bytes_removed=0,
         )
         return
     # Tables, pictures and labels take half a second to load, which equal versions should not cost.
