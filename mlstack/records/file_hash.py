@@ -5,6 +5,7 @@ import os
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 from mlstack import files
 from mlstack.errors import DataError
@@ -35,11 +36,21 @@ def hash_files(found: list[tuple[str, bytes]]) -> Iterator[tuple[bytes, bytes]]:
         DataError: a file is being written, or is gone.
     """
     if len(found) > 1 and max(size_of(stamp) for _, stamp in found) >= LARGE_BYTES:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with threads() as pool:
             yield from pool.map(lambda one: hash_file(*one), found)
     else:
         for path, stamp in found:
             yield hash_file(path, stamp)
+
+
+@contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """Open a thread for each core; what has not begun when the block is left never does."""
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def hash_file(path: str, stamp: bytes) -> tuple[bytes, bytes]:

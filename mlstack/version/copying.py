@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mlstack.records.file_hash import (
@@ -13,6 +12,7 @@ from mlstack.records.file_hash import (
     open_to_read,
     size_of,
     stamp_of,
+    threads,
 )
 from mlstack.version import objects
 from mlstack.version.objects import Filling
@@ -31,7 +31,7 @@ def copy_all(filling: Filling, found: list[Found]) -> Iterator[Entered]:
     sizes = [size_of(stamp) for _, stamp in found]
     large = [one for one, size in zip(found, sizes, strict=True) if size >= LARGE_BYTES]
     reserved = [filling.reserve() for _ in large]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with threads() as pool:
         copied = pool.map(_copy_large, reserved, [path for path, _ in large])
         beside = iter(reserved)
         for (path, stamp), size in zip(found, sizes, strict=True):

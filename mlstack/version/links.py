@@ -17,7 +17,7 @@ def choose(wanted: tuple[str, ...], folder: Path, cache: Path) -> str:
         folder: where the files are; it exists.
         cache: a folder on the cache's file system.
     """
-    origin = cache / f"probe-{secrets.token_hex(4)}"
+    origin = cache / f".probe-{secrets.token_hex(4)}"
     origin.write_bytes(b"probe")
     try:
         return next((kind for kind in wanted if _works(kind, origin, folder)), COPY)
@@ -26,7 +26,7 @@ def choose(wanted: tuple[str, ...], folder: Path, cache: Path) -> str:
 
 
 def _works(kind: str, origin: Path, folder: Path) -> bool:
-    trial = folder.parent / f".{origin.name}.tmp"  # beside the data, not in it
+    trial = folder.parent / f"{origin.name}.tmp"  # beside the data, not in it
     try:
         if kind == HARDLINK:
             os.link(origin, trial)

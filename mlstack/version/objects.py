@@ -74,7 +74,8 @@ class Objects:
     def _sweep(self) -> None:
         """Remove what killed processes left beside."""
         for left in self.home.parent.glob(f"{BESIDE}*"):
-            if not files.is_locked(left / "lock"):
+            lock = left / "lock"  # none yet: its process is just beginning
+            if lock.is_file() and not files.is_locked(lock):
                 shutil.rmtree(left, ignore_errors=True)
 
 

@@ -57,7 +57,7 @@ def place(
     try:
         data.folder.mkdir(parents=True, exist_ok=True)
         _remove(data.folder, gone)
-        kind = _kind(data, cache, config.links, wanted)
+        kind = links.choose(config.links, data.folder, cache.home.parent)
         placed: dict[str, tuple[bytes, bytes]] = {}
         for number, (path, stamp) in enumerate(_put(data.folder, cache, kind, wanted)):
             placed[path] = (bytes.fromhex(order.entries[path]), stamp)
@@ -69,15 +69,6 @@ def place(
     before = now.index if now else EMPTY
     index = data_folder.amend(before, order.md5, gone, placed)
     write_index(data.index, index, taken_ns=taken_ns)
-
-
-def _kind(
-    data: Dataset, cache: Objects, kinds: tuple[str, ...], wanted: list[tuple[str, str]]
-) -> str:
-    if not wanted:
-        return links.COPY
-    with cache.filling() as filling:
-        return links.choose(kinds, data.folder, Path(filling.beside))
 
 
 def _remove(folder: Path, gone: list[str]) -> None:
