@@ -41,6 +41,7 @@ OWN_CODE = """
 import os, signal, torch
 from my_project.data import Images
 from my_project.model import Net
+from torchmetrics import MeanMetric, MetricCollection, SumMetric
 
 class Noisy(torch.utils.data.Dataset):
     def __init__(self, inner):
@@ -71,6 +72,35 @@ class Stubborn(Net):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"},
         }
+
+class Chatty(Stubborn):
+    def __init__(self, best=1, **rest):
+        super().__init__(**rest)
+        self.best = best
+        self.seen = SumMetric()
+        self.both = MetricCollection({"both/a": MeanMetric(), "both/b": MeanMetric()})
+    def on_train_epoch_start(self):
+        self.log("train/epoch", float(self.current_epoch))
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("train/batches", 1.0, reduce_fx="sum", on_step=False, on_epoch=True)
+        self.log("train/highest", float(batch_idx), reduce_fx=max, on_step=True, on_epoch=True)
+        self.log("train/lowest", float(batch_idx), reduce_fx="min", on_step=False, on_epoch=True)
+        if batch_idx == 0:
+            self.log("train/once", loss, on_step=False, on_epoch=True)
+        self.seen.update(float(len(batch[1])))
+        self.log("train/seen", self.seen, on_step=False, on_epoch=True)
+        self.both.update(loss.detach())
+        return loss
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if batch_idx % 2:
+            self.log("train/odd", float(batch_idx), on_epoch=True)
+    def on_train_epoch_end(self):
+        self.log_dict(self.both.compute())
+        self.both.reset()
+    def validation_step(self, batch, batch_idx):
+        self.log("val/chosen", float(self.current_epoch + 1 == self.best))
+        return super().validation_step(batch, batch_idx)
 """
 
 
@@ -131,7 +161,9 @@ def test_two_ranks_train_one_model_and_measure_it_exactly(plan: Plan, start: Sta
 
 
 @pytest.mark.parametrize(
-    ("stop_at", "stopped_at"), [(13, 14), (19, 20), (0, 1)], ids=["middle", "epoch-end", "first"]
+    ("stop_at", "stopped_at"),
+    [(13, 14), (19, 20), (0, 1), (33, 34)],
+    ids=["middle", "epoch-end", "first", "last-epoch"],
 )
 def test_a_stopped_run_goes_on_to_the_very_same_weights(
     plan: Plan, own_code: tuple[str, ...], unbroken: Path, stop_at: int, stopped_at: int
@@ -147,6 +179,30 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(
     assert_same(folder, unbroken)
     mine, theirs = last(folder, Finished), last(unbroken, Finished)
     assert (mine.metrics, mine.epoch, mine.step) == (theirs.metrics, theirs.epoch, theirs.step)
+    assert epochs_of(folder) == epochs_of(unbroken)
+
+
+@pytest.mark.parametrize(("best", "stop_at"), [(2, 12), (3, 26)], ids=["best", "last"])
+def test_the_metrics_of_a_broken_off_epoch_count_all_its_batches(
+    plan: Plan, own_code: tuple[str, ...], best: int, stop_at: int
+) -> None:
+    sets = (*own_code, "model.class=own_code:Chatty", f"model.args.best={best}", "train.epochs=3")
+    sets = (*sets, "train.monitor=val/chosen", "train.mode=max")
+    whole = plan(f"whole-{best}", *sets)
+    broken = plan(f"chatty-{best}", *sets, f"model.args.stop_at={stop_at}")
+
+    run(whole)
+    run(broken)
+    stopped = last(broken, Stopped)
+    run(broken, resume=True)
+
+    assert stopped.step == stop_at + 1
+    found = last(broken, Finished).metrics
+    counted = {"batches": 10, "highest": 9, "lowest": 0, "seen": 160, "odd": 5, "epoch": best - 1}
+    assert counted.items() <= {n.removeprefix("train/"): v for n, v in found.items()}.items()
+    assert found["both/a"] == found["both/b"] == pytest.approx(found["train/loss"])
+    assert found == last(whole, Finished).metrics
+    assert epochs_of(broken) == epochs_of(whole)
 
 
 def test_a_signal_from_outside_is_obeyed_and_leaves_a_whole_checkpoint(
@@ -251,6 +307,12 @@ def last(folder: Path, kind: type) -> RunEvent:
     event = read_events(folder)[-1]
     assert isinstance(event, kind), event
     return event
+
+
+def epochs_of(folder: Path) -> list[tuple[int, dict[str, float], bool]]:
+    """Give what was reported of each epoch, in a run that was broken off or not."""
+    events = read_events(folder)
+    return [(e.epoch, e.metrics, e.best) for e in events if isinstance(e, EpochEnded)]
 
 
 def assert_same(mine: Path, theirs: Path) -> None:

@@ -25,6 +25,7 @@ class Position:
     best_metrics: dict[str, float] = field(default_factory=dict)
     stale: int = 0  # epochs since the best one
     rng: list[dict[str, Any]] = field(default_factory=list)  # one of each rank
+    running: list[dict[str, Any]] = field(default_factory=list)  # metrics so far, of each rank
 
     def to_plain(self) -> dict[str, Any]:
         """Give what a checkpoint keeps under `mlstack`."""

@@ -30,6 +30,7 @@ from mlstack.train.worker.callbacks import Heartbeat, Progress, StopWhileTesting
 from mlstack.train.worker.checkpoint import Position, WholeFiles, read_checkpoint, read_position
 from mlstack.train.worker.keeper import Keeper
 from mlstack.train.worker.ranks import Rank
+from mlstack.train.worker.running import RunningMetrics
 from mlstack.train.worker.stop import StopRequest
 
 OURS = {  # Trainer argument -> the setting that decides it
@@ -59,7 +60,8 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
         job, read_position(last) if going_on else Position(), stop, _attempt(job.folder)
     )
     model, data = build_model(job), build_data(job, keeper.place)
-    trainer = build_trainer(job, [Heartbeat(job), *_reporters(job, stop), keeper])
+    running = RunningMetrics(job, keeper.position)
+    trainer = build_trainer(job, [running, Heartbeat(job), *_reporters(job, stop), keeper])
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")

@@ -24,6 +24,7 @@ from mlstack.records.run import (
 from mlstack.train.worker.build import Job
 from mlstack.train.worker.checkpoint import KEY, Position, at_epoch_start, restore_rng, rng_state
 from mlstack.train.worker.ranks import Agreement
+from mlstack.train.worker.running import running_metrics
 from mlstack.train.worker.sampling import EpochSampler
 from mlstack.train.worker.stop import StopRequest
 
@@ -166,6 +167,9 @@ class Keeper(Checkpoint):
         checkpoint[KEY] = self.position.to_plain()
         if self._at_rest:
             at_epoch_start(checkpoint["loops"], self.position.epoch)  # type: ignore[arg-type]
+        else:
+            so_far = self.agreement.gather(running_metrics(trainer, pl_module))
+            checkpoint[KEY]["running"] = so_far  # type: ignore[index]
 
     def _judge(self, trainer: Trainer, metrics: dict[str, float]) -> bool:
         wanted, mode = self.job.config.train.monitor, self.job.config.train.mode
