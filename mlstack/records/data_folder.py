@@ -90,6 +90,22 @@ class Look:
             for listing in (self.listings[at],)
         ]
 
+    def known(self) -> set[str]:
+        """Give the MD5 of every file that need not be read."""
+        found: set[str] = set()
+        for listing in self.listings.values():
+            digits = listing.md5s.hex()
+            found.update(digits[start : start + 32] for start in range(0, len(digits), 32))
+        return found - {BLANK.hex()}
+
+    def read_again(self, md5s: set[str]) -> None:
+        """Have known files of some contents read all the same."""
+        for at, listing in self.listings.items():
+            for position in range(len(listing.names)):
+                digest = listing.md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES]
+                if digest.hex() in md5s:
+                    self.unknown.append((at, position))
+
     def fresh(self) -> list[str]:
         """Give the paths of the files that have to be read and whose names begin with a dot."""
         named = ((at, self.listings[at].names[position]) for at, position in self.unknown)

@@ -30,8 +30,11 @@ def keep(seen: Look, config: DvcConfig) -> Generator[Record, None, FolderHash]:
         DataError: a file is being written meanwhile.
         MachineError: the disk is full.
     """
+    store = Objects(config.cache)
+    if lost := store.missing(seen.known()):  # looked at before, but never kept, or since removed
+        seen.read_again(lost)
     try:
-        with Objects(config.cache).filling() as filling:
+        with store.filling() as filling:
             yield from _keep_files(seen, config, filling)
             hashed = seen.hashed()
             if filling.lacks(hashed.md5):  # last: the list names only what is there

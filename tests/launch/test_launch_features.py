@@ -11,7 +11,7 @@ from mlstack.config.schema import Config
 from mlstack.errors import DataError
 from mlstack.inputs import tables
 from mlstack.launch import examples, rows
-from mlstack.records import dvc
+from mlstack.records import data_folder
 
 
 def config(**data: object) -> Config:
@@ -44,7 +44,7 @@ def write_spend(folder: Path, factor: float) -> None:
 
 
 def joined(root: Path, settings: Config) -> Path:
-    hashed = dvc.hash_folder(root / "data" / "t")
+    hashed = data_folder.hash_folder(root / "data" / "t")
     wide = rows.joined(root, settings.data, hashed.entries)
     assert wide is not None
     return wide

@@ -211,3 +211,25 @@ def test_diff_names_files_labels_and_class_balance(snapshotted, answer, version)
     assert sorted(moved.values()) == [-1, *[0] * 8, 1]
     assert answer("diff")["added"] == []
     assert version("diff", "nothing-like-it").returncode == 2
+
+
+def test_a_file_that_was_looked_at_before_is_kept_all_the_same(project, version):
+    data, index = project / "data" / "digits", project / ".mlstack" / "index" / "data~digits.idx"
+    looked = data_folder.hash_folder(data, index)
+
+    done = version("snapshot", "-m", "first")
+
+    assert done.returncode == 0, done.stderr
+    assert version("verify").returncode == 0
+    cache = project / ".dvc" / "cache" / "files" / "md5"
+    assert all((cache / md5[:2] / md5[2:]).is_file() for md5 in looked.entries.values())
+
+
+def test_a_cache_that_was_removed_is_filled_again_by_the_next_snapshot(snapshotted, version):
+    shutil.rmtree(snapshotted / ".dvc" / "cache")
+
+    done = version("snapshot", "-m", "again")
+
+    assert done.returncode == 0, done.stderr
+    assert "nothing changed" in done.stdout
+    assert version("verify").returncode == 0
