@@ -49,10 +49,12 @@ def _keep_files(seen: Look, config: DvcConfig, filling: Filling) -> Iterator[Rec
     sizes = [size_of(stamp) for _, stamp in found]
     total = sum(sizes)
     done = 0
-    _drop_overwritten(filling, found, seen.former())
+    former = seen.former()
     kind = links.choose(config.links, seen.folder, Path(filling.beside))
     enter = _link if kind == links.HARDLINK else copy_all
     for number, (digest, stamp) in enumerate(enter(filling, found)):
+        if former[number] and former[number] != digest.hex():
+            _drop_overwritten(filling, former[number], stamp)
         seen.learn(number, digest, stamp)
         done += sizes[number]
         if number % STEP == 0:
@@ -60,13 +62,15 @@ def _keep_files(seen: Look, config: DvcConfig, filling: Filling) -> Iterator[Rec
     filling.flush()
 
 
-def _drop_overwritten(filling: Filling, found: list[Found], former: list[str]) -> None:
-    """Take objects away that somebody changed by writing into the file that is linked to them."""
-    for (_, stamp), md5 in zip(found, former, strict=True):
-        if md5:
-            path = Path(filling.store.path(md5))
-            if path.is_file() and stamp_of(path.stat())[24:] == stamp[24:]:  # the inode
-                filling.drop(md5)
+def _drop_overwritten(filling: Filling, md5: str, stamp: bytes) -> None:
+    """Take an object away that somebody changed by writing into the file that is linked to it.
+
+    Only once the file is known to have another content: a link that a killed snapshot made changes
+    a file's stamp too, and its object is as good as ever.
+    """
+    path = Path(filling.store.path(md5))
+    if path.is_file() and stamp_of(path.stat())[24:] == stamp[24:]:  # the inode
+        filling.drop(md5)
 
 
 def _link(filling: Filling, found: list[Found]) -> Iterator[Entered]:

@@ -19,6 +19,10 @@ import pytest
 from faulty import failure, mlstack
 from projects import commit_all
 
+from mlstack.records import data_folder
+from mlstack.records.dvc_config import read_config
+from mlstack.version import intake
+
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("MLSTACK_KILLS", "3"))
@@ -274,3 +278,20 @@ def assert_whole_after_fetch(project):
             digest = hashlib.md5(path.read_bytes()).hexdigest()
             assert path.parent.name + path.name.removesuffix(".dir") == digest
     typed(project, "version", "pull", "HEAD~1")
+
+
+def test_a_snapshot_cut_short_takes_no_object_away_whose_file_is_unchanged(project):
+    source = project / "data" / "set"
+    shutil.rmtree(source)
+    typed(project, "version", "checkout", "HEAD")
+    for path in source.rglob("*.bin"):  # as a killed snapshot leaves it: another time, same content
+        path.chmod(0o400)
+        path.chmod(0o444)
+
+    seen = data_folder.look(source, project / ".mlstack" / "index" / "data~set.idx")
+    keeping = intake.keep(seen, read_config(project))
+    next(keeping)
+    keeping.close()
+
+    assert len(seen.unknown) > 500
+    assert_whole(project / ".dvc" / "cache")
