@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from mlstack.records.layout import Layout
 from mlstack.records.origin import ORIGIN, Origin
 
 BUILDING = ".mlstack-init"
+ORPHAN_S = 10  # how long git and dvc may go on without the init that started them
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,14 @@ def _sweep(parent: Path) -> None:
     for left in parent.glob(f"{BUILDING}.*"):
         pid = left.suffix.removeprefix(".")
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+            _remove(left)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a killed init's folder, also while the git or dvc that it started still writes."""
+    until = time.monotonic() + ORPHAN_S
+    while folder.exists() and time.monotonic() < until:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _write_state(folder: Path, wish: Wish) -> None:

@@ -1,6 +1,7 @@
 """Put a new project under git and DVC, with stock commands of both."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from mlstack import files
 from mlstack.errors import StepError
 from mlstack.launch import merging
 from mlstack.launch.git import git
+from mlstack.launch.tether import tied
 
 # DVC neither reports nor looks for updates, and leaves the git index alone.
 DVC_CONFIG = "[core]\n    analytics = false\n    check_update = false\n    autostage = false\n"
@@ -43,7 +45,7 @@ def _identity(folder: Path) -> tuple[str, ...]:
 
 def _dvc(folder: Path, *arguments: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", *arguments],
+        tied(signal.SIGKILL, [sys.executable, "-m", "dvc", *arguments]),
         cwd=folder,
         env=os.environ | {"DVC_NO_ANALYTICS": "1"},
         capture_output=True,

@@ -86,6 +86,36 @@ def test_kill_9_leaves_no_project_and_the_next_init_cleans_up(
     assert [p.name for p in tmp_path.iterdir()] == ["demo"]
 
 
+# What a git or dvc does that outlives the init that started it: it fills the folder it works in.
+WRITER = """
+import os, time
+until = time.monotonic() + 6
+number = 0
+while time.monotonic() < until:
+    number += 1
+    os.makedirs(f"d{number % 50}", exist_ok=True)
+    open(f"d{number % 50}/{number}", "w").close()
+"""
+
+
+def test_what_a_killed_init_left_goes_while_its_git_still_writes(
+    tmp_path: Path, run_init: Callable
+) -> None:
+    left = tmp_path / f".mlstack-init.{2**22 + 1}"  # a process number that Linux never gives
+    left.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER], cwd=left, stderr=subprocess.DEVNULL
+    ) as writer:
+        while len(list(left.iterdir())) < 50:
+            time.sleep(0.01)
+
+        done = run_init(tmp_path, "demo")
+
+        assert writer.poll() != 0  # it could not go on to its end
+    assert done.returncode == 0
+    assert not left.exists()
+
+
 def test_sigterm_leaves_nothing(tmp_path: Path) -> None:
     process = start(tmp_path)
 
