@@ -13,7 +13,7 @@ import typer.main
 from pydantic import BaseModel
 
 from mlstack.call import DEFAULT
-from mlstack.cli import app
+from mlstack.cli import assemble
 from mlstack.config.schema import Config
 
 DOCS = Path(__file__).parent
@@ -29,7 +29,7 @@ def commands() -> str:
         "every command has are explained in [architecture.md](architecture.md).",
         "",
     ]
-    for path, text in _helps(typer.main.get_command(app), "mlstack"):
+    for path, text in _helps(typer.main.get_command(assemble()), "mlstack"):
         level = "##" if path.count(" ") <= 1 else "###"
         parts += [f"{level} `{path}`", "", "```text", text.rstrip(), "```", ""]
     return "\n".join(parts)

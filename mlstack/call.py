@@ -1,7 +1,9 @@
 """The options that every command has, said once."""
 
 import functools
+import gc
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,6 +25,25 @@ DebugOption = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
 
 DEFAULT = "(default)"
+NO_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
+SET_BY_USER = NO_PLUGINS in os.environ
+
+
+def hurry() -> None:
+    """Start without what only a long run needs: garbage collection, a search for plugins.
+
+    pydantic reads the metadata of every installed package to find plugins, for a Typer option as
+    for a model of the user. A tenth of the time until a config error is shown.
+    """
+    gc.disable()
+    os.environ.setdefault(NO_PLUGINS, "__all__")
+
+
+def settle() -> None:
+    """Give the command, and the processes it starts, what `hurry` left out."""
+    gc.enable()
+    if not SET_BY_USER:
+        os.environ.pop(NO_PLUGINS, None)
 
 
 class RoomGroup(TyperGroup):
@@ -143,6 +164,7 @@ def _with_options(
             debug=given.pop("debug"),
         )
         check(call)
+        settle()
         command(call=call, **given)
 
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own] + shared

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from mlstack import __version__
-from mlstack.call import show_help
+from mlstack.call import hurry, show_help
 from mlstack.doctor.command import doctor
 from mlstack.errors import ConfigError, Interrupted, MachineError, MlstackError, StepError
 from mlstack.export import command as export
@@ -55,28 +55,41 @@ class InOrder(TyperGroup):
         return sorted(self.commands, key=ORDER.index)
 
 
-app = typer.Typer(
-    cls=InOrder,
-    help="From a folder of raw data to a monitored model in production, from one config file.",
-    rich_markup_mode=None,
-    add_completion=False,
-    invoke_without_command=True,
-)
-app.command()(init)
-app.add_typer(label.app, name="label")
-app.add_typer(version.app, name="version")
-app.command()(run)
-app.add_typer(train.app, name="train")
-app.add_typer(tune.app, name="tune")
-app.add_typer(export.app, name="export")
-app.add_typer(serve.app, name="serve")
-app.add_typer(monitor.app, name="monitor")
-app.command()(doctor)
-app.add_typer(settings.app, name="config")
-app.command("status", hidden=True)(status)
+COMMANDS = {"init": init, "run": run, "doctor": doctor, "status": status}
+GROUPS = {
+    "label": label.app,
+    "version": version.app,
+    "train": train.app,
+    "tune": tune.app,
+    "export": export.app,
+    "serve": serve.app,
+    "monitor": monitor.app,
+    "config": settings.app,
+}
 
 
-@app.callback()
+def assemble(typed: str = "") -> typer.Typer:
+    """Put the commands together; only the typed one where there is one of that name.
+
+    typer reads the signature of each command it is given, which costs as much as all the rest of
+    a `--help`.
+    """
+    app = typer.Typer(
+        cls=InOrder,
+        help="From a folder of raw data to a monitored model in production, from one config file.",
+        rich_markup_mode=None,
+        add_completion=False,
+        invoke_without_command=True,
+    )
+    app.callback()(start)
+    for name in [typed] if typed in ORDER else ORDER:
+        if name in GROUPS:
+            app.add_typer(GROUPS[name], name=name)
+        else:
+            app.command(name, hidden=name == "status")(COMMANDS[name])
+    return app
+
+
 def start(
     ctx: typer.Context,
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
@@ -90,6 +103,8 @@ def start(
 def main() -> NoReturn:
     """Run a command and end with its exit code; no error leaves here as a traceback."""
     arguments = _with_status(sys.argv[1:])
+    hurry()
+    app = assemble(arguments[0])
     signal.signal(signal.SIGTERM, _terminate)
     _open_streams()
     try:

@@ -10,7 +10,7 @@ import typer.main
 
 from mlstack import errors
 from mlstack.call import DEFAULT
-from mlstack.cli import app
+from mlstack.cli import assemble
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "mlstack").rglob("*.py"))
@@ -33,7 +33,7 @@ except SystemExit as end:
 def command_paths() -> list[tuple[str, ...]]:
     """List every command, e.g. ("train", "ls")."""
     found: list[tuple[str, ...]] = [()]
-    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in typer.main.get_command(assemble()).commands.items():  # type: ignore[attr-defined]
         found.append((name,))
         found += [(name, sub) for sub in getattr(command, "commands", {}) if sub != DEFAULT]
     return found
