@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from json.encoder import encode_basestring_ascii
@@ -97,6 +97,21 @@ class Look:
             digits = listing.md5s.hex()
             found.update(digits[start : start + 32] for start in range(0, len(digits), 32))
         return found - {BLANK.hex()}
+
+    def paths(self) -> Iterator[str]:
+        """Yield the path of every file in the folder."""
+        for at, listing in self.listings.items():
+            yield from (_join(at, name) for name in listing.names)
+
+    def read_unless(self, kept: Mapping[str, str]) -> None:
+        """Have known files read all the same, unless `kept` has them as they are."""
+        unknown = set(self.unknown)
+        for at, listing in self.listings.items():
+            digits = listing.md5s.hex()
+            for position, name in enumerate(listing.names):
+                md5 = digits[position * 32 : position * 32 + 32]
+                if (at, position) not in unknown and kept.get(_join(at, name)) != md5:
+                    self.unknown.append((at, position))
 
     def read_again(self, md5s: set[str]) -> None:
         """Have known files of some contents read all the same."""

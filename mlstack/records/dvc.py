@@ -1,7 +1,7 @@
 """Stock DVC's files as mlstack reads them: `NAME.dvc` and the list of a folder's files."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -21,18 +21,30 @@ class Entry(msgspec.Struct):
 _LISTING = msgspec.json.Decoder(list[Entry])
 
 
+# What DVC keeps of a dataset folder NAME: itself, or a folder made of it.
+SUFFIXES = {"files": "", "packs": ".packs", "chunks": ".chunks"}
+
+
 @dataclass(frozen=True)
 class Pointer:
-    """What `NAME.dvc` says of the folder beside it."""
+    """What `NAME.dvc` says of a dataset: as it is as a folder of files, however it is kept."""
 
     md5: str
     files: int
     size_bytes: int
+    stored: "Pointer | None" = None  # the folder that DVC keeps instead
+    name: str = ""  # of that folder, e.g. NAME.packs
+
+    @property
+    def kept(self) -> "Pointer":
+        """What DVC keeps: the dataset's own files, or those made of them."""
+        return self.stored or self
 
 
 def pointer_path(source: Path) -> Path:
-    """Give the `.dvc` file of a dataset folder."""
-    return source.with_name(source.name + ".dvc")
+    """Give the `.dvc` file of a dataset folder; the plain one where there is none yet."""
+    paths = [source.with_name(f"{source.name}{suffix}.dvc") for suffix in SUFFIXES.values()]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def read_pointer(path: Path) -> Pointer | None:
@@ -53,8 +65,13 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
         DataError: it is not a `.dvc` file of one output.
     """
     try:
-        (output,) = YAML(typ="safe", pure=True).load(content)["outs"]
-        return Pointer(output["md5"], int(output.get("nfiles", 1)), int(output.get("size", 0)))
+        document = YAML(typ="safe", pure=True).load(content)
+        (output,) = document["outs"]
+        kept = _numbers(output)
+        made_of = document.get("meta", {}).get("mlstack")
+        if not made_of:
+            return kept
+        return replace(_numbers(made_of), stored=replace(kept, name=output["path"]))
     except (YAMLError, TypeError, KeyError, ValueError) as error:
         raise DataError(
             f"`{where}` is not a .dvc file of one folder",
@@ -62,16 +79,27 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
         ) from error
 
 
+def _numbers(said: dict[str, str]) -> Pointer:
+    return Pointer(said["md5"], int(said.get("nfiles", 1)), int(said.get("size", 0)))
+
+
 def plain_pointer(name: str, pointer: Pointer) -> str:
     """Write the text of a `.dvc` file of one folder, byte for byte as DVC does.
 
     Args:
-        name: of the folder; one that `is_plain_name`.
+        name: of the folder that DVC keeps; one that `is_plain_name`.
         pointer: what it says.
     """
+    kept = pointer.kept
+    text = (
+        f"outs:\n- md5: {kept.md5}\n  size: {kept.size_bytes}\n"
+        f"  nfiles: {kept.files}\n  hash: md5\n  path: {name}\n"
+    )
+    if pointer.stored is None:
+        return text
     return (
-        f"outs:\n- md5: {pointer.md5}\n  size: {pointer.size_bytes}\n"
-        f"  nfiles: {pointer.files}\n  hash: md5\n  path: {name}\n"
+        f"{text}meta:\n  mlstack:\n    md5: {pointer.md5}\n    size: {pointer.size_bytes}\n"
+        f"    nfiles: {pointer.files}\n"
     )
 
 
