@@ -137,6 +137,7 @@ def _snapshot(
         added=changes.added if changes else None,
         removed=changes.removed if changes else None,
         changed=changes.changed if changes else None,
+        better_layout=forms.better(data, seen, after),
     )
 
 
