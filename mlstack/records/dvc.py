@@ -3,10 +3,9 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from mlstack.errors import DataError
 
@@ -52,14 +51,38 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
     Raises:
         DataError: it is not a `.dvc` file of one output.
     """
+    if plain := _PLAIN_POINTER.fullmatch(content):
+        return Pointer(plain["md5"], int(plain["files"]), int(plain["size"]))
     try:
-        (output,) = YAML(typ="safe", pure=True).load(content)["outs"]
+        output = only_output(content)
         return Pointer(output["md5"], int(output.get("nfiles", 1)), int(output.get("size", 0)))
-    except (YAMLError, TypeError, KeyError, ValueError) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise DataError(
             f"`{where}` is not a .dvc file of one folder",
             hint="type `mlstack version snapshot -m MESSAGE` to write it anew",
         ) from error
+
+
+def only_output(content: str) -> dict[str, Any]:
+    """Read what the text of a `.dvc` file says of its one output.
+
+    Raises:
+        ValueError: it is no YAML, or has several outputs.
+        TypeError, KeyError: it is something else.
+    """
+    from ruamel.yaml import YAML  # noqa: PLC0415  most pointers are plain: 20 ms
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
+    try:
+        (output,) = YAML(typ="safe", pure=True).load(content)["outs"]
+    except YAMLError as error:
+        raise ValueError(str(error)) from error
+    return dict(output)
+
+
+def is_plain_pointer(content: str) -> bool:
+    """Tell whether the text of a `.dvc` file is what `plain_pointer` writes."""
+    return _PLAIN_POINTER.fullmatch(content) is not None
 
 
 def plain_pointer(name: str, pointer: Pointer) -> str:
@@ -81,6 +104,10 @@ def is_plain_name(name: str) -> bool:
 
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_PLAIN_POINTER = re.compile(
+    r"outs:\n- md5: (?P<md5>[0-9a-f]{32}\.dir)\n  size: (?P<size>\d+)\n"
+    rf"  nfiles: (?P<files>\d+)\n  hash: md5\n  path: {_PLAIN.pattern}\n"
+)
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 
