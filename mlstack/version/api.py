@@ -44,9 +44,11 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         guard.drop_damaged_pointer(data)
         seen, hashed = yield from _take(data)
         changed = guard.changed_files(data)
-        if changed:
-            git.commit(data.root, changed, message)
-        yield _snapshot(data, before, seen, hashed, committed=bool(changed))
+        revision = git.commit(data.root, changed, message) if changed else ""
+        if data.pointer not in changed:
+            revision = git.last_change(data.root, data.pointer) or ""
+        changes = _changes(data, before, seen, hashed)
+        yield _snapshot(data, hashed, changes, revision, committed=bool(changed))
 
 
 def checkout(project: Project, revision: str, *, force: bool) -> Iterator[Record]:
@@ -104,13 +106,12 @@ def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
 
 
 def _snapshot(
-    data: Dataset, before: dvc.Pointer | None, seen: Look, after: FolderHash, *, committed: bool
+    data: Dataset, after: FolderHash, changes: Changes | None, revision: str, *, committed: bool
 ) -> Snapshot:
-    changes = _changes(data, before, seen, after)
     return Snapshot(
         dataset=data.name,
         md5=after.md5,
-        revision=git.last_change(data.root, data.pointer) or "",
+        revision=revision,
         files=after.count,
         size_bytes=after.size_bytes,
         committed=committed,

@@ -110,11 +110,11 @@ def changed_files(data: Dataset) -> list[Path]:
         home / ".dvcignore",
         data.root / ATTRIBUTES,
     ]
-    return [
-        path
-        for path in belonging
-        if path.is_file() and git(data.root, "status", "--porcelain", "--", str(path))
-    ]
+    there = [path for path in belonging if path.is_file()]
+    status = git(data.root, "status", "--porcelain", "-z", "-uall", "--", *map(str, there))
+    top = git(data.root, "rev-parse", "--show-toplevel").removesuffix("\n") if status else ""
+    changed = {Path(top, entry[3:]) for entry in status.split("\0")}
+    return [path for path in there if path.parent.resolve() / path.name in changed]
 
 
 def is_cached(data: Dataset, text: str) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from mlstack import files
-from mlstack.records import data_folder
 from mlstack.records.base import Record
 from mlstack.records.data_folder import FolderHash, Look
 from mlstack.records.dvc_config import DvcConfig
@@ -39,15 +38,15 @@ def keep(seen: Look, config: DvcConfig) -> Generator[Record, None, FolderHash]:
         DataError: a file is being written meanwhile.
         MachineError: the disk is full.
     """
-    store = Objects(config.cache)
-    if lost := store.missing(seen.known()):  # looked at before, but never kept, or since removed
-        seen.read_again(lost)
     try:
-        with store.filling() as filling:
+        with Objects(config.cache).filling() as filling:
+            # What was looked at before may never have been kept, or been removed since.
+            if lost := filling.missing(seen.known()):
+                seen.read_again(lost)
             yield from _keep_files(seen, config, filling)
             hashed = seen.hashed()
             if filling.lacks(hashed.md5):  # last: the list names only what is there
-                filling.add(hashed.md5, data_folder.listing_bytes(hashed.entries.items()))
+                filling.add(hashed.md5, hashed.listing)
     except OSError as error:
         raise files.cannot_write(config.cache, error) from error
     return hashed

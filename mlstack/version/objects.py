@@ -21,6 +21,7 @@ from mlstack import files
 
 MODE = 0o444
 BESIDE = ".mlstack-"
+FEW = 5_000  # objects that are sooner looked for one by one than in lists of all that is there
 BATCH = 1 << 17  # objects that are synced together
 BATCH_BYTES = 1 << 30
 FICLONE = 0x40049409  # <linux/fs.h>
@@ -37,8 +38,10 @@ class Objects:
         return f"{self.home}/{md5[:2]}/{md5[2:]}"
 
     def missing(self, wanted: Iterable[str]) -> set[str]:
-        """Name those of some objects that are not here, by listing the folders they would be in."""
+        """Name those of some objects that are not here, listing folders where they are many."""
         asked = set(wanted)
+        if len(asked) < FEW:
+            return {md5 for md5 in asked if not os.path.exists(self.path(md5))}  # noqa: PTH110
         here = set()
         for folder in {md5[:2] for md5 in asked}:
             here.update(self.listed(folder))
@@ -95,9 +98,18 @@ class Filling:
     def lacks(self, md5: str) -> bool:
         """Tell whether an object is neither in the store nor on its way."""
         if md5[:2] not in self._listed:
-            self._listed.add(md5[:2])
-            self._present.update(self.store.listed(md5[:2]))
+            self._list(md5[:2])
         return md5 not in self._present
+
+    def missing(self, wanted: set[str]) -> set[str]:
+        """Name those of some objects that are neither in the store nor on their way."""
+        for folder in {md5[:2] for md5 in wanted} - self._listed:
+            self._list(folder)
+        return wanted - self._present
+
+    def _list(self, folder: str) -> None:
+        self._listed.add(folder)
+        self._present.update(self.store.listed(folder))
 
     def add(self, md5: str, content: bytes) -> None:
         """Write an object from memory."""
