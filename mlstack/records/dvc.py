@@ -3,10 +3,9 @@
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from mlstack.errors import DataError
 
@@ -64,15 +63,17 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
     Raises:
         DataError: it is not a `.dvc` file of one output.
     """
+    if plain := _PLAIN_POINTER.fullmatch(content):
+        return Pointer(plain["md5"], int(plain["files"]), int(plain["size"]))
     try:
-        document = YAML(typ="safe", pure=True).load(content)
+        document = load_document(content)
         (output,) = document["outs"]
         kept = _numbers(output)
         made_of = document.get("meta", {}).get("mlstack")
         if not made_of:
             return kept
         return replace(_numbers(made_of), stored=replace(kept, name=output["path"]))
-    except (YAMLError, TypeError, KeyError, ValueError) as error:
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise DataError(
             f"`{where}` is not a .dvc file of one folder",
             hint="type `mlstack version snapshot -m MESSAGE` to write it anew",
@@ -81,6 +82,37 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
 
 def _numbers(said: dict[str, str]) -> Pointer:
     return Pointer(said["md5"], int(said.get("nfiles", 1)), int(said.get("size", 0)))
+
+
+def only_output(content: str) -> dict[str, Any]:
+    """Read what the text of a `.dvc` file says of its one output.
+
+    Raises:
+        ValueError: it is no YAML, or has several outputs.
+        TypeError, KeyError: it is something else.
+    """
+    (output,) = load_document(content)["outs"]
+    return dict(output)
+
+
+def load_document(content: str) -> Any:
+    """Read the text of a `.dvc` file.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    from ruamel.yaml import YAML  # noqa: PLC0415  most pointers are plain: 20 ms
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
+    try:
+        return YAML(typ="safe", pure=True).load(content)
+    except YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def is_plain_pointer(content: str) -> bool:
+    """Tell whether the text of a `.dvc` file is what `plain_pointer` writes."""
+    return _PLAIN_POINTER.fullmatch(content) is not None
 
 
 def plain_pointer(name: str, pointer: Pointer) -> str:
@@ -109,6 +141,10 @@ def is_plain_name(name: str) -> bool:
 
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_PLAIN_POINTER = re.compile(
+    r"outs:\n- md5: (?P<md5>[0-9a-f]{32}\.dir)\n  size: (?P<size>\d+)\n"
+    rf"  nfiles: (?P<files>\d+)\n  hash: md5\n  path: {_PLAIN.pattern}\n"
+)
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 

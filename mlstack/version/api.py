@@ -4,6 +4,8 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, DataError
@@ -54,9 +56,12 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         guard.drop_damaged_pointer(data)
         seen, hashed = yield from _take(data)
         changed = guard.changed_files(data)
-        if changed:
-            git.commit(data.root, changed, message)
-        yield _snapshot(data, before, seen, hashed, committed=bool(changed))
+        revision = git.commit(data.root, changed, message) if changed else ""
+        if data.pointer not in changed:
+            revision = git.last_change(data.root, data.pointer) or ""
+        changes = _changes(data, before, seen, hashed)
+        done = _snapshot(data, hashed, changes, revision, committed=bool(changed))
+        yield replace(done, better_layout=forms.better(data, seen, hashed))
 
 
 def checkout(
@@ -124,20 +129,18 @@ def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
 
 
 def _snapshot(
-    data: Dataset, before: dvc.Pointer | None, seen: Look, after: FolderHash, *, committed: bool
+    data: Dataset, after: FolderHash, changes: Changes | None, revision: str, *, committed: bool
 ) -> Snapshot:
-    changes = _changes(data, before, seen, after)
     return Snapshot(
         dataset=data.name,
         md5=after.md5,
-        revision=git.last_change(data.root, data.pointer) or "",
+        revision=revision,
         files=after.count,
         size_bytes=after.size_bytes,
         committed=committed,
         added=changes.added if changes else None,
         removed=changes.removed if changes else None,
         changed=changes.changed if changes else None,
-        better_layout=forms.better(data, seen, after),
     )
 
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Generator, Iterable
 
-from ruamel.yaml import YAML
-
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.dvc_config import DvcConfig, read_config
@@ -73,5 +71,7 @@ def _is_plain(text: str) -> bool:
     Older pointers (without `hash: md5`) are stored elsewhere, and so is an output with a remote or
     with versions of the cloud of its own.
     """
-    (output,) = YAML(typ="safe", pure=True).load(text)["outs"]
+    if dvc.is_plain_pointer(text):
+        return True
+    output = dvc.only_output(text)
     return output.get("hash") == "md5" and set(output) <= PLAIN

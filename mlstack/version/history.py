@@ -99,8 +99,7 @@ def dataset_of(project: Project) -> Dataset:
     """
     if project.config.versioning.backend == "none":
         raise ConfigError("versioning.backend is `none`", hint="set it to `dvc` in mlstack.yaml")
-    git(project.root, "--version")  # git that is not installed is another lack
-    if not is_repository(project.root):
+    if not _in_repository(project.root):
         raise ConfigError(
             f"`{project.root}` is not in a git repository", hint="type `git init`, then try again"
         )
@@ -112,6 +111,14 @@ def dataset_of(project: Project) -> Dataset:
         )
     layout = project.config.versioning.layout
     return Dataset(project.root, source.as_posix(), label_column(project), layout)
+
+
+def _in_repository(root: Path) -> bool:
+    """Tell whether git keeps the project; asked only where no `.git` is in sight."""
+    if any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return True
+    git(root, "--version")  # git that is not installed is another lack
+    return is_repository(root)
 
 
 def label_column(project: Project) -> str | None:
