@@ -76,21 +76,44 @@ def change(root, seed):
         (root / "data" / "set" / f"new {seed} {number}.bin").write_bytes(chance.randbytes(99))
 
 
-def killed(root, chance, *words):
-    """Kill a command at a random moment of its life."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlstack", *words],
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        process.wait(timeout=chance.uniform(0.1, 1.6))
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    time.sleep(0.05)
+class Killer:
+    """Kills a command at random moments of its life until it was killed as often as asked for."""
+
+    def __init__(self, root, seed):
+        self.root = root
+        self.chance = random.Random(seed)
+        self.took_s = {}  # by command: how long it takes when nobody kills it
+        self.hits = 0
+
+    @property
+    def is_done(self):
+        return self.hits >= KILLS
+
+    def strike(self, *words):
+        """Kill it once; say whether it was still alive. Its first run is whole, to be measured."""
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlstack", *words],
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        took_s = self.took_s.get(words)
+        try:
+            process.wait(self.chance.uniform(0.05, took_s) if took_s else 60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        time.sleep(0.05)
+        if process.returncode == -signal.SIGKILL:
+            self.hits += 1
+            return True
+        if process.returncode:  # a git that the last one left may still be at work
+            typed(self.root, *words)
+        else:
+            self.took_s[words] = time.monotonic() - began
+        return False
 
 
 def typed(root, *words):
@@ -133,12 +156,14 @@ def stock(root, *words):
 
 
 def test_a_killed_snapshot_loses_nothing_and_goes_on(project):
-    chance = random.Random(7)
-    for number in range(KILLS):
-        change(project, 100 + number)
+    killer = Killer(project, 7)
+    seed = 100
+    while not killer.is_done:
+        seed += 1
+        change(project, seed)
         before = content(project)
 
-        killed(project, chance, "version", "snapshot", "-m", "killed")
+        killer.strike("version", "snapshot", "-m", "killed")
 
         assert content(project) == before
         assert_whole(project / ".dvc" / "cache")
@@ -155,22 +180,28 @@ def test_a_killed_checkout_leaves_nothing_that_the_next_one_cannot_mend(project)
     two = content(project)
     typed(project, "version", "checkout", "HEAD~1")
     one = content(project)
-    chance = random.Random(8)
-    for number in range(KILLS):
-        killed(project, chance, "version", "checkout", ("HEAD", "HEAD~1")[number % 2])
+    killer = Killer(project, 8)
+    turn = 0
+    while not killer.is_done:
+        revision, wanted = (("HEAD", two), ("HEAD~1", one))[turn % 2]
+        turn += 1
+        killer.strike("version", "checkout", revision)
         assert_whole(project / ".dvc" / "cache")
+        assert set(content(project).items()) <= set(one.items()) | set(two.items())
 
-        typed(project, "version", "checkout", ("HEAD", "HEAD~1")[number % 2])
+        typed(project, "version", "checkout", revision)
 
-        assert content(project) == (two, one)[number % 2]
+        assert content(project) == wanted
     assert json.loads(stock(project, "status", "--json")) == {}
 
 
 def test_a_killed_push_leaves_a_remote_that_never_names_what_it_lacks(project):
     remote = project / "remote"
-    chance = random.Random(9)
-    for _ in range(KILLS):
-        killed(project, chance, "version", "push")
+    killer = Killer(project, 9)
+    while not killer.is_done:
+        if not killer.strike("version", "push"):
+            shutil.rmtree(remote)  # all of it again
+            remote.mkdir()
         assert_whole(remote)
     typed(project, "version", "push")
 
@@ -187,15 +218,42 @@ def test_a_killed_pull_goes_on_and_ends_with_the_same_files(project):
     clone = project / "clone"
     subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
     (clone / "remote").symlink_to(project / "remote")
-    chance = random.Random(10)
-    for _ in range(KILLS):
-        killed(clone, chance, "version", "pull")
-        if (clone / ".dvc" / "cache").is_dir():
+    killer = Killer(clone, 10)
+    while not killer.is_done:
+        if not killer.strike("version", "pull"):
+            assert content(clone) == content(project)
+            shutil.rmtree(clone / "data" / "set")  # all of it again
+            shutil.rmtree(clone / ".dvc" / "cache")
+        elif (clone / ".dvc" / "cache").is_dir():
             assert_whole(clone / ".dvc" / "cache")
     typed(clone, "version", "pull")
 
     assert content(clone) == content(project)
     assert json.loads(stock(clone, "status", "--json")) == {}
+
+
+def test_a_killed_gc_leaves_every_object_in_the_cache_or_the_trash(project):
+    cache, trash = project / ".dvc" / "cache", project / ".dvc" / "cache" / "trash"
+    everything = names(cache / "files" / "md5")
+    killer = Killer(project, 11)
+    turns = (("--only-tips", "--yes"), ("--restore",))
+    turn = 0
+    while not killer.is_done:
+        if not killer.strike("version", "gc", *turns[turn % 2]):
+            turn += 1  # the other way
+
+        assert names(cache / "files" / "md5") | names(trash) == everything
+        assert_whole(cache)
+        assert json.loads(stock(project, "status", "--json")) == {}
+    typed(project, "version", "gc", "--restore")
+
+    assert names(cache / "files" / "md5") == everything
+    assert_whole(cache)
+    typed(project, "version", "checkout", "HEAD~1")
+
+
+def names(folder):
+    return {path.parent.name + path.name for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_disk_that_fills_up_ends_with_6_and_nothing_half_there(project):
