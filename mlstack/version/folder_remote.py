@@ -81,15 +81,15 @@ def _copy_missing(
     origin: Objects, target: Objects, wanted: set[str], lists: dict[str, bytes]
 ) -> Generator[Record, None, Moved]:
     """Copy files first and the lists that name them last: a list never names what is not there."""
-    missing, missing_lists = sorted(target.missing(wanted)), target.missing(lists)
-    if not missing and not missing_lists:
-        return Moved()
-    found = _found(origin, missing)
     try:
+        missing, missing_lists = sorted(target.missing(wanted)), target.missing(lists)
+        if not missing and not missing_lists:
+            return Moved()
+        found = _found(origin, missing)
         with target.filling() as filling:
             for number, (digest, _) in enumerate(copy_all(filling, found)):
                 if digest.hex() != missing[number]:
-                    filling.drop(digest.hex())
+                    filling.forget(digest.hex())
                     raise _damaged(origin, missing[number])
                 if number % STEP == 0:
                     yield Counted(text="copied", done=number, total=len(missing), unit="files")
@@ -140,10 +140,10 @@ def _damaged(store: Objects, md5: str) -> DataError:
 
 
 def failed(place: Path, error: OSError) -> MlstackError:
-    """Tell a full disk from a remote that is gone."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    """Tell a full disk from a remote that is gone; name the file where that is known."""
+    if error.errno in files.FULL:
         return files.cannot_write(place, error)
     return BusyError(
-        f"`{place}` cannot be reached: {error.strerror}",
+        f"`{error.filename or place}` cannot be reached: {error.strerror}",
         hint="is it there? Then try again; what was copied stays copied",
     )

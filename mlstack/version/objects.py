@@ -11,7 +11,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +65,13 @@ class Objects:
         try:
             with files.lock(beside / "lock", "its own objects"):
                 filling = Filling(self, str(beside))
-                yield filling
+                try:
+                    yield filling
+                except BaseException as error:  # what is whole stays, but on a disk that is full
+                    if getattr(error, "errno", None) not in files.FULL:
+                        with suppress(OSError):
+                            filling.flush()
+                    raise
                 filling.flush()
             sync(self.home)
         finally:
@@ -132,6 +138,11 @@ class Filling:
     def drop(self, md5: str) -> None:
         """Take an object away again."""
         Path(self.store.path(md5)).unlink(missing_ok=True)
+        self._names(md5[:2]).discard(md5[2:])
+
+    def forget(self, md5: str) -> None:
+        """Let an object that is on its way not arrive."""
+        self._waiting = [one for one in self._waiting if one[1] != md5]
         self._names(md5[:2]).discard(md5[2:])
 
     def flush(self) -> None:
