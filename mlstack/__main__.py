@@ -5,16 +5,29 @@ from pathlib import Path
 from typing import NoReturn
 
 MODES = {"--json", "--quiet"}
+PLAIN = (["snapshot"], ["diff"], ["checkout"], ["push"], ["pull"])
 
 
 def main() -> NoReturn:
-    """Answer where a model comes from at once; run every other command."""
+    """Run at once what is typed most; leave every other command to `cli.py`."""
     code = show_at_once(sys.argv[1:])
     if code is None:
+        run_at_once(sys.argv[1:])
         from mlstack.cli import main as run  # noqa: PLC0415  typer costs more than the answer
 
         run()
     sys.exit(code)
+
+
+def run_at_once(arguments: list[str]) -> None:
+    """Run a command of `version` that is typed in its plain form, and end; else come back."""
+    if arguments[:1] != ["version"] or arguments[1:2] not in PLAIN:
+        return
+    from mlstack import ending  # noqa: PLC0415  other commands need none of these here
+    from mlstack.version import at_once  # noqa: PLC0415
+
+    if command := at_once.find(arguments):
+        ending.run(command, arguments)
 
 
 def show_at_once(arguments: list[str]) -> int | None:

@@ -34,7 +34,7 @@ class Mistake:
 class MlstackError(Exception):
     """An expected failure: `problem` says what and where, `hint` names one thing to do.
 
-    Exceptions never print and never exit; only `cli.main` shows them.
+    Exceptions never print and never exit; only `ending.run` shows them.
     """
 
     exit_code = 1

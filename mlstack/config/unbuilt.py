@@ -1,6 +1,6 @@
 """Settings that the file may hold but no room acts on yet: refused, never ignored."""
 
-from mlstack.config.load import Project
+from mlstack.config.project import Project
 from mlstack.errors import ConfigError
 
 # room -> settings that must keep their default, see docs/roadmap.md

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from json.encoder import encode_basestring_ascii
@@ -32,6 +32,7 @@ from mlstack.records.ignore import read_ignores
 
 OWN_FOLDERS = {".git", ".hg", ".dvc"}  # what DVC never looks into
 BLANK = bytes(MD5_BYTES)
+TYPE_BITS = 0o170000  # of a file's mode
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,13 @@ class FolderHash:
     count: int
     index: FolderIndex
     linked: bool  # some are links to files
+
+    made: bytes | None = None  # the list of files, where it had to be written to be hashed
+
+    @property
+    def listing(self) -> bytes:
+        """The list of files, byte for byte as DVC keeps it."""
+        return self.made if self.made is not None else listing_bytes(_entries(self.index.folders))
 
     @cached_property
     def entries(self) -> dict[str, str]:
@@ -98,6 +106,21 @@ class Look:
             found.update(digits[start : start + 32] for start in range(0, len(digits), 32))
         return found - {BLANK.hex()}
 
+    def paths(self) -> Iterator[str]:
+        """Yield the path of every file in the folder."""
+        for at, listing in self.listings.items():
+            yield from (_join(at, name) for name in listing.names)
+
+    def read_unless(self, kept: Mapping[str, str]) -> None:
+        """Have known files read all the same, unless `kept` has them as they are."""
+        unknown = set(self.unknown)
+        for at, listing in self.listings.items():
+            digits = listing.md5s.hex()
+            for position, name in enumerate(listing.names):
+                md5 = digits[position * 32 : position * 32 + 32]
+                if (at, position) not in unknown and kept.get(_join(at, name)) != md5:
+                    self.unknown.append((at, position))
+
     def read_again(self, md5s: set[str]) -> None:
         """Have known files of some contents read all the same."""
         for at, listing in self.listings.items():
@@ -115,9 +138,16 @@ class Look:
         """Give the MD5 that each file to be read had at the last look; empty for a new one."""
         if not self.before.folders:
             return [""] * len(self.unknown)
-        known = {at: _by_name(self.before, at) for at in {at for at, _ in self.unknown}}
-        names = ((at, self.listings[at].names[position]) for at, position in self.unknown)
-        return [known[at].get(name, (b"", b""))[1].hex() for at, name in names]
+        kept = {at: self._kept(at) for at in {at for at, _ in self.unknown}}
+        return [kept[at](position).hex() for at, position in self.unknown]
+
+    def _kept(self, at: str) -> Callable[[int], bytes]:
+        """Give what tells the MD5 that the file at a position in a folder had at the last look."""
+        names, before = self.listings[at].names, self.before.folders.get(at, NOTHING)
+        if names == before.names:
+            return lambda p: before.md5s[p * MD5_BYTES : (p + 1) * MD5_BYTES]
+        by_name = _by_name(self.before, at)
+        return lambda p: by_name.get(names[p], (b"", b""))[1]
 
     def learn(self, number: int, digest: bytes, stamp: bytes) -> None:
         """Note the MD5 of the `number`-th unknown file and what it looked like when it was read."""
@@ -134,10 +164,11 @@ class Look:
         }
         size = sum(sum(array("q", one.stamps)[2::STAMP]) for one in folders.values())
         same = not self.unknown and folders == self.before.folders
-        md5 = self.before.md5 if same else md5_of(listing_bytes(_entries(folders)))
+        listing = None if same else listing_bytes(_entries(folders))
+        md5 = self.before.md5 if listing is None else md5_of(listing)
         count = sum(len(one.names) for one in folders.values())
         index = FolderIndex(md5=md5, size_bytes=size, folders=folders)
-        return FolderHash(md5, size, count, index, self.linked)
+        return FolderHash(md5, size, count, index, self.linked, listing)
 
 
 def hash_folder(folder: Path, index: Path | None = None) -> FolderHash:
@@ -172,8 +203,11 @@ def look(folder: Path, index: Path | None) -> Look:
     seen = Look(folder, listings, linked, taken_ns, before)
     for at, listing in listings.items():
         known = before.folders.get(at)
-        if known and known.names == listing.names and known.stamps == listing.stamps:
+        if known and known.names == listing.names:
             listing.md5s[:] = known.md5s
+            for position in differing(known.stamps, listing.stamps, STAMP_BYTES):
+                listing.md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES] = BLANK
+                seen.unknown.append((at, position))
             continue
         by_name = _by_name(before, at)
         for position, name in enumerate(listing.names):
@@ -183,6 +217,23 @@ def look(folder: Path, index: Path | None) -> Look:
             else:
                 seen.unknown.append((at, position))
     return seen
+
+
+def differing(old: bytes | bytearray, new: bytes | bytearray, width: int) -> Iterator[int]:
+    """Give the positions of the items, `width` bytes each, in which two rows of them differ.
+
+    Halves are compared as wholes, so that few differences among many items cost little.
+    """
+    waiting = [(0, len(new) // width)]
+    while waiting:
+        start, end = waiting.pop()
+        if old[start * width : end * width] == new[start * width : end * width]:
+            continue
+        if end - start == 1:
+            yield start
+            continue
+        middle = (start + end) // 2
+        waiting += ((middle, end), (start, middle))
 
 
 def remember(index: Path, seen: Look, hashed: FolderHash) -> None:
@@ -206,6 +257,9 @@ def compare(before: FolderIndex, after: FolderIndex) -> Changes:
     for at in before.folders.keys() | after.folders.keys():
         old, new = before.folders.get(at, NOTHING), after.folders.get(at, NOTHING)
         if old.names == new.names and old.md5s == new.md5s:
+            continue
+        if old.names == new.names:
+            changed += sum(1 for _ in differing(old.md5s, new.md5s, MD5_BYTES))
             continue
         then, now = dict(_entries({"": old})), dict(_entries({"": new}))
         both = then.keys() & now.keys()
@@ -318,29 +372,22 @@ def _scan_one(folder: Path, at: str) -> tuple[Listing, list[str], bool]:
     links = False
     descriptor = os.open(place, os.O_RDONLY)  # names below it are found without walking the path
     try:
-        with os.scandir(descriptor) as entries:
-            for entry in sorted(entries, key=lambda one: one.name):
-                name = entry.name
-                if entry.is_dir(follow_symlinks=False):
+        for name in sorted(os.listdir(descriptor)):  # noqa: PTH208  names alone
+            if name == ".git":  # a folder or a file, as in a submodule
+                continue
+            status = os.lstat(name, dir_fd=descriptor)
+            if status.st_mode & TYPE_BITS != stat.S_IFREG:
+                if stat.S_ISDIR(status.st_mode):
                     if name not in OWN_FOLDERS:
                         below.append(name)
                     continue
-                if name == ".git":
-                    continue
-                status = entry.stat(follow_symlinks=False)
-                if not stat.S_ISREG(status.st_mode):
-                    status, links = _followed(Path(place, name)), True
-                if name == IGNORE_FILE:
-                    raise _odd(Path(place, name), "lies inside a dataset, which DVC refuses")
-                names.append(name)
-                numbers += (
-                    status.st_mtime_ns,
-                    status.st_ctime_ns,
-                    status.st_size,
-                    status.st_ino,
-                )
+                status, links = _followed(Path(place, name)), True
+            names.append(name)
+            numbers += (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
     finally:
         os.close(descriptor)
+    if IGNORE_FILE in names:
+        raise _odd(Path(place, IGNORE_FILE), "lies inside a dataset, which DVC refuses")
     stamps = bytearray(array("q", numbers).tobytes())
     return Listing(names, stamps, bytearray(len(names) * MD5_BYTES)), below, links
 

@@ -1,12 +1,11 @@
 """Stock DVC's files as mlstack reads them: `NAME.dvc` and the list of a folder's files."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from mlstack.errors import DataError
 
@@ -21,18 +20,30 @@ class Entry(msgspec.Struct):
 _LISTING = msgspec.json.Decoder(list[Entry])
 
 
+# What DVC keeps of a dataset folder NAME: itself, or a folder made of it.
+SUFFIXES = {"files": "", "packs": ".packs", "chunks": ".chunks"}
+
+
 @dataclass(frozen=True)
 class Pointer:
-    """What `NAME.dvc` says of the folder beside it."""
+    """What `NAME.dvc` says of a dataset: as it is as a folder of files, however it is kept."""
 
     md5: str
     files: int
     size_bytes: int
+    stored: "Pointer | None" = None  # the folder that DVC keeps instead
+    name: str = ""  # of that folder, e.g. NAME.packs
+
+    @property
+    def kept(self) -> "Pointer":
+        """What DVC keeps: the dataset's own files, or those made of them."""
+        return self.stored or self
 
 
 def pointer_path(source: Path) -> Path:
-    """Give the `.dvc` file of a dataset folder."""
-    return source.with_name(source.name + ".dvc")
+    """Give the `.dvc` file of a dataset folder; the plain one where there is none yet."""
+    paths = [source.with_name(f"{source.name}{suffix}.dvc") for suffix in SUFFIXES.values()]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def read_pointer(path: Path) -> Pointer | None:
@@ -52,26 +63,75 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
     Raises:
         DataError: it is not a `.dvc` file of one output.
     """
+    if plain := _PLAIN_POINTER.fullmatch(content):
+        return Pointer(plain["md5"], int(plain["files"]), int(plain["size"]))
     try:
-        (output,) = YAML(typ="safe", pure=True).load(content)["outs"]
-        return Pointer(output["md5"], int(output.get("nfiles", 1)), int(output.get("size", 0)))
-    except (YAMLError, TypeError, KeyError, ValueError) as error:
+        document = load_document(content)
+        (output,) = document["outs"]
+        kept = _numbers(output)
+        made_of = document.get("meta", {}).get("mlstack")
+        if not made_of:
+            return kept
+        return replace(_numbers(made_of), stored=replace(kept, name=output["path"]))
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise DataError(
             f"`{where}` is not a .dvc file of one folder",
             hint="type `mlstack version snapshot -m MESSAGE` to write it anew",
         ) from error
 
 
+def _numbers(said: dict[str, str]) -> Pointer:
+    return Pointer(said["md5"], int(said.get("nfiles", 1)), int(said.get("size", 0)))
+
+
+def only_output(content: str) -> dict[str, Any]:
+    """Read what the text of a `.dvc` file says of its one output.
+
+    Raises:
+        ValueError: it is no YAML, or has several outputs.
+        TypeError, KeyError: it is something else.
+    """
+    (output,) = load_document(content)["outs"]
+    return dict(output)
+
+
+def load_document(content: str) -> Any:
+    """Read the text of a `.dvc` file.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    from ruamel.yaml import YAML  # noqa: PLC0415  most pointers are plain: 20 ms
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
+    try:
+        return YAML(typ="safe", pure=True).load(content)
+    except YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def is_plain_pointer(content: str) -> bool:
+    """Tell whether the text of a `.dvc` file is what `plain_pointer` writes."""
+    return _PLAIN_POINTER.fullmatch(content) is not None
+
+
 def plain_pointer(name: str, pointer: Pointer) -> str:
     """Write the text of a `.dvc` file of one folder, byte for byte as DVC does.
 
     Args:
-        name: of the folder; one that `is_plain_name`.
+        name: of the folder that DVC keeps; one that `is_plain_name`.
         pointer: what it says.
     """
+    kept = pointer.kept
+    text = (
+        f"outs:\n- md5: {kept.md5}\n  size: {kept.size_bytes}\n"
+        f"  nfiles: {kept.files}\n  hash: md5\n  path: {name}\n"
+    )
+    if pointer.stored is None:
+        return text
     return (
-        f"outs:\n- md5: {pointer.md5}\n  size: {pointer.size_bytes}\n"
-        f"  nfiles: {pointer.files}\n  hash: md5\n  path: {name}\n"
+        f"{text}meta:\n  mlstack:\n    md5: {pointer.md5}\n    size: {pointer.size_bytes}\n"
+        f"    nfiles: {pointer.files}\n"
     )
 
 
@@ -81,6 +141,10 @@ def is_plain_name(name: str) -> bool:
 
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_PLAIN_POINTER = re.compile(
+    r"outs:\n- md5: (?P<md5>[0-9a-f]{32}\.dir)\n  size: (?P<size>\d+)\n"
+    rf"  nfiles: (?P<files>\d+)\n  hash: md5\n  path: {_PLAIN.pattern}\n"
+)
 _YAML_WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 
 

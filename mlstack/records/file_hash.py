@@ -65,14 +65,19 @@ def hash_file(path: str, stamp: bytes) -> tuple[bytes, bytes]:
     """
     descriptor = open_to_read(path)
     try:
-        size = size_of(stamp)
-        if size < LARGE_BYTES:  # nearly always: four calls to the kernel
-            content = os.read(descriptor, size + 1)
-            if len(content) == size and stamp_of(os.fstat(descriptor)) == stamp:
-                return hashlib.md5(content, usedforsecurity=False).digest(), stamp
-        return _hash_steady(path, descriptor)
+        return hash_open(path, descriptor, stamp)
     finally:
         os.close(descriptor)
+
+
+def hash_open(path: str, descriptor: int, stamp: bytes) -> tuple[bytes, bytes]:
+    """Do the same for a file that was just opened."""
+    size = size_of(stamp)
+    if size < LARGE_BYTES:  # nearly always: two calls to the kernel
+        content = os.read(descriptor, size + 1)
+        if len(content) == size and stamp_of(os.fstat(descriptor)) == stamp:
+            return hashlib.md5(content, usedforsecurity=False).digest(), stamp
+    return _hash_steady(path, descriptor)
 
 
 def open_to_read(path: str) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, DataError
@@ -13,7 +15,17 @@ from mlstack.records.base import Record
 from mlstack.records.data_folder import Changes, FolderHash, Look, compare
 from mlstack.records.dvc_config import find_home
 from mlstack.records.layout import Layout
-from mlstack.version import exchange, guard, history, intake, listing, placement, pointer, stock
+from mlstack.version import (
+    exchange,
+    forms,
+    guard,
+    history,
+    intake,
+    listing,
+    placement,
+    pointer,
+    stock,
+)
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import (
     CheckedOut,
@@ -44,13 +56,24 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         guard.drop_damaged_pointer(data)
         seen, hashed = yield from _take(data)
         changed = guard.changed_files(data)
-        if changed:
-            git.commit(data.root, changed, message)
-        yield _snapshot(data, before, seen, hashed, committed=bool(changed))
+        revision = git.commit(data.root, changed, message) if changed else ""
+        if data.pointer not in changed:
+            revision = git.last_change(data.root, data.pointer) or ""
+        changes = _changes(data, before, seen, hashed)
+        done = _snapshot(data, hashed, changes, revision, committed=bool(changed))
+        yield replace(done, better_layout=forms.better(data, seen, hashed))
 
 
-def checkout(project: Project, revision: str, *, force: bool) -> Iterator[Record]:
+def checkout(
+    project: Project, revision: str, *, force: bool, packed: bool = False
+) -> Iterator[Record]:
     """Put the data of a version into the folder; the code stays as it is.
+
+    Args:
+        project: the project.
+        revision: which one.
+        force: lose data that is in no snapshot.
+        packed: leave the files in their packs, from where `train` reads them.
 
     Raises:
         ConfigError: git does not know the revision.
@@ -61,7 +84,7 @@ def checkout(project: Project, revision: str, *, force: bool) -> Iterator[Record
     text = history.pointer_text(data, commit)
     with hold(project.root):
         yield Working(text=f"{data.source}: checking out {commit[:7]}")
-        yield (yield from put(data, text, commit, force=force))
+        yield (yield from put(data, text, commit, force=force, packed=packed))
 
 
 def push(project: Project, *, everything: bool) -> Iterator[Record]:
@@ -92,6 +115,8 @@ def hold(root: Path) -> AbstractContextManager[None]:
 def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
     """Put the folder into the cache and write its pointer; what is unusual is left to DVC."""
     seen = guard.look(data)
+    if data.layout != "files":
+        return seen, (yield from forms.keep(data, seen))
     config = stock.plain(data)
     if config is None or seen.linked:
         stock.bridge().add(data.root, data.folder)
@@ -104,13 +129,12 @@ def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
 
 
 def _snapshot(
-    data: Dataset, before: dvc.Pointer | None, seen: Look, after: FolderHash, *, committed: bool
+    data: Dataset, after: FolderHash, changes: Changes | None, revision: str, *, committed: bool
 ) -> Snapshot:
-    changes = _changes(data, before, seen, after)
     return Snapshot(
         dataset=data.name,
         md5=after.md5,
-        revision=git.last_change(data.root, data.pointer) or "",
+        revision=revision,
         files=after.count,
         size_bytes=after.size_bytes,
         committed=committed,
@@ -145,7 +169,7 @@ def _entries(data: Dataset, pointer: dvc.Pointer | None) -> dict[str, str] | Non
         return {}
     try:
         cache = stock.cache_folder(data.root)
-        return listing.read(cache, pointer.md5)
+        return listing.of(cache, pointer)
     except DataError:
         return None
 
@@ -158,26 +182,33 @@ def _committed(data: Dataset) -> dvc.Pointer | None:
 
 
 def put(
-    data: Dataset, text: str, commit: str, *, force: bool
+    data: Dataset, text: str, commit: str, *, force: bool, packed: bool = False
 ) -> Generator[Record, None, CheckedOut]:
     """Make the folder hold the version that a pointer names, and write the pointer.
 
     Raises:
+        ConfigError: the version has no packs in which its files could stay.
         DataError: the version is not whole in the cache, or the folder holds data that is in no
             snapshot and `force` is not given.
     """
     version = guard.require_cached(data, text)
+    forms.refuse_unpacked(version, packed=packed)
     now = guard.refuse_to_destroy(data, force=force)
-    files.write_text(data.pointer, text)
+    kept = data.kept_of(version)
+    files.write_text(pointer.path_of(kept), text)
+    pointer.drop_others(data, pointer.path_of(kept))
     config = stock.plain(data)
     if config is None or (now and now.linked):
+        forms.refuse_foreign(version)
         stock.bridge().checkout(data.root, data.pointer)
     else:
         with stock.hold(config):
-            entries = listing.read(config.cache, version.md5)
-            order = placement.Order(version.md5, entries)
-            yield from placement.place(data, config, order, now=now)
-        pointer.ignore(data)
+            order = yield from forms.lay_out(data, version, config)
+            if packed:
+                forms.put_away(data)
+            else:
+                yield from placement.place(data, config, order, now=now)
+        pointer.ignore(data, kept)
     head = _committed(data)
     return CheckedOut(
         newest=head is not None and head.md5 == version.md5,

@@ -1,4 +1,4 @@
-"""Files copied into a store of objects, each read once."""
+"""Files and objects copied into a store of objects, each read once."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlstack import files
+from mlstack.errors import DataError
 from mlstack.records.file_hash import (
     LARGE_BYTES,
     TRIES,
@@ -16,9 +17,10 @@ from mlstack.records.file_hash import (
     threads,
 )
 from mlstack.version import objects
-from mlstack.version.objects import Filling
+from mlstack.version.objects import Filling, Objects
 
 Found = tuple[str, bytes]  # path and stamp of a file
+PIECE_BYTES = 1 << 16  # what one call to the kernel reads of an object; most are smaller
 Entered = tuple[bytes, bytes]  # MD5 and stamp of a file that the store has, or will have
 
 
@@ -29,19 +31,69 @@ def copy_all(filling: Filling, found: list[Found]) -> Iterator[Entered]:
         DataError: a file is being written meanwhile, or is gone.
         OSError: the store cannot be written.
     """
-    sizes = [size_of(stamp) for _, stamp in found]
-    large = [one for one, size in zip(found, sizes, strict=True) if size >= LARGE_BYTES]
+    large = [path for path, stamp in found if size_of(stamp) >= LARGE_BYTES]
     reserved = [filling.reserve() for _ in large]
     with threads() as pool:
-        copied = pool.map(_copy_large, reserved, [path for path, _ in large])
+        copied = pool.map(_copy_large, reserved, large)
         beside = iter(reserved)
-        for (path, stamp), size in zip(found, sizes, strict=True):
-            if size < LARGE_BYTES:
+        for path, stamp in found:
+            if (size := size_of(stamp)) < LARGE_BYTES:
                 yield _copy_small(filling, path, stamp, size)
                 continue
             digest, after = next(copied)
             filling.register(next(beside), digest.hex(), size_of(after))
             yield digest, after
+
+
+def copy_objects(filling: Filling, origin: Objects, md5s: list[str]) -> Iterator[int]:
+    """Copy objects from another store, several large ones at a time; yield the size of each.
+
+    Raises:
+        DataError: one is damaged.
+        FileNotFoundError: one is not there.
+        OSError: a store cannot be read or written.
+    """
+    large = []
+    for md5 in md5s:
+        content = _content(origin.path(md5))
+        if content is None:
+            large.append(md5)
+            continue
+        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+            raise damaged(origin, md5)
+        filling.add(md5, content)
+        yield len(content)
+    reserved = [filling.reserve() for _ in large]
+    with threads() as pool:
+        copied = pool.map(_copy_large, reserved, map(origin.path, large))
+        for md5, beside, (digest, stamp) in zip(large, reserved, copied, strict=True):
+            if digest.hex() != md5:
+                raise damaged(origin, md5)
+            filling.register(beside, md5, size_of(stamp))
+            yield size_of(stamp)
+
+
+def _content(path: str) -> bytes | None:
+    """Read an object; None for a large one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        content = os.read(descriptor, PIECE_BYTES)
+        if len(content) < PIECE_BYTES:
+            return content
+        size = os.fstat(descriptor).st_size
+        return None if size >= LARGE_BYTES else content + os.read(descriptor, size)
+    except OSError as error:
+        raise _naming(error, path) from error
+    finally:
+        os.close(descriptor)
+
+
+def damaged(store: Objects, md5: str) -> DataError:
+    """Give the error of an object whose content is not what its name says."""
+    return DataError(
+        f"the object {md5} is damaged in `{store.home}`",
+        hint=f"type `rm -f {store.path(md5)}`, then push or pull it again",
+    )
 
 
 def _copy_small(filling: Filling, path: str, stamp: bytes, size: int) -> Entered:

@@ -11,8 +11,7 @@ from mlstack.errors import BusyError, DataError, MlstackError
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.dvc_config import DvcConfig
-from mlstack.records.file_hash import size_of, stamp_of
-from mlstack.version.copying import copy_all
+from mlstack.version.copying import copy_objects, damaged
 from mlstack.version.objects import Objects
 from mlstack.version.result import Counted
 from mlstack.version.transfer import Moved
@@ -85,32 +84,31 @@ def _copy_missing(
         missing, missing_lists = sorted(target.missing(wanted)), target.missing(lists)
         if not missing and not missing_lists:
             return Moved()
-        found = _found(origin, missing)
+        size = sum(len(lists[md5]) for md5 in missing_lists)
         with target.filling() as filling:
-            for number, (digest, _) in enumerate(copy_all(filling, found)):
-                if digest.hex() != missing[number]:
-                    filling.forget(digest.hex())
-                    raise _damaged(origin, missing[number])
+            for number, copied in enumerate(copy_objects(filling, origin, missing)):
+                size += copied
                 if number % STEP == 0:
                     yield Counted(text="copied", done=number, total=len(missing), unit="files")
             filling.flush()
             for md5 in missing_lists:
                 filling.add(md5, lists[md5])
+    except FileNotFoundError as error:
+        raise _lacking(origin, missing) or failed(target.home, error) from error
     except OSError as error:
         raise failed(target.home, error) from error
-    size = sum(size_of(stamp) for _, stamp in found) + sum(len(lists[md5]) for md5 in missing_lists)
     return Moved(len(missing) + len(missing_lists), size)
 
 
-def _found(origin: Objects, wanted: list[str]) -> list[tuple[str, bytes]]:
-    """Give path and stamp of each object that will be copied."""
-    if lacking := origin.missing(wanted):
-        raise DataError(
-            f"{len(lacking)} files of this version are not in `{origin.home}`",
-            hint="type `mlstack version push` where they are, then try again",
-        )
-    paths = [origin.path(md5) for md5 in wanted]
-    return [(path, stamp_of(os.stat(path))) for path in paths]  # noqa: PTH116  100,000 of them
+def _lacking(origin: Objects, wanted: list[str]) -> DataError | None:
+    """Count what is not where it was to be copied from."""
+    lacking = origin.missing(wanted)
+    if not lacking:
+        return None
+    return DataError(
+        f"{len(lacking)} files of this version are not in `{origin.home}`",
+        hint="type `mlstack version push` where they are, then try again",
+    )
 
 
 def _read_list(md5: str, stores: list[Objects]) -> bytes:
@@ -124,18 +122,11 @@ def _read_list(md5: str, stores: list[Objects]) -> bytes:
         except OSError as error:
             raise failed(store.home, error) from error
         if hashlib.md5(content, usedforsecurity=False).hexdigest() + ".dir" != md5:
-            raise _damaged(store, md5)
+            raise damaged(store, md5)
         return content
     raise DataError(
         f"version {md5[:8]} is not in `{stores[-1].home}`",
         hint="type `mlstack version push` where it is, then try again",
-    )
-
-
-def _damaged(store: Objects, md5: str) -> DataError:
-    return DataError(
-        f"the object {md5} is damaged in `{store.home}`",
-        hint=f"type `rm -f {store.path(md5)}`, then push or pull it again",
     )
 
 

@@ -10,9 +10,9 @@ from mlstack.launch.git import git
 from mlstack.launch.merging import ATTRIBUTES
 from mlstack.records import data_folder, dvc
 from mlstack.records.data_folder import FolderHash, Look
+from mlstack.records.dataset_hash import is_packed
 from mlstack.version import history, listing, stock, trash
 from mlstack.version.history import Dataset
-from mlstack.version.objects import Objects
 
 
 def lacks_source(project: Project) -> bool:
@@ -22,7 +22,7 @@ def lacks_source(project: Project) -> bool:
 
 
 def refuse_absent(project: Project) -> None:
-    """Refuse to look at a folder whose URL was not copied yet.
+    """Refuse to look at a folder whose URL was not copied yet, or whose files are in packs.
 
     Raises:
         DataError: it is not here; the command that brings it is said.
@@ -32,6 +32,11 @@ def refuse_absent(project: Project) -> None:
         raise DataError(
             f"there is no folder `{data.folder}`; `{data.source}` has its files",
             hint="type `mlstack version pull`",
+        )
+    if is_packed(project.root / data.folder):
+        raise DataError(
+            f"the files of `{data.folder}` are in packs, not laid out",
+            hint="type `mlstack version checkout HEAD`",
         )
 
 
@@ -133,11 +138,12 @@ def changed_files(data: Dataset) -> list[Path]:
         home / ".dvcignore",
         data.root / ATTRIBUTES,
     ]
-    return [
-        path
-        for path in belonging
-        if path.is_file() and git(data.root, "status", "--porcelain", "--", str(path))
-    ]
+    there = [path for path in belonging if path.is_file()]
+    there += [path for path in data.pointers() if not path.is_file()]  # of another layout, once
+    status = git(data.root, "status", "--porcelain", "-z", "-uall", "--", *map(str, there))
+    top = git(data.root, "rev-parse", "--show-toplevel").removesuffix("\n") if status else ""
+    changed = {Path(top, entry[3:]) for entry in status.split("\0")}
+    return [path for path in there if path.parent.resolve() / path.name in changed]
 
 
 def is_cached(data: Dataset, text: str) -> bool:
@@ -152,7 +158,7 @@ def is_cached(data: Dataset, text: str) -> bool:
 def untrash(data: Dataset, text: str) -> None:
     """Bring back from the trash what a version needs, so that it need not be fetched."""
     pointer = dvc.parse_pointer(text, where=f"{data.source}.dvc")
-    trash.bring_back(stock.cache_folder(data.root), {pointer.md5})
+    trash.bring_back(stock.cache_folder(data.root), {pointer.kept.md5})
 
 
 def require_cached(data: Dataset, text: str) -> dvc.Pointer:
@@ -163,9 +169,9 @@ def require_cached(data: Dataset, text: str) -> dvc.Pointer:
     """
     pointer = dvc.parse_pointer(text, where=f"{data.source}.dvc")
     cache = stock.cache_folder(data.root)
-    trash.bring_back(cache, {pointer.md5})
-    entries = listing.read(cache, pointer.md5, pointer.md5[:8])
-    absent = Objects(cache).missing(entries.values())
+    md5 = pointer.kept.md5
+    trash.bring_back(cache, {md5})
+    absent = listing.missing(cache, pointer)
     if absent:
         raise DataError(
             f"{len(absent)} files of version {pointer.md5[:8]} are not in the cache",
@@ -189,14 +195,12 @@ def refuse_to_destroy(data: Dataset, *, force: bool) -> FolderHash | None:
     if force or _is_kept(data, now.md5):
         return now
     cache = stock.cache_folder(data.root)
-    kept: set[tuple[str, str]] = set()
-    for version in history.versions(data, everywhere=True):
-        if listing.object_path(cache, version.pointer.md5).is_file():
-            kept.update(listing.read(cache, version.pointer.md5, "").items())
+    packed, kept = _kept(data, cache)
     unsaved = [
         path
         for path, md5 in now.entries.items()
         if not LEFTOVER.fullmatch(Path(path).name)
+        and (path, md5) not in packed
         and ((path, md5) not in kept or not listing.object_path(cache, md5).is_file())
     ]
     if unsaved:
@@ -205,6 +209,21 @@ def refuse_to_destroy(data: Dataset, *, force: bool) -> FolderHash | None:
             hint="type `mlstack version snapshot -m MESSAGE`, or repeat with --force to lose them",
         )
     return now
+
+
+def _kept(data: Dataset, cache: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """List path and MD5 of all files in packs that are whole, and of those that are objects."""
+    packed: set[tuple[str, str]] = set()
+    loose: set[tuple[str, str]] = set()
+    for version in history.versions(data, everywhere=True):
+        pointer = version.pointer
+        if not listing.object_path(cache, pointer.kept.md5).is_file():
+            continue
+        if pointer.stored is None:
+            loose.update(listing.read(cache, pointer.md5).items())
+        elif not listing.missing(cache, pointer):
+            packed.update(listing.of(cache, pointer).items())
+    return packed, loose
 
 
 def _is_kept(data: Dataset, md5: str) -> bool:

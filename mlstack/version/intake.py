@@ -6,14 +6,22 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from mlstack import files
-from mlstack.records import data_folder
 from mlstack.records.base import Record
 from mlstack.records.data_folder import FolderHash, Look
 from mlstack.records.dvc_config import DvcConfig
-from mlstack.records.file_hash import being_written, hash_files, size_of, stamp_of
+from mlstack.records.file_hash import (
+    LARGE_BYTES,
+    being_written,
+    hash_file,
+    hash_open,
+    open_to_read,
+    size_of,
+    stamp_of,
+    threads,
+)
 from mlstack.version import links
 from mlstack.version.copying import Entered, Found, copy_all
-from mlstack.version.objects import Filling, Objects
+from mlstack.version.objects import MODE, Filling, Objects
 from mlstack.version.result import Counted
 
 STEP = 500  # files between two movements of the progress bar
@@ -30,15 +38,15 @@ def keep(seen: Look, config: DvcConfig) -> Generator[Record, None, FolderHash]:
         DataError: a file is being written meanwhile.
         MachineError: the disk is full.
     """
-    store = Objects(config.cache)
-    if lost := store.missing(seen.known()):  # looked at before, but never kept, or since removed
-        seen.read_again(lost)
     try:
-        with store.filling() as filling:
+        with Objects(config.cache).filling() as filling:
+            # What was looked at before may never have been kept, or been removed since.
+            if lost := filling.missing(seen.known()):
+                seen.read_again(lost)
             yield from _keep_files(seen, config, filling)
             hashed = seen.hashed()
             if filling.lacks(hashed.md5):  # last: the list names only what is there
-                filling.add(hashed.md5, data_folder.listing_bytes(hashed.entries.items()))
+                filling.add(hashed.md5, hashed.listing)
     except OSError as error:
         raise files.cannot_write(config.cache, error) from error
     return hashed
@@ -75,20 +83,38 @@ def _drop_overwritten(filling: Filling, md5: str, stamp: bytes) -> None:
 
 def _link(filling: Filling, found: list[Found]) -> Iterator[Entered]:
     """Give each file a second name in the cache; both are read-only then."""
-    for (path, before), (digest, _) in zip(found, hash_files(found), strict=True):
-        md5 = digest.hex()
-        if not filling.lacks(md5):
-            yield digest, before
-            continue
-        try:
-            filling.link(md5, path)
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
-                raise
-            yield from copy_all(filling, [(path, before)])
-            continue
-        after = stamp_of(os.stat(path))  # noqa: PTH116  100,000 of them
-        if after[:8] + after[16:] != before[:8] + before[16:]:  # all but ctime: ours
-            filling.drop(md5)
-            raise being_written(path)
-        yield digest, after
+    large = [one for one in found if size_of(one[1]) >= LARGE_BYTES]
+    with threads() as pool:
+        hashed = pool.map(lambda one: hash_file(*one), large)
+        for path, stamp in found:
+            descriptor = open_to_read(path)
+            try:
+                is_large = size_of(stamp) >= LARGE_BYTES
+                known = next(hashed) if is_large else hash_open(path, descriptor, stamp)
+                entered = _link_open(filling, path, descriptor, known)
+            finally:
+                os.close(descriptor)
+            if entered:
+                yield entered
+            else:
+                yield from copy_all(filling, [(path, stamp)])
+
+
+def _link_open(filling: Filling, path: str, descriptor: int, known: Entered) -> Entered | None:
+    """Link a file that was hashed while it is open; None when the file system cannot."""
+    digest, before = known
+    md5 = digest.hex()
+    if not filling.lacks(md5):
+        return known
+    try:
+        filling.link(md5, path)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+            raise
+        return None
+    os.fchmod(descriptor, MODE)
+    after = stamp_of(os.fstat(descriptor))
+    if after[:8] + after[16:] != before[:8] + before[16:]:  # all but ctime: ours
+        filling.drop(md5)
+        raise being_written(path)
+    return digest, after

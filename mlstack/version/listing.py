@@ -1,9 +1,13 @@
-"""The list of files of a version, as an object of DVC's cache."""
+"""The files of a version: DVC's list of them, or the tables of its packs."""
 
 from pathlib import Path
 
 from mlstack.errors import DataError
+from mlstack.packed import Packs
 from mlstack.records import dvc
+from mlstack.version import chunked
+from mlstack.version.chunked import Chunks
+from mlstack.version.objects import Objects
 
 
 def read(cache: Path, md5: str, name: str = "") -> dict[str, str]:
@@ -24,6 +28,38 @@ def read(cache: Path, md5: str, name: str = "") -> dict[str, str]:
             hint=f"type `mlstack version pull {name}`".replace(" `", "`"),
         )
     return dvc.parse_listing(path.read_bytes(), where=str(path))
+
+
+def of(cache: Path, version: dvc.Pointer, name: str = "") -> dict[str, str]:
+    """List the files of a version: the MD5 of each by its path in the dataset.
+
+    Raises:
+        DataError: what says so is not in the cache.
+    """
+    if version.stored is None:
+        return read(cache, version.md5, name)
+    return made_of(cache, version.stored.md5, name).entries
+
+
+def made_of(cache: Path, md5: str, name: str = "") -> Packs | Chunks:
+    """Open the packs or chunks of a version where they lie in the cache.
+
+    Raises:
+        DataError: the list of them is not there.
+    """
+    listed = read(cache, md5, name)
+    places = {name: object_path(cache, one) for name, one in listed.items()}
+    return Chunks(places) if chunked.TABLE in places else Packs(places)
+
+
+def missing(cache: Path, version: dvc.Pointer) -> set[str]:
+    """Name the objects that a version needs and the cache lacks.
+
+    Raises:
+        DataError: even the list of them is not there.
+    """
+    md5 = version.kept.md5
+    return Objects(cache).missing(read(cache, md5, md5[:8]).values())
 
 
 def files_of(cache: Path, md5: str) -> dict[str, str]:

@@ -1,10 +1,12 @@
 """The objects of DVC's cache, or of a folder that is a remote, each under its MD5.
 
 A name there never stands for half a file: objects are written beside, synced together, and only
-then renamed, with the mode 0444 that DVC takes as the sign of a whole one.
+then renamed, with the mode 0444 that DVC takes as the sign of a whole one. A folder `xx` that the
+store does not have yet comes with all its objects in one rename.
 """
 
 import ctypes
+import errno
 import fcntl
 import hashlib
 import os
@@ -16,10 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlstack import files
+from mlstack.errors import DataError
 
 MODE = 0o444
 BESIDE = ".mlstack-"
-BATCH = 10_000  # objects that are synced together
+FEW = 5_000  # objects that are sooner looked for one by one than in lists of all that is there
+BATCH = 1 << 17  # objects that are synced together
 BATCH_BYTES = 1 << 30
 FICLONE = 0x40049409  # <linux/fs.h>
 
@@ -35,22 +39,22 @@ class Objects:
         return f"{self.home}/{md5[:2]}/{md5[2:]}"
 
     def missing(self, wanted: Iterable[str]) -> set[str]:
-        """Name those of some objects that are not here, by listing the folders they would be in."""
-        by_folder: dict[str, set[str]] = {}
-        for md5 in wanted:
-            by_folder.setdefault(md5[:2], set()).add(md5[2:])
-        return {
-            folder + name
-            for folder, names in by_folder.items()
-            for name in names - self.names(folder)
-        }
+        """Name those of some objects that are not here, listing folders where they are many."""
+        asked = set(wanted)
+        if len(asked) < FEW:
+            return {md5 for md5 in asked if not os.path.exists(self.path(md5))}  # noqa: PTH110
+        here = set()
+        for folder in {md5[:2] for md5 in asked}:
+            here.update(self.listed(folder))
+        return asked - here
 
-    def names(self, folder: str) -> set[str]:
-        """List what lies in one of the folders `xx`."""
+    def listed(self, folder: str) -> list[str]:
+        """Give the MD5 of each object in one of the folders `xx`."""
         try:
-            return set(os.listdir(f"{self.home}/{folder}"))  # noqa: PTH208  names alone
+            names = os.listdir(f"{self.home}/{folder}")  # noqa: PTH208  names alone
         except FileNotFoundError:
-            return set()
+            return []
+        return [folder + name for name in names]
 
     @contextmanager
     def filling(self) -> Iterator["Filling"]:
@@ -67,7 +71,10 @@ class Objects:
                 filling = Filling(self, str(beside))
                 try:
                     yield filling
-                except BaseException as error:  # what is whole stays, but on a disk that is full
+                except (
+                    DataError,
+                    OSError,
+                ) as error:  # keep what is whole
                     if getattr(error, "errno", None) not in files.FULL:
                         with suppress(OSError):
                             filling.flush()
@@ -90,80 +97,127 @@ class Filling:
     """Objects on their way into a store."""
 
     store: Objects
-    beside: str  # a folder on the same file system
+    beside: str  # a folder on the same file system, laid out like the store
     _reserved: int = 0
-    _waiting: list[tuple[str, str]] = field(default_factory=list)  # written beside, and MD5
+    _waiting: dict[str, list[str]] = field(default_factory=dict)  # folder `xx` -> names
+    _waiting_count: int = 0
     _waiting_bytes: int = 0
-    _present: dict[str, set[str]] = field(default_factory=dict)  # folder `xx` -> names
+    _present: set[str] = field(default_factory=set)  # what the listed folders hold, and will
+    _listed: set[str] = field(default_factory=set)  # folders `xx`
 
     def lacks(self, md5: str) -> bool:
         """Tell whether an object is neither in the store nor on its way."""
-        return md5[2:] not in self._names(md5[:2])
+        if md5[:2] not in self._listed:
+            self._list(md5[:2])
+        return md5 not in self._present
+
+    def missing(self, wanted: set[str]) -> set[str]:
+        """Name those of some objects that are neither in the store nor on their way."""
+        for folder in {md5[:2] for md5 in wanted} - self._listed:
+            self._list(folder)
+        return wanted - self._present
+
+    def _list(self, folder: str) -> None:
+        self._listed.add(folder)
+        self._present.update(self.store.listed(folder))
 
     def add(self, md5: str, content: bytes) -> None:
         """Write an object from memory."""
-        beside = self.reserve()
-        descriptor = create(beside)
+        beside = self._expect(md5, len(content))
         try:
-            write(descriptor, memoryview(content))
-        finally:
-            os.close(descriptor)
-        self.register(beside, md5, len(content))
+            _write_new(beside, content)
+        except OSError:
+            self._give_up(md5, beside)
+            raise
+        if self._waiting_count >= BATCH or self._waiting_bytes >= BATCH_BYTES:
+            self.flush()
 
     def reserve(self) -> str:
         """Name a file beside for an object that somebody else writes."""
         self._reserved += 1
-        return f"{self.beside}/{self._reserved}"
+        return f"{self.beside}/new-{self._reserved}"
 
     def register(self, beside: str, md5: str, size_bytes: int) -> None:
         """Take over an object that was written to a reserved name."""
-        self._waiting.append((beside, md5))
-        self._names(md5[:2]).add(md5[2:])
-        self._waiting_bytes += size_bytes
-        if len(self._waiting) >= BATCH or self._waiting_bytes >= BATCH_BYTES:
+        if not self.lacks(md5):
+            Path(beside).unlink()
+            return
+        Path(beside).rename(self._expect(md5, size_bytes))
+        if self._waiting_bytes >= BATCH_BYTES:
             self.flush()
 
     def link(self, md5: str, source: str) -> None:
-        """Give a file the object's name too, and the object's mode.
+        """Give a file the object's name too.
 
         Raises:
             OSError: the file system cannot.
         """
-        names = self._names(md5[:2])
         target = self.store.path(md5)
-        os.link(source, target)
-        os.chmod(target, MODE)  # noqa: PTH101  100,000 of them
-        names.add(md5[2:])
+        try:
+            os.link(source, target)
+        except FileNotFoundError:
+            Path(target).parent.mkdir(exist_ok=True)
+            os.link(source, target)
+        self._present.add(md5)
 
     def drop(self, md5: str) -> None:
         """Take an object away again."""
         Path(self.store.path(md5)).unlink(missing_ok=True)
-        self._names(md5[:2]).discard(md5[2:])
-
-    def forget(self, md5: str) -> None:
-        """Let an object that is on its way not arrive."""
-        self._waiting = [one for one in self._waiting if one[1] != md5]
-        self._names(md5[:2]).discard(md5[2:])
+        self._present.discard(md5)
 
     def flush(self) -> None:
         """Sync what is beside and give it its names."""
         if self._waiting:
             sync(self.beside)
-        for beside, md5 in self._waiting:
-            os.rename(beside, self.store.path(md5))  # noqa: PTH104  100,000 of them
+        for folder, names in self._waiting.items():
+            self._enter(folder, names)
         self._waiting.clear()
-        self._waiting_bytes = 0
+        self._waiting_count = self._waiting_bytes = 0
 
-    def _names(self, folder: str) -> set[str]:
-        if folder not in self._present:
-            (self.store.home / folder).mkdir(exist_ok=True)
-            self._present[folder] = self.store.names(folder)
-        return self._present[folder]
+    def _expect(self, md5: str, size_bytes: int) -> str:
+        """Count an object in and give the file beside that it is written to."""
+        folder, name = md5[:2], md5[2:]
+        if folder not in self._waiting:
+            self._waiting[folder] = []
+            Path(self.beside, folder).mkdir(exist_ok=True)
+        self._waiting[folder].append(name)
+        self._present.add(md5)
+        self._waiting_count += 1
+        self._waiting_bytes += size_bytes
+        return f"{self.beside}/{folder}/{name}"
+
+    def _give_up(self, md5: str, beside: str) -> None:
+        """Let an object that is half written not arrive with the others."""
+        Path(beside).unlink(missing_ok=True)
+        self._waiting[md5[:2]].remove(md5[2:])
+        self._present.discard(md5)
+
+    def _enter(self, folder: str, names: list[str]) -> None:
+        beside, target = f"{self.beside}/{folder}", f"{self.store.home}/{folder}"
+        try:
+            Path(beside).rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+        for name in names:
+            os.rename(f"{beside}/{name}", f"{target}/{name}")  # noqa: PTH104  100,000 of them
 
 
 def create(path: str) -> int:
     """Open a new file that will be an object."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE)
+
+
+def _write_new(path: str, content: bytes) -> None:
+    descriptor = create(path)
+    try:
+        written = os.write(descriptor, content)
+        if written < len(content):
+            write(descriptor, memoryview(content)[written:])
+    finally:
+        os.close(descriptor)
 
 
 def copy(source: int, target: int, size_bytes: int) -> bytes:

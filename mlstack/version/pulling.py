@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError
 from mlstack.launch import merging
 from mlstack.records.base import Record
-from mlstack.version import api, exchange, guard, history, source, stock
+from mlstack.version import api, exchange, guard, history, stock
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import Transferred, Working
 from mlstack.version.transfer import Moved
@@ -20,6 +21,7 @@ class Pull:
     revision: str | None = None  # only into the cache; None puts the current one into the folder
     force: bool = False  # lose data that is in no snapshot
     from_source: bool = False  # from the URL in `data.source`, not from the remote
+    packed: bool = False  # leave the files in their packs
 
 
 def pull(project: Project, wish: Pull) -> Iterator[Record]:
@@ -36,6 +38,8 @@ def pull(project: Project, wish: Pull) -> Iterator[Record]:
     if wish.revision and wish.from_source:
         raise ConfigError("a source has no revisions", hint="leave out one of the two")
     if wish.from_source or (guard.lacks_source(project) and not wish.revision):
+        # Arrow and what reads URLs take 0.2 s to load, which most pulls do not need.
+        source = import_module("mlstack.version.source")
         yield from source.copy(project, force=wish.force)
         return
     data, remote = dataset_of(project), api.remote_of(project)
@@ -52,7 +56,7 @@ def pull(project: Project, wish: Pull) -> Iterator[Record]:
             raise stock.bridge().no_remote()
         guard.require_cached(data, text)
         if commit is None:
-            yield from api.put(data, text, "", force=wish.force)
+            yield from api.put(data, text, "", force=wish.force, packed=wish.packed)
     yield Transferred(
         dataset=data.name,
         direction="pull",

@@ -185,7 +185,7 @@ def _announce(spec: ServerSpec, model: Model) -> None:
 
 
 def _say_error(error: MlstackError, spec: ServerSpec) -> None:
-    """Show an error as `cli.main` would; rich stays out of this process."""
+    """Show an error as `ending.show` would; rich stays out of this process."""
     if spec.output == "json":
         body = {
             "code": error.exit_code,

@@ -2,28 +2,15 @@
 
 import os
 import shlex
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from mlstack.config import dotted, layers, mistakes
 from mlstack.config.document import Entry, Found
+from mlstack.config.project import Project
 from mlstack.config.schema import VERSION, Config
 from mlstack.errors import ConfigError, Mistake
-
-
-@dataclass(frozen=True)
-class Project:
-    """The folder with mlstack.yaml, what is in force there, and who said so.
-
-    `origins` has for each setting "default", "mlstack.yaml:12", "mlstack.local.yaml:3", the name
-    of an environment variable, or "--set".
-    """
-
-    root: Path
-    config: Config
-    origins: dict[str, str] = field(default_factory=dict)
 
 
 def load(path: Path, *, sets: tuple[str, ...] = ()) -> Project:

@@ -1,0 +1,74 @@
+"""What is known of a project's settings, so that a command need not check them all once more.
+
+Checking the whole of mlstack.yaml loads pydantic and takes longer than many commands do. A cache:
+without it the next command is slower, and any change of what is configured makes it stale.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+
+from mlstack import __version__, files
+from mlstack import config as settings
+from mlstack.config import Project
+from mlstack.records.base import Record, encode
+from mlstack.records.layout import Layout
+
+SECTIONS = ("project", "data", "versioning")
+DERIVED = ("is_remote", "folder")  # what `data` also says
+PREFIX = "MLSTACK_"
+
+
+class Known(Record, frozen=True, kw_only=True, tag="config.known"):
+    """Settings that were checked, and a hash of all that they come from."""
+
+    of: str
+    settings: dict[str, dict[str, Any]]  # of the sections that versions need
+
+
+def project(path: Path) -> Project:
+    """Give a project of whose settings only `SECTIONS` are there.
+
+    Raises:
+        ConfigError: anything in the project file is wrong.
+    """
+    root = path.resolve().parent
+    place = Layout(root).state / "known.json"
+    origin = _origin(path)
+    known = _read(place)
+    if known is None or known.of != origin:
+        known = Known(of=origin, settings=_settings(settings.load(path)))
+        files.write_hint(place, encode(known).decode())
+    sections = {name: SimpleNamespace(**values) for name, values in known.settings.items()}
+    return Project(root, cast("settings.Config", SimpleNamespace(**sections)))
+
+
+def _read(place: Path) -> Known | None:
+    try:
+        return msgspec.json.decode(place.read_bytes(), type=Known)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _settings(checked: Project) -> dict[str, dict[str, Any]]:
+    found = {name: getattr(checked.config, name).model_dump(mode="json") for name in SECTIONS}
+    found["data"] |= {name: getattr(checked.config.data, name) for name in DERIVED}
+    return found
+
+
+def _origin(path: Path) -> str:
+    """Hash what the settings come from: both files, the environment, and the code that checks."""
+    digest = hashlib.sha256(__version__.encode())
+    schema = Path(settings.__file__).with_name("schema.py").stat()
+    digest.update(f"{schema.st_mtime_ns} {schema.st_size}".encode())
+    for file in (path, path.with_name(f"{path.stem}.local{path.suffix}")):
+        content = file.read_bytes() if file.is_file() else b""
+        digest.update(b"%d " % len(content) + content)
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and "__" in name:
+            digest.update(f"{name}={os.environ[name]}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
