@@ -69,9 +69,14 @@ def run(
         MachineError: its disk is full.
     """
     command = login.command(script, *words)
-    done = subprocess.run(command, input=given, capture_output=True, check=False)
-    if done.returncode == LOST or (done.returncode and not may_fail):
-        raise _failed(login, done.returncode, done.stderr.decode(errors="replace"))
+    # Not a pipe for stderr: a connection that the user's settings keep open would hold it open too.
+    with tempfile.TemporaryFile() as said:
+        done = subprocess.run(
+            command, input=given, stdout=subprocess.PIPE, stderr=said, check=False
+        )
+        if done.returncode == LOST or (done.returncode and not may_fail):
+            said.seek(0)
+            raise _failed(login, done.returncode, said.read().decode(errors="replace"))
     return done.stdout
 
 

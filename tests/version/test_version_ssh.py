@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from getpass import getuser
@@ -267,6 +268,21 @@ def test_a_push_takes_three_connections_and_a_pull_five(here, there, mlstack, se
 
     assert pushed - start <= 3
     assert connections() - pushed <= 5
+
+
+def test_a_connection_that_the_user_keeps_open_is_used(here, there, mlstack, server, store):
+    config = server.home / "ssh.conf"
+    plain = config.read_text()
+    start = sum("Accepted publickey" in line for line in server.lines())
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:  # sockets have short names
+        config.write_text(f"{plain}ControlMaster auto\nControlPersist 3\nControlPath {short}/%C\n")
+        pushed = mlstack(here, "push")
+        pulled = mlstack(there, "pull")
+    config.write_text(plain)
+
+    assert (pushed.returncode, pulled.returncode) == (0, 0), pushed.stderr + pulled.stderr
+    assert sum("Accepted publickey" in line for line in server.lines()) - start == 1
+    assert_whole(store)
 
 
 @pytest.mark.slow
