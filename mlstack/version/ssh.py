@@ -27,9 +27,9 @@ HELLO = "mlstack"
 DAY = 1  # after which what a broken connection left there is removed
 
 # A server that allows nothing but SFTP does not say hello. $1 is the folder of the remote.
-PROBE = f"command -v tar xargs find mv >/dev/null && echo {HELLO}"
+PROBE = f"for c in tar xargs find mv; do command -v $c >/dev/null || exit 1; done; echo {HELLO}"
 SIZES = 'LC_ALL=C; export LC_ALL; cd "$1/files/md5" 2>/dev/null || exit 0; xargs ls -lnL; exit 0'
-READ = 'cd "$1/files/md5" && exec xargs cat'
+READ = f'cd "$1/files/md5" && echo {HELLO} && exec xargs cat'  # a login may say things before
 # Files first, then the lists that name them, each after everything before is on the disk. `whole`
 # is the last member of the stream: a connection that breaks leaves nothing under its final name.
 STORE = (
@@ -39,6 +39,9 @@ STORE = (
     'mkdir "$t"; cd "$t"; tar xof -; [ -f whole ]; '
     "for k in files lists; do [ -d $k ] || continue; sync -f . 2>/dev/null || sync; cd $k; "
     'for x in *; do mkdir -p "$f/md5/$x"; mv -f "$x"/* "$f/md5/$x/"; done; cd ..; done; cd /'
+)
+NETLOC = re.compile(
+    r"(?:(?P<user>\w[\w.+-]*)@)?(?P<host>\w[\w.-]*|\[[\da-fA-F:]+\])(?::(?P<port>\d+))?"
 )
 LINE = re.compile(rb"^\S+ +\d+ +\d+ +\d+ +(\d+) .*?([0-9a-f]{2})/([0-9a-f]{30}(?:\.dir)?)(?: ->|$)")
 
@@ -51,10 +54,9 @@ def connect(options: dict[str, str]) -> "SshRemote | None":
         BusyError: it cannot be reached.
     """
     place = urlsplit(options["url"])
-    odd = set(options) - KNOWN or place.query or place.fragment or place.password
-    user, _, host = place.netloc.rpartition("@")
-    host = re.sub(r":\d*$", "", host).strip("[]")
-    if odd or "%" in place.netloc or not host or host.startswith("-") or len(place.path) < 2:
+    named = NETLOC.fullmatch(place.netloc)  # as it is written: ssh's own settings know it so
+    odd = set(options) - KNOWN or place.query or place.fragment
+    if odd or named is None or len(place.path) < 2:
         return None
     keyfile = options.get("keyfile")
     if keyfile and not Path(keyfile).expanduser().is_file():
@@ -64,9 +66,9 @@ def connect(options: dict[str, str]) -> "SshRemote | None":
         )
     login = Login(
         url=options["url"],
-        host=host,
-        user=options.get("user") or user or None,
-        port=options.get("port") or place.port,
+        host=named["host"].strip("[]"),
+        user=options.get("user") or named["user"],
+        port=options.get("port") or named["port"],
         keyfile=keyfile,
         timeout_s=options.get("timeout"),
     )
@@ -93,7 +95,8 @@ class SshRemote:
 
     def read(self, md5: str) -> Iterator[bytes]:
         """Yield the bytes of an object that is there."""
-        yield run(self._login, READ, self._folder, given=_names([md5]))
+        said = run(self._login, READ, self._folder, given=_names([md5]))
+        yield said.partition(f"{HELLO}\n".encode())[2]
 
     def send(self, objects: Iterable[Outgoing]) -> Iterator[Outgoing]:
         """Store objects, in this order; yield each when it is on its way.
@@ -119,6 +122,7 @@ class SshRemote:
         if not sizes:
             return
         with Session(self._login, READ, self._folder, given=_names(sizes)) as session:
+            session.skip_to(f"{HELLO}\n".encode())
             for md5, size in sizes.items():
                 yield md5, session.read(size, READ_BYTES)
             session.finish()

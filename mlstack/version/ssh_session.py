@@ -138,6 +138,13 @@ class Session:
             size -= len(chunk)
             yield chunk
 
+    def skip_to(self, line: bytes) -> None:
+        """Leave out what the script says up to a line."""
+        assert self._process.stdout
+        while (said := self._process.stdout.readline()) != line:
+            if not said:
+                raise self._why()
+
     def finish(self) -> None:
         """Wait for the script to be done."""
         assert self._process.stdin

@@ -332,6 +332,34 @@ def test_a_connection_that_breaks_half_way_is_75_and_the_next_push_goes_on(here,
     assert_whole(store)
 
 
+def test_a_login_that_says_something_first_spoils_nothing(here, there, mlstack, tmp_path):
+    with serving(tmp_path / "noisy") as noisy:
+        (noisy.home / "authorized").write_text(
+            'command="echo Welcome to this machine; eval \\"$SSH_ORIGINAL_COMMAND\\"" '
+            + (noisy.home / "key.pub").read_text()
+        )
+
+        pushed = mlstack(here, "push", server=noisy)
+        pulled = mlstack(there, "pull", server=noisy)
+
+    assert (pushed.returncode, pulled.returncode) == (0, 0), pushed.stderr + pulled.stderr
+    assert content(there) == content(here)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://-oProxyCommand=touch hacked/x",
+        "ssh://`touch hacked`@host/x",
+        "ssh://host:port/x",
+        "ssh://user:password@host/x",
+        "ssh://host",
+    ],
+)
+def test_a_url_that_is_no_plain_one_never_reaches_ssh(url: str):
+    assert own.connect({"url": url}) is None
+
+
 @pytest.mark.slow
 def test_a_server_that_allows_sftp_only_is_left_to_dvc(here, there, mlstack, tmp_path, store):
     with serving(tmp_path / "sftp only", "ForceCommand internal-sftp") as plain:
