@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from mlstack.errors import DataError
 
 MODE = 0o444
 BESIDE = ".mlstack-"
+BEGINNING_S = 60  # that a folder beside may be without its lock: its process is just beginning
 FEW = 5_000  # objects that are sooner looked for one by one than in lists of all that is there
 BATCH = 1 << 17  # objects that are synced together
 BATCH_BYTES = 1 << 30
@@ -82,14 +84,26 @@ class Objects:
                 filling.flush()
             sync(self.home)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            _clear(beside)
 
     def _sweep(self) -> None:
         """Remove what killed processes left beside."""
         for left in self.home.parent.glob(f"{BESIDE}*"):
-            lock = left / "lock"  # none yet: its process is just beginning
-            if lock.is_file() and not files.is_locked(lock):
-                shutil.rmtree(left, ignore_errors=True)
+            with suppress(FileNotFoundError):  # its process has ended
+                lock = left / "lock"
+                old = abs(time.time() - left.stat().st_mtime) > BEGINNING_S
+                if not files.is_locked(lock) if lock.is_file() else old:
+                    _clear(left)
+
+
+def _clear(beside: Path) -> None:
+    """Remove a folder beside; its lock, by which the next sweep knows it, is the last to go."""
+    for entry in list(os.scandir(beside)) if beside.is_dir() else ():
+        if entry.is_dir():
+            shutil.rmtree(entry.path, ignore_errors=True)
+        elif entry.name != "lock":
+            Path(entry.path).unlink(missing_ok=True)
+    shutil.rmtree(beside, ignore_errors=True)
 
 
 @dataclass
