@@ -188,6 +188,9 @@ class Versioning(Section):
     """Where data versions are kept."""
 
     backend: Literal["dvc", "none"] = Field(default="dvc", description="Keeper of versions.")
+    layout: Literal["files", "packs", "chunks"] = Field(
+        default="files", description="Packs for many small files, chunks for large that change."
+    )
     remote: str | None = Field(default=None, description="Folder or URL to push to.")
 
 

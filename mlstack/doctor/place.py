@@ -11,6 +11,7 @@ from mlstack.doctor.check import Check, fail, ok, warning
 from mlstack.errors import MachineError, MlstackError, StepError
 from mlstack.launch.git import git, is_repository, uncommitted
 from mlstack.records import dvc
+from mlstack.records.dataset_hash import is_packed
 
 CLOCK_SLACK_S = 300
 OLDEST_YEAR = 2025
@@ -46,7 +47,7 @@ def data_state(project: Project) -> Iterator[Check]:
     """Compare the data folder with its DVC pointer by count and size."""
     source = project.root / project.config.data.folder
     name = "data"
-    if not source.is_dir():
+    if not source.is_dir() and not is_packed(source):
         yield warning(name, f"there is no folder {source}", "mlstack version pull")
         return
     try:
@@ -57,8 +58,10 @@ def data_state(project: Project) -> Iterator[Check]:
     if pointer is None:
         yield warning(name, f"{source} has no version yet", 'mlstack version snapshot -m "first"')
         return
-    sizes = [path.stat().st_size for path in files.walk(source)]
-    if (len(sizes), sum(sizes)) != (pointer.files, pointer.size_bytes):
+    sizes = [path.stat().st_size for path in files.walk(source)] if source.is_dir() else []
+    if is_packed(source):
+        yield ok(name, f"{pointer.files:,} files, in packs")
+    elif (len(sizes), sum(sizes)) != (pointer.files, pointer.size_bytes):
         detail = f"{source} differs from its last version: {len(sizes)} files, then {pointer.files}"
         yield warning(name, detail, 'mlstack version snapshot -m "what changed"')
     else:

@@ -11,6 +11,7 @@ from mlstack.export import expected
 from mlstack.export.handover import Expected
 from mlstack.launch import moved
 from mlstack.records import dvc, run
+from mlstack.records.dataset_hash import is_packed
 from mlstack.records.layout import Layout
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
@@ -103,7 +104,7 @@ def _check_finished(folder: Path, spec: run.RunSpec) -> None:
 
 def _check_data(source: Path) -> None:
     """Refuse to begin without the data that the graph is measured on."""
-    if not source.is_dir():
+    if not source.is_dir() and not is_packed(source):
         raise DataError(
             f"there is no folder `{source}`; the graph is measured on it",
             hint=dvc.bring_back(source),

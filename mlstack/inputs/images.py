@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mlstack import packed
 from mlstack.errors import DataError
 
 MAX_PIXELS = 64_000_000
@@ -119,7 +120,7 @@ def load(path: str | Path, spec: ImageSpec) -> np.ndarray:
         DataError: the file is missing or not an image; the path is named.
     """
     try:
-        content = Path(path).read_bytes()
+        content = packed.read(path)
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror}") from error
     try:

@@ -7,9 +7,9 @@ from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.launch import git
 from mlstack.records import dvc
-from mlstack.records.data_folder import FolderHash, hash_folder
+from mlstack.records.data_folder import FolderHash
 from mlstack.records.dataset import DatasetVersion
-from mlstack.records.layout import Layout
+from mlstack.records.dataset_hash import hash_dataset, is_packed
 
 HINT = "`mlstack version snapshot -m MESSAGE`, or add --allow-dirty"
 
@@ -37,7 +37,7 @@ def refill(project: Project) -> str:
     pointer = dvc.read_pointer(dvc.pointer_path(source_folder(project)))
     if pointer is None or project.config.versioning.backend == "none":
         return "mlstack version pull" if project.config.data.is_remote else ""
-    cached = dvc.is_cached(project.root.resolve(), pointer.md5)
+    cached = dvc.is_cached(project.root.resolve(), pointer.kept.md5)
     return "mlstack version checkout HEAD" if cached else "mlstack version pull"
 
 
@@ -48,13 +48,14 @@ def hash_source(project: Project) -> FolderHash:
         DataError: there is none.
     """
     folder, source = source_folder(project), project.config.data.folder
-    hashed = hash_folder(folder, Layout(project.root).index(source)) if folder.is_dir() else None
+    is_here = folder.is_dir() or is_packed(folder)
+    hashed = hash_dataset(project.root.resolve(), source) if is_here else None
     if hashed and hashed.count:
         return hashed
     lack = f"the folder `{source}` is empty" if hashed else f"there is no folder `{source}`"
     command = refill(project)
     if command:
-        named = f"`{source}.dvc` names its files"
+        named = f"`{dvc.pointer_path(folder).relative_to(project.root.resolve())}` names its files"
         if not dvc.pointer_path(folder).is_file():
             named = f"`{project.config.data.source}` has them"
         raise DataError(f"data.source: {lack}, but {named}", hint=f"type `{command}`")
@@ -79,11 +80,17 @@ def version_of(project: Project, hashed: FolderHash, *, allow_dirty: bool) -> Da
         name=Path(source).name,
         source=source,
         md5=hashed.md5,
+        stored=None if lack else _stored(pointer),
         revision=None if lack else git.last_change(project.root, pointer),
         dirty=bool(lack),
         files=hashed.count,
         size_bytes=hashed.size_bytes,
     )
+
+
+def _stored(path: Path) -> str | None:
+    pointer = dvc.read_pointer(path)
+    return pointer.stored.md5 if pointer and pointer.stored else None
 
 
 def _lack(project: Project, hashed: FolderHash) -> str:

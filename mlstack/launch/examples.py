@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
+from mlstack import packed
 from mlstack.config import Config
 from mlstack.errors import ConfigError, DataError, Mistake
 from mlstack.inputs import folders, splits
@@ -76,7 +77,7 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def _read(folder: Path) -> pa.Table:
-    if (folder / dataset.LABELS).is_file():
+    if (folder / dataset.LABELS).is_file() or packed.is_packed(folder / dataset.LABELS):
         table = dataset.read_labels(folder / dataset.LABELS)
         if not table.num_rows:
             raise DataError(

@@ -16,6 +16,7 @@ from mlstack.pipeline.result import Line, Status
 from mlstack.pipeline.served import OpenAlert
 from mlstack.records import data_folder, dataset, dvc, requests
 from mlstack.records.base import read
+from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import SIDE, Live, Metrics, numbers
@@ -79,13 +80,13 @@ def _find(project: Project, layout: Layout) -> Found:
     lineage = model / str(present[-1]) / SIDE / "lineage.json" if present else None
     live = read(model / "live.json", Live) if (model / "live.json").is_file() else None
     source = project.root / project.config.data.folder
-    has_data = source.is_dir() and any(source.iterdir())
+    has_data = is_packed(source) or (source.is_dir() and any(source.iterdir()))
     package = read(lineage, Lineage) if lineage and lineage.is_file() else None
     pointer = dvc.read_pointer(dvc.pointer_path(source))
     return Found(
         has_data=has_data,
         refill="" if has_data else launch_dataset.refill(project),
-        is_snapshotted=_is_snapshotted(source, layout.index(project.config.data.folder)),
+        is_snapshotted=_is_snapshotted(project.root, project.config.data.folder),
         runs=[run for run in summaries if run.study is None],
         trials=[run for run in summaries if run.study is not None],
         package=package,
@@ -156,18 +157,21 @@ def _data(project: Project, found: Found) -> Line:
     return Line(part="data", state=what)
 
 
-def _is_snapshotted(source: Path, index: Path) -> bool:
+def _is_snapshotted(root: Path, name: str) -> bool:
     """Compare the folder with its pointer; only changed files are hashed."""
+    source = root / name
     pointer = dvc.read_pointer(dvc.pointer_path(source))
-    if pointer is None or not source.is_dir():
+    if pointer is None or not (source.is_dir() or is_packed(source)):
         return False
-    return data_folder.hash_folder(source, index).md5 == pointer.md5
+    return hash_dataset(root, name).md5 == pointer.md5
 
 
 def _labels(project: Project, layout: Layout) -> Line:
     source = project.root / project.config.data.folder
     events = labels.last_event(layout)
     said = f", {events} label events" if events is not None else ""
+    if is_packed(source):
+        return Line(part="labels", state="in packs; mlstack version checkout HEAD lays them out")
     if not source.is_dir():
         return Line(part="labels", state="none yet")
     if project.config.project.task == "tabular":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlstack import files
+from mlstack import files, packed
 from mlstack.errors import DataError
 from mlstack.records.dataset_version import DatasetVersion as DatasetVersion
 
@@ -59,7 +59,8 @@ def write_examples(path: Path, table: pa.Table) -> None:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        table = pq.read_table(path)
+        content = path if path.is_file() else pa.BufferReader(packed.read(path))
+        table = pq.read_table(content)
     except FileNotFoundError as error:
         raise DataError(f"there is no `{path}`") from error
     except (pa.ArrowInvalid, OSError) as error:

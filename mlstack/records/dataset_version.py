@@ -15,6 +15,7 @@ class DatasetVersion(Record, frozen=True, kw_only=True, tag="dataset.version"):
     name: str
     source: str  # folder relative to the project, e.g. data/digits
     md5: str  # of the folder as DVC writes it, ends in .dir; a content hash when dirty
+    stored: str | None = None  # of what DVC keeps instead of the folder: its packs or chunks
     revision: str | None = None  # git commit whose NAME.dvc holds this md5
     dirty: bool = False  # differs from the last snapshot, allowed by --allow-dirty
     files: int = 0

@@ -1,7 +1,7 @@
 """Stock DVC's files as mlstack reads them: `NAME.dvc` and the list of a folder's files."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,30 @@ class Entry(msgspec.Struct):
 _LISTING = msgspec.json.Decoder(list[Entry])
 
 
+# What DVC keeps of a dataset folder NAME: itself, or a folder made of it.
+SUFFIXES = {"files": "", "packs": ".packs", "chunks": ".chunks"}
+
+
 @dataclass(frozen=True)
 class Pointer:
-    """What `NAME.dvc` says of the folder beside it."""
+    """What `NAME.dvc` says of a dataset: as it is as a folder of files, however it is kept."""
 
     md5: str
     files: int
     size_bytes: int
+    stored: "Pointer | None" = None  # the folder that DVC keeps instead
+    name: str = ""  # of that folder, e.g. NAME.packs
+
+    @property
+    def kept(self) -> "Pointer":
+        """What DVC keeps: the dataset's own files, or those made of them."""
+        return self.stored or self
 
 
 def pointer_path(source: Path) -> Path:
-    """Give the `.dvc` file of a dataset folder."""
-    return source.with_name(source.name + ".dvc")
+    """Give the `.dvc` file of a dataset folder; the plain one where there is none yet."""
+    paths = [source.with_name(f"{source.name}{suffix}.dvc") for suffix in SUFFIXES.values()]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def read_pointer(path: Path) -> Pointer | None:
@@ -54,8 +66,13 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
     if plain := _PLAIN_POINTER.fullmatch(content):
         return Pointer(plain["md5"], int(plain["files"]), int(plain["size"]))
     try:
-        output = only_output(content)
-        return Pointer(output["md5"], int(output.get("nfiles", 1)), int(output.get("size", 0)))
+        document = read_document(content)
+        (output,) = document["outs"]
+        kept = _numbers(output)
+        made_of = document.get("meta", {}).get("mlstack")
+        if not made_of:
+            return kept
+        return replace(_numbers(made_of), stored=replace(kept, name=output["path"]))
     except (TypeError, KeyError, ValueError) as error:
         raise DataError(
             f"`{where}` is not a .dvc file of one folder",
@@ -63,38 +80,47 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
         ) from error
 
 
-def only_output(content: str) -> dict[str, Any]:
-    """Read what the text of a `.dvc` file says of its one output.
+def read_document(content: str) -> Any:
+    """Read the text of a `.dvc` file as YAML.
 
     Raises:
-        ValueError: it is no YAML, or has several outputs.
-        TypeError, KeyError: it is something else.
+        ValueError: it is none.
     """
     from ruamel.yaml import YAML  # noqa: PLC0415  most pointers are plain: 20 ms
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
     try:
-        (output,) = YAML(typ="safe", pure=True).load(content)["outs"]
+        return YAML(typ="safe", pure=True).load(content)
     except YAMLError as error:
         raise ValueError(str(error)) from error
-    return dict(output)
 
 
 def is_plain_pointer(content: str) -> bool:
-    """Tell whether the text of a `.dvc` file is what `plain_pointer` writes."""
+    """Tell whether the text of a `.dvc` file is what `plain_pointer` writes of plain files."""
     return _PLAIN_POINTER.fullmatch(content) is not None
+
+
+def _numbers(said: dict[str, str]) -> Pointer:
+    return Pointer(said["md5"], int(said.get("nfiles", 1)), int(said.get("size", 0)))
 
 
 def plain_pointer(name: str, pointer: Pointer) -> str:
     """Write the text of a `.dvc` file of one folder, byte for byte as DVC does.
 
     Args:
-        name: of the folder; one that `is_plain_name`.
+        name: of the folder that DVC keeps; one that `is_plain_name`.
         pointer: what it says.
     """
+    kept = pointer.kept
+    text = (
+        f"outs:\n- md5: {kept.md5}\n  size: {kept.size_bytes}\n"
+        f"  nfiles: {kept.files}\n  hash: md5\n  path: {name}\n"
+    )
+    if pointer.stored is None:
+        return text
     return (
-        f"outs:\n- md5: {pointer.md5}\n  size: {pointer.size_bytes}\n"
-        f"  nfiles: {pointer.files}\n  hash: md5\n  path: {name}\n"
+        f"{text}meta:\n  mlstack:\n    md5: {pointer.md5}\n    size: {pointer.size_bytes}\n"
+        f"    nfiles: {pointer.files}\n"
     )
 
 

@@ -21,7 +21,7 @@ KNOWN_LINKS = {"reflink", "hardlink", "copy"}
 # Settings that change nothing about which bytes lie where.
 HARMLESS = {
     "core": {"remote", "analytics", "check_update", "interactive", "checksum_jobs"}
-    | {"site_cache_dir", "experiments"},
+    | {"site_cache_dir", "experiments", "autostage"},  # a snapshot commits its pointer itself
     "cache": {"dir", "type", "slow_link_warning"},
     "state": {"dir", "row_limit", "row_cleanup_quota"},
 }

@@ -21,8 +21,8 @@ from mlstack.launch.moved import spec_here
 from mlstack.launch.worker import run_worker
 from mlstack.records import base, dvc
 from mlstack.records.base import Record
-from mlstack.records.data_folder import hash_folder
 from mlstack.records.dataset import EXAMPLES, EXAMPLES_SCHEMA, read_examples
+from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.records.evaluation import (
     ANSWERS,
     ANSWERS_SCHEMA,
@@ -111,7 +111,7 @@ def _checkpoint(folder: Path, spec: RunSpec) -> Path:
     if not spec.classes:
         raise ConfigError("only classifiers can be measured yet")
     source = Path(spec.root) / spec.dataset.source
-    if not source.is_dir():
+    if not source.is_dir() and not is_packed(source):
         raise DataError(f"there is no folder `{source}`", hint=dvc.bring_back(source))
     for name in (BEST, LAST):
         if (folder / CHECKPOINTS / name).is_file():
@@ -152,7 +152,7 @@ def _judge(answered: Answered) -> Evaluation:
 
 def _notes(spec: RunSpec) -> Iterator[str]:
     source, root = spec.dataset.source, Path(spec.root)
-    if hash_folder(root / source, Layout(root).index(source)).md5 != spec.dataset.md5:
+    if hash_dataset(root, source).md5 != spec.dataset.md5:
         yield f"the data in `{spec.dataset.source}` has changed since the run"
 
 

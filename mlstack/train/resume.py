@@ -3,7 +3,7 @@
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError
 from mlstack.launch import code
-from mlstack.records import data_folder
+from mlstack.records.dataset_hash import hash_dataset
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunSpec, find_run
 from mlstack.train import store
@@ -39,7 +39,7 @@ def changed(project: Project, spec: RunSpec, *, allow_dirty: bool) -> list[str]:
         ConfigError: only the code has.
     """
     source = spec.dataset.source
-    now = data_folder.hash_folder(project.root / source, Layout(project.root).index(source))
+    now = hash_dataset(project.root, source)
     other_data = now.md5 != spec.dataset.md5
     other_code = code.python_sha256(project.root) != spec.code.python_sha256
     notes = [f"the data in `{source}` has changed since the run began"] * other_data

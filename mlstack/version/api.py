@@ -13,7 +13,17 @@ from mlstack.records.base import Record
 from mlstack.records.data_folder import Changes, FolderHash, Look, compare
 from mlstack.records.dvc_config import find_home
 from mlstack.records.layout import Layout
-from mlstack.version import exchange, guard, history, intake, listing, placement, pointer, stock
+from mlstack.version import (
+    exchange,
+    forms,
+    guard,
+    history,
+    intake,
+    listing,
+    placement,
+    pointer,
+    stock,
+)
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import (
     CheckedOut,
@@ -51,8 +61,16 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         yield _snapshot(data, hashed, changes, revision, committed=bool(changed))
 
 
-def checkout(project: Project, revision: str, *, force: bool) -> Iterator[Record]:
+def checkout(
+    project: Project, revision: str, *, force: bool, packed: bool = False
+) -> Iterator[Record]:
     """Put the data of a version into the folder; the code stays as it is.
+
+    Args:
+        project: the project.
+        revision: which one.
+        force: lose data that is in no snapshot.
+        packed: leave the files in their packs, from where `train` reads them.
 
     Raises:
         ConfigError: git does not know the revision.
@@ -63,7 +81,7 @@ def checkout(project: Project, revision: str, *, force: bool) -> Iterator[Record
     text = history.pointer_text(data, commit)
     with hold(project.root):
         yield Working(text=f"{data.source}: checking out {commit[:7]}")
-        yield (yield from put(data, text, commit, force=force))
+        yield (yield from put(data, text, commit, force=force, packed=packed))
 
 
 def push(project: Project, *, everything: bool) -> Iterator[Record]:
@@ -94,6 +112,8 @@ def hold(root: Path) -> AbstractContextManager[None]:
 def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
     """Put the folder into the cache and write its pointer; what is unusual is left to DVC."""
     seen = guard.look(data)
+    if data.layout != "files":
+        return seen, (yield from forms.keep(data, seen))
     config = stock.plain(data)
     if config is None or seen.linked:
         stock.bridge().add(data.root, data.folder)
@@ -146,7 +166,7 @@ def _entries(data: Dataset, pointer: dvc.Pointer | None) -> dict[str, str] | Non
         return {}
     try:
         cache = stock.cache_folder(data.root)
-        return listing.read(cache, pointer.md5)
+        return listing.of(cache, pointer)
     except DataError:
         return None
 
@@ -159,26 +179,36 @@ def _committed(data: Dataset) -> dvc.Pointer | None:
 
 
 def put(
-    data: Dataset, text: str, commit: str, *, force: bool
+    data: Dataset, text: str, commit: str, *, force: bool, packed: bool = False
 ) -> Generator[Record, None, CheckedOut]:
     """Make the folder hold the version that a pointer names, and write the pointer.
 
     Raises:
+        ConfigError: the version has no packs in which its files could stay.
         DataError: the version is not whole in the cache, or the folder holds data that is in no
             snapshot and `force` is not given.
     """
-    version = guard.require_cached(data, text)
-    now = guard.refuse_to_destroy(data, force=force)
-    files.write_text(data.pointer, text)
+    now = data_folder.hash_folder(data.folder, data.index) if data.folder.is_dir() else None
+    version = guard.require_cached(data, text, now)
+    forms.refuse_unpacked(version, packed=packed)
+    if now and not force:
+        coming = {} if packed else listing.of(stock.cache_folder(data.root), version)
+        guard.refuse_to_destroy(data, now, coming)
+    kept = data.kept_of(version)
+    files.write_text(pointer.path_of(kept), text)
+    pointer.drop_others(data, pointer.path_of(kept))
     config = stock.plain(data)
     if config is None or (now and now.linked):
+        forms.refuse_foreign(version)
         stock.bridge().checkout(data.root, data.pointer)
     else:
         with stock.hold(config):
-            entries = listing.read(config.cache, version.md5)
-            order = placement.Order(version.md5, entries)
-            yield from placement.place(data, config, order, now=now)
-        pointer.ignore(data)
+            order = yield from forms.lay_out(data, version, config)
+            if packed:
+                forms.put_away(data)
+            else:
+                yield from placement.place(data, config, order, now=now)
+        pointer.ignore(data, kept)
     head = _committed(data)
     return CheckedOut(
         newest=head is not None and head.md5 == version.md5,

@@ -8,6 +8,9 @@ import typer
 from mlstack.call import Call, common_options, common_options_anywhere, room
 
 MessageOption = Annotated[str, typer.Option("--message", "-m", help="What changed.")]
+PackedOption = Annotated[
+    bool, typer.Option("--packed", help="Leave the files in their packs; train reads them there.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Lose data that is in no snapshot.")]
 RevisionArgument = Annotated[str, typer.Argument(help="Commit, branch or tag.")]
 OriginArgument = Annotated[
@@ -97,13 +100,18 @@ def check(
 
 @app.command("checkout")
 @common_options
-def checkout(call: Call, revision: RevisionArgument, force: ForceOption = False) -> None:
+def checkout(
+    call: Call,
+    revision: RevisionArgument,
+    force: ForceOption = False,
+    packed: PackedOption = False,
+) -> None:
     """Put the data of a version into its folder; the code stays."""
     from mlstack.config import load
     from mlstack.version import api, view
 
     project = load(call.config, sets=call.sets)
-    call.show(api.checkout(project, revision, force=force), view.draw)
+    call.show(api.checkout(project, revision, force=force, packed=packed), view.draw)
 
 
 @app.command("push")
@@ -130,13 +138,14 @@ def pull(
     from_source: Annotated[
         bool, typer.Option("--source", help="Copy what is new at the URL in data.source.")
     ] = False,
+    packed: PackedOption = False,
 ) -> None:
     """Fetch the data from the remote, or at first from its source, into its folder."""
     from mlstack.config import load
     from mlstack.version import pulling, view
 
     project = load(call.config, sets=call.sets)
-    wish = pulling.Pull(revision, force=force, from_source=from_source)
+    wish = pulling.Pull(revision, force=force, from_source=from_source, packed=packed)
     call.show(pulling.pull(project, wish), view.draw)
 
 

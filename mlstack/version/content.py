@@ -5,14 +5,19 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from mlstack import files, packed
 from mlstack.errors import DataError
 from mlstack.inputs import folders, tables
 from mlstack.inputs.images import SUFFIXES
-from mlstack.records import data_folder, dataset
-from mlstack.version import listing
+from mlstack.packed import Packs
+from mlstack.records import data_folder, dataset, dvc
+from mlstack.records.dataset_hash import hash_dataset, is_packed
+from mlstack.version import listing, stock
 from mlstack.version.history import Dataset
+from mlstack.version.objects import MODE
 
 
 @dataclass(frozen=True)
@@ -65,22 +70,39 @@ class Content:
 
 
 def of_folder(data: Dataset) -> Content:
-    """Hash the files in the working tree."""
+    """Hash the files in the working tree, or in the packs that lie there alone."""
+    if is_packed(data.folder):
+        packs = packed.of_folder(packed.folder_of(data.folder))
+        md5 = hash_dataset(data.root, data.source).md5
+        locate = partial(_unpacked, stock.cache_folder(data.root), packs)
+        return Content("working tree", md5, packs.entries, locate, data.label)
     state = data_folder.hash_folder(data.folder, data.index)
-    locate: Callable[[str], Path] = lambda path: data.folder / path  # noqa: E731
-    return Content("working tree", state.md5, state.entries, locate, data.label)
+    return Content(
+        "working tree", state.md5, state.entries, lambda path: data.folder / path, data.label
+    )
 
 
-def of_version(cache: Path, md5: str, name: str, label: str | None = None) -> Content:
+def of_version(cache: Path, version: dvc.Pointer, name: str, label: str | None = None) -> Content:
     """Read a version from DVC's cache; `label` names a table's column of classes.
 
     Raises:
         DataError: it is not there.
     """
-    entries = listing.read(cache, md5, name)
+    if version.stored is not None:
+        packs = listing.packs_of(cache, version.stored.md5, name)
+        return Content(name, version.md5, packs.entries, partial(_unpacked, cache, packs), label)
+    entries = listing.read(cache, version.md5, name)
     return Content(
-        name, md5, entries, lambda path: listing.object_path(cache, entries[path]), label
+        name, version.md5, entries, lambda path: listing.object_path(cache, entries[path]), label
     )
+
+
+def _unpacked(cache: Path, packs: Packs, path: str) -> Path:
+    """Give a packed file as an object of the cache, where it is put when it is asked for."""
+    place = listing.object_path(cache, packs.members[path].md5)
+    if not place.is_file():
+        files.write_chunks(place, [packs.read(path)], mode=MODE)
+    return place
 
 
 def _csv_labels(place: Path) -> dict[str, str]:

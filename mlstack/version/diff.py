@@ -90,7 +90,7 @@ def _side(data: Dataset, revision: str | None) -> Content:
     commit = history.resolve(data, revision)
     pointer = dvc.parse_pointer(history.pointer_text(data, commit), where=revision)
     cache = stock.cache_folder(data.root)
-    return content.of_version(cache, pointer.md5, revision, data.label)
+    return content.of_version(cache, pointer, revision, data.label)
 
 
 def _renames(before: dict[str, str], after: dict[str, str]) -> dict[str, str]:

@@ -24,12 +24,12 @@ def push(data: Dataset, url: str | None, *, everything: bool) -> Generator[Recor
     if current and config and _is_plain(data.pointer.read_text()):
         older: Iterable[str] = ()
         if everything:
-            older = {v.pointer.md5 for v in history.versions(data, everywhere=True)}
+            older = {v.pointer.kept.md5 for v in history.versions(data, everywhere=True)}
         if place := folder_remote.find(config, url):
             with stock.hold(config):
-                return (yield from folder_remote.push(config, place, current.md5, older))
+                return (yield from folder_remote.push(config, place, current.kept.md5, older))
         if far := remote.find(config, url):
-            return (yield from transfer.push(far, config.cache, current.md5, older))
+            return (yield from transfer.push(far, config.cache, current.kept.md5, older))
     return Moved(stock.bridge().push(data.root, data.pointer, url, everything=everything), None)
 
 
@@ -49,7 +49,7 @@ def fetch(
         BusyError: the remote cannot be reached.
         ConfigError: there is none, or it refuses who asks.
     """
-    version = dvc.parse_pointer(text, where=f"{data.source}.dvc").md5
+    version = dvc.parse_pointer(text, where=f"{data.source}.dvc").kept.md5
     config = _plain(data)
     if config and _is_plain(text):
         if place := folder_remote.find(config, url):
@@ -73,5 +73,5 @@ def _is_plain(text: str) -> bool:
     """
     if dvc.is_plain_pointer(text):
         return True
-    output = dvc.only_output(text)
+    (output,) = dvc.read_document(text)["outs"]
     return output.get("hash") == "md5" and set(output) <= PLAIN

@@ -4,12 +4,14 @@ import re
 import time
 from pathlib import Path
 
+from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git
 from mlstack.launch.merging import ATTRIBUTES
 from mlstack.records import data_folder, dvc
 from mlstack.records.data_folder import FolderHash, Look
+from mlstack.records.dataset_hash import is_packed
 from mlstack.version import history, listing, stock, trash
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
@@ -22,7 +24,7 @@ def lacks_source(project: Project) -> bool:
 
 
 def refuse_absent(project: Project) -> None:
-    """Refuse to look at a folder whose URL was not copied yet.
+    """Refuse to look at a folder whose URL was not copied yet, or whose files are in packs.
 
     Raises:
         DataError: it is not here; the command that brings it is said.
@@ -32,6 +34,11 @@ def refuse_absent(project: Project) -> None:
         raise DataError(
             f"there is no folder `{data.folder}`; `{data.source}` has its files",
             hint="type `mlstack version pull`",
+        )
+    if is_packed(project.root / data.folder):
+        raise DataError(
+            f"the files of `{data.folder}` are in packs, not laid out",
+            hint="type `mlstack version checkout HEAD`",
         )
 
 
@@ -114,7 +121,15 @@ def changed_files(data: Dataset) -> list[Path]:
     status = git(data.root, "status", "--porcelain", "-z", "-uall", "--", *map(str, there))
     top = git(data.root, "rev-parse", "--show-toplevel").removesuffix("\n") if status else ""
     changed = {Path(top, entry[3:]) for entry in status.split("\0")}
-    return [path for path in there if path.parent.resolve() / path.name in changed]
+    mine = [path for path in there if path.parent.resolve() / path.name in changed]
+    return [*mine, *_dropped(data)]
+
+
+def _dropped(data: Dataset) -> list[Path]:
+    """List the pointers of other layouts that git still knows and that are no more."""
+    gone = [path for path in data.pointers() if not path.is_file()]
+    known = git(data.root, "ls-files", "-z", "--", *map(str, gone)).split("\0")
+    return [path for path in gone if path.relative_to(data.root).as_posix() in known]
 
 
 def is_cached(data: Dataset, text: str) -> bool:
@@ -129,20 +144,25 @@ def is_cached(data: Dataset, text: str) -> bool:
 def untrash(data: Dataset, text: str) -> None:
     """Bring back from the trash what a version needs, so that it need not be fetched."""
     pointer = dvc.parse_pointer(text, where=f"{data.source}.dvc")
-    trash.bring_back(stock.cache_folder(data.root), {pointer.md5})
+    trash.bring_back(stock.cache_folder(data.root), {pointer.kept.md5})
 
 
-def require_cached(data: Dataset, text: str) -> dvc.Pointer:
+def require_cached(data: Dataset, text: str, now: FolderHash | None = None) -> dvc.Pointer:
     """Refuse a version of which the cache lacks a file; what is in the trash comes back.
+
+    Args:
+        data: the dataset.
+        text: the pointer of the version.
+        now: what the folder holds, where that stays and need not be in the cache.
 
     Raises:
         DataError: a file is missing; how many is said.
     """
     pointer = dvc.parse_pointer(text, where=f"{data.source}.dvc")
     cache = stock.cache_folder(data.root)
-    trash.bring_back(cache, {pointer.md5})
-    entries = listing.read(cache, pointer.md5, pointer.md5[:8])
-    absent = Objects(cache).missing(entries.values())
+    md5 = pointer.kept.md5
+    trash.bring_back(cache, {md5})
+    absent = listing.missing(cache, pointer, now.entries if now else None)
     if absent:
         raise DataError(
             f"{len(absent)} files of version {pointer.md5[:8]} are not in the cache",
@@ -151,29 +171,26 @@ def require_cached(data: Dataset, text: str) -> dvc.Pointer:
     return pointer
 
 
-def refuse_to_destroy(data: Dataset, *, force: bool) -> FolderHash | None:
+def refuse_to_destroy(data: Dataset, now: FolderHash, coming: dict[str, str]) -> None:
     """Refuse to replace a folder that holds a file that no snapshot holds under that name.
 
-    Returns:
-        What the folder holds; None when there is none.
+    Args:
+        data: the dataset.
+        now: what its folder holds.
+        coming: what it will hold; what is there already stays, and is not replaced.
 
     Raises:
-        DataError: there is such a file, and `force` is not given; it is named.
+        DataError: there is such a file; it is named.
     """
-    if not data.folder.is_dir():
-        return None
-    now = data_folder.hash_folder(data.folder, data.index)
-    if force or _is_kept(data, now.md5):
-        return now
     cache = stock.cache_folder(data.root)
-    kept: set[tuple[str, str]] = set()
-    for version in history.versions(data, everywhere=True):
-        if listing.object_path(cache, version.pointer.md5).is_file():
-            kept.update(listing.read(cache, version.pointer.md5, "").items())
+    if _is_kept(data, now, coming):
+        return
+    packed, kept = _kept(data, cache)
     unsaved = [
         path
         for path, md5 in now.entries.items()
         if not LEFTOVER.fullmatch(Path(path).name)
+        and (path, md5) not in packed
         and ((path, md5) not in kept or not listing.object_path(cache, md5).is_file())
     ]
     if unsaved:
@@ -181,18 +198,42 @@ def refuse_to_destroy(data: Dataset, *, force: bool) -> FolderHash | None:
             f"{len(unsaved)} files of `{data.source}` are in no snapshot, e.g. `{unsaved[0]}`",
             hint="type `mlstack version snapshot -m MESSAGE`, or repeat with --force to lose them",
         )
-    return now
 
 
-def _is_kept(data: Dataset, md5: str) -> bool:
-    """Tell whether the folder is exactly the version that its pointer names, whole in the cache."""
+def _kept(data: Dataset, cache: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """List path and MD5 of all files in packs that are whole, and of those that are objects."""
+    packed: set[tuple[str, str]] = set()
+    loose: set[tuple[str, str]] = set()
+    for version in history.versions(data, everywhere=True):
+        pointer = version.pointer
+        if not listing.object_path(cache, pointer.kept.md5).is_file():
+            continue
+        if pointer.stored is None:
+            loose.update(listing.read(cache, pointer.md5).items())
+        elif not listing.missing(cache, pointer):
+            packed.update(listing.of(cache, pointer).items())
+    return packed, loose
+
+
+def _is_kept(data: Dataset, now: FolderHash, coming: dict[str, str]) -> bool:
+    """Tell whether the pointer names just this folder, and the cache has all that is replaced."""
     try:
         pointer = dvc.read_pointer(data.pointer)
     except DataError:
         return False
-    if pointer is None or pointer.md5 != md5:
+    if pointer is None or pointer.md5 != now.md5:
         return False
+    cache = stock.cache_folder(data.root)
+    if pointer.stored is None and _is_whole(listing.object_path(cache, pointer.md5)):
+        replaced = (md5 for _, md5 in now.entries.items() - coming.items())
+        if not Objects(cache).missing(replaced):
+            return True
     return is_cached(data, data.pointer.read_text())
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a list of files is in the cache as it was written."""
+    return path.is_file() and files.md5(path) + ".dir" == path.parent.name + path.name
 
 
 def _link_on_the_way(data: Dataset) -> str:

@@ -17,6 +17,28 @@ class Dataset:
     root: Path
     source: str  # relative to the project
     label: str | None = None  # of a table: the column that holds the class
+    layout: str = "files"  # how the next snapshot keeps it
+
+    @property
+    def kept(self) -> "Dataset":
+        """What DVC keeps of it from the next snapshot on: itself, or a folder made of it."""
+        return Dataset(self.root, self.source + dvc.SUFFIXES[self.layout])
+
+    def kept_of(self, version: dvc.Pointer) -> "Dataset":
+        """Give what DVC keeps of it in a version.
+
+        Raises:
+            DataError: the pointer names a folder of another dataset.
+        """
+        if version.stored is None:
+            return Dataset(self.root, self.source)
+        made = [self.folder.with_name(path.stem) for path in self.pointers()[1:]]
+        if version.stored.name not in [folder.name for folder in made]:
+            raise DataError(
+                f"`{self.source}.dvc` names `{version.stored.name}`, which is not made of it",
+                hint="type `mlstack version snapshot -m MESSAGE` to write it anew",
+            )
+        return Dataset(self.root, Path(self.source).with_name(version.stored.name).as_posix())
 
     @property
     def folder(self) -> Path:
@@ -35,8 +57,13 @@ class Dataset:
 
     @property
     def pointer(self) -> Path:
-        """The `.dvc` file."""
+        """The `.dvc` file; the plain one where there is none yet."""
         return dvc.pointer_path(self.folder)
+
+    def pointers(self) -> list[Path]:
+        """List the `.dvc` files that it may have, those that are not there too."""
+        folder = self.folder
+        return [folder.with_name(f"{folder.name}{one}.dvc") for one in dvc.SUFFIXES.values()]
 
     def has_plain_pointer(self) -> bool:
         """Tell whether the pointer, if there is one, says no more than mlstack would write."""
@@ -45,8 +72,9 @@ class Dataset:
         if not self.pointer.is_file():
             return True
         text = self.pointer.read_text(errors="surrogateescape")
+        name = self.pointer.name.removesuffix(".dvc")
         try:
-            return text == dvc.plain_pointer(self.name, dvc.parse_pointer(text, where=""))
+            return text == dvc.plain_pointer(name, dvc.parse_pointer(text, where=""))
         except DataError:
             return False
 
@@ -81,7 +109,8 @@ def dataset_of(project: Project) -> Dataset:
             f"data.source: `{source}` is not a folder of the project",
             hint="move it below the project, e.g. to data/NAME",
         )
-    return Dataset(project.root, source.as_posix(), label_column(project))
+    layout = project.config.versioning.layout
+    return Dataset(project.root, source.as_posix(), label_column(project), layout)
 
 
 def _in_repository(root: Path) -> bool:
@@ -101,10 +130,10 @@ def label_column(project: Project) -> str | None:
 def versions(dataset: Dataset, *, everywhere: bool = False) -> list[Version]:
     """List the versions from HEAD, or from every branch and tag, newest first."""
     where = ["--all"] if everywhere else []
-    pointer = str(dataset.pointer)
+    pointers = [str(path) for path in dataset.pointers()]
     try:
         lines = git(
-            dataset.root, "log", *where, "--format=%H%x1f%cI%x1f%an%x1f%s", "--", pointer
+            dataset.root, "log", *where, "--format=%H%x1f%cI%x1f%an%x1f%s", "--", *pointers
         ).splitlines()
     except StepError:  # no commit yet
         return []
@@ -149,8 +178,11 @@ def pointer_text(dataset: Dataset, revision: str) -> str:
 
 
 def _stored(dataset: Dataset, revision: str) -> str | None:
-    name = dvc.pointer_path(Path(dataset.source)).as_posix()
-    try:
-        return git(dataset.root, "show", f"{revision}:./{name}")
-    except StepError:
-        return None
+    above = Path(dataset.source).parent
+    likely = dataset.pointer  # one that is here is most often that of the revision too
+    for path in sorted(dataset.pointers(), key=lambda path: path != likely):
+        try:
+            return git(dataset.root, "show", f"{revision}:./{(above / path.name).as_posix()}")
+        except StepError:
+            continue
+    return None

@@ -75,9 +75,9 @@ def _wanted(
     """Give the number of versions and what they need."""
     found: dict[str, str | None] = {}
     for version in history.versions(data, everywhere=True):
-        found.setdefault(version.pointer.md5, version.revision)
+        found.setdefault(version.pointer.kept.md5, version.revision)
     if current:
-        found.setdefault(current.md5, None)
+        found.setdefault(current.kept.md5, None)
     wanted: dict[str, Wanted] = {}
     for md5, commit in found.items():
         where = commit[:7] if commit else "the working tree"
@@ -131,7 +131,8 @@ def _lacking(cache: Path, current: dvc.Pointer | None) -> list[str]:
     """List what the current version needs and the cache has not."""
     if current is None:
         return []
-    needed = [current.md5, *dict.fromkeys(files_of(cache, current.md5).values())]
+    md5 = current.kept.md5
+    needed = [md5, *dict.fromkeys(files_of(cache, md5).values())]
     return [md5 for md5 in needed if not object_path(cache, md5).is_file()]
 
 

@@ -28,15 +28,15 @@ def log(project: Project, limit: int) -> Log:
                 md5=version.pointer.md5,
                 files=version.pointer.files,
                 size_bytes=version.pointer.size_bytes,
-                classes=_classes(cache, version.pointer.md5, data.label),
+                classes=_classes(cache, version.pointer, data.label),
             )
             for version in found
         ],
     )
 
 
-def _classes(cache: Path, md5: str, label: str | None) -> dict[str, int] | None:
+def _classes(cache: Path, version: dvc.Pointer, label: str | None) -> dict[str, int] | None:
     try:
-        return content.of_version(cache, md5, "", label).classes()
+        return content.of_version(cache, version, "", label).classes()
     except DataError:
         return None

@@ -1,9 +1,12 @@
-"""The list of files of a version, as an object of DVC's cache."""
+"""The files of a version: DVC's list of them, or the tables of its packs."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from mlstack.errors import DataError
+from mlstack.packed import Packs
 from mlstack.records import dvc
+from mlstack.version.objects import Objects
 
 
 def read(cache: Path, md5: str, name: str = "") -> dict[str, str]:
@@ -23,7 +26,52 @@ def read(cache: Path, md5: str, name: str = "") -> dict[str, str]:
             f"the files of version `{name}` ({md5[:8]}) are not in the cache",
             hint=f"type `mlstack version pull {name}`".replace(" `", "`"),
         )
+    status = path.stat()
+    return _parsed(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(maxsize=2)  # a command asks for the same one several times, and it may have 10 MB
+def _parsed(path: Path, *_: int) -> dict[str, str]:
     return dvc.parse_listing(path.read_bytes(), where=str(path))
+
+
+def of(cache: Path, version: dvc.Pointer, name: str = "") -> dict[str, str]:
+    """List the files of a version: the MD5 of each by its path in the dataset.
+
+    Raises:
+        DataError: what says so is not in the cache.
+    """
+    if version.stored is None:
+        return read(cache, version.md5, name)
+    return packs_of(cache, version.stored.md5, name).entries
+
+
+def packs_of(cache: Path, md5: str, name: str = "") -> Packs:
+    """Open the packs of a version where they lie in the cache.
+
+    Raises:
+        DataError: the list of them is not there.
+    """
+    listed = read(cache, md5, name)
+    return Packs({name: object_path(cache, one) for name, one in listed.items()})
+
+
+def missing(cache: Path, version: dvc.Pointer, here: dict[str, str] | None = None) -> set[str]:
+    """Name the objects that a version needs and the cache lacks.
+
+    Args:
+        cache: DVC's cache.
+        version: the version.
+        here: files that lie in the dataset's folder, and so are not needed from the cache.
+
+    Raises:
+        DataError: even the list of them is not there.
+    """
+    md5 = version.kept.md5
+    needed = read(cache, md5, md5[:8])
+    if here and version.stored is None:
+        return Objects(cache).missing(one for _, one in needed.items() - here.items())
+    return Objects(cache).missing(needed.values())
 
 
 def files_of(cache: Path, md5: str) -> dict[str, str]:

@@ -53,17 +53,17 @@ def of_records(root: Path, since: datetime | None = None) -> set[str]:
     """
     layout = Layout(root)
     first = f"{since:{RUN_TIME}}" if since else ""
-    found = {
-        read(layout.run(run) / SPEC, RunSpec).dataset.md5
+    datasets = [
+        read(layout.run(run) / SPEC, RunSpec).dataset
         for run in run_ids(layout.runs)
         if run >= first
-    }
+    ]
     for model in layout.models.iterdir() if layout.models.is_dir() else ():
         for number in numbers(model):
             path = model / str(number) / SIDE / "lineage.json"
             if path.is_file():
-                found.add(read(path, Lineage).dataset.md5)
-    return found
+                datasets.append(read(path, Lineage).dataset)
+    return {md5 for one in datasets for md5 in (one.md5, one.stored) if md5}
 
 
 def _worktrees(root: Path) -> list[str]:

@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from mlstack import files
 from mlstack.errors import DataError, StepError
-from mlstack.records import dataset, dvc
+from mlstack.records import data_folder, dataset, dvc
 from mlstack.version import label_rows, trash
-from mlstack.version.listing import object_path, read
+from mlstack.version.listing import object_path, of
+from mlstack.version.merging_packs import Packed
 from mlstack.version.result import Conflict
 
 OBJECT_MODE = 0o444  # as DVC protects what it has hashed
@@ -67,10 +68,13 @@ def merge(cache: Path, sides: Sides, side: str | None) -> Merged:
     """
     pointers = [_pointer(text) for text in (sides.before, sides.ours, sides.theirs)]
     before, ours, theirs = (_entries(cache, pointer) for pointer in pointers)
+    held = Packed(cache, tuple(pointer for pointer in pointers if pointer))
     picked = pick(before, ours, theirs)
     entries, conflicts = dict(picked.entries), []
     for name in picked.torn:
         three = [listing.get(name) for listing in (before, ours, theirs)]
+        if name == dataset.LABELS:
+            held.unpack(three)
         entry, found = _settle(cache, name, three, side)
         conflicts += found
         entries.pop(name, None)
@@ -78,17 +82,32 @@ def merge(cache: Path, sides: Sides, side: str | None) -> Merged:
             entries[name] = entry
     conflicts += _part(entries, theirs if side == "theirs" else ours, side)
     assert pointers[1] is not None and pointers[2] is not None  # only the ancestor may lack
-    size = _size(cache, entries, (ours, pointers[1]), (theirs, pointers[2]))
-    listed = json.dumps([{"md5": entries[n], "relpath": n} for n in sorted(entries)]).encode()
-    name = f"{md5(listed, usedforsecurity=False).hexdigest()}.dir"
-    _store(cache, name, listed)
-    text = _text(sides, dvc.Pointer(name, len(entries), size))
+    if pointers[1].stored:
+        text = _packed_text(held, pointers[1], entries)
+    else:
+        size = _size(cache, entries, (ours, pointers[1]), (theirs, pointers[2]))
+        text = _plain_text(cache, sides, entries, size)
     return Merged(
         text=text,
         conflicts=conflicts,
         ours=sum(before.get(n) != ours.get(n) for n in before.keys() | ours.keys()),
         theirs=sum(before.get(n) != theirs.get(n) for n in before.keys() | theirs.keys()),
     )
+
+
+def _packed_text(held: Packed, ours: dvc.Pointer, entries: dict[str, str]) -> str:
+    stored = held.merge(entries)
+    listed = data_folder.listing_bytes(entries.items())
+    size = sum(held.size(md5) for md5 in entries.values())
+    whole = dvc.Pointer(data_folder.md5_of(listed), len(entries), size, stored)
+    return dvc.plain_pointer(ours.kept.name, whole)
+
+
+def _plain_text(cache: Path, sides: Sides, entries: dict[str, str], size: int) -> str:
+    listed = json.dumps([{"md5": entries[n], "relpath": n} for n in sorted(entries)]).encode()
+    name = f"{md5(listed, usedforsecurity=False).hexdigest()}.dir"
+    _store(cache, name, listed)
+    return _text(sides, dvc.Pointer(name, len(entries), size))
 
 
 def pick(before: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]) -> Picked:
@@ -129,8 +148,8 @@ def _pointer(text: str) -> dvc.Pointer | None:
 def _entries(cache: Path, pointer: dvc.Pointer | None) -> dict[str, str]:
     if pointer is None:
         return {}
-    trash.bring_back(cache, {pointer.md5})
-    return read(cache, pointer.md5)
+    trash.bring_back(cache, {pointer.kept.md5})
+    return of(cache, pointer)
 
 
 def _settle(

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from mlstack.version.result import Counted
 
 STEP = 500  # files between two movements of the progress bar
 WRITABLE = 0o666
+Put = Callable[[str, str, str], None]  # path in the folder, MD5, new file to write
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Order:
 
     md5: str
     entries: dict[str, str]  # path -> MD5
+    read: Callable[[str], Iterable[bytes]] | None = None  # a file that is no object of the cache
 
 
 def place(
@@ -57,9 +59,9 @@ def place(
     try:
         data.folder.mkdir(parents=True, exist_ok=True)
         _remove(data.folder, gone)
-        kind = links.choose(config.links, data.folder, cache.home.parent)
+        put = _putter(order, cache, links.choose(config.links, data.folder, cache.home.parent))
         placed: dict[str, tuple[bytes, bytes]] = {}
-        for number, (path, stamp) in enumerate(_put(data.folder, cache, kind, wanted)):
+        for number, (path, stamp) in enumerate(_put(data.folder, put, wanted)):
             placed[path] = (bytes.fromhex(order.entries[path]), stamp)
             if number % STEP == 0:
                 yield Counted(text=data.source, done=number, total=len(wanted), unit="files")
@@ -87,25 +89,46 @@ def _above(path: str) -> Iterable[str]:
         at = at.rpartition("/")[0]
 
 
-def _put(
-    folder: Path, cache: Objects, kind: str, wanted: list[tuple[str, str]]
-) -> Iterator[tuple[str, bytes]]:
+def _putter(order: Order, cache: Objects, kind: str) -> Put:
+    """Choose how a file of an order gets its bytes."""
+    if (read := order.read) is not None:
+        return lambda path, md5, beside: _pour(read(path), beside, md5)
+    put = _link if kind == links.HARDLINK else _copy
+    return lambda _, md5, beside: put(cache.path(md5), beside, md5)
+
+
+def _put(folder: Path, put: Put, wanted: list[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
     """Put each file under its name at once; yield its path and stamp."""
     for place in sorted({path.rpartition("/")[0] for path, _ in wanted}):
         (folder / place).mkdir(parents=True, exist_ok=True)
-    put = _link if kind == links.HARDLINK else _copy
     token = secrets.token_hex(4)
     for path, md5 in wanted:
         target = f"{folder}/{path}"
         above, _, name = target.rpartition("/")
         beside = f"{above}/.{name[:100]}.{token}.tmp"
         try:
-            put(cache.path(md5), beside, md5)
+            put(path, md5, beside)
             os.rename(beside, target)  # noqa: PTH104  100,000 of them
         except BaseException:
             Path(beside).unlink(missing_ok=True)
             raise
         yield path, stamp_of(os.stat(target))  # noqa: PTH116
+
+
+def _pour(chunks: Iterable[bytes], beside: str, md5: str) -> None:
+    digest = hashlib.md5(usedforsecurity=False)
+    target = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, WRITABLE)
+    try:
+        for chunk in chunks:
+            digest.update(chunk)
+            objects.write(target, memoryview(chunk))
+    finally:
+        os.close(target)
+    if digest.hexdigest() != md5:
+        raise DataError(
+            f"what was packed under the MD5 {md5} is damaged",
+            hint="type `mlstack version verify`, which names what is damaged",
+        )
 
 
 def _link(origin: str, beside: str, md5: str) -> None:

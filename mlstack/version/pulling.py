@@ -21,6 +21,7 @@ class Pull:
     revision: str | None = None  # only into the cache; None puts the current one into the folder
     force: bool = False  # lose data that is in no snapshot
     from_source: bool = False  # from the URL in `data.source`, not from the remote
+    packed: bool = False  # leave the files in their packs
 
 
 def pull(project: Project, wish: Pull) -> Iterator[Record]:
@@ -55,7 +56,7 @@ def pull(project: Project, wish: Pull) -> Iterator[Record]:
             raise stock.bridge().no_remote()
         guard.require_cached(data, text)
         if commit is None:
-            yield from api.put(data, text, "", force=wish.force)
+            yield from api.put(data, text, "", force=wish.force, packed=wish.packed)
     yield Transferred(
         dataset=data.name,
         direction="pull",

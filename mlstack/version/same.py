@@ -6,8 +6,9 @@ from importlib import import_module
 from pathlib import Path
 
 from mlstack.config import Project
-from mlstack.records import data_folder, dvc
+from mlstack.records import dvc
 from mlstack.records.base import Record
+from mlstack.records.dataset_hash import hash_dataset
 from mlstack.version import history
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import Difference
@@ -51,6 +52,6 @@ def diff(project: Project, asked: Asked) -> Iterator[Record]:
 
 def _md5(data: Dataset, revision: str | None) -> str:
     if revision is None:
-        return data_folder.hash_folder(data.folder, data.index).md5
+        return hash_dataset(data.root, data.source).md5
     text = history.pointer_text(data, history.resolve(data, revision))
     return dvc.parse_pointer(text, where=revision).md5

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from mlstack.launch.git import git
 from mlstack.records import dvc
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunSpec
-from mlstack.version import content, listing, stock, trash
+from mlstack.version import content, history, listing, pointer, stock, trash
 from mlstack.version.api import remote_of
 from mlstack.version.history import Dataset
 
@@ -53,24 +54,36 @@ def put_data(project: Project, spec: RunSpec, home: Path) -> None:
     here = Dataset(project.root, spec.dataset.source)
     there = Dataset(home, spec.dataset.source)
     cache = stock.cache_folder(project.root)
-    trash.bring_back(cache, {spec.dataset.md5})
-    if _absent(cache, spec.dataset.md5):
+    wanted = _version(spec)
+    trash.bring_back(cache, {wanted.kept.md5})
+    if _absent(cache, wanted.kept.md5):
         _fetch(project, here, spec)
-    version = content.of_version(cache, spec.dataset.md5, spec.dataset.revision or "")
-    if absent := _absent(cache, spec.dataset.md5):
+    version = content.of_version(cache, wanted, spec.dataset.revision or "")
+    if absent := _absent(cache, wanted.kept.md5):
         revision = f" {spec.dataset.revision}" if spec.dataset.revision else ""
         raise DataError(
             f"{len(absent)} files of the run's data are not in the cache, e.g. `{absent[0]}`",
             hint=f"type `mlstack version pull{revision}`",
         )
+    packs = listing.packs_of(cache, wanted.stored.md5) if wanted.stored else None
     for name in version.entries:
         (there.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(version.locate(name), there.folder / name)
-    pointer = dvc.read_pointer(there.pointer)
-    if (pointer is None or pointer.md5 != spec.dataset.md5) and spec.dataset.revision:
-        name = dvc.pointer_path(Path(spec.dataset.source)).as_posix()
-        text = git(home, "show", f"{spec.dataset.revision}:./{name}")
-        files.write_text(there.pointer, text)
+        if packs:
+            (there.folder / name).write_bytes(packs.read(name))
+        else:
+            shutil.copyfile(version.locate(name), there.folder / name)
+    found = dvc.read_pointer(there.pointer)
+    if (found is None or found.md5 != spec.dataset.md5) and spec.dataset.revision:
+        text = history.pointer_text(there, spec.dataset.revision)
+        kept = there.kept_of(dvc.parse_pointer(text, where=spec.dataset.revision))
+        files.write_text(pointer.path_of(kept), text)
+        pointer.drop_others(there, pointer.path_of(kept))
+
+
+def _version(spec: RunSpec) -> dvc.Pointer:
+    data = spec.dataset
+    plain = dvc.Pointer(data.md5, data.files, data.size_bytes)
+    return replace(plain, stored=dvc.Pointer(data.stored, 0, 0)) if data.stored else plain
 
 
 def remove(root: Path, scratch: Path) -> None:

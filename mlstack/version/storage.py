@@ -132,7 +132,7 @@ def _needed(data: Dataset, cache: Path, options: GcOptions, now: datetime) -> se
 
 def _by_version(data: Dataset, cache: Path, spare: list[Path]) -> list[Spare]:
     """Say which version each object is of; one that several share counts for the newest."""
-    known = {v.pointer.md5: v for v in reversed(history.versions(data, everywhere=True))}
+    known = {v.pointer.kept.md5: v for v in reversed(history.versions(data, everywhere=True))}
     left = {_name(path): path.stat().st_size for path in spare}
     lists = {_name(p): p.stat().st_mtime for p in spare if p.name.endswith(trash.LIST)}
     rows = []

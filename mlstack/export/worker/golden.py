@@ -1,12 +1,11 @@
 """Golden examples: raw inputs that travel with the package, and what it must answer."""
 
-import shutil
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
-from mlstack import files
+from mlstack import files, packed
 from mlstack.export.handover import Part
 from mlstack.export.worker.arrays import opened
 from mlstack.export.worker.raw import Answered, load_input
@@ -77,7 +76,7 @@ def _keep(answered: Answered, part: Part, row: int, target: Path) -> str:
     if answered.paths:
         source = Path(answered.paths[row])
         kept = target.with_name(target.name + source.suffix.lower())
-        shutil.copyfile(source, kept)
+        files.write_bytes(kept, packed.read(source))
         return kept.name
     kept = target.with_name(target.name + ".npy")
     np.save(kept, opened(part.inputs)[row])
