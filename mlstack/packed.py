@@ -75,6 +75,10 @@ class Packs:
             raise self._damaged(member.pack, "is cut off")
         return content
 
+    def pour(self, path: str) -> Iterator[bytes]:
+        """Read a file of the dataset in one piece."""
+        yield self.read(path)
+
     def close(self) -> None:
         """Close what reading has opened."""
         while self._open:
@@ -104,7 +108,7 @@ class Packs:
             for line in content.decode(errors="surrogateescape").split("\n")[:-1]:
                 part, offset, size, md5, path = line.split("\t")
                 member = Member(f"{stem}-{part}.tar", int(offset), int(size), md5)
-                yield _unescaped(path) if "\\" in path else path, member
+                yield unescaped(path) if "\\" in path else path, member
         except (OSError, ValueError) as error:
             raise self._damaged(name, "is no table of packed files") from error
 
@@ -116,7 +120,7 @@ class Packs:
 
 def table(rows: Iterable[tuple[int, int, int, str, str]]) -> bytes:
     """Write a table: part, offset, size, MD5 and path of each file, in their order."""
-    lines = [f"{p:03}\t{o}\t{s}\t{md5}\t{_escaped(path)}\n" for p, o, s, md5, path in rows]
+    lines = [f"{p:03}\t{o}\t{s}\t{md5}\t{escaped(path)}\n" for p, o, s, md5, path in rows]
     return "".join(lines).encode(errors="surrogateescape")
 
 
@@ -167,13 +171,15 @@ def _opened(folder: Path, _changed_ns: int) -> Packs:
     return of_folder(folder)
 
 
-def _escaped(path: str) -> str:
+def escaped(path: str) -> str:
+    """Write a path in one line and without tabs."""
     for plain, written in ESCAPES:
         path = path.replace(plain, written)
     return path
 
 
-def _unescaped(path: str) -> str:
+def unescaped(path: str) -> str:
+    """Read a path that was written so."""
     pieces = path.split("\\\\")
     for plain, written in ESCAPES[1:]:
         pieces = [piece.replace(written, plain) for piece in pieces]

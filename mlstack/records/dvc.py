@@ -66,25 +66,40 @@ def parse_pointer(content: str, *, where: str) -> Pointer:
     if plain := _PLAIN_POINTER.fullmatch(content):
         return Pointer(plain["md5"], int(plain["files"]), int(plain["size"]))
     try:
-        document = read_document(content)
+        document = load_document(content)
         (output,) = document["outs"]
         kept = _numbers(output)
         made_of = document.get("meta", {}).get("mlstack")
         if not made_of:
             return kept
         return replace(_numbers(made_of), stored=replace(kept, name=output["path"]))
-    except (TypeError, KeyError, ValueError) as error:
+    except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise DataError(
             f"`{where}` is not a .dvc file of one folder",
             hint="type `mlstack version snapshot -m MESSAGE` to write it anew",
         ) from error
 
 
-def read_document(content: str) -> Any:
-    """Read the text of a `.dvc` file as YAML.
+def _numbers(said: dict[str, str]) -> Pointer:
+    return Pointer(said["md5"], int(said.get("nfiles", 1)), int(said.get("size", 0)))
+
+
+def only_output(content: str) -> dict[str, Any]:
+    """Read what the text of a `.dvc` file says of its one output.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no YAML, or has several outputs.
+        TypeError, KeyError: it is something else.
+    """
+    (output,) = load_document(content)["outs"]
+    return dict(output)
+
+
+def load_document(content: str) -> Any:
+    """Read the text of a `.dvc` file.
+
+    Raises:
+        ValueError: it is no YAML.
     """
     from ruamel.yaml import YAML  # noqa: PLC0415  most pointers are plain: 20 ms
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
@@ -96,12 +111,8 @@ def read_document(content: str) -> Any:
 
 
 def is_plain_pointer(content: str) -> bool:
-    """Tell whether the text of a `.dvc` file is what `plain_pointer` writes of plain files."""
+    """Tell whether the text of a `.dvc` file is what `plain_pointer` writes."""
     return _PLAIN_POINTER.fullmatch(content) is not None
-
-
-def _numbers(said: dict[str, str]) -> Pointer:
-    return Pointer(said["md5"], int(said.get("nfiles", 1)), int(said.get("size", 0)))
 
 
 def plain_pointer(name: str, pointer: Pointer) -> str:

@@ -4,6 +4,8 @@ from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, DataError
@@ -58,7 +60,8 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         if data.pointer not in changed:
             revision = git.last_change(data.root, data.pointer) or ""
         changes = _changes(data, before, seen, hashed)
-        yield _snapshot(data, hashed, changes, revision, committed=bool(changed))
+        done = _snapshot(data, hashed, changes, revision, committed=bool(changed))
+        yield replace(done, better_layout=forms.better(data, seen, hashed))
 
 
 def checkout(

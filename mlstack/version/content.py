@@ -16,6 +16,7 @@ from mlstack.packed import Packs
 from mlstack.records import data_folder, dataset, dvc
 from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.version import listing, stock
+from mlstack.version.chunked import Chunks
 from mlstack.version.history import Dataset
 from mlstack.version.objects import MODE
 
@@ -89,19 +90,19 @@ def of_version(cache: Path, version: dvc.Pointer, name: str, label: str | None =
         DataError: it is not there.
     """
     if version.stored is not None:
-        packs = listing.packs_of(cache, version.stored.md5, name)
-        return Content(name, version.md5, packs.entries, partial(_unpacked, cache, packs), label)
+        made = listing.made_of(cache, version.stored.md5, name)
+        return Content(name, version.md5, made.entries, partial(_unpacked, cache, made), label)
     entries = listing.read(cache, version.md5, name)
     return Content(
         name, version.md5, entries, lambda path: listing.object_path(cache, entries[path]), label
     )
 
 
-def _unpacked(cache: Path, packs: Packs, path: str) -> Path:
+def _unpacked(cache: Path, made: Packs | Chunks, path: str) -> Path:
     """Give a packed file as an object of the cache, where it is put when it is asked for."""
-    place = listing.object_path(cache, packs.members[path].md5)
+    place = listing.object_path(cache, made.members[path].md5)
     if not place.is_file():
-        files.write_chunks(place, [packs.read(path)], mode=MODE)
+        files.write_chunks(place, made.pour(path), mode=MODE)
     return place
 
 

@@ -73,5 +73,5 @@ def _is_plain(text: str) -> bool:
     """
     if dvc.is_plain_pointer(text):
         return True
-    (output,) = dvc.read_document(text)["outs"]
+    output = dvc.only_output(text)
     return output.get("hash") == "md5" and set(output) <= PLAIN

@@ -1,20 +1,26 @@
-"""What DVC keeps of a dataset: its own files, or the packs that are made of them."""
+"""What DVC keeps of a dataset: its own files, or the packs or chunks that are made of them."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import replace
+from pathlib import Path
 from shutil import rmtree
 
 from mlstack import packed
 from mlstack.errors import ConfigError, DataError
+from mlstack.packed import SUFFIX
 from mlstack.records import data_folder, dvc
 from mlstack.records.base import Record
 from mlstack.records.data_folder import FolderHash, Look
 from mlstack.records.dvc_config import DvcConfig
-from mlstack.version import guard, intake, links, listing, packs, placement, pointer, stock
+from mlstack.records.file_hash import size_of
+from mlstack.version import chunked, guard, intake, links, listing, packs, placement, pointer, stock
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
 
 # Nobody edits a pack, so it may share its bytes with the cache whatever `cache.type` says.
+MANY = 20_000  # files from which packs pay, when a file is smaller than this in the mean
+SMALL_BYTES = 64 << 10
+LARGE_BYTES = 64 << 20  # files from this size on pay in chunks, once one has changed
 LINKS = (links.REFLINK, links.HARDLINK, links.COPY)
 
 
@@ -32,7 +38,8 @@ def keep(data: Dataset, seen: Look) -> Generator[Record, None, FolderHash]:
     kept = data.kept
     with stock.hold(config):
         yield from _lay_before(data, kept, config)
-        yield from packs.pack(seen, kept.folder)
+        kept.folder.mkdir(exist_ok=True)
+        yield from _maker(data.layout)(seen, kept.folder)
         hashed = seen.hashed()
         made = guard.look(kept)
         stored = yield from intake.keep(made, replace(config, links=LINKS))
@@ -40,6 +47,19 @@ def keep(data: Dataset, seen: Look) -> Generator[Record, None, FolderHash]:
     data_folder.remember(data.index, seen, hashed)
     pointer.write(data, hashed, stored)
     return hashed
+
+
+def better(data: Dataset, seen: Look, after: FolderHash) -> str | None:
+    """Name a layout that would make versions of this data smaller or faster to move; else None."""
+    if data.layout != "files":
+        return None
+    if after.count >= MANY and after.size_bytes < SMALL_BYTES * after.count:
+        return "packs"
+    top = len(str(data.folder)) + 1
+    for (path, stamp), former in zip(seen.found(), seen.former(), strict=True):
+        if size_of(stamp) >= LARGE_BYTES and former not in ("", after.entries[path[top:]]):
+            return "chunks"
+    return None
 
 
 def lay(kept: Dataset, config: DvcConfig, md5: str) -> Generator[Record, None, None]:
@@ -58,8 +78,9 @@ def lay_out(
         return placement.Order(version.md5, listing.read(config.cache, version.md5))
     kept = data.kept_of(version)
     yield from lay(kept, config, version.stored.md5)
-    made = packed.of_folder(kept.folder)
-    return placement.Order(version.md5, made.entries, lambda path: [made.read(path)])
+    is_packed = kept.name.endswith(packed.SUFFIX)
+    made = packed.of_folder(kept.folder) if is_packed else chunked.of_folder(kept.folder)
+    return placement.Order(version.md5, made.entries, made.pour)
 
 
 def refuse_foreign(version: dvc.Pointer) -> None:
@@ -78,7 +99,7 @@ def refuse_unpacked(version: dvc.Pointer, *, packed: bool) -> None:
     Raises:
         ConfigError: the version is not packed.
     """
-    if packed and version.stored is None:
+    if packed and not (version.stored and version.stored.name.endswith(SUFFIX)):
         raise ConfigError(
             "this version has no packs that its files could stay in",
             hint="set versioning.layout to `packs`, then type `mlstack version snapshot`",
@@ -94,7 +115,7 @@ def put_away(data: Dataset) -> None:
 
 def _foreign(what: str) -> ConfigError:
     return ConfigError(
-        f"versioning.layout: packs do not work with {what}",
+        f"versioning.layout: packs and chunks do not work with {what}",
         hint="set versioning.layout to `files`",
     )
 
@@ -110,13 +131,25 @@ def _lay_before(data: Dataset, kept: Dataset, config: DvcConfig) -> Generator[Re
         yield from lay(kept, config, before.stored.md5)
         return
     if kept.folder.is_dir():
-        if not all(packed.NAME.fullmatch(path.name) for path in kept.folder.iterdir()):
+        if not all(_is_ours(path.name) for path in kept.folder.iterdir()):
             raise DataError(
-                f"`{kept.source}` is in the way: packs of `{data.source}` go there",
+                f"`{kept.source}` is in the way: `{data.source}` is kept there",
                 hint="move it elsewhere",
             )
         rmtree(kept.folder)
         kept.index.unlink(missing_ok=True)
+
+
+def _maker(layout: str) -> Callable[[Look, Path], Generator[Record, None, None]]:
+    if layout == "packs":
+        return packs.pack
+    from mlstack.version import chunks  # noqa: PLC0415  20 ms of CPU for who cuts no files
+
+    return chunks.chunk
+
+
+def _is_ours(name: str) -> bool:
+    return name in chunked.TOP or bool(packed.NAME.fullmatch(name))
 
 
 def _is_here(config: DvcConfig, version: dvc.Pointer) -> bool:

@@ -118,18 +118,11 @@ def changed_files(data: Dataset) -> list[Path]:
         data.root / ATTRIBUTES,
     ]
     there = [path for path in belonging if path.is_file()]
+    there += [path for path in data.pointers() if not path.is_file()]  # of another layout, once
     status = git(data.root, "status", "--porcelain", "-z", "-uall", "--", *map(str, there))
     top = git(data.root, "rev-parse", "--show-toplevel").removesuffix("\n") if status else ""
     changed = {Path(top, entry[3:]) for entry in status.split("\0")}
-    mine = [path for path in there if path.parent.resolve() / path.name in changed]
-    return [*mine, *_dropped(data)]
-
-
-def _dropped(data: Dataset) -> list[Path]:
-    """List the pointers of other layouts that git still knows and that are no more."""
-    gone = [path for path in data.pointers() if not path.is_file()]
-    known = git(data.root, "ls-files", "-z", "--", *map(str, gone)).split("\0")
-    return [path for path in gone if path.relative_to(data.root).as_posix() in known]
+    return [path for path in there if path.parent.resolve() / path.name in changed]
 
 
 def is_cached(data: Dataset, text: str) -> bool:

@@ -6,6 +6,8 @@ from pathlib import Path
 from mlstack.errors import DataError
 from mlstack.packed import Packs
 from mlstack.records import dvc
+from mlstack.version import chunked
+from mlstack.version.chunked import Chunks
 from mlstack.version.objects import Objects
 
 
@@ -43,17 +45,18 @@ def of(cache: Path, version: dvc.Pointer, name: str = "") -> dict[str, str]:
     """
     if version.stored is None:
         return read(cache, version.md5, name)
-    return packs_of(cache, version.stored.md5, name).entries
+    return made_of(cache, version.stored.md5, name).entries
 
 
-def packs_of(cache: Path, md5: str, name: str = "") -> Packs:
-    """Open the packs of a version where they lie in the cache.
+def made_of(cache: Path, md5: str, name: str = "") -> Packs | Chunks:
+    """Open the packs or chunks of a version where they lie in the cache.
 
     Raises:
         DataError: the list of them is not there.
     """
     listed = read(cache, md5, name)
-    return Packs({name: object_path(cache, one) for name, one in listed.items()})
+    places = {name: object_path(cache, one) for name, one in listed.items()}
+    return Chunks(places) if chunked.TABLE in places else Packs(places)
 
 
 def missing(cache: Path, version: dvc.Pointer, here: dict[str, str] | None = None) -> set[str]:

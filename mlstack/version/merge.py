@@ -20,8 +20,8 @@ from mlstack import files
 from mlstack.errors import DataError, StepError
 from mlstack.records import data_folder, dataset, dvc
 from mlstack.version import label_rows, trash
+from mlstack.version.held import Held
 from mlstack.version.listing import object_path, of
-from mlstack.version.merging_packs import Packed
 from mlstack.version.result import Conflict
 
 OBJECT_MODE = 0o444  # as DVC protects what it has hashed
@@ -68,7 +68,7 @@ def merge(cache: Path, sides: Sides, side: str | None) -> Merged:
     """
     pointers = [_pointer(text) for text in (sides.before, sides.ours, sides.theirs)]
     before, ours, theirs = (_entries(cache, pointer) for pointer in pointers)
-    held = Packed(cache, tuple(pointer for pointer in pointers if pointer))
+    held = Held(cache, tuple(pointer for pointer in pointers if pointer))
     picked = pick(before, ours, theirs)
     entries, conflicts = dict(picked.entries), []
     for name in picked.torn:
@@ -95,7 +95,7 @@ def merge(cache: Path, sides: Sides, side: str | None) -> Merged:
     )
 
 
-def _packed_text(held: Packed, ours: dvc.Pointer, entries: dict[str, str]) -> str:
+def _packed_text(held: Held, ours: dvc.Pointer, entries: dict[str, str]) -> str:
     stored = held.merge(entries)
     listed = data_folder.listing_bytes(entries.items())
     size = sum(held.size(md5) for md5 in entries.values())

@@ -132,7 +132,6 @@ def pack(seen: Look, folder: Path) -> Generator[Record, None, None]:
         DataError: a file changes meanwhile.
         MachineError: the disk is full.
     """
-    folder.mkdir(exist_ok=True)
     before = packed.of_folder(folder)
     paths = set(seen.paths())
     try:

@@ -58,7 +58,7 @@ def place(
     wanted = [(path, md5) for path, md5 in order.entries.items() if here.get(path) != md5]
     try:
         data.folder.mkdir(parents=True, exist_ok=True)
-        _remove(data.folder, gone)
+        remove(data.folder, gone)
         put = _putter(order, cache, links.choose(config.links, data.folder, cache.home.parent))
         placed: dict[str, tuple[bytes, bytes]] = {}
         for number, (path, stamp) in enumerate(_put(data.folder, put, wanted)):
@@ -73,7 +73,7 @@ def place(
     write_index(data.index, index, taken_ns=taken_ns)
 
 
-def _remove(folder: Path, gone: list[str]) -> None:
+def remove(folder: Path, gone: list[str]) -> None:
     """Take files away, and the folders that are empty then."""
     for path in gone:
         os.unlink(f"{folder}/{path}")  # noqa: PTH108  100,000 of them

@@ -28,6 +28,7 @@ class Snapshot(Result, frozen=True, kw_only=True, tag="version.snapshot"):
     added: int | None = None  # None: the version before is not in the cache
     removed: int | None = None
     changed: int | None = None
+    better_layout: str | None = None  # packs or chunks, where they would help
 
     def headline(self) -> str:
         """Give the revision."""

@@ -65,11 +65,11 @@ def put_data(project: Project, spec: RunSpec, home: Path) -> None:
             f"{len(absent)} files of the run's data are not in the cache, e.g. `{absent[0]}`",
             hint=f"type `mlstack version pull{revision}`",
         )
-    packs = listing.packs_of(cache, wanted.stored.md5) if wanted.stored else None
+    made = listing.made_of(cache, wanted.stored.md5) if wanted.stored else None
     for name in version.entries:
         (there.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        if packs:
-            (there.folder / name).write_bytes(packs.read(name))
+        if made:
+            files.write_chunks(there.folder / name, made.pour(name))
         else:
             shutil.copyfile(version.locate(name), there.folder / name)
     found = dvc.read_pointer(there.pointer)

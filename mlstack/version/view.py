@@ -75,6 +75,12 @@ def _remote(name: str) -> str:
     return name or "the remote of DVC"
 
 
+WHY = {
+    "packs": "keeps so many small files in a few large ones, which move much faster",
+    "chunks": "keeps only what changes in a large file, not the whole of it again",
+}
+
+
 def _snapshot(record: Snapshot) -> str:
     what = f"{record.files} files, {size(record.size_bytes)}, md5 {record.md5[:8]}"
     if not record.committed:
@@ -82,6 +88,9 @@ def _snapshot(record: Snapshot) -> str:
     changes = ""
     if record.added is not None:
         changes = f"\n  {record.added} added, {record.removed} removed, {record.changed} changed"
+    if record.better_layout:
+        why = WHY[record.better_layout]
+        changes += f"\n  hint: `versioning: {{layout: {record.better_layout}}}` {why}"
     return f"{record.dataset}: version {record.revision[:7]} ({what}){changes}"
 
 

@@ -10,9 +10,13 @@ import pyarrow as pa
 import pytest
 
 import mlstack.records
+from mlstack import packed
 from mlstack.errors import DataError
+from mlstack.packed import Packs
 from mlstack.records import base, dataset, evaluation, labels, requests
 from mlstack.train import shared
+from mlstack.version import chunked
+from mlstack.version.chunked import Chunks
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMATS = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
@@ -91,3 +95,20 @@ def test_the_labels_database_has_the_golden_schema():
 
 def test_the_index_in_postgres_has_the_golden_schema():
     assert (GOLDEN / "runs.postgres.schema.txt").read_text() == shared.SCHEMA
+
+
+def test_the_tables_of_packs_and_chunks_are_read_and_written_the_same():
+    packs = GOLDEN / "packs.tsv"
+    chunks = GOLDEN / "chunks.tsv"
+    members = Packs({"0001-0a1b2c3d.tsv": packs}).members
+    wholes = Chunks({"files.tsv": chunks}).members
+
+    rows = [
+        (int(m.pack[14:17]), m.offset, m.size_bytes, m.md5, path) for path, m in members.items()
+    ]
+
+    assert list(members) == ["images/0001.png", "a\tb\nc\\d\r.png"]
+    assert members["images/0001.png"].pack == "0001-0a1b2c3d-000.tar"
+    assert packed.table(rows) == packs.read_bytes()
+    assert list(wholes) == ["a\tb.bin", "large.bin"]
+    assert chunked.table(wholes) == chunks.read_bytes()

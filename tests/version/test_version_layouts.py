@@ -1,6 +1,8 @@
-"""Data in packs: stock DVC and tar get it back, and every command knows it."""
+"""Data in packs and chunks: stock DVC, tar and cat get it back, and every command knows it."""
 
+import dataclasses
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -20,8 +22,10 @@ from mlstack.inputs.images import load as load_image
 from mlstack.launch import dataset as launch_dataset
 from mlstack.packed import Packs
 from mlstack.records import dvc
-from mlstack.records.data_folder import hash_folder
-from mlstack.version import packs
+from mlstack.records.data_folder import hash_folder, look
+from mlstack.records.file_hash import hash_files
+from mlstack.version import forms, packs
+from mlstack.version.history import Dataset
 
 SPEC = ImageSpec(height=8, width=8, channels=1)
 
@@ -48,23 +52,39 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 # docs/formats.md, word for word: all that a machine without mlstack needs.
-RESTORE = """
+RESTORE = {
+    "packs": """
 mkdir -p digits
 for pack in digits.packs/*.tar; do tar xf "$pack" -C digits; done
 if [ -f digits.packs/removed ]; then (cd digits && xargs -0 rm -f < ../digits.packs/removed); fi
-"""
+""",
+    "chunks": """
+cd digits.chunks/lists
+find . -type f -exec sh -c '
+  mkdir -p "../../digits/$(dirname "$1")"
+  (cd ../chunks && xargs cat) < "$1" > "../../digits/$1"' sh {} ";"
+""",
+}
+
+
+@pytest.fixture(params=["packs", "chunks"])
+def layout(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
-def with_packs(snapshotted: Path) -> Path:
-    (snapshotted / "mlstack.local.yaml").write_text("versioning: {layout: packs}\n")
+def kept(snapshotted: Path, answer: Callable, layout: str) -> Path:
+    """A project whose newest version is kept in the layout, and the one before as files."""
+    (snapshotted / "mlstack.local.yaml").write_text(f"versioning: {{layout: {layout}}}\n")
+    assert answer("snapshot", "-m", layout)["committed"]
     return snapshotted
 
 
 @pytest.fixture
-def in_packs(with_packs: Path, answer: Callable) -> Path:
+def in_packs(snapshotted: Path, answer: Callable) -> Path:
+    (snapshotted / "mlstack.local.yaml").write_text("versioning: {layout: packs}\n")
     assert answer("snapshot", "-m", "packed")["committed"]
-    return with_packs
+    return snapshotted
 
 
 def edit(data: Path, seed: int) -> None:
@@ -80,38 +100,42 @@ def edit(data: Path, seed: int) -> None:
     (data / f"new {seed}" / ("long" * 50)).write_bytes(b"")
 
 
-def test_stock_dvc_and_tar_restore_every_version(in_packs: Path, answer, tmp_path) -> None:
-    data = in_packs / "data" / "digits"
+def test_stock_dvc_and_tar_or_cat_restore_every_version(
+    kept: Path, layout: str, answer: Callable, tmp_path: Path
+) -> None:
+    data = kept / "data" / "digits"
     remote = tmp_path / "remote"
     wanted = []
     for seed in range(3):
         edit(data, seed)
         assert answer("snapshot", "-m", f"edit {seed}")["committed"]
-        wanted.append((content(data), sh(in_packs, "git rev-parse HEAD").strip()))
-    (in_packs / "mlstack.local.yaml").write_text(
-        f"versioning: {{layout: packs, remote: {remote}}}\n"
+        wanted.append((content(data), sh(kept, "git rev-parse HEAD").strip()))
+    (kept / "mlstack.local.yaml").write_text(
+        f"versioning: {{layout: {layout}, remote: {remote}}}\n"
     )
     assert answer("push", "--all")["ok"]
 
     for files, commit in wanted:
         clone = tmp_path / commit
-        sh(tmp_path, f"git clone -q {in_packs} {clone}; cd {clone}; git checkout -q {commit}")
+        sh(tmp_path, f"git clone -q {kept} {clone}; cd {clone}; git checkout -q {commit}")
         stock_dvc(clone, "remote", "add", "-d", "there", str(remote))
         stock_dvc(clone, "pull", "--quiet")
-        sh(clone / "data", RESTORE)
+        sh(clone / "data", RESTORE[layout])
         assert content(clone / "data" / "digits") == files
 
 
-def test_stock_dvc_agrees_and_would_write_the_same_pointer(in_packs: Path, dvc_status) -> None:
-    pointer = in_packs / "data" / "digits.packs.dvc"
+def test_stock_dvc_agrees_and_would_write_the_same_pointer(
+    kept: Path, layout: str, dvc_status: Callable
+) -> None:
+    pointer = kept / "data" / f"digits.{layout}.dvc"
     written = pointer.read_bytes()
 
     agreed = dvc_status()
-    stock_dvc(in_packs, "add", "--quiet", "data/digits.packs")
+    stock_dvc(kept, "add", "--quiet", f"data/digits.{layout}")
 
     assert "up to date" in agreed
     assert pointer.read_bytes() == written
-    assert dvc.read_pointer(pointer).md5 == hash_folder(in_packs / "data" / "digits").md5
+    assert dvc.read_pointer(pointer).md5 == hash_folder(kept / "data" / "digits").md5
 
 
 def test_a_change_adds_one_small_pack_and_every_version_comes_back(
@@ -133,50 +157,50 @@ def test_a_change_adds_one_small_pack_and_every_version_comes_back(
         assert content(data) == files
 
 
-def test_a_snapshot_of_nothing_new_commits_nothing(in_packs: Path, answer: Callable) -> None:
-    before = content(in_packs / "data" / "digits.packs")
+def test_a_snapshot_of_nothing_new_commits_nothing(
+    kept: Path, layout: str, answer: Callable
+) -> None:
+    before = content(kept / "data" / f"digits.{layout}")
 
     assert not answer("snapshot", "-m", "again")["committed"]
 
-    assert content(in_packs / "data" / "digits.packs") == before
+    assert content(kept / "data" / f"digits.{layout}") == before
 
 
 def test_layouts_can_be_changed_and_the_history_goes_on(
-    with_packs: Path, answer: Callable, version: Callable, dvc_status: Callable
+    kept: Path, layout: str, answer: Callable, version: Callable, dvc_status: Callable
 ) -> None:
-    data = with_packs / "data"
+    data = kept / "data"
     files = content(data / "digits")
 
-    assert answer("snapshot", "-m", "packed")["committed"]
     packed_state = sorted(path.name for path in data.iterdir()), dvc_status()
-    version("diff", "HEAD~1")
-    same = version("diff", "HEAD~1", "HEAD").returncode
-    (with_packs / "mlstack.local.yaml").unlink()
+    same = version("diff", "HEAD~1", "HEAD").stdout
+    (kept / "mlstack.local.yaml").unlink()
     assert answer("snapshot", "-m", "loose")["committed"]
 
-    assert "digits.packs.dvc" in packed_state[0]
+    assert f"digits.{layout}.dvc" in packed_state[0]
     assert "digits.dvc" not in packed_state[0]
     assert "up to date" in packed_state[1]
-    assert same == 0
-    assert not (data / "digits.packs").exists()
-    assert not (data / "digits.packs.dvc").exists()
+    assert "no difference" in same
+    assert not (data / f"digits.{layout}").exists()
+    assert not (data / f"digits.{layout}.dvc").exists()
     assert "up to date" in dvc_status()
     assert len({one["md5"] for one in answer("log")["versions"]}) == 1
     assert len(answer("log")["versions"]) == 3
     assert content(data / "digits") == files
-    assert sh(with_packs, "git status --porcelain -- data") == ""
+    assert sh(kept, "git status --porcelain -- data") == ""
 
 
 def test_an_older_version_of_the_other_layout_is_checked_out_whole(
-    in_packs: Path, answer: Callable, dvc_status: Callable
+    kept: Path, layout: str, answer: Callable, dvc_status: Callable
 ) -> None:
-    data = in_packs / "data"
+    data = kept / "data"
     files = content(data / "digits")
     edit(data / "digits", 1)
     answer("snapshot", "-m", "edit")
 
     answer("checkout", "HEAD~2")
-    loose = content(data / "digits"), dvc_status(), (data / "digits.packs").exists()
+    loose = content(data / "digits"), dvc_status(), (data / f"digits.{layout}").exists()
     answer("checkout", "HEAD")
 
     assert loose[0] == files
@@ -199,18 +223,18 @@ def test_everything_is_packed_anew_when_much_of_it_is_dead(in_packs: Path, answe
     assert packed.of_folder(made).entries == hash_folder(data).entries
 
 
-def test_a_file_that_becomes_a_folder_is_restored_by_tar_too(
-    in_packs: Path, answer: Callable, tmp_path: Path
+def test_a_file_that_becomes_a_folder_is_restored_too(
+    kept: Path, layout: str, answer: Callable, tmp_path: Path
 ) -> None:
-    data = in_packs / "data" / "digits"
+    data = kept / "data" / "digits"
     path = sorted(data.rglob("*.png"))[0]
     path.unlink()
     path.mkdir()
     (path / "inside.png").write_bytes(b"inside")
 
-    answer("snapshot", "-m", "a folder now")
-    shutil.copytree(in_packs / "data" / "digits.packs", tmp_path / "digits.packs")
-    sh(tmp_path, RESTORE)
+    assert answer("snapshot", "-m", "a folder now")["committed"]
+    shutil.copytree(kept / "data" / f"digits.{layout}", tmp_path / f"digits.{layout}")
+    sh(tmp_path, RESTORE[layout])
 
     assert content(tmp_path / "digits") == content(data)
 
@@ -253,6 +277,73 @@ def test_a_run_on_packs_learns_the_same_weights(in_packs: Path, in_folder, answe
     assert packed_run["metrics"] == loose["metrics"]
 
 
+def test_a_change_in_place_costs_a_few_chunks(snapshotted: Path, answer: Callable) -> None:
+    data, made = snapshotted / "data" / "digits", snapshotted / "data" / "digits.chunks"
+    (snapshotted / "mlstack.local.yaml").write_text("versioning: {layout: chunks}\n")
+    large = bytearray(random.Random(0).randbytes(24 << 20))
+    (data / "large.bin").write_bytes(large)
+    answer("snapshot", "-m", "chunks")
+    first = set(content(made))
+    large[10 << 20 : 10 << 20] = b"inserted" * 1000
+    (data / "large.bin").write_bytes(large)
+
+    answer("snapshot", "-m", "inserted")
+    new = [len(one) for name, one in content(made).items() if name not in first]
+    answer("checkout", "HEAD~1")
+    before = len((data / "large.bin").read_bytes())
+    answer("checkout", "HEAD")
+
+    assert 0 < sum(new) < 2 << 20
+    assert before == 24 << 20
+    assert (data / "large.bin").read_bytes() == large
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "changed", "wanted"),
+    [
+        (20_000, 100, False, "packs"),
+        (20_000, 100_000, False, None),
+        (19_999, 100, False, None),
+        (3, 64 << 20, True, "chunks"),
+        (3, 64 << 20, False, None),
+        (3, 1 << 20, True, None),
+    ],
+)
+def test_a_layout_is_suggested_where_it_helps(
+    tmp_path: Path, monkeypatch, count: int, size: int, changed: bool, wanted: str | None
+) -> None:
+    data = Dataset(tmp_path, "set")
+    data.folder.mkdir()
+    for number in range(3):  # three stand for all of them
+        (data.folder / f"{number}.bin").touch()
+        os.truncate(data.folder / f"{number}.bin", size)
+    if changed:
+        hash_folder(data.folder, data.index)
+        with (data.folder / "0.bin").open("r+b") as stream:
+            stream.write(b"other")
+    seen = look(data.folder, data.index)
+    for number, (digest, stamp) in enumerate(hash_files(seen.found())):
+        seen.learn(number, digest, stamp)
+    after = dataclasses.replace(seen.hashed(), count=count, size_bytes=count * size)
+
+    assert forms.better(data, seen, after) == wanted
+
+
+def test_a_project_of_init_never_waits_for_dvc(tmp_path: Path, in_folder: Callable) -> None:
+    in_folder(tmp_path)("init", "demo")
+    project = tmp_path / "demo"
+    (project / "data" / "digits" / "more.txt").write_text("more")
+
+    command = [sys.executable, "-X", "importtime", "-m", "mlstack", "version", "snapshot"]
+    done = subprocess.run(
+        [*command, "-m", "more"], cwd=project, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0
+    assert "mlstack.version.intake" in done.stderr
+    assert "dvc.repo" not in done.stderr
+
+
 def test_packed_is_refused_where_nothing_is(snapshotted: Path, version: Callable) -> None:
     done = version("checkout", "HEAD", "--packed")
 
@@ -261,11 +352,11 @@ def test_packed_is_refused_where_nothing_is(snapshotted: Path, version: Callable
     assert (snapshotted / "data" / "digits").is_dir()
 
 
-def test_data_that_is_in_no_snapshot_is_not_overwritten(in_packs: Path, version) -> None:
-    data = in_packs / "data" / "digits"
+def test_data_that_is_in_no_snapshot_is_not_overwritten(kept: Path, version) -> None:
+    data = kept / "data" / "digits"
     (data / "mine.txt").write_text("mine")
 
-    for words in (("checkout", "HEAD~1"), ("checkout", "HEAD", "--packed")):
+    for words in (("checkout", "HEAD~1"), ("checkout", "HEAD")):
         done = version(*words)
         assert done.returncode == 3
         assert "mine.txt" in done.stderr
@@ -274,13 +365,13 @@ def test_data_that_is_in_no_snapshot_is_not_overwritten(in_packs: Path, version)
 
 
 def test_a_folder_of_the_user_in_the_place_of_the_packs_is_left_alone(
-    with_packs: Path, version: Callable
+    snapshotted: Path, layout: str, version: Callable
 ) -> None:
-    mine = with_packs / "data" / "digits.packs" / "mine.txt"
+    mine = snapshotted / "data" / f"digits.{layout}" / "mine.txt"
     mine.parent.mkdir()
     mine.write_text("mine")
 
-    done = version("snapshot", "-m", "packed")
+    done = version("snapshot", "-m", "packed", "--set", f"versioning.layout={layout}")
 
     assert done.returncode == 3
     assert "in the way" in done.stderr
@@ -311,13 +402,13 @@ def test_damage_is_named_and_other_versions_are_whole(
     assert older.returncode == 0  # of the loose version, which is whole
 
 
-def test_what_packs_need_is_not_garbage_and_old_packs_are(
-    in_packs: Path, answer: Callable, version: Callable
+def test_what_a_layout_needs_is_not_garbage(
+    kept: Path, answer: Callable, version: Callable
 ) -> None:
-    data = in_packs / "data" / "digits"
+    data = kept / "data" / "digits"
     edit(data, 1)
     answer("snapshot", "-m", "edit")
-    sh(in_packs, "git tag kept HEAD~1")
+    sh(kept, "git tag kept HEAD~1")
 
     answer("gc", "--yes")
     answer("gc", "--yes", "--only-tips")
@@ -327,22 +418,24 @@ def test_what_packs_need_is_not_garbage_and_old_packs_are(
     assert version("checkout", "HEAD").returncode == 0
 
 
-def test_two_branches_of_packs_are_merged(in_packs: Path, answer: Callable, dvc_status) -> None:
-    data = in_packs / "data" / "digits"
+def test_two_branches_are_merged(
+    kept: Path, layout: str, answer: Callable, dvc_status: Callable
+) -> None:
+    data = kept / "data" / "digits"
     paths = sorted(data.rglob("*.png"))
     names = [path.relative_to(data).as_posix() for path in paths]
-    sh(in_packs, "git checkout -q -b side")
+    sh(kept, "git checkout -q -b side")
     paths[0].write_bytes(b"theirs")
     paths[1].unlink()
     (data / "theirs.png").write_bytes(b"new of theirs")
     answer("snapshot", "-m", "theirs")
-    sh(in_packs, "git checkout -q main")
+    sh(kept, "git checkout -q main")
     answer("checkout", "HEAD", "--force")
     paths[2].write_bytes(b"ours")
     (data / "ours.png").write_bytes(b"new of ours")
     answer("snapshot", "-m", "ours")
 
-    sh(in_packs, "git merge -q --no-edit side")
+    sh(kept, "git merge -q --no-edit side")
     answer("checkout", "HEAD")
 
     merged = content(data)
@@ -353,7 +446,7 @@ def test_two_branches_of_packs_are_merged(in_packs: Path, answer: Callable, dvc_
     assert merged["ours.png"] == b"new of ours"
     assert "up to date" in dvc_status()
     shutil.rmtree(data)
-    sh(in_packs / "data", RESTORE)
+    sh(kept / "data", RESTORE[layout])
     assert content(data) == merged
 
 
