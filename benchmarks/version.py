@@ -1,11 +1,13 @@
 """`mlstack version` against stock DVC on the same files: many small ones, and a few large ones.
 
-Both keep the same bytes in the same places, so each row is the same work. Stock DVC and mlstack
-take turns; every figure is the median of the rounds, CPU is user + system time of the process tree.
+Both keep the same bytes in the same places, so each row is the same work. The tools take turns;
+every figure is the median of the rounds, CPU is user + system time of the process tree. Everything
+that Python has compiled is there, as after any installation; one command of each tool goes first.
 
     python benchmarks/version.py [--files 100000] [--rounds 3] [--large-mb 512] [--folder DIR]
+        [--tools dvc mlstack git git-lfs oxen] [--links copy hardlink,copy]
 
-Needs about 3 GB of disk in DIR [a folder of its own below the system's temporary one].
+Needs about 4 GB of disk in DIR [a folder of its own below the system's temporary one].
 """
 
 import argparse
@@ -20,8 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+
+from version_peers import PEERS, CannotError, Git, versions
 
 CONFIG = """version: 1
 project: {{name: bench, task: image-classification}}
@@ -30,7 +35,7 @@ model: {{class: a.b:C}}
 versioning: {{remote: {remote}}}
 """
 PER_FOLDER = 1000
-Case = Callable[[Path], None]
+Make = Callable[[], "list[Tool | Git]"]
 
 
 @dataclass
@@ -51,7 +56,9 @@ class Tool:
         self.remote = home / f"{name}-remote"
         self.clone = home / f"{name}-clone"
         self.data = self.root / "data" / "set"
-        self.environment = os.environ | {
+        self.places = (self.root, self.remote, self.clone, home / f"{name}-site")
+        kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        self.environment = kept | {
             "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(home / f"{name}-site"),
             "GIT_AUTHOR_NAME": "bench",
@@ -170,33 +177,49 @@ def measure(figures: Figures, step: Callable[[], None]) -> None:
     figures.cpu.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
-def rounds(source: Path, home: Path, count: int, links: str, steps: list[str]) -> dict[str, dict]:
+def tools_of(names: list[str], home: Path, links: str) -> list[Tool | Git]:
+    """Make the tools that are compared."""
+    return [PEERS[name](name, home) if name in PEERS else Tool(name, home, links) for name in names]
+
+
+def rounds(source: Path, count: int, make: Make, steps: list[str]) -> dict[str, dict[str, Figures]]:
     """Take turns; give the figures of each step of each tool."""
     found: dict[str, dict[str, Figures]] = {}
     for _ in range(count):
-        tools = [Tool(name, home, links) for name in ("dvc", "mlstack")]
+        tools = make()
         for tool in tools:
             tool.start()
             tool.data.parent.mkdir()
             subprocess.run(["cp", "-a", str(source), str(tool.data)], check=True)
         for step in steps:
             for tool in tools:
-                if step == "1 % changed, snapshot":
-                    change(tool.data)
-                row = found.setdefault(step, {}).setdefault(tool.name, Figures())
-                measure(row, getattr(tool, STEPS[step]))
-                if step == "checkout of the older one":
-                    tool.forward()
+                take(tool, step, found.setdefault(step, {}).setdefault(tool.name, Figures()))
         for tool in tools:
             compare(tool)
         for tool in tools:
-            for place in (tool.root, tool.remote, tool.clone, home / f"{tool.name}-site"):
+            for place in tool.places:
                 shutil.rmtree(place, ignore_errors=True)
     return found
 
 
-def compare(tool: Tool) -> None:
+def take(tool: Tool | Git, step: str, row: Figures) -> None:
+    """Have a tool do a step; a peer that cannot leaves a gap, and says why."""
+    if step == "1 % changed, snapshot":
+        change(tool.data)
+    try:
+        measure(row, getattr(tool, STEPS[step]))
+        if step == "checkout of the older one":
+            tool.forward()
+        elif step == "first snapshot" and hasattr(tool, "after_snapshot"):
+            tool.after_snapshot()
+    except CannotError as error:
+        print(f"{tool.name}: {step}: {error}", file=sys.stderr)
+
+
+def compare(tool: Tool | Git) -> None:
     """Have stock DVC say that everything is as it should be."""
+    if tool.name in PEERS:
+        return
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "status", "--json"],
         cwd=tool.root, env=tool.environment, capture_output=True, text=True, check=False,
@@ -217,17 +240,22 @@ STEPS = {
 
 
 def table(title: str, found: dict[str, dict]) -> None:
-    """Print medians and ratios."""
+    """Print medians, and how many times the CPU of mlstack each of the others takes."""
     print(f"\n{title}")
-    print(f"{'':28}{'DVC cpu':>9}{'ours':>8}{'x less':>8}{'DVC wall':>11}{'ours':>8}{'x less':>8}")
-    for step, row in found.items():
-        cpu = [statistics.median(row[name].cpu) for name in ("dvc", "mlstack")]
-        wall = [statistics.median(row[name].wall) for name in ("dvc", "mlstack")]
-        print(
-            f"{step:28}{cpu[0]:9.2f}{cpu[1]:8.2f}{cpu[0] / cpu[1]:8.1f}"
-            f"{wall[0]:11.2f}{wall[1]:8.2f}{wall[0] / wall[1]:8.1f}",
-            flush=True,
-        )
+    for kind in ("cpu", "wall"):
+        names = list(next(iter(found.values())))
+        print(f"{kind + ' s':28}" + "".join(f"{name:>10}{'':8}" for name in names))
+        for step, row in found.items():
+            medians = {
+                name: statistics.median(getattr(row[name], kind) or [float("nan")])
+                for name in names
+            }
+            own = medians.get("mlstack", float("nan"))
+            cells = "".join(
+                f"{seconds:10.2f}" + (f" {seconds / own:5.1f}x " if name != "mlstack" else " " * 8)
+                for name, seconds in medians.items()
+            )
+            print(f"{step:28}{cells}", flush=True)
 
 
 def main() -> None:
@@ -238,20 +266,27 @@ def main() -> None:
     parser.add_argument("--large-mb", type=int, default=512)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--links", nargs="*", default=["copy", "hardlink,copy"])
+    parser.add_argument("--tools", nargs="*", default=["dvc", "mlstack"])
     given = parser.parse_args()
     print(f"DVC {version('dvc')}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    print(versions(given.tools))
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         home = Path(folder)
+        work = home / "work"
+        for name in {"dvc", "mlstack"} & set(given.tools):
+            Tool(name, home, "copy").type(name, "--version", cwd=home)
         if given.files:
             small_files(home / "small", given.files)
             for links in given.links:
-                found = rounds(home / "small", home / "work", given.rounds, links, list(STEPS))
+                make = partial(tools_of, given.tools, work, links)
+                found = rounds(home / "small", given.rounds, make, list(STEPS))
                 table(f"{given.files:,} files of 2 KB, cache.type = {links}", found)
         if given.large_mb:
             large_files(home / "large", given.large_mb)
             steps = ["first snapshot", "status, nothing changed", "push", "clone + pull"]
             for links in given.links:
-                found = rounds(home / "large", home / "work", given.rounds, links, steps)
+                make = partial(tools_of, given.tools, work, links)
+                found = rounds(home / "large", given.rounds, make, steps)
                 table(f"4 files of {given.large_mb} MB, cache.type = {links}", found)
 
 
