@@ -12,6 +12,7 @@ from pathlib import Path
 from mlstack.errors import BusyError, MachineError
 
 CHUNK_BYTES = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, somebody's share of it, a file
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -230,7 +230,13 @@ def _fits(text: str) -> bool:
 
 
 def _print_json(body: dict[str, Any]) -> None:
-    _write(msgspec.json.encode(body).decode())
+    try:
+        text = msgspec.json.encode(body).decode()
+    except UnicodeEncodeError:  # the name of a file that is no text
+        import json  # noqa: PLC0415  nobody else needs it here
+
+        text = json.dumps(body)
+    _write(text)
 
 
 def _write(line: str) -> None:

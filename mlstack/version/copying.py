@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlstack import files
 from mlstack.errors import DataError
 from mlstack.records.file_hash import (
     LARGE_BYTES,
@@ -97,7 +98,7 @@ def _copy_small(filling: Filling, path: str, stamp: bytes, size: int) -> Entered
     descriptor = open_to_read(path)
     try:
         for _ in range(TRIES):
-            content = os.read(descriptor, size + 1)
+            content = _read(descriptor, size + 1, path)
             after = stamp_of(os.fstat(descriptor))
             if len(content) == size and after == stamp:
                 digest = hashlib.md5(content, usedforsecurity=False)
@@ -111,6 +112,20 @@ def _copy_small(filling: Filling, path: str, stamp: bytes, size: int) -> Entered
     raise being_written(path)
 
 
+def _read(descriptor: int, size: int, path: str) -> bytes:
+    try:
+        return os.read(descriptor, size)
+    except OSError as error:
+        raise _naming(error, path) from error
+
+
+def _naming(error: OSError, path: str) -> OSError:
+    """Name the file that could not be read; what cannot be written is a matter of the store."""
+    if error.errno in files.FULL:
+        return error
+    return OSError(error.errno, error.strerror, path)
+
+
 def _copy_large(beside: str, path: str) -> Entered:
     source = open_to_read(path)
     try:
@@ -120,6 +135,8 @@ def _copy_large(beside: str, path: str) -> Entered:
             try:
                 os.lseek(source, 0, os.SEEK_SET)
                 digest = objects.copy(source, target, size_of(before))
+            except OSError as error:
+                raise _naming(error, path) from error
             finally:
                 os.close(target)
             after = stamp_of(os.fstat(source))

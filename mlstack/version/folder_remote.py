@@ -80,11 +80,11 @@ def _copy_missing(
     origin: Objects, target: Objects, wanted: set[str], lists: dict[str, bytes]
 ) -> Generator[Record, None, Moved]:
     """Copy files first and the lists that name them last: a list never names what is not there."""
-    missing, missing_lists = sorted(target.missing(wanted)), target.missing(lists)
-    if not missing and not missing_lists:
-        return Moved()
-    size = sum(len(lists[md5]) for md5 in missing_lists)
     try:
+        missing, missing_lists = sorted(target.missing(wanted)), target.missing(lists)
+        if not missing and not missing_lists:
+            return Moved()
+        size = sum(len(lists[md5]) for md5 in missing_lists)
         with target.filling() as filling:
             for number, copied in enumerate(copy_objects(filling, origin, missing)):
                 size += copied
@@ -131,10 +131,10 @@ def _read_list(md5: str, stores: list[Objects]) -> bytes:
 
 
 def failed(place: Path, error: OSError) -> MlstackError:
-    """Tell a full disk from a remote that is gone."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    """Tell a full disk from a remote that is gone; name the file where that is known."""
+    if error.errno in files.FULL:
         return files.cannot_write(place, error)
     return BusyError(
-        f"`{place}` cannot be reached: {error.strerror}",
+        f"`{error.filename or place}` cannot be reached: {error.strerror}",
         hint="is it there? Then try again; what was copied stays copied",
     )

@@ -78,7 +78,7 @@ def look(data: Dataset) -> Look:
     """Look at the files, after removing half-written ones that a killed dvc or mlstack left there.
 
     Raises:
-        DataError: there are none, or one is of a kind that DVC cannot keep.
+        DataError: there are none, or one is of a kind, or has a name, that DVC cannot keep.
     """
     seen = data_folder.look(data.folder, data.index)
     stale = [path for path in map(Path, seen.fresh()) if _is_leftover(path)]
@@ -88,13 +88,36 @@ def look(data: Dataset) -> Look:
         seen = data_folder.look(data.folder, data.index)
     if not any(listing.names for listing in seen.listings.values()):
         raise DataError(f"`{data.source}` holds no files", hint="put the data there first")
+    _refuse_no_text(seen)
     return seen
+
+
+def _refuse_no_text(seen: Look) -> None:
+    """Refuse names whose bytes are no UTF-8: DVC cannot add them."""
+    for at, found in seen.listings.items():
+        try:
+            "".join([at, *found.names]).encode()
+        except UnicodeEncodeError as error:
+            odd = next(name for name in (*found.names, at) if not _is_text(name))
+            raise DataError(
+                f"the name of `{Path(seen.folder, at, odd)}` is no text in UTF-8",
+                hint="rename it; `convmv` does that for many",
+            ) from error
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_leftover(path: Path) -> bool:
     if not LEFTOVER.fullmatch(path.name):
         return False
-    return path.stat().st_mtime < time.time() - STALE_S
+    # Nobody writes now what is from the future: the clock was set back since.
+    return abs(time.time() - path.stat().st_mtime) > STALE_S
 
 
 def drop_damaged_pointer(data: Dataset) -> None:

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,7 +68,13 @@ class Objects:
         try:
             with files.lock(beside / "lock", "its own objects"):
                 filling = Filling(self, str(beside))
-                yield filling
+                try:
+                    yield filling
+                except BaseException as error:  # what is whole stays, but on a disk that is full
+                    if getattr(error, "errno", None) not in files.FULL:
+                        with suppress(OSError):
+                            filling.flush()
+                    raise
                 filling.flush()
             sync(self.home)
         finally:

@@ -10,47 +10,27 @@ import os
 import random
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import time
 
 import pytest
 from faulty import failure, mlstack
-from projects import commit_all
+from versioned import assert_whole, change, content, make_versions, names, stock, typed
 
 from mlstack.records import data_folder
 from mlstack.records.dvc_config import read_config
-from mlstack.version import intake
+from mlstack.version import guard, intake
 
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("MLSTACK_KILLS", "3"))
-FILES = 600
-CONFIG = """version: 1
-project: {name: kills, task: image-classification}
-data: {source: data/set}
-model: {class: kills.model:Net}
-versioning: {remote: remote}
-"""
 
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory):
     """A project with two versions of 600 files, and a folder for its remote."""
-    root = tmp_path_factory.mktemp("versions") / "project one"
-    for number in range(FILES):
-        path = root / "data" / "set" / f"part {number % 7}" / f"日 {number}.bin"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(random.Random(number).randbytes(1500))
-    (root / "mlstack.yaml").write_text(CONFIG)
-    (root / ".gitignore").write_text(".mlstack/\n/data/set/\n/remote/\n/clone/\n")
-    (root / "remote").mkdir()
-    commit_all(root)
-    assert mlstack(root, "version", "snapshot", "-m", "one").returncode == 0
-    change(root, 1)
-    assert mlstack(root, "version", "snapshot", "-m", "two").returncode == 0
-    return root
+    return make_versions(tmp_path_factory.mktemp("versions") / "project one")
 
 
 @pytest.fixture(params=["copy", "hardlink"])
@@ -62,83 +42,55 @@ def project(versions, tmp_path, request):
     return root
 
 
-def change(root, seed):
-    """Replace, add and remove some files."""
-    chance = random.Random(seed)
-    there = sorted((root / "data" / "set").rglob("*.bin"))
-    for path in chance.sample(there, 60):
-        beside = path.with_suffix(".new")
-        beside.write_bytes(chance.randbytes(1500))
-        beside.replace(path)
-    for path in chance.sample(there, 20):
-        path.unlink()
-    for number in range(20):
-        (root / "data" / "set" / f"new {seed} {number}.bin").write_bytes(chance.randbytes(99))
+class Killer:
+    """Kills a command at random moments of its life until it was killed as often as asked for."""
 
+    def __init__(self, root, seed):
+        self.root = root
+        self.chance = random.Random(seed)
+        self.took_s = {}  # by command: how long it takes when nobody kills it
+        self.hits = 0
 
-def killed(root, chance, *words):
-    """Kill a command at a random moment of its life."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlstack", *words],
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        process.wait(timeout=chance.uniform(0.1, 1.6))
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    time.sleep(0.05)
+    @property
+    def is_done(self):
+        return self.hits >= KILLS
 
-
-def typed(root, *words):
-    """Type a command again that was killed; a git that it left may still be at work."""
-    for _ in range(5):
-        done = mlstack(root, *words)
-        if done.returncode == 0:
-            return done
-        time.sleep(0.5)
-    raise AssertionError(done.stderr)
-
-
-def content(root):
-    """Read every file of the data."""
-    data = root / "data" / "set"
-    return {p.relative_to(data): p.read_bytes() for p in data.rglob("*") if p.is_file()}
-
-
-def assert_whole(store):
-    """Every object that DVC would trust has the content that its name says; lists are complete."""
-    lists = []
-    for path in (store / "files" / "md5").rglob("*"):
-        if path.is_file() and stat.S_IMODE(path.stat().st_mode) == 0o444:
-            digest = hashlib.md5(path.read_bytes()).hexdigest()
-            assert path.parent.name + path.name.removesuffix(".dir") == digest
-            lists += [path] if path.name.endswith(".dir") else []
-    for path in lists:
-        for entry in json.loads(path.read_bytes()):
-            md5 = entry["md5"]
-            assert (store / "files" / "md5" / md5[:2] / md5[2:]).is_file(), entry
-
-
-def stock(root, *words):
-    """Ask stock DVC."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", *words], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    def strike(self, *words):
+        """Kill it once; say whether it was still alive. Its first run is whole, to be measured."""
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlstack", *words],
+            cwd=self.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        took_s = self.took_s.get(words)
+        try:
+            process.wait(self.chance.uniform(0.05, took_s) if took_s else 60)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        time.sleep(0.05)
+        if process.returncode == -signal.SIGKILL:
+            self.hits += 1
+            return True
+        if process.returncode:  # a git that the last one left may still be at work
+            typed(self.root, *words)
+        else:
+            self.took_s[words] = time.monotonic() - began
+        return False
 
 
 def test_a_killed_snapshot_loses_nothing_and_goes_on(project):
-    chance = random.Random(7)
-    for number in range(KILLS):
-        change(project, 100 + number)
+    killer = Killer(project, 7)
+    seed = 100
+    while not killer.is_done:
+        seed += 1
+        change(project, seed)
         before = content(project)
 
-        killed(project, chance, "version", "snapshot", "-m", "killed")
+        killer.strike("version", "snapshot", "-m", "killed")
 
         assert content(project) == before
         assert_whole(project / ".dvc" / "cache")
@@ -155,22 +107,31 @@ def test_a_killed_checkout_leaves_nothing_that_the_next_one_cannot_mend(project)
     two = content(project)
     typed(project, "version", "checkout", "HEAD~1")
     one = content(project)
-    chance = random.Random(8)
-    for number in range(KILLS):
-        killed(project, chance, "version", "checkout", ("HEAD", "HEAD~1")[number % 2])
+    killer = Killer(project, 8)
+    turn = 0
+    while not killer.is_done:
+        revision, wanted = (("HEAD", two), ("HEAD~1", one))[turn % 2]
+        turn += 1
+        killer.strike("version", "checkout", revision)
         assert_whole(project / ".dvc" / "cache")
+        there = {
+            item for item in content(project).items() if not guard.LEFTOVER.fullmatch(item[0].name)
+        }
+        assert there <= set(one.items()) | set(two.items())
 
-        typed(project, "version", "checkout", ("HEAD", "HEAD~1")[number % 2])
+        typed(project, "version", "checkout", revision)
 
-        assert content(project) == (two, one)[number % 2]
+        assert content(project) == wanted
     assert json.loads(stock(project, "status", "--json")) == {}
 
 
 def test_a_killed_push_leaves_a_remote_that_never_names_what_it_lacks(project):
     remote = project / "remote"
-    chance = random.Random(9)
-    for _ in range(KILLS):
-        killed(project, chance, "version", "push")
+    killer = Killer(project, 9)
+    while not killer.is_done:
+        if not killer.strike("version", "push"):
+            shutil.rmtree(remote)  # all of it again
+            remote.mkdir()
         assert_whole(remote)
     typed(project, "version", "push")
 
@@ -187,15 +148,38 @@ def test_a_killed_pull_goes_on_and_ends_with_the_same_files(project):
     clone = project / "clone"
     subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
     (clone / "remote").symlink_to(project / "remote")
-    chance = random.Random(10)
-    for _ in range(KILLS):
-        killed(clone, chance, "version", "pull")
-        if (clone / ".dvc" / "cache").is_dir():
+    killer = Killer(clone, 10)
+    while not killer.is_done:
+        if not killer.strike("version", "pull"):
+            assert content(clone) == content(project)
+            shutil.rmtree(clone / "data" / "set")  # all of it again
+            shutil.rmtree(clone / ".dvc" / "cache")
+        elif (clone / ".dvc" / "cache").is_dir():
             assert_whole(clone / ".dvc" / "cache")
     typed(clone, "version", "pull")
 
     assert content(clone) == content(project)
     assert json.loads(stock(clone, "status", "--json")) == {}
+
+
+def test_a_killed_gc_leaves_every_object_in_the_cache_or_the_trash(project):
+    cache, trash = project / ".dvc" / "cache", project / ".dvc" / "cache" / "trash"
+    everything = names(cache / "files" / "md5")
+    killer = Killer(project, 11)
+    turns = (("--only-tips", "--yes"), ("--restore",))
+    turn = 0
+    while not killer.is_done:
+        if not killer.strike("version", "gc", *turns[turn % 2]):
+            turn += 1  # the other way
+
+        assert names(cache / "files" / "md5") | names(trash) == everything
+        assert_whole(cache)
+        assert json.loads(stock(project, "status", "--json")) == {}
+    typed(project, "version", "gc", "--restore")
+
+    assert names(cache / "files" / "md5") == everything
+    assert_whole(cache)
+    typed(project, "version", "checkout", "HEAD~1")
 
 
 def test_a_disk_that_fills_up_ends_with_6_and_nothing_half_there(project):
