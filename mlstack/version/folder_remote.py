@@ -97,7 +97,7 @@ def _copy_missing(
         raise _lacking(origin, missing) or failed(target.home, error) from error
     except OSError as error:
         raise failed(target.home, error) from error
-    return Moved(len(missing) + len(missing_lists), size)
+    return Moved(len(missing) + len(missing_lists), size, frozenset(missing))
 
 
 def _lacking(origin: Objects, wanted: list[str]) -> DataError | None:

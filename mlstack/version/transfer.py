@@ -27,6 +27,7 @@ class Moved:
 
     objects: int = 0
     size_bytes: int | None = 0  # None: nobody counted
+    fresh: frozenset[str] = frozenset()  # MD5s of objects that came and were hashed on their way
 
 
 @dataclass(frozen=True)
