@@ -20,9 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,7 +34,6 @@ model: {{class: a.b:C}}
 versioning: {{remote: {remote}}}
 """
 PER_FOLDER = 1000
-Make = Callable[[], "list[Tool | Git]"]
 
 
 @dataclass
@@ -120,8 +118,11 @@ class Tool:
 
     def forward(self) -> None:
         """Come back to the newest version; not measured."""
-        self.type("git", "checkout", "-q", "HEAD", "--", "data/set.dvc")
-        self.type("dvc", "checkout", "-q")
+        if self.name == "mlstack":
+            self.type("mlstack", "version", "checkout", "HEAD")
+        else:
+            self.type("git", "checkout", "-q", "HEAD", "--", "data/set.dvc")
+            self.type("dvc", "checkout", "-q")
 
     def push(self) -> None:
         """Copy to the remote what it lacks."""
@@ -177,29 +178,35 @@ def measure(figures: Figures, step: Callable[[], None]) -> None:
     figures.cpu.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
-def tools_of(names: list[str], home: Path, links: str) -> list[Tool | Git]:
-    """Make the tools that are compared."""
-    return [PEERS[name](name, home) if name in PEERS else Tool(name, home, links) for name in names]
+@dataclass
+class Case:
+    """One table: which files, how the tools share bytes with their caches, and what was found."""
 
+    title: str
+    source: Path
+    links: str
+    steps: list[str]
+    found: dict[str, dict[str, Figures]] = field(default_factory=dict)
 
-def rounds(source: Path, count: int, make: Make, steps: list[str]) -> dict[str, dict[str, Figures]]:
-    """Take turns; give the figures of each step of each tool."""
-    found: dict[str, dict[str, Figures]] = {}
-    for _ in range(count):
-        tools = make()
+    def run(self, names: list[str], home: Path) -> None:
+        """Have the tools take turns, once."""
+        tools = [
+            PEERS[name](name, home) if name in PEERS else Tool(name, home, self.links)
+            for name in names
+        ]
         for tool in tools:
             tool.start()
             tool.data.parent.mkdir()
-            subprocess.run(["cp", "-a", str(source), str(tool.data)], check=True)
-        for step in steps:
+            subprocess.run(["cp", "-a", str(self.source), str(tool.data)], check=True)
+        for step in self.steps:
             for tool in tools:
-                take(tool, step, found.setdefault(step, {}).setdefault(tool.name, Figures()))
+                row = self.found.setdefault(step, {}).setdefault(tool.name, Figures())
+                take(tool, step, row)
         for tool in tools:
             compare(tool)
         for tool in tools:
             for place in tool.places:
                 shutil.rmtree(place, ignore_errors=True)
-    return found
 
 
 def take(tool: Tool | Git, step: str, row: Figures) -> None:
@@ -272,22 +279,29 @@ def main() -> None:
     print(versions(given.tools))
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         home = Path(folder)
-        work = home / "work"
         for name in {"dvc", "mlstack"} & set(given.tools):
             Tool(name, home, "copy").type(name, "--version", cwd=home)
+        cases = list(cases_of(given, home))
+        for number in range(given.rounds):
+            for case in cases:
+                case.run(given.tools, home / "work")
+                table(f"{case.title}; rounds: {number + 1}", case.found)
+
+
+def cases_of(given: argparse.Namespace, home: Path) -> Iterator[Case]:
+    """Write the files, and say what is measured on them."""
+    if given.files:
+        small_files(home / "small", given.files)
+    if given.large_mb:
+        large_files(home / "large", given.large_mb)
+    for links in given.links:
         if given.files:
-            small_files(home / "small", given.files)
-            for links in given.links:
-                make = partial(tools_of, given.tools, work, links)
-                found = rounds(home / "small", given.rounds, make, list(STEPS))
-                table(f"{given.files:,} files of 2 KB, cache.type = {links}", found)
+            title = f"{given.files:,} files of 2 KB, cache.type = {links}"
+            yield Case(title, home / "small", links, list(STEPS))
         if given.large_mb:
-            large_files(home / "large", given.large_mb)
+            title = f"4 files of {given.large_mb} MB, cache.type = {links}"
             steps = ["first snapshot", "status, nothing changed", "push", "clone + pull"]
-            for links in given.links:
-                make = partial(tools_of, given.tools, work, links)
-                found = rounds(home / "large", given.rounds, make, steps)
-                table(f"4 files of {given.large_mb} MB, cache.type = {links}", found)
+            yield Case(title, home / "large", links, steps)
 
 
 if __name__ == "__main__":
