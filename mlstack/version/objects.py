@@ -21,6 +21,7 @@ from mlstack import files
 
 MODE = 0o444
 BESIDE = ".mlstack-"
+LOCK = "lock"
 FEW = 5_000  # objects that are sooner looked for one by one than in lists of all that is there
 BATCH = 1 << 17  # objects that are synced together
 BATCH_BYTES = 1 << 30
@@ -66,7 +67,7 @@ class Objects:
         self.home.mkdir(parents=True, exist_ok=True)
         self._sweep()
         try:
-            with files.lock(beside / "lock", "its own objects"):
+            with files.lock(beside / LOCK, "its own objects"):
                 filling = Filling(self, str(beside))
                 try:
                     yield filling
@@ -78,14 +79,14 @@ class Objects:
                 filling.flush()
             sync(self.home)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            _remove(beside)
 
     def _sweep(self) -> None:
         """Remove what killed processes left beside."""
         for left in self.home.parent.glob(f"{BESIDE}*"):
-            lock = left / "lock"  # none yet: its process is just beginning
+            lock = left / LOCK  # none yet: its process is just beginning
             if lock.is_file() and not files.is_locked(lock):
-                shutil.rmtree(left, ignore_errors=True)
+                _remove(left)
 
 
 @dataclass
@@ -194,6 +195,18 @@ class Filling:
             return
         for name in names:
             os.rename(f"{beside}/{name}", f"{target}/{name}")  # noqa: PTH104  100,000 of them
+        Path(beside).rmdir()
+
+
+def _remove(beside: Path) -> None:
+    """Remove a folder beside a store; as long as its lock is there, `_sweep` will try again."""
+    with suppress(OSError):
+        for left in beside.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != LOCK:
+                left.unlink()
+    shutil.rmtree(beside, ignore_errors=True)
 
 
 def create(path: str) -> int:
