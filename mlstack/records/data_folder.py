@@ -297,7 +297,9 @@ def _amended(
     before: FolderIndex, at: str, changes: dict[str, tuple[bytes, bytes] | None]
 ) -> Listed:
     """Put stamp and MD5 of changed files into the list of a folder; None takes one away."""
-    old = before.folders.get(at, NOTHING)
+    old = before.folders.get(at)
+    if old is None:
+        return _listed({name: now for name, now in changes.items() if now is not None})
     stamps, md5s = bytearray(old.stamps), bytearray(old.md5s)
     for name, now in changes.items():
         position = bisect_left(old.names, name)
