@@ -246,23 +246,45 @@ STEPS = {
 }
 
 
-def table(title: str, found: dict[str, dict]) -> None:
-    """Print medians, and how many times the CPU of mlstack each of the others takes."""
+def table(title: str, found: dict[str, dict[str, Figures]]) -> None:
+    """Print medians, and how many times those of mlstack each of the others takes."""
     print(f"\n{title}")
     for kind in ("cpu", "wall"):
         names = list(next(iter(found.values())))
         print(f"{kind + ' s':28}" + "".join(f"{name:>10}{'':8}" for name in names))
         for step, row in found.items():
-            medians = {
-                name: statistics.median(getattr(row[name], kind) or [float("nan")])
-                for name in names
-            }
-            own = medians.get("mlstack", float("nan"))
-            cells = "".join(
-                f"{seconds:10.2f}" + (f" {seconds / own:5.1f}x " if name != "mlstack" else " " * 8)
-                for name, seconds in medians.items()
-            )
-            print(f"{step:28}{cells}", flush=True)
+            medians = {name: _median(getattr(row[name], kind)) for name in names}
+            own = medians.get("mlstack")
+            print(f"{step:28}" + "".join(_cell(s, own) for s in medians.values()), flush=True)
+
+
+def _median(seconds: list[float]) -> float | None:
+    return statistics.median(seconds) if seconds else None
+
+
+def _cell(seconds: float | None, own: float | None) -> str:
+    if seconds is None:
+        return f"{'-':>10}{'':8}"
+    ratio = f"{seconds / own:6.1f}x" if own and seconds != own else ""
+    return f"{seconds:10.2f}{ratio:8}"
+
+
+FLOOR = """
+import hashlib, pathlib, sys
+for path in pathlib.Path(sys.argv[1]).iterdir():
+    with path.open("rb") as stream:
+        hashlib.file_digest(stream, "md5")
+"""
+
+
+def floor(folder: Path) -> None:
+    """Print what reading and hashing the files takes, and nothing else."""
+    row = Figures()
+    command = [sys.executable, "-c", FLOOR, str(folder)]
+    measure(row, lambda: subprocess.run(command, check=True))
+    print(
+        f"their MD5 alone, one thread: {row.cpu[0]:.2f} s of CPU, {row.wall[0]:.2f} s", flush=True
+    )
 
 
 def main() -> None:
@@ -286,6 +308,8 @@ def main() -> None:
             for case in cases:
                 case.run(given.tools, home / "work")
                 table(f"{case.title}; rounds: {number + 1}", case.found)
+                if case.source.name == "large":
+                    floor(case.source)
 
 
 def cases_of(given: argparse.Namespace, home: Path) -> Iterator[Case]:
