@@ -50,6 +50,91 @@ class Unscaled(Net):
     def forward(self, images):
         return super().forward(images) * 300
 
+class Softmaxed(Net):
+    def forward(self, images):
+        return super().forward(images).softmax(dim=1)
+
+class Mixed(Net):
+    def forward(self, images):
+        logits = super().forward(images)
+        return logits.T.reshape(logits.shape)
+
+class Cropped(Net):
+    def forward(self, images):
+        return super().forward(torch.cat([images[:, :6], torch.zeros_like(images[:, 6:])], dim=1))
+
+class Huge(Net):
+    def training_step(self, batch, number):
+        torch.empty(1 << 50)
+        return super().training_step(batch, number)
+
+class NotANumber(Net):
+    def training_step(self, batch, number):
+        return super().training_step(batch, number) * float("nan")
+
+class Changed(Images):
+    def change(self, images, targets, part):
+        return images, targets
+    def setup(self, stage=None):
+        super().setup(stage)
+        torch.manual_seed(1)
+        for part, data in self.parts.items():
+            data.tensors = self.change(*data.tensors, part)
+
+class Shuffled(Changed):
+    def change(self, images, targets, part):
+        return images, targets[torch.randperm(len(targets))]
+
+class GivenAway(Changed):
+    def change(self, images, targets, part):
+        images[:, 0, 0, 0] = targets.to(torch.uint8)
+        return images, targets
+
+class Blank(Changed):
+    def change(self, images, targets, part):
+        return torch.zeros_like(images), targets
+
+class Holey(Changed):
+    def change(self, images, targets, part):
+        images = images.float()
+        images[3] = float("nan")
+        return images, targets
+
+class Dimmed(Changed):
+    def change(self, images, targets, part):
+        return (images // 20 if part == "val" else images), targets
+
+class Sorted(Changed):
+    def change(self, images, targets, part):
+        order = targets.argsort()
+        return images[order], targets[order]
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(self.parts["train"], self.batch_size)
+
+class Shared(Changed):
+    def setup(self, stage=None):
+        super().setup(stage)
+        self.parts["val"] = self.parts["train"]
+
+def noisy(rows):
+    images, targets = torch.utils.data.default_collate(rows)
+    return images + torch.randint(0, 3, images.shape, dtype=torch.uint8), targets
+
+class Restless(Images):
+    def val_dataloader(self):
+        return torch.utils.data.DataLoader(self.parts["val"], 64, collate_fn=noisy)
+
+def sleepy(rows):
+    import time
+    time.sleep(1)
+    return torch.utils.data.default_collate(rows)
+
+class Sleepy(Images):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(
+            self.parts["train"], self.batch_size, shuffle=True, collate_fn=sleepy
+        )
+
 class Shifted(Images):
     def setup(self, stage=None):
         super().setup(stage)
@@ -59,13 +144,23 @@ class Shifted(Images):
 
 NAMES = [
     "data loads",
+    "batches are mixed",
+    "parts share no example",
+    "parts are scaled alike",
+    "val is the same each time",
     "a step runs",
+    "memory",
     "loss at the start",
     "gradients reach every parameter",
     "overfits one batch",
+    "outputs are logits",
     "validation logs the monitored metric",
     "output depends on the input",
     "a checkpoint gives the same outputs",
+    "examples do not mix",
+    "inputs are used",
+    "labels fit the inputs",
+    "loading keeps up",
 ]
 
 
@@ -85,21 +180,37 @@ def test_a_sound_model_passes_every_check(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("setting", "check_name", "words"),
     [
-        ("model.class=faults:Detached", NAMES[3], "`body.0.0.weight`"),
-        ("model.class=faults:Forgotten", NAMES[3], "did not change"),
-        ("model.class=faults:Blind", NAMES[6], "the same output"),
-        ("model.class=faults:Misshapen", NAMES[1], "RuntimeError"),
-        ("model.class=faults:Forgetful", NAMES[7], "differ after loading"),
-        ("model.class=faults:Unscaled", NAMES[2], "costs 2.303"),
-        ("data.module=faults:Shifted", NAMES[0], "targets go from 1 to 10"),
-        ("model.args.lr=1000000.0", NAMES[4], "loss 2."),
-        ("train.monitor=val/accuracy", NAMES[5], "val/acc"),
+        ("model.class=faults:Detached", "gradients reach every parameter", "`body.0.0.weight`"),
+        ("model.class=faults:Forgotten", "gradients reach every parameter", "did not change"),
+        ("model.class=faults:Blind", "output depends on the input", "the same output"),
+        ("model.class=faults:Misshapen", "a step runs", "RuntimeError"),
+        ("model.class=faults:Forgetful", "a checkpoint gives the same outputs", "differ after"),
+        ("model.class=faults:Unscaled", "loss at the start", "costs 2.303"),
+        ("model.class=faults:Softmaxed", "outputs are logits", "takes them for logits"),
+        ("model.class=faults:Mixed", "examples do not mix", "moves the outputs of the rest"),
+        ("model.class=faults:Cropped", "inputs are used", "change nothing"),
+        ("model.class=faults:Huge", "memory", "a batch of 64 does not fit"),
+        ("model.class=faults:NotANumber", "loss at the start", "not a number"),
+        ("model.args.lr=1000000.0", "overfits one batch", "loss 2."),
+        ("model.args.lr=1e-9", "overfits one batch", "loss 2."),
+        ("train.monitor=val/accuracy", "validation logs the monitored metric", "val/acc"),
+        ("data.module=faults:Shifted", "data loads", "targets go from 1 to 10"),
+        ("data.module=faults:Holey", "data loads", "NaN"),
+        ("data.module=faults:Blank", "batches are mixed", "all examples are equal"),
+        ("data.module=faults:Sorted", "batches are mixed", "at random it would hold"),
+        ("data.module=faults:Shared", "parts share no example", "are in train too"),
+        ("data.module=faults:Dimmed", "parts are scaled alike", "deviation"),
+        ("data.module=faults:Restless", "val is the same each time", "differs between two passes"),
+        ("data.module=faults:Shuffled", "labels fit the inputs", "that is guessing"),
+        ("data.module=faults:GivenAway", "labels fit the inputs", "value 0 of the input alone"),
+        ("data.module=faults:Sleepy", "loading keeps up", "ms to load a batch"),
     ],
 )
 def test_a_planted_fault_is_named_with_a_hint(
     plan: Plan, tmp_path: Path, setting: str, check_name: str, words: str
 ) -> None:
-    folder = plan(tmp_path.name, setting, mode="check")
+    sets = (setting, "train.batch_size=16") if setting.endswith("Sorted") else (setting,)
+    folder = plan(tmp_path.name, *sets, mode="check")
     root = Path(base.read(folder / SPEC, RunSpec).root)
     (root / "faults.py").write_text(FAULTS)
 

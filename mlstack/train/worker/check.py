@@ -5,41 +5,39 @@ loss at the start, overfit one batch, make sure that the output depends on the i
 """
 
 import math
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from mlstack.errors import MlstackError
-from mlstack.records.run import CHECKPOINTS, Checked, Finished, Started, append_event
+from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event
 from mlstack.train.worker.build import Job, build_data, build_model
 from mlstack.train.worker.callbacks import loss_of
 from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.failure import in_words
 from mlstack.train.worker.fit import build_trainer
+from mlstack.train.worker.probes import Seen, Verdict, of_both, of_data, outputs, tensors
+from mlstack.train.worker.ranks import reach_all
 
 STEPS = 40  # on one batch
 SECONDS = 30.0
 FALLEN = 0.7  # of the loss at the start: what one batch must come down to
 BATCHES = 20  # whose targets are looked at
+FULL = 0.9  # of the memory
+GIGA = 1e9
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 FEW: dict[str, Any] = {"max_epochs": 1, "max_time": None, "enable_checkpointing": False}
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a check found."""
-
-    name: str
-    passed: bool
-    detail: str
-    hint: str = ""
 
 
 @dataclass
@@ -62,6 +60,13 @@ class Watch(Callback):
         self.reached: set[str] = set()
         self.before: dict[str, Tensor] = {}
         self._began = time.monotonic()
+        self._ended: list[float] = []
+
+    @property
+    def step_s(self) -> float:
+        """Seconds of a step, the first ones left out; 0 when there were too few."""
+        ended = self._ended[2:]
+        return (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the weights."""
@@ -79,6 +84,7 @@ class Watch(Callback):
     ) -> None:
         """Note the loss."""
         self.losses.append(loss_of(outputs))
+        self._ended.append(time.monotonic())
         fallen = len(self.losses) > 10 and max(self.losses[-3:]) < 0.5 * self.losses[0]
         late = time.monotonic() - self._began > SECONDS
         if fallen or late or not math.isfinite(self.losses[-1]):
@@ -86,23 +92,16 @@ class Watch(Callback):
 
 
 def check(job: Job) -> None:
-    """Append a `Checked` for each check, then `Finished`; rank 0 alone."""
+    """Append a `Checked` for each check, then `Finished`; rank 0 does all but reach the others."""
+    began = time.monotonic()
+    if not job.rank.number:
+        append_event(job.folder, Started(run=job.spec.id, at=time.time(), ranks=job.rank.count))
+    reached = _ranks(job)
     if job.rank.number:
         return
-    began = time.monotonic()
-    append_event(job.folder, Started(run=job.spec.id, at=time.time(), ranks=job.rank.count))
     seed_everything(job.spec.seed, workers=True, verbose=False)
-    for verdict in verdicts(job):
-        append_event(
-            job.folder,
-            Checked(
-                run=job.spec.id,
-                name=verdict.name,
-                passed=verdict.passed,
-                detail=verdict.detail,
-                hint=verdict.hint,
-            ),
-        )
+    for verdict in chain(reached, verdicts(job)):
+        append_event(job.folder, verdict.event(job.spec.id))
     finished = Finished(
         run=job.spec.id,
         at=time.time(),
@@ -120,19 +119,48 @@ def verdicts(job: Job) -> Iterator[Verdict]:
     data = build_data(job)
     data.prepare_data()
     data.setup("fit")
-    batches = list(islice(iter(data.train_dataloader()), BATCHES))
-    val_batch = next(iter(data.val_dataloader()), None)
-    found = _data(batches, val_batch, len(job.spec.classes))
+    batches, load_s = _timed(data.train_dataloader())
+    val, _ = _timed(data.val_dataloader())
+    found = _data(batches, val[0] if val else None, len(job.spec.classes))
     yield found
     if not found.passed:
         return
-    trial = Trial(job, model, batches[0], val_batch)
-    found = _step(trial)
-    yield found
-    if not found.passed:
-        return
-    for one in (_start, _gradients, _overfit, _monitor, _input, _checkpoint):
+    seen = Seen(batches, val, next(iter(data.val_dataloader())), len(job.spec.classes), load_s)
+    yield from of_data(seen)
+    trial = Trial(job, model, batches[0], val[0])
+    for one in (_step, _memory):
+        found = one(trial)
+        yield found
+        if not found.passed:
+            return
+    for one in (_start, _gradients, _overfit, _logits, _monitor, _input, _checkpoint):
         yield one(trial)
+    yield from of_both(seen, model, trial.watch.step_s)
+
+
+def _ranks(job: Job) -> Iterator[Verdict]:
+    """Have all ranks add up a number; every rank calls this."""
+    if job.rank.count == 1:
+        return iter(())
+    name, wanted = "ranks reach each other", job.rank.count
+    try:
+        total, backend = reach_all(job.rank)
+    except (RuntimeError, ValueError) as error:
+        said = in_words(error, Path(job.spec.root))
+        hint = "see the logs of the other ranks, and `mlstack doctor`"
+        return iter((Verdict(name, False, said, hint),))
+    detail = f"{wanted} ranks added up {total} over {backend}"
+    return iter((Verdict(name, total == wanted, detail, "see `mlstack doctor`"),))
+
+
+def _timed(loader: Any) -> tuple[list[Any], float]:
+    """Take the first batches of a loader, and the seconds that one takes but for the first."""
+    batches: list[Any] = []
+    ended: list[float] = []
+    for batch in islice(iter(loader), BATCHES):
+        batches.append(batch)
+        ended.append(time.monotonic())
+    return batches, (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else 0.0
 
 
 def _data(batches: list[Any], val_batch: Any, classes: int) -> Verdict:
@@ -143,18 +171,18 @@ def _data(batches: list[Any], val_batch: Any, classes: int) -> Verdict:
             name, False, f"the {part} part has no batch", "add data, or change data.split"
         )
     for batch in [*batches, val_batch]:
-        for tensor in _tensors(batch):
+        for tensor in tensors(batch):
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 return Verdict(name, False, "a batch holds NaN or infinity", "clean the data")
         wrong = _wrong_targets(batch, classes)
         if wrong:
             return Verdict(name, False, wrong, "give the column `target` of the examples as it is")
-    shapes = ", ".join(_describe(tensor) for tensor in _tensors(batches[0]))
+    shapes = ", ".join(_describe(tensor) for tensor in tensors(batches[0]))
     return Verdict(name, True, f"a batch is {shapes}")
 
 
 def _wrong_targets(batch: Any, classes: int) -> str:
-    parts = _tensors(batch)
+    parts = tensors(batch)
     if not classes or len(parts) < 2:
         return ""
     targets = parts[-1]
@@ -179,6 +207,10 @@ def _step(trial: Trial) -> Verdict:
     except MlstackError:
         raise
     except Exception as error:
+        if any(words in str(error) for words in NO_MEMORY):
+            size = trial.job.config.train.batch_size
+            detail = f"a batch of {size} does not fit into memory"
+            return Verdict("memory", False, detail, f"train.batch_size: {max(1, size // 2)}")
         said = in_words(error, Path(trial.job.spec.root))
         return Verdict(name, False, said, "read the traceback in the log of this run")
     if not trial.watch.losses:
@@ -186,6 +218,21 @@ def _step(trial: Trial) -> Verdict:
     if math.isinf(trial.watch.losses[0]):
         return Verdict(name, False, "training_step gives no finite loss", "return the loss")
     return Verdict(name, True, f"{len(trial.watch.losses)} steps on one batch, one validated")
+
+
+def _memory(trial: Trial) -> Verdict:
+    """Compare what one batch took with what there is."""
+    name, size = "memory", trial.job.config.train.batch_size
+    if trial.model.device.type == "cuda" or torch.cuda.is_available():
+        used, total = torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[1]
+        where = torch.cuda.get_device_name()
+    else:
+        used = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        total, where = psutil.virtual_memory().total, "main memory"
+    detail = f"{used / GIGA:.1f} of {total / GIGA:.1f} GB of {where} with batches of {size}"
+    if used > FULL * total:
+        return Verdict(name, False, detail, f"train.batch_size: {max(1, size // 2)}")
+    return Verdict(name, True, detail)
 
 
 def _again(batch: Any, times: int) -> DataLoader[Any]:
@@ -242,10 +289,31 @@ def _overfit(trial: Trial) -> Verdict:
         return Verdict(name, False, detail, "lower the learning rate")
     if min(losses[-3:]) > FALLEN * losses[0]:
         hint = "lower" if losses[-1] > losses[0] else "raise or lower"
+        if losses == sorted(losses, reverse=True):  # straight down, and hardly at all
+            hint = "raise"
         return Verdict(
             name, False, detail, f"{hint} the learning rate, or look for a bug in training_step"
         )
     return Verdict(name, True, detail)
+
+
+def _logits(trial: Trial) -> Verdict:
+    """Cross-entropy takes logits; of probabilities it cannot fall, however right they are."""
+    name, targets = "outputs are logits", tensors(trial.batch)[-1]
+    rows = outputs(trial.model, tensors(trial.batch)[0])
+    if rows.ndim != 2 or targets.is_floating_point() or targets.shape != rows.shape[:1]:
+        return Verdict(name, True, "not a classifier of single labels")
+    sums = rows.sum(dim=1)
+    if bool((rows < 0).any()) or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
+        return Verdict(name, True, "rows do not add up to 1")
+    targets = targets.cpu()
+    as_logits = float(functional.cross_entropy(rows, targets))
+    as_shares = float(functional.nll_loss((rows + 1e-9).log(), targets))
+    last = trial.watch.losses[-1]
+    if abs(last - as_logits) < abs(last - as_shares):
+        detail = "forward gives probabilities, and the loss takes them for logits"
+        return Verdict(name, False, detail, "leave out softmax in forward")
+    return Verdict(name, True, "forward gives probabilities, and the loss knows")
 
 
 def _monitor(trial: Trial) -> Verdict:
@@ -261,7 +329,7 @@ def _monitor(trial: Trial) -> Verdict:
 def _input(trial: Trial) -> Verdict:
     name = "output depends on the input"
     try:
-        rows = outputs(trial.model, trial.batch)
+        rows = outputs(trial.model, tensors(trial.batch)[0])
     except Exception as error:  # whatever the user's forward raises is the verdict
         said = in_words(error, Path(trial.job.spec.root))
         return Verdict(name, False, said, "forward must take the first part of a batch alone")
@@ -284,7 +352,8 @@ def _checkpoint(trial: Trial) -> Verdict:
         again = build_model(trial.job)
         again.load_state_dict(read_checkpoint(path)["state_dict"])
         same = torch.equal(
-            outputs(trial.model.cpu(), trial.val_batch), outputs(again, trial.val_batch)
+            outputs(trial.model.cpu(), tensors(trial.val_batch)[0]),
+            outputs(again, tensors(trial.val_batch)[0]),
         )
     except Exception as error:  # a state that cannot be saved, loaded or used again
         said = in_words(error, Path(trial.job.spec.root))
@@ -296,24 +365,6 @@ def _checkpoint(trial: Trial) -> Verdict:
             name, False, "outputs differ after loading", "keep all state in parameters or buffers"
         )
     return Verdict(name, True, "saved, loaded into a new model, compared bit by bit")
-
-
-def outputs(model: LightningModule, batch: Any) -> Tensor:
-    """Run forward on the first part of a batch, as serving will."""
-    model.eval()
-    with torch.inference_mode():
-        found = model(_tensors(batch)[0].to(model.device))
-    return found if isinstance(found, Tensor) else _tensors(found)[0]
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [tensor for one in value for tensor in _tensors(one)]
-    return []
 
 
 def _describe(tensor: Tensor) -> str:

@@ -3,10 +3,13 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import distributed
+
+REACH_S = 60  # how long a rank waits for the others
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,24 @@ class Rank:
         count = int(environment.get("WORLD_SIZE", "1"))
         local_count = int(environment.get("LOCAL_WORLD_SIZE", str(count)))
         return cls(int(environment.get("RANK", "0")), count, local_count)
+
+
+def reach_all(rank: Rank) -> tuple[int, str]:
+    """Add up a one of every rank; give the sum, and what carried it. Every rank calls this.
+
+    Raises:
+        RuntimeError: a rank does not answer in time.
+    """
+    on_gpu = torch.cuda.is_available()
+    backend = "nccl" if on_gpu else "gloo"
+    distributed.init_process_group(backend, timeout=timedelta(seconds=REACH_S))
+    try:
+        device = f"cuda:{rank.number % rank.local_count}" if on_gpu else "cpu"
+        one = torch.ones(1, device=device)
+        distributed.all_reduce(one)
+        return int(one.item()), backend
+    finally:
+        distributed.destroy_process_group()
 
 
 class Agreement:
