@@ -73,7 +73,7 @@ def fetch(config: DvcConfig, remote: Objects, version: str) -> Generator[Record,
 
 
 def _files(content: bytes, store: Objects) -> set[str]:
-    return set(dvc.parse_listing(content, where=str(store.home)).values())
+    return dvc.parse_contents(content, where=str(store.home))
 
 
 def _copy_missing(

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -68,7 +67,7 @@ class Objects:
         Raises:
             OSError: the disk is full, or the folder cannot be written.
         """
-        beside = self.home.parent / f"{BESIDE}{secrets.token_hex(4)}"
+        beside = self.home.parent / f"{BESIDE}{os.urandom(4).hex()}"
         self.home.mkdir(parents=True, exist_ok=True)
         self._sweep()
         try:

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -147,7 +146,7 @@ def _put(folder: Path, put: Put, wanted: list[tuple[str, str]]) -> Iterator[tupl
     """Put each file under its name at once; yield its path and stamp."""
     folder.mkdir(exist_ok=True)
     _make_folders(folder, wanted)
-    token = secrets.token_hex(4)
+    token = os.urandom(4).hex()
     for path, md5 in wanted:
         target = f"{folder}/{path}"
         above, _, name = target.rpartition("/")

@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
@@ -162,6 +161,12 @@ def each(
     jobs: list[Job], act: Callable[[Job, Tally], None], tally: Tally, workers: int
 ) -> Iterator[Moving]:
     """Do every job in threads, large ones first; the first that fails ends it."""
+    from concurrent.futures import (  # noqa: PLC0415  8 ms, which a folder need not wait for
+        FIRST_EXCEPTION,
+        ThreadPoolExecutor,
+        wait,
+    )
+
     waiting = iter(sorted(jobs, key=lambda job: -job.size_bytes))  # `next` is one step for threads
     stopped = Event()
 
