@@ -34,6 +34,8 @@ from mlstack.train.request import Request, overrides_of, refuse_contradictions, 
 from mlstack.train.results import CheckPassed, Planned, Trained, Unlisted
 from mlstack.train.resume import changed, resumable
 
+LONG = 200_000  # examples to go through, from which a check before is nothing beside them
+
 
 def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Record]:
     """Train, check or go on, as the request says.
@@ -68,10 +70,36 @@ def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator
     wanted = wanted_gpus(project, request)
     with gpus.lease(wanted, f"`mlstack train` in {project.root.name}") as leased:
         spec = plan(project, replace(options, gpus=tuple(leased)))
+        if request.check is None and _is_long(spec):
+            yield from _checked(project, replace(options, gpus=tuple(leased), mode="check"), spec)
         yield _planned(spec, leased, _notes(spec, wanted, leased))
         events = supervise(_folder(spec), spec, resume=False)
         with _closed(events):
             yield from _check(spec, events) if request.check else _follow(spec, events)
+
+
+def _is_long(spec: RunSpec) -> bool:
+    """Tell whether a run goes through so many examples that a check before it costs nothing."""
+    examples: int = spec.dataset.split.get("train", 0)
+    epochs: int = spec.config["train"]["epochs"]
+    return examples * epochs >= LONG
+
+
+def _checked(project: Project, options: PlanOptions, planned: RunSpec) -> Iterator[Record]:
+    """Check what is going to be trained; of a run that would be in vain nothing stays.
+
+    Raises:
+        StepError: a check failed.
+    """
+    spec = plan(project, options)
+    yield _planned(spec, [], ["a long run is checked first; --no-check trains at once"])
+    events = supervise(_folder(spec), spec, resume=False)
+    try:
+        with _closed(events):
+            yield from (one for one in _check(spec, events) if not isinstance(one, CheckPassed))
+    except MlstackError:
+        shutil.rmtree(_folder(planned))
+        raise
 
 
 def _listed(project: Project) -> Iterator[Record]:

@@ -16,7 +16,13 @@ def train(
     ranks: Annotated[int | None, typer.Option(min=1, help="Processes on the CPU.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over train.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Examples per step.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Try everything once, quickly.")] = False,
+    check: Annotated[
+        bool | None,
+        typer.Option(
+            "--check/--no-check",
+            help="Try everything once, quickly; or train without, also if it will take long.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a stopped run.")] = False,
     from_run: Annotated[
         str | None, typer.Option(metavar="RUN", help="Begin with a run's settings.")

@@ -19,7 +19,7 @@ class Request:
     ranks: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
-    check: bool = False
+    check: bool | None = None  # alone, never, or before a long run
     resume: bool = False
     from_run: str | None = None
     allow_dirty: bool = False
@@ -41,7 +41,7 @@ def refuse_contradictions(request: Request, sets: tuple[str, ...]) -> None:
             hint="leave --on away to train on this machine",
         )
     fixed = {
-        "--check": request.check,
+        "--check": request.check is not None,
         "--from-run": request.from_run is not None,
         "--gpus": request.gpus is not None,
         "--ranks": request.ranks is not None,

@@ -200,3 +200,26 @@ def read_all(descriptor):
         shown += piece
     os.close(descriptor)
     return shown.decode(errors="replace")
+
+
+def test_a_long_run_is_checked_first_and_a_faulty_one_leaves_nothing(trained):
+    project, _ = trained
+    before = set(run_ids(Layout(project).runs))
+
+    done = mlstack(project, "--epochs", "1000", "--set", "train.monitor=val/nothing", "--json")
+
+    error = json.loads(done.stdout)["error"]
+    assert done.returncode == 1
+    assert "no `val/nothing`" in error["problem"]
+    assert "change train.monitor" in error["hint"]
+    assert {name for name in run_ids(Layout(project).runs) if "check" not in name} >= before
+
+
+def test_two_ranks_reach_each_other_before_anything_else_is_checked(trained):
+    project, _ = trained
+
+    done = mlstack(project, "--check", "--ranks", "2", "--json")
+
+    checks = json.loads(done.stdout)["checks"]
+    assert checks[0]["name"] == "ranks reach each other"
+    assert checks[0]["detail"] == "2 ranks added up 2 over gloo"

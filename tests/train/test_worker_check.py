@@ -11,6 +11,7 @@ from mlstack.records.run import SPEC, Checked, Finished, RunSpec, Started, read_
 from mlstack.train.worker.build import Job
 from mlstack.train.worker.check import check
 from mlstack.train.worker.ranks import Rank
+from mlstack.train.worker.stop import StopRequest
 
 Plan = Callable[..., Path]
 
@@ -223,5 +224,5 @@ def test_a_planted_fault_is_named_with_a_hint(
 def run(folder: Path) -> list[object]:
     """Check in this process, which has loaded Lightning already."""
     spec = base.read(folder / SPEC, RunSpec)
-    check(Job(folder, spec, Config.model_validate(spec.config), Rank()))
+    check(Job(folder, spec, Config.model_validate(spec.config), Rank()), StopRequest())
     return list(read_events(folder))

@@ -5,10 +5,12 @@ loss at the start, overfit one batch, make sure that the output depends on the i
 """
 
 import math
+import os
+import re
 import resource
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -21,19 +23,23 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from mlstack.errors import MlstackError
-from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event
-from mlstack.train.worker.build import Job, build_data, build_model
+from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, read_events
+from mlstack.train.worker.build import Job, batch_size, build_data, build_model
 from mlstack.train.worker.callbacks import loss_of
 from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.failure import in_words
 from mlstack.train.worker.fit import build_trainer
 from mlstack.train.worker.probes import Seen, Verdict, of_both, of_data, outputs, tensors
-from mlstack.train.worker.ranks import reach_all
+from mlstack.train.worker.ranks import Rank, reach_all
+from mlstack.train.worker.stop import StopRequest
 
 STEPS = 40  # on one batch
 SECONDS = 30.0
 FALLEN = 0.7  # of the loss at the start: what one batch must come down to
 BATCHES = 20  # whose targets are looked at
+WAIT_S = 0.2
+# torchelastic's variables, by which Lightning would look for the other ranks.
+ELASTIC = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|TORCHELASTIC_.*")
 FULL = 0.9  # of the memory
 GIGA = 1e9
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -91,14 +97,16 @@ class Watch(Callback):
             trainer.should_stop = True
 
 
-def check(job: Job) -> None:
+def check(job: Job, stop: StopRequest) -> None:
     """Append a `Checked` for each check, then `Finished`; rank 0 does all but reach the others."""
     began = time.monotonic()
     if not job.rank.number:
         append_event(job.folder, Started(run=job.spec.id, at=time.time(), ranks=job.rank.count))
     reached = _ranks(job)
     if job.rank.number:
+        _wait(job.folder, stop)
         return
+    job = _alone(job)
     seed_everything(job.spec.seed, workers=True, verbose=False)
     for verdict in chain(reached, verdicts(job)):
         append_event(job.folder, verdict.event(job.spec.id))
@@ -111,6 +119,22 @@ def check(job: Job) -> None:
         seconds=time.monotonic() - began,
     )
     append_event(job.folder, finished)
+
+
+def _wait(folder: Path, stop: StopRequest) -> None:
+    """Stay while rank 0 works: a rank that leaves before the end is a failure."""
+    while not stop.asked and not any(isinstance(one, Finished) for one in read_events(folder)):
+        time.sleep(WAIT_S)
+
+
+def _alone(job: Job) -> Job:
+    """Give rank 0 its share of the work, and have Lightning know of no other rank."""
+    if job.rank.count == 1:
+        return job
+    for name in [name for name in os.environ if ELASTIC.fullmatch(name)]:
+        del os.environ[name]
+    train = job.config.train.model_copy(update={"batch_size": batch_size(job)})
+    return replace(job, rank=Rank(), config=job.config.model_copy(update={"train": train}))
 
 
 def verdicts(job: Job) -> Iterator[Verdict]:

@@ -16,6 +16,6 @@ def run(folder: Path, spec: RunSpec, stop: StopRequest, *, resume: bool) -> None
     config = Config.model_validate(spec.config)
     job = Job(folder, spec, config, Rank.from_environment())
     if spec.mode == "check":
-        check(job)
+        check(job, stop)
     else:
         fit(job, stop, resume=resume)
