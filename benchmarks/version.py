@@ -1,11 +1,13 @@
 """`mlstack version` against stock DVC on the same files: many small ones, and a few large ones.
 
-Both keep the same bytes in the same places, so each row is the same work. Stock DVC and mlstack
-take turns; every figure is the median of the rounds, CPU is user + system time of the process tree.
+Both keep the same bytes in the same places, so each row is the same work. The tools take turns;
+every figure is the median of the rounds, CPU is user + system time of the process tree. Everything
+that Python has compiled is there, as after any installation; one command of each tool goes first.
 
     python benchmarks/version.py [--files 100000] [--rounds 3] [--large-mb 512] [--folder DIR]
+        [--tools dvc mlstack git git-lfs oxen] [--links copy hardlink,copy]
 
-Needs about 3 GB of disk in DIR [a folder of its own below the system's temporary one].
+Needs about 4 GB of disk in DIR [a folder of its own below the system's temporary one].
 """
 
 import argparse
@@ -18,10 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+
+from version_peers import PEERS, CannotError, Git, versions
 
 CONFIG = """version: 1
 project: {{name: bench, task: image-classification}}
@@ -30,7 +34,6 @@ model: {{class: a.b:C}}
 versioning: {{remote: {remote}}}
 """
 PER_FOLDER = 1000
-Case = Callable[[Path], None]
 
 
 @dataclass
@@ -51,7 +54,9 @@ class Tool:
         self.remote = home / f"{name}-remote"
         self.clone = home / f"{name}-clone"
         self.data = self.root / "data" / "set"
-        self.environment = os.environ | {
+        self.places = (self.root, self.remote, self.clone, home / f"{name}-site")
+        kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        self.environment = kept | {
             "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(home / f"{name}-site"),
             "GIT_AUTHOR_NAME": "bench",
@@ -113,8 +118,11 @@ class Tool:
 
     def forward(self) -> None:
         """Come back to the newest version; not measured."""
-        self.type("git", "checkout", "-q", "HEAD", "--", "data/set.dvc")
-        self.type("dvc", "checkout", "-q")
+        if self.name == "mlstack":
+            self.type("mlstack", "version", "checkout", "HEAD")
+        else:
+            self.type("git", "checkout", "-q", "HEAD", "--", "data/set.dvc")
+            self.type("dvc", "checkout", "-q")
 
     def push(self) -> None:
         """Copy to the remote what it lacks."""
@@ -170,33 +178,55 @@ def measure(figures: Figures, step: Callable[[], None]) -> None:
     figures.cpu.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
 
 
-def rounds(source: Path, home: Path, count: int, links: str, steps: list[str]) -> dict[str, dict]:
-    """Take turns; give the figures of each step of each tool."""
-    found: dict[str, dict[str, Figures]] = {}
-    for _ in range(count):
-        tools = [Tool(name, home, links) for name in ("dvc", "mlstack")]
+@dataclass
+class Case:
+    """One table: which files, how the tools share bytes with their caches, and what was found."""
+
+    title: str
+    source: Path
+    links: str
+    steps: list[str]
+    found: dict[str, dict[str, Figures]] = field(default_factory=dict)
+
+    def run(self, names: list[str], home: Path) -> None:
+        """Have the tools take turns, once."""
+        tools = [
+            PEERS[name](name, home) if name in PEERS else Tool(name, home, self.links)
+            for name in names
+        ]
         for tool in tools:
             tool.start()
             tool.data.parent.mkdir()
-            subprocess.run(["cp", "-a", str(source), str(tool.data)], check=True)
-        for step in steps:
+            subprocess.run(["cp", "-a", str(self.source), str(tool.data)], check=True)
+        for step in self.steps:
             for tool in tools:
-                if step == "1 % changed, snapshot":
-                    change(tool.data)
-                row = found.setdefault(step, {}).setdefault(tool.name, Figures())
-                measure(row, getattr(tool, STEPS[step]))
-                if step == "checkout of the older one":
-                    tool.forward()
+                row = self.found.setdefault(step, {}).setdefault(tool.name, Figures())
+                take(tool, step, row)
         for tool in tools:
             compare(tool)
         for tool in tools:
-            for place in (tool.root, tool.remote, tool.clone, home / f"{tool.name}-site"):
+            for place in tool.places:
                 shutil.rmtree(place, ignore_errors=True)
-    return found
 
 
-def compare(tool: Tool) -> None:
+def take(tool: Tool | Git, step: str, row: Figures) -> None:
+    """Have a tool do a step; a peer that cannot leaves a gap, and says why."""
+    if step == "1 % changed, snapshot":
+        change(tool.data)
+    try:
+        measure(row, getattr(tool, STEPS[step]))
+        if step == "checkout of the older one":
+            tool.forward()
+        elif step == "first snapshot" and hasattr(tool, "after_snapshot"):
+            tool.after_snapshot()
+    except CannotError as error:
+        print(f"{tool.name}: {step}: {error}", file=sys.stderr)
+
+
+def compare(tool: Tool | Git) -> None:
     """Have stock DVC say that everything is as it should be."""
+    if tool.name in PEERS:
+        return
     done = subprocess.run(
         [sys.executable, "-m", "dvc", "status", "--json"],
         cwd=tool.root, env=tool.environment, capture_output=True, text=True, check=False,
@@ -216,18 +246,45 @@ STEPS = {
 }
 
 
-def table(title: str, found: dict[str, dict]) -> None:
-    """Print medians and ratios."""
+def table(title: str, found: dict[str, dict[str, Figures]]) -> None:
+    """Print medians, and how many times those of mlstack each of the others takes."""
     print(f"\n{title}")
-    print(f"{'':28}{'DVC cpu':>9}{'ours':>8}{'x less':>8}{'DVC wall':>11}{'ours':>8}{'x less':>8}")
-    for step, row in found.items():
-        cpu = [statistics.median(row[name].cpu) for name in ("dvc", "mlstack")]
-        wall = [statistics.median(row[name].wall) for name in ("dvc", "mlstack")]
-        print(
-            f"{step:28}{cpu[0]:9.2f}{cpu[1]:8.2f}{cpu[0] / cpu[1]:8.1f}"
-            f"{wall[0]:11.2f}{wall[1]:8.2f}{wall[0] / wall[1]:8.1f}",
-            flush=True,
-        )
+    for kind in ("cpu", "wall"):
+        names = list(next(iter(found.values())))
+        print(f"{kind + ' s':28}" + "".join(f"{name:>10}{'':8}" for name in names))
+        for step, row in found.items():
+            medians = {name: _median(getattr(row[name], kind)) for name in names}
+            own = medians.get("mlstack")
+            print(f"{step:28}" + "".join(_cell(s, own) for s in medians.values()), flush=True)
+
+
+def _median(seconds: list[float]) -> float | None:
+    return statistics.median(seconds) if seconds else None
+
+
+def _cell(seconds: float | None, own: float | None) -> str:
+    if seconds is None:
+        return f"{'-':>10}{'':8}"
+    ratio = f"{seconds / own:6.1f}x" if own and seconds != own else ""
+    return f"{seconds:10.2f}{ratio:8}"
+
+
+FLOOR = """
+import hashlib, pathlib, sys
+for path in pathlib.Path(sys.argv[1]).iterdir():
+    with path.open("rb") as stream:
+        hashlib.file_digest(stream, "md5")
+"""
+
+
+def floor(folder: Path) -> None:
+    """Print what reading and hashing the files takes, and nothing else."""
+    row = Figures()
+    command = [sys.executable, "-c", FLOOR, str(folder)]
+    measure(row, lambda: subprocess.run(command, check=True))
+    print(
+        f"their MD5 alone, one thread: {row.cpu[0]:.2f} s of CPU, {row.wall[0]:.2f} s", flush=True
+    )
 
 
 def main() -> None:
@@ -238,21 +295,37 @@ def main() -> None:
     parser.add_argument("--large-mb", type=int, default=512)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--links", nargs="*", default=["copy", "hardlink,copy"])
+    parser.add_argument("--tools", nargs="*", default=["dvc", "mlstack"])
     given = parser.parse_args()
     print(f"DVC {version('dvc')}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
+    print(versions(given.tools))
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         home = Path(folder)
+        for name in {"dvc", "mlstack"} & set(given.tools):
+            Tool(name, home, "copy").type(name, "--version", cwd=home)
+        cases = list(cases_of(given, home))
+        for number in range(given.rounds):
+            for case in cases:
+                case.run(given.tools, home / "work")
+                table(f"{case.title}; rounds: {number + 1}", case.found)
+                if case.source.name == "large":
+                    floor(case.source)
+
+
+def cases_of(given: argparse.Namespace, home: Path) -> Iterator[Case]:
+    """Write the files, and say what is measured on them."""
+    if given.files:
+        small_files(home / "small", given.files)
+    if given.large_mb:
+        large_files(home / "large", given.large_mb)
+    for links in given.links:
         if given.files:
-            small_files(home / "small", given.files)
-            for links in given.links:
-                found = rounds(home / "small", home / "work", given.rounds, links, list(STEPS))
-                table(f"{given.files:,} files of 2 KB, cache.type = {links}", found)
+            title = f"{given.files:,} files of 2 KB, cache.type = {links}"
+            yield Case(title, home / "small", links, list(STEPS))
         if given.large_mb:
-            large_files(home / "large", given.large_mb)
+            title = f"4 files of {given.large_mb} MB, cache.type = {links}"
             steps = ["first snapshot", "status, nothing changed", "push", "clone + pull"]
-            for links in given.links:
-                found = rounds(home / "large", home / "work", given.rounds, links, steps)
-                table(f"4 files of {given.large_mb} MB, cache.type = {links}", found)
+            yield Case(title, home / "large", links, steps)
 
 
 if __name__ == "__main__":

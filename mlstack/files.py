@@ -4,7 +4,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         MachineError: the disk is full or the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with beside.open("wb") as stream:
             stream.write(content)
@@ -45,7 +44,7 @@ def write_chunks(path: Path, chunks: Iterable[bytes], *, mode: int = 0o644) -> N
         MachineError: the disk is full or the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with beside.open("wb") as stream:
             for chunk in chunks:
@@ -91,7 +90,7 @@ def copy_whole(source: Path, target: Path, mode: int) -> None:
         MachineError: the disk is full or the folder cannot be written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     try:
         with source.open("rb") as reading, beside.open("xb") as writing:
             while chunk := reading.read(CHUNK_BYTES):
@@ -112,7 +111,7 @@ def write_hint(path: Path, content: str) -> None:
     Raises:
         MachineError: the disk is full or the folder cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.write_text(content)

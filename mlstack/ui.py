@@ -165,8 +165,11 @@ class _Progress:
     def show(self, record: Record) -> None:
         if not self._enabled and not isinstance(record, Notice):
             return
-        self._console = target = self._console or console(stderr=True)
         drawn = self._draw(record)
+        if not sys.stderr.isatty() and (drawn is None or isinstance(drawn, str | Bar)):
+            _note(drawn)
+            return
+        self._console = target = self._console or console(stderr=True)
         if isinstance(drawn, Bar):
             self._move(target, drawn)
         elif drawn is not None:
@@ -200,6 +203,13 @@ class _Progress:
             self._bars.start()
             self._task = self._bars.add_task(bar.text, total=bar.total)
         self._bars.update(self._task, description=bar.text, completed=bar.done, total=bar.total)
+
+
+def _note(drawn: "str | Bar | None") -> None:
+    """Write a line of progress where no terminal is; bars are for terminals."""
+    if isinstance(drawn, str):
+        sys.stderr.write(drawn + "\n")
+        sys.stderr.flush()
 
 
 def _rate(unit: str) -> "list[ProgressColumn]":

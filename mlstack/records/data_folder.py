@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -280,23 +281,36 @@ def amend(
         gone: paths of files that are no more.
         placed: MD5 and stamp of each new file, by its path.
     """
-    touched: dict[str, dict[str, tuple[bytes, bytes]]] = {}
-
-    def of(path: str) -> tuple[dict[str, tuple[bytes, bytes]], str]:
-        at, _, name = path.rpartition("/")
-        if at not in touched:
-            touched[at] = _by_name(before, at)
-        return touched[at], name
-
+    changes: dict[str, dict[str, tuple[bytes, bytes] | None]] = {}
     for path in gone:
-        known, name = of(path)
-        known.pop(name, None)
+        at, _, name = path.rpartition("/")
+        changes.setdefault(at, {})[name] = None
     for path, (digest, stamp) in placed.items():
-        known, name = of(path)
-        known[name] = (stamp, digest)
-    folders = before.folders | {at: _listed(known) for at, known in touched.items()}
+        at, _, name = path.rpartition("/")
+        changes.setdefault(at, {})[name] = (stamp, digest)
+    folders = before.folders | {at: _amended(before, at, of) for at, of in changes.items()}
     size = sum(sum(array("q", one.stamps)[2::STAMP]) for one in folders.values())
     return FolderIndex(md5=md5, size_bytes=size, folders=folders)
+
+
+def _amended(
+    before: FolderIndex, at: str, changes: dict[str, tuple[bytes, bytes] | None]
+) -> Listed:
+    """Put stamp and MD5 of changed files into the list of a folder; None takes one away."""
+    old = before.folders.get(at)
+    if old is None:
+        return _listed({name: now for name, now in changes.items() if now is not None})
+    stamps, md5s = bytearray(old.stamps), bytearray(old.md5s)
+    for name, now in changes.items():
+        position = bisect_left(old.names, name)
+        if now is None or position == len(old.names) or old.names[position] != name:
+            break
+        stamps[position * STAMP_BYTES : (position + 1) * STAMP_BYTES] = now[0]
+        md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES] = now[1]
+    else:
+        return Listed(old.names, bytes(stamps), bytes(md5s))
+    known = _by_name(before, at) | changes
+    return _listed({name: now for name, now in known.items() if now is not None})
 
 
 NOTHING = Listed([], b"", b"")

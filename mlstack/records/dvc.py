@@ -3,11 +3,13 @@
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from mlstack.errors import DataError
+
+T = TypeVar("T")
 
 
 class Entry(msgspec.Struct):
@@ -17,7 +19,14 @@ class Entry(msgspec.Struct):
     relpath: str
 
 
+class _Content(msgspec.Struct):
+    """The same, when its path does not matter."""
+
+    md5: str
+
+
 _LISTING = msgspec.json.Decoder(list[Entry])
+_CONTENTS = msgspec.json.Decoder(list[_Content])
 
 
 # What DVC keeps of a dataset folder NAME: itself, or a folder made of it.
@@ -154,8 +163,21 @@ def parse_listing(content: bytes, *, where: str) -> dict[str, str]:
     Raises:
         DataError: it is cut off or something else.
     """
+    return {entry.relpath: entry.md5 for entry in _decode(_LISTING, content, where)}
+
+
+def parse_contents(content: bytes, *, where: str) -> set[str]:
+    """Read of a `.dir` object only the MD5s, in a third of the time.
+
+    Raises:
+        DataError: it is cut off or something else.
+    """
+    return {entry.md5 for entry in _decode(_CONTENTS, content, where)}
+
+
+def _decode(decoder: msgspec.json.Decoder[list[T]], content: bytes, where: str) -> list[T]:
     try:
-        return {entry.relpath: entry.md5 for entry in _LISTING.decode(content)}
+        return decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(
             f"`{where}` is not a list of files as DVC writes it",

@@ -4,11 +4,14 @@ import hashlib
 import os
 import struct
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from mlstack import files
 from mlstack.errors import DataError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 STAMP = struct.Struct("=4q")  # mtime_ns, ctime_ns, size in bytes, inode
 LARGE_BYTES = 1 << 20  # from here on hashing takes longer than waking a thread for it
@@ -44,8 +47,10 @@ def hash_files(found: list[tuple[str, bytes]]) -> Iterator[tuple[bytes, bytes]]:
 
 
 @contextmanager
-def threads() -> Iterator[ThreadPoolExecutor]:
+def threads() -> Iterator["ThreadPoolExecutor"]:
     """Open a thread for each core; what has not begun when the block is left never does."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  8 ms; few files are large
+
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         yield pool

@@ -41,6 +41,11 @@ class Layout:
         return self.state / "coming"
 
     @property
+    def laying(self) -> Path:
+        """A dataset folder that is being laid out; it gets its name when it is whole."""
+        return self.state / "laying"
+
+    @property
     def features(self) -> Path:
         """Tables with their features, by a hash of what was joined; each can be joined again."""
         return self.state / "features"

@@ -84,7 +84,7 @@ def checkout(
     text = history.pointer_text(data, commit)
     with hold(project.root):
         yield Working(text=f"{data.source}: checking out {commit[:7]}")
-        yield (yield from put(data, text, commit, force=force, packed=packed))
+        yield (yield from put(data, text, commit, placement.Way(force, packed)))
 
 
 def push(project: Project, *, everything: bool) -> Iterator[Record]:
@@ -182,18 +182,21 @@ def _committed(data: Dataset) -> dvc.Pointer | None:
 
 
 def put(
-    data: Dataset, text: str, commit: str, *, force: bool, packed: bool = False
+    data: Dataset, text: str, commit: str, way: placement.Way
 ) -> Generator[Record, None, CheckedOut]:
     """Make the folder hold the version that a pointer names, and write the pointer.
 
     Raises:
         ConfigError: the version has no packs in which its files could stay.
         DataError: the version is not whole in the cache, or the folder holds data that is in no
-            snapshot and `force` is not given.
+            snapshot and may not be lost.
     """
-    version = guard.require_cached(data, text)
-    forms.refuse_unpacked(version, packed=packed)
-    now = guard.refuse_to_destroy(data, force=force)
+    now = data_folder.hash_folder(data.folder, data.index) if data.folder.is_dir() else None
+    version = guard.require_cached(data, text, now)
+    forms.refuse_unpacked(version, packed=way.packed)
+    if now and not way.force:
+        coming = {} if way.packed else listing.of(stock.cache_folder(data.root), version)
+        guard.refuse_to_destroy(data, now, coming)
     kept = data.kept_of(version)
     files.write_text(pointer.path_of(kept), text)
     pointer.drop_others(data, pointer.path_of(kept))
@@ -204,10 +207,10 @@ def put(
     else:
         with stock.hold(config):
             order = yield from forms.lay_out(data, version, config)
-            if packed:
+            if way.packed:
                 forms.put_away(data)
             else:
-                yield from placement.place(data, config, order, now=now)
+                yield from placement.place(data, config, order.trusting(way.fresh), now=now)
         pointer.ignore(data, kept)
     head = _committed(data)
     return CheckedOut(

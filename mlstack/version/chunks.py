@@ -6,7 +6,6 @@ middle of a file move no cut behind them.
 
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 
@@ -113,7 +112,7 @@ def _put(place: Path, content: bytes) -> None:
     if place.is_file():
         return
     place.parent.mkdir(parents=True, exist_ok=True)
-    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
+    beside = place.with_name(f".{place.name}.{os.urandom(4).hex()}.tmp")
     try:
         beside.write_bytes(content)
         beside.rename(place)

@@ -32,6 +32,10 @@ def copy_all(filling: Filling, found: list[Found]) -> Iterator[Entered]:
         OSError: the store cannot be written.
     """
     large = [path for path, stamp in found if size_of(stamp) >= LARGE_BYTES]
+    if not large:
+        for path, stamp in found:
+            yield _copy_small(filling, path, stamp, size_of(stamp))
+        return
     reserved = [filling.reserve() for _ in large]
     with threads() as pool:
         copied = pool.map(_copy_large, reserved, large)
@@ -63,6 +67,8 @@ def copy_objects(filling: Filling, origin: Objects, md5s: list[str]) -> Iterator
             raise damaged(origin, md5)
         filling.add(md5, content)
         yield len(content)
+    if not large:
+        return
     reserved = [filling.reserve() for _ in large]
     with threads() as pool:
         copied = pool.map(_copy_large, reserved, map(origin.path, large))

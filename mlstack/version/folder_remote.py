@@ -73,7 +73,7 @@ def fetch(config: DvcConfig, remote: Objects, version: str) -> Generator[Record,
 
 
 def _files(content: bytes, store: Objects) -> set[str]:
-    return set(dvc.parse_listing(content, where=str(store.home)).values())
+    return dvc.parse_contents(content, where=str(store.home))
 
 
 def _copy_missing(
@@ -97,7 +97,7 @@ def _copy_missing(
         raise _lacking(origin, missing) or failed(target.home, error) from error
     except OSError as error:
         raise failed(target.home, error) from error
-    return Moved(len(missing) + len(missing_lists), size)
+    return Moved(len(missing) + len(missing_lists), size, frozenset(missing))
 
 
 def _lacking(origin: Objects, wanted: list[str]) -> DataError | None:

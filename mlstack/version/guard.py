@@ -4,6 +4,7 @@ import re
 import time
 from pathlib import Path
 
+from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git
@@ -13,6 +14,7 @@ from mlstack.records.data_folder import FolderHash, Look
 from mlstack.records.dataset_hash import is_packed
 from mlstack.version import history, listing, stock, trash
 from mlstack.version.history import Dataset
+from mlstack.version.objects import Objects
 
 
 def lacks_source(project: Project) -> bool:
@@ -161,8 +163,13 @@ def untrash(data: Dataset, text: str) -> None:
     trash.bring_back(stock.cache_folder(data.root), {pointer.kept.md5})
 
 
-def require_cached(data: Dataset, text: str) -> dvc.Pointer:
+def require_cached(data: Dataset, text: str, now: FolderHash | None = None) -> dvc.Pointer:
     """Refuse a version of which the cache lacks a file; what is in the trash comes back.
+
+    Args:
+        data: the dataset.
+        text: the pointer of the version.
+        now: what the folder holds, where that stays and need not be in the cache.
 
     Raises:
         DataError: a file is missing; how many is said.
@@ -171,7 +178,7 @@ def require_cached(data: Dataset, text: str) -> dvc.Pointer:
     cache = stock.cache_folder(data.root)
     md5 = pointer.kept.md5
     trash.bring_back(cache, {md5})
-    absent = listing.missing(cache, pointer)
+    absent = listing.missing(cache, pointer, now.entries if now else None)
     if absent:
         raise DataError(
             f"{len(absent)} files of version {pointer.md5[:8]} are not in the cache",
@@ -180,21 +187,20 @@ def require_cached(data: Dataset, text: str) -> dvc.Pointer:
     return pointer
 
 
-def refuse_to_destroy(data: Dataset, *, force: bool) -> FolderHash | None:
+def refuse_to_destroy(data: Dataset, now: FolderHash, coming: dict[str, str]) -> None:
     """Refuse to replace a folder that holds a file that no snapshot holds under that name.
 
-    Returns:
-        What the folder holds; None when there is none.
+    Args:
+        data: the dataset.
+        now: what its folder holds.
+        coming: what it will hold; what is there already stays, and is not replaced.
 
     Raises:
-        DataError: there is such a file, and `force` is not given; it is named.
+        DataError: there is such a file; it is named.
     """
-    if not data.folder.is_dir():
-        return None
-    now = data_folder.hash_folder(data.folder, data.index)
-    if force or _is_kept(data, now.md5):
-        return now
     cache = stock.cache_folder(data.root)
+    if _is_kept(data, now, coming):
+        return
     packed, kept = _kept(data, cache)
     unsaved = [
         path
@@ -208,7 +214,6 @@ def refuse_to_destroy(data: Dataset, *, force: bool) -> FolderHash | None:
             f"{len(unsaved)} files of `{data.source}` are in no snapshot, e.g. `{unsaved[0]}`",
             hint="type `mlstack version snapshot -m MESSAGE`, or repeat with --force to lose them",
         )
-    return now
 
 
 def _kept(data: Dataset, cache: Path) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
@@ -226,15 +231,25 @@ def _kept(data: Dataset, cache: Path) -> tuple[set[tuple[str, str]], set[tuple[s
     return packed, loose
 
 
-def _is_kept(data: Dataset, md5: str) -> bool:
-    """Tell whether the folder is exactly the version that its pointer names, whole in the cache."""
+def _is_kept(data: Dataset, now: FolderHash, coming: dict[str, str]) -> bool:
+    """Tell whether the pointer names just this folder, and the cache has all that is replaced."""
     try:
         pointer = dvc.read_pointer(data.pointer)
     except DataError:
         return False
-    if pointer is None or pointer.md5 != md5:
+    if pointer is None or pointer.md5 != now.md5:
         return False
+    cache = stock.cache_folder(data.root)
+    if pointer.stored is None and _is_whole(listing.object_path(cache, pointer.md5)):
+        replaced = (md5 for _, md5 in now.entries.items() - coming.items())
+        if not Objects(cache).missing(replaced):
+            return True
     return is_cached(data, data.pointer.read_text())
+
+
+def _is_whole(path: Path) -> bool:
+    """Tell whether a list of files is in the cache as it was written."""
+    return path.is_file() and files.md5(path) + ".dir" == path.parent.name + path.name
 
 
 def _link_on_the_way(data: Dataset) -> str:

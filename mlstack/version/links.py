@@ -1,7 +1,6 @@
 """How a file and its object in the cache share their bytes: reflink, hard link, or not at all."""
 
 import os
-import secrets
 from pathlib import Path
 
 from mlstack.version import objects
@@ -17,7 +16,7 @@ def choose(wanted: tuple[str, ...], folder: Path, cache: Path) -> str:
         folder: where the files are; it exists.
         cache: a folder on the cache's file system.
     """
-    origin = cache / f".probe-{secrets.token_hex(4)}"
+    origin = cache / f".probe-{os.urandom(4).hex()}"
     origin.write_bytes(b"probe")
     try:
         return next((kind for kind in wanted if _works(kind, origin, folder)), COPY)

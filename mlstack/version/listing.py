@@ -1,5 +1,6 @@
 """The files of a version: DVC's list of them, or the tables of its packs."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from mlstack.errors import DataError
@@ -27,6 +28,12 @@ def read(cache: Path, md5: str, name: str = "") -> dict[str, str]:
             f"the files of version `{name}` ({md5[:8]}) are not in the cache",
             hint=f"type `mlstack version pull {name}`".replace(" `", "`"),
         )
+    status = path.stat()
+    return _parsed(path, status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+@lru_cache(maxsize=2)  # a command asks for the same one several times, and it may have 10 MB
+def _parsed(path: Path, *_: int) -> dict[str, str]:
     return dvc.parse_listing(path.read_bytes(), where=str(path))
 
 
@@ -52,14 +59,22 @@ def made_of(cache: Path, md5: str, name: str = "") -> Packs | Chunks:
     return Chunks(places) if chunked.TABLE in places else Packs(places)
 
 
-def missing(cache: Path, version: dvc.Pointer) -> set[str]:
+def missing(cache: Path, version: dvc.Pointer, here: dict[str, str] | None = None) -> set[str]:
     """Name the objects that a version needs and the cache lacks.
+
+    Args:
+        cache: DVC's cache.
+        version: the version.
+        here: files that lie in the dataset's folder, and so are not needed from the cache.
 
     Raises:
         DataError: even the list of them is not there.
     """
     md5 = version.kept.md5
-    return Objects(cache).missing(read(cache, md5, md5[:8]).values())
+    needed = read(cache, md5, md5[:8])
+    if here and version.stored is None:
+        return Objects(cache).missing(one for _, one in needed.items() - here.items())
+    return Objects(cache).missing(needed.values())
 
 
 def files_of(cache: Path, md5: str) -> dict[str, str]:

@@ -10,12 +10,12 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from mlstack import files
@@ -23,6 +23,7 @@ from mlstack.errors import DataError
 
 MODE = 0o444
 BESIDE = ".mlstack-"
+LOCK = "lock"
 BEGINNING_S = 60  # that a folder beside may be without its lock: its process is just beginning
 FEW = 5_000  # objects that are sooner looked for one by one than in lists of all that is there
 BATCH = 1 << 17  # objects that are synced together
@@ -36,9 +37,13 @@ class Objects:
 
     home: Path
 
+    @cached_property
+    def _prefix(self) -> str:
+        return f"{self.home}/"  # a Path is slow to write, 100,000 times
+
     def path(self, md5: str) -> str:
         """Give the file of an object."""
-        return f"{self.home}/{md5[:2]}/{md5[2:]}"
+        return self._prefix + md5[:2] + "/" + md5[2:]
 
     def missing(self, wanted: Iterable[str]) -> set[str]:
         """Name those of some objects that are not here, listing folders where they are many."""
@@ -65,11 +70,11 @@ class Objects:
         Raises:
             OSError: the disk is full, or the folder cannot be written.
         """
-        beside = self.home.parent / f"{BESIDE}{secrets.token_hex(4)}"
+        beside = self.home.parent / f"{BESIDE}{os.urandom(4).hex()}"
         self.home.mkdir(parents=True, exist_ok=True)
         self._sweep()
         try:
-            with files.lock(beside / "lock", "its own objects"):
+            with files.lock(beside / LOCK, "its own objects"):
                 filling = Filling(self, str(beside))
                 try:
                     yield filling
@@ -84,26 +89,16 @@ class Objects:
                 filling.flush()
             sync(self.home)
         finally:
-            _clear(beside)
+            _remove(beside)
 
     def _sweep(self) -> None:
         """Remove what killed processes left beside."""
         for left in self.home.parent.glob(f"{BESIDE}*"):
             with suppress(FileNotFoundError):  # its process has ended
-                lock = left / "lock"
+                lock = left / LOCK
                 old = abs(time.time() - left.stat().st_mtime) > BEGINNING_S
                 if not files.is_locked(lock) if lock.is_file() else old:
-                    _clear(left)
-
-
-def _clear(beside: Path) -> None:
-    """Remove a folder beside; its lock, by which the next sweep knows it, is the last to go."""
-    for entry in list(os.scandir(beside)) if beside.is_dir() else ():
-        if entry.is_dir():
-            shutil.rmtree(entry.path, ignore_errors=True)
-        elif entry.name != "lock":
-            Path(entry.path).unlink(missing_ok=True)
-    shutil.rmtree(beside, ignore_errors=True)
+                    _remove(left)
 
 
 @dataclass
@@ -217,6 +212,18 @@ class Filling:
             return
         for name in names:
             os.rename(f"{beside}/{name}", f"{target}/{name}")  # noqa: PTH104  100,000 of them
+        Path(beside).rmdir()
+
+
+def _remove(beside: Path) -> None:
+    """Remove a folder beside a store; as long as its lock is there, `_sweep` will try again."""
+    with suppress(OSError):
+        for left in beside.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != LOCK:
+                left.unlink()
+    shutil.rmtree(beside, ignore_errors=True)
 
 
 def create(path: str) -> int:
@@ -246,6 +253,14 @@ def copy(source: int, target: int, size_bytes: int) -> bytes:
         write(target, buffer[:count])
         left -= count
     return digest.digest()
+
+
+def copy_unseen(source: int, target: int, size_bytes: int) -> str:
+    """Copy what is left of a file without reading it; say what went wrong, nothing if nothing."""
+    left = 0 if clone(source, target) else size_bytes
+    while left > 0 and (count := os.sendfile(target, source, None, min(left, 1 << 30))):
+        left -= count
+    return "cut off" if left else ""
 
 
 def clone(source: int, target: int) -> bool:

@@ -3,11 +3,11 @@
 import errno
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 
 from mlstack import files
 from mlstack.errors import DataError
@@ -17,6 +17,7 @@ from mlstack.records.data_folder import FolderHash
 from mlstack.records.dvc_config import DvcConfig
 from mlstack.records.file_hash import LARGE_BYTES, stamp_of
 from mlstack.records.folder_index import EMPTY, now_ns, write_index
+from mlstack.records.layout import Layout
 from mlstack.version import links, objects
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
@@ -34,6 +35,20 @@ class Order:
     md5: str
     entries: dict[str, str]  # path -> MD5
     read: Callable[[str], Iterable[bytes]] | None = None  # a file that is no object of the cache
+    fresh: frozenset[str] = frozenset()  # MD5s of objects that need not be hashed once more
+
+    def trusting(self, fresh: frozenset[str]) -> "Order":
+        """Give the same order, some objects of which this process has just hashed and written."""
+        return replace(self, fresh=fresh)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a version is put into the folder."""
+
+    force: bool = False  # lose data that is in no snapshot
+    packed: bool = False  # leave the files in their packs
+    fresh: frozenset[str] = frozenset()  # MD5s of objects that were hashed a moment ago
 
 
 def place(
@@ -57,11 +72,11 @@ def place(
     gone = [path for path in here if path not in order.entries]
     wanted = [(path, md5) for path, md5 in order.entries.items() if here.get(path) != md5]
     try:
-        data.folder.mkdir(parents=True, exist_ok=True)
+        data.folder.parent.mkdir(parents=True, exist_ok=True)
         remove(data.folder, gone)
         put = _putter(order, cache, links.choose(config.links, data.folder, cache.home.parent))
         placed: dict[str, tuple[bytes, bytes]] = {}
-        for number, (path, stamp) in enumerate(_put(data.folder, put, wanted)):
+        for number, (path, stamp) in enumerate(_lay(data, put, wanted)):
             placed[path] = (bytes.fromhex(order.entries[path]), stamp)
             if number % STEP == 0:
                 yield Counted(text=data.source, done=number, total=len(wanted), unit="files")
@@ -94,14 +109,44 @@ def _putter(order: Order, cache: Objects, kind: str) -> Put:
     if (read := order.read) is not None:
         return lambda path, md5, beside: _pour(read(path), beside, md5)
     put = _link if kind == links.HARDLINK else _copy
-    return lambda _, md5, beside: put(cache.path(md5), beside, md5)
+    fresh = order.fresh
+    return lambda _, md5, beside: put(cache.path(md5), beside, "" if md5 in fresh else md5)
+
+
+def _lay(data: Dataset, put: Put, wanted: list[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
+    """Put files into the folder; a folder that is not there yet is filled apart and named last."""
+    apart = Layout(data.root).laying
+    rmtree(apart, ignore_errors=True)  # of a process that was killed
+    if data.folder.exists() or data.folder.is_symlink():
+        yield from _put(data.folder, put, wanted)
+        return
+    apart.mkdir(parents=True)
+    if apart.stat().st_dev != data.folder.parent.stat().st_dev:
+        apart.rmdir()
+        yield from _put(data.folder, put, wanted)
+        return
+    try:
+        _make_folders(apart, wanted)
+        for path, md5 in wanted:
+            target = f"{apart}/{path}"
+            put(path, md5, target)
+            yield path, stamp_of(os.stat(target))  # noqa: PTH116  100,000 of them
+        objects.sync(apart)
+        apart.rename(data.folder)
+    finally:
+        rmtree(apart, ignore_errors=True)
+
+
+def _make_folders(folder: Path, wanted: list[tuple[str, str]]) -> None:
+    for place in sorted({path.rpartition("/")[0] for path, _ in wanted}):
+        (folder / place).mkdir(parents=True, exist_ok=True)
 
 
 def _put(folder: Path, put: Put, wanted: list[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
     """Put each file under its name at once; yield its path and stamp."""
-    for place in sorted({path.rpartition("/")[0] for path, _ in wanted}):
-        (folder / place).mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(4)
+    folder.mkdir(exist_ok=True)
+    _make_folders(folder, wanted)
+    token = os.urandom(4).hex()
     for path, md5 in wanted:
         target = f"{folder}/{path}"
         above, _, name = target.rpartition("/")
@@ -141,6 +186,7 @@ def _link(origin: str, beside: str, md5: str) -> None:
 
 
 def _copy(origin: str, beside: str, md5: str) -> None:
+    """Copy an object; with an MD5, its content is hashed on the way."""
     source = os.open(origin, os.O_RDONLY)
     target = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, WRITABLE)
     try:
@@ -148,9 +194,11 @@ def _copy(origin: str, beside: str, md5: str) -> None:
         if size < LARGE_BYTES:
             content = os.read(source, size)
             objects.write(target, memoryview(content))
-            digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        else:
+            digest = md5 and hashlib.md5(content, usedforsecurity=False).hexdigest()
+        elif md5:
             digest = objects.copy(source, target, size).hex()
+        else:
+            digest = objects.copy_unseen(source, target, size)
     finally:
         os.close(source)
         os.close(target)

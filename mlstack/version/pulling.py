@@ -8,7 +8,7 @@ from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError
 from mlstack.launch import merging
 from mlstack.records.base import Record
-from mlstack.version import api, exchange, guard, history, stock
+from mlstack.version import api, exchange, guard, history, placement, stock
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import Transferred, Working
 from mlstack.version.transfer import Moved
@@ -54,9 +54,11 @@ def pull(project: Project, wish: Pull) -> Iterator[Record]:
             moved = yield from exchange.fetch(data, remote, text, commit)
         elif not guard.is_cached(data, text):
             raise stock.bridge().no_remote()
-        guard.require_cached(data, text)
         if commit is None:
-            yield from api.put(data, text, "", force=wish.force, packed=wish.packed)
+            way = placement.Way(wish.force, wish.packed, moved.fresh)
+            yield from api.put(data, text, "", way)
+        else:
+            guard.require_cached(data, text)
     yield Transferred(
         dataset=data.name,
         direction="pull",
