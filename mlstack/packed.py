@@ -158,6 +158,8 @@ def is_packed(path: Path) -> bool:
 
 def _find(path: Path) -> tuple[Packs, str] | None:
     for above in path.parents:
+        if not above.name:  # the root, or the working folder
+            return None
         folder = folder_of(above)
         if not above.exists() and folder.is_dir():
             packs = _opened(folder, folder.stat().st_mtime_ns)

@@ -116,7 +116,7 @@ def _sections(path: Path) -> dict[str, dict[str, str]]:
     for title, options in content.items():
         if isinstance(options, dict):
             texts = {key.lower(): _text(value) for key, value in options.items()}
-            for key in {"dir", "url"} & texts.keys():
+            for key in {"dir", "url", "keyfile"} & texts.keys():
                 texts[key] = _from(path.parent, texts[key])
             found[title.lower()] = texts
     return found

@@ -88,6 +88,8 @@ def _content(path: str) -> bytes | None:
             return content
         size = os.fstat(descriptor).st_size
         return None if size >= LARGE_BYTES else content + os.read(descriptor, size)
+    except OSError as error:
+        raise _naming(error, path) from error
     finally:
         os.close(descriptor)
 

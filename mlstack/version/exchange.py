@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterable
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.dvc_config import DvcConfig, read_config
-from mlstack.version import folder_remote, history, remote, stock, transfer
+from mlstack.version import folder_remote, history, remote, stock, streaming, transfer
 from mlstack.version.history import Dataset
 from mlstack.version.transfer import Moved
 
@@ -28,7 +28,10 @@ def push(data: Dataset, url: str | None, *, everything: bool) -> Generator[Recor
         if place := folder_remote.find(config, url):
             with stock.hold(config):
                 return (yield from folder_remote.push(config, place, current.kept.md5, older))
-        if far := remote.find(config, url):
+        far = remote.find(config, url)
+        if isinstance(far, remote.Stream):
+            return (yield from streaming.push(far, config.cache, current.kept.md5, older))
+        if far:
             return (yield from transfer.push(far, config.cache, current.kept.md5, older))
     return Moved(stock.bridge().push(data.root, data.pointer, url, everything=everything), None)
 
@@ -55,7 +58,10 @@ def fetch(
         if place := folder_remote.find(config, url):
             with stock.hold(config):
                 return (yield from folder_remote.fetch(config, place, version))
-        if far := remote.find(config, url):
+        far = remote.find(config, url)
+        if isinstance(far, remote.Stream):
+            return (yield from streaming.fetch(far, config.cache, version))
+        if far:
             return (yield from transfer.fetch(far, config.cache, version))
     return Moved(stock.bridge().fetch(data.root, data.pointer, url, commit), None)
 

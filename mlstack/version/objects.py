@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,10 +19,11 @@ from functools import cached_property
 from pathlib import Path
 
 from mlstack import files
+from mlstack.errors import DataError
 
 MODE = 0o444
 BESIDE = ".mlstack-"
-LOCK = "lock"
+BEGINNING_S = 60  # that a folder beside may be without its lock: its process is just beginning
 FEW = 5_000  # objects that are sooner looked for one by one than in lists of all that is there
 BATCH = 1 << 17  # objects that are synced together
 BATCH_BYTES = 1 << 30
@@ -71,11 +73,14 @@ class Objects:
         self.home.mkdir(parents=True, exist_ok=True)
         self._sweep()
         try:
-            with files.lock(beside / LOCK, "its own objects"):
+            with files.lock(beside / "lock", "its own objects"):
                 filling = Filling(self, str(beside))
                 try:
                     yield filling
-                except BaseException as error:  # what is whole stays, but on a disk that is full
+                except (
+                    DataError,
+                    OSError,
+                ) as error:  # keep what is whole
                     if getattr(error, "errno", None) not in files.FULL:
                         with suppress(OSError):
                             filling.flush()
@@ -83,14 +88,26 @@ class Objects:
                 filling.flush()
             sync(self.home)
         finally:
-            _remove(beside)
+            _clear(beside)
 
     def _sweep(self) -> None:
         """Remove what killed processes left beside."""
         for left in self.home.parent.glob(f"{BESIDE}*"):
-            lock = left / LOCK  # none yet: its process is just beginning
-            if lock.is_file() and not files.is_locked(lock):
-                _remove(left)
+            with suppress(FileNotFoundError):  # its process has ended
+                lock = left / "lock"
+                old = abs(time.time() - left.stat().st_mtime) > BEGINNING_S
+                if not files.is_locked(lock) if lock.is_file() else old:
+                    _clear(left)
+
+
+def _clear(beside: Path) -> None:
+    """Remove a folder beside; its lock, by which the next sweep knows it, is the last to go."""
+    for entry in list(os.scandir(beside)) if beside.is_dir() else ():
+        if entry.is_dir():
+            shutil.rmtree(entry.path, ignore_errors=True)
+        elif entry.name != "lock":
+            Path(entry.path).unlink(missing_ok=True)
+    shutil.rmtree(beside, ignore_errors=True)
 
 
 @dataclass
@@ -124,13 +141,12 @@ class Filling:
 
     def add(self, md5: str, content: bytes) -> None:
         """Write an object from memory."""
-        descriptor = create(self._expect(md5, len(content)))
+        beside = self._expect(md5, len(content))
         try:
-            written = os.write(descriptor, content)
-            if written < len(content):
-                write(descriptor, memoryview(content)[written:])
-        finally:
-            os.close(descriptor)
+            _write_new(beside, content)
+        except OSError:
+            self._give_up(md5, beside)
+            raise
         if self._waiting_count >= BATCH or self._waiting_bytes >= BATCH_BYTES:
             self.flush()
 
@@ -188,6 +204,12 @@ class Filling:
         self._waiting_bytes += size_bytes
         return f"{self.beside}/{folder}/{name}"
 
+    def _give_up(self, md5: str, beside: str) -> None:
+        """Let an object that is half written not arrive with the others."""
+        Path(beside).unlink(missing_ok=True)
+        self._waiting[md5[:2]].remove(md5[2:])
+        self._present.discard(md5)
+
     def _enter(self, folder: str, names: list[str]) -> None:
         beside, target = f"{self.beside}/{folder}", f"{self.store.home}/{folder}"
         try:
@@ -202,20 +224,19 @@ class Filling:
         Path(beside).rmdir()
 
 
-def _remove(beside: Path) -> None:
-    """Remove a folder beside a store; as long as its lock is there, `_sweep` will try again."""
-    with suppress(OSError):
-        for left in beside.iterdir():
-            if left.is_dir():
-                shutil.rmtree(left)
-            elif left.name != LOCK:
-                left.unlink()
-    shutil.rmtree(beside, ignore_errors=True)
-
-
 def create(path: str) -> int:
     """Open a new file that will be an object."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE)
+
+
+def _write_new(path: str, content: bytes) -> None:
+    descriptor = create(path)
+    try:
+        written = os.write(descriptor, content)
+        if written < len(content):
+            write(descriptor, memoryview(content)[written:])
+    finally:
+        os.close(descriptor)
 
 
 def copy(source: int, target: int, size_bytes: int) -> bytes:

@@ -1,8 +1,9 @@
 """Where objects are kept away from this machine: what every kind of remote can do."""
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from mlstack.records.dvc_config import DvcConfig
 
@@ -31,11 +32,43 @@ class Remote(Protocol):
         ...
 
 
-# Kind of URL -> the module with `connect(options) -> Remote | None`.
-KINDS = {"s3": "mlstack.version.s3"}
+@runtime_checkable
+class Stream(Protocol):
+    """A remote where a call is dear and the next object in the same stream is not; errors alike."""
+
+    url: str
+
+    def sizes(self, md5s: Collection[str]) -> dict[str, int]:
+        """Give the size in bytes of each of these objects that is there."""
+        ...
+
+    def read(self, md5: str) -> Iterator[bytes]:
+        """Yield the bytes of an object that is there."""
+        ...
+
+    def send(self, objects: Iterable["Outgoing"]) -> Iterator["Outgoing"]:
+        """Store objects, lists of files the last; yield each when it is on its way."""
+        ...
+
+    def receive(self, sizes: dict[str, int]) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """Yield the MD5 and the bytes of each object; whoever asks reads each to its end."""
+        ...
 
 
-def find(config: DvcConfig, url: str | None) -> Remote | None:
+@dataclass(frozen=True)
+class Outgoing:
+    """An object on its way out, of exactly that size."""
+
+    md5: str
+    size_bytes: int
+    chunks: Iterable[bytes]
+
+
+# Kind of URL -> the module with `connect(options) -> Remote | Stream | None`.
+KINDS = {"s3": "mlstack.version.s3", "ssh": "mlstack.version.ssh"}
+
+
+def find(config: DvcConfig, url: str | None) -> Remote | Stream | None:
     """Open the remote of a project.
 
     Args:
@@ -49,4 +82,4 @@ def find(config: DvcConfig, url: str | None) -> Remote | None:
     kind = options.get("url", "").partition("://")[0]
     if kind not in KINDS:
         return None
-    return cast("Remote | None", import_module(KINDS[kind]).connect(options))
+    return cast("Remote | Stream | None", import_module(KINDS[kind]).connect(options))

@@ -12,7 +12,7 @@ from mlstack.errors import DataError
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.version import listing
-from mlstack.version.remote import Remote
+from mlstack.version.remote import Remote, Stream
 from mlstack.version.result import Moving
 
 CHUNK_BYTES = 8 << 20
@@ -37,6 +37,15 @@ class Job:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What must be moved, the lists of files apart: they go last."""
+
+    files: list[Job]
+    lists: list[Job]
+    text: bytes = b""  # of the one list that a pull is about
+
+
 def push(
     remote: Remote, cache: Path, current: str, older: Iterable[str] = ()
 ) -> Generator[Record, None, Moved]:
@@ -51,6 +60,30 @@ def push(
     Raises:
         DataError: an object of the current version is nowhere, or one is damaged.
     """
+    plan = plan_push(remote, cache, current, older)
+
+    def send(job: Job, tally: "Tally") -> None:
+        path = listing.object_path(cache, job.name)
+        if files.md5(path) != job.name.removesuffix(
+            ".dir"
+        ):  # one bad object would spoil the remote
+            raise damaged(path)
+        remote.put(job.name, tally.counted(_chunks(path)))
+
+    tally = Tally("pushing", plan.files + plan.lists)
+    yield from each(plan.files, send, tally, remote.workers)
+    yield from each(plan.lists, send, tally, remote.workers)
+    return tally.moved()
+
+
+def plan_push(
+    remote: Remote | Stream, cache: Path, current: str, older: Iterable[str] = ()
+) -> Plan:
+    """Ask a remote what it lacks of some versions; whoever sees a list there can get its files.
+
+    Raises:
+        DataError: an object of the current version is nowhere.
+    """
     listings = {current, *(one for one in older if listing.object_path(cache, one).is_file())}
     objects = {md5 for one in listings for md5 in _entries(cache, one).values()}
     there = remote.sizes(objects | listings)
@@ -63,23 +96,7 @@ def push(
             f"{len(lost)} files of version {current[:8]} are neither here nor in `{remote.url}`",
             hint="type `mlstack version snapshot -m MESSAGE` where they are",
         )
-    lists = [job for md5 in sorted(listings) if (job := _lacks(cache, md5, there))]
-
-    def send(job: Job, tally: "Tally") -> None:
-        path = listing.object_path(cache, job.name)
-        if files.md5(path) != job.name.removesuffix(
-            ".dir"
-        ):  # one bad object would spoil the remote
-            raise DataError(
-                f"`{path}` is damaged; it was not pushed",
-                hint="type `mlstack version verify`, which names what is damaged",
-            )
-        remote.put(job.name, tally.counted(_chunks(path)))
-
-    tally = Tally("pushing", lacking + lists)
-    yield from each(lacking, send, tally, remote.workers)
-    yield from each(lists, send, tally, remote.workers)  # whoever sees a list can get its files
-    return tally.moved()
+    return Plan(lacking, [job for md5 in sorted(listings) if (job := _lacks(cache, md5, there))])
 
 
 def fetch(remote: Remote, cache: Path, version: str) -> Generator[Record, None, Moved]:
@@ -88,30 +105,40 @@ def fetch(remote: Remote, cache: Path, version: str) -> Generator[Record, None, 
     Raises:
         DataError: the remote lacks an object, or one has not the content that its name says.
     """
-    here = listing.object_path(cache, version)
+    plan = plan_fetch(remote, cache, version)
+
+    def receive(job: Job, tally: "Tally") -> None:
+        chunks = tally.counted(checked(remote.read(job.name), job.name, remote.url))
+        files.write_chunks(listing.object_path(cache, job.name), chunks, mode=0o444)
+
+    tally = Tally("pulling", plan.files)
+    yield from each(plan.files, receive, tally, remote.workers)
+    for job in plan.lists:
+        files.write_chunks(listing.object_path(cache, job.name), [plan.text], mode=0o444)
+    tally.add_lists(plan)
+    return tally.moved()
+
+
+def plan_fetch(remote: Remote | Stream, cache: Path, version: str) -> Plan:
+    """Find out what the cache lacks of a version, and read its list of files.
+
+    Raises:
+        DataError: the remote lacks an object.
+    """
+    here, lists = listing.object_path(cache, version), []
     if here.is_file():
-        text, lists = here.read_bytes(), []
+        text = here.read_bytes()
     else:
         if version not in (sizes := remote.sizes([version])):
-            raise _absent(remote, version, 1)
-        text, lists = b"".join(_checked(remote.read(version), version, remote.url)), [version]
+            raise _absent(remote.url, version, 1)
+        text = b"".join(checked(remote.read(version), version, remote.url))
+        lists = [Job(version, sizes[version])]
     wanted = set(dvc.parse_listing(text, where=str(here)).values())
     lacking = sorted(md5 for md5 in wanted if not listing.object_path(cache, md5).is_file())
     there = remote.sizes(lacking) if lacking else {}
     if absent := [md5 for md5 in lacking if md5 not in there]:
-        raise _absent(remote, version, len(absent))
-
-    def receive(job: Job, tally: "Tally") -> None:
-        chunks = tally.counted(_checked(remote.read(job.name), job.name, remote.url))
-        files.write_chunks(listing.object_path(cache, job.name), chunks, mode=0o444)
-
-    tally = Tally("pulling", [Job(md5, there[md5]) for md5 in lacking])
-    yield from each(tally.jobs, receive, tally, remote.workers)
-    for md5 in lists:  # last: where the list is, its files are
-        files.write_chunks(listing.object_path(cache, md5), [text], mode=0o444)
-        tally.jobs.append(Job(md5, sizes[md5]))
-        tally.add(len(text))
-    return tally.moved()
+        raise _absent(remote.url, version, len(absent))
+    return Plan([Job(md5, there[md5]) for md5 in lacking], lists, text)
 
 
 @dataclass
@@ -130,6 +157,11 @@ class Tally:
         with self._guard:
             self.done_bytes += size_bytes
             self.done += objects
+
+    def add_lists(self, plan: "Plan") -> None:
+        """Count the lists of files that were written at the end."""
+        self.jobs.extend(plan.lists)
+        self.add(sum(job.size_bytes for job in plan.lists))
 
     def counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Count bytes as they pass."""
@@ -204,7 +236,7 @@ def _chunks(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _checked(chunks: Iterable[bytes], md5: str, url: str) -> Iterator[bytes]:
+def checked(chunks: Iterable[bytes], md5: str, url: str) -> Iterator[bytes]:
     """Pass bytes on, and refuse them at their end when they are not what the name says."""
     digest = hashlib.md5(usedforsecurity=False)
     for chunk in chunks:
@@ -217,8 +249,16 @@ def _checked(chunks: Iterable[bytes], md5: str, url: str) -> Iterator[bytes]:
         )
 
 
-def _absent(remote: Remote, version: str, count: int) -> DataError:
+def damaged(path: Path) -> DataError:
+    """Give the error of an object of the cache that is not what its name says."""
     return DataError(
-        f"`{remote.url}` lacks {count} objects of version {version[:8]}",
+        f"`{path}` is damaged; it was not pushed",
+        hint="type `mlstack version verify`, which names what is damaged",
+    )
+
+
+def _absent(url: str, version: str, count: int) -> DataError:
+    return DataError(
+        f"`{url}` lacks {count} objects of version {version[:8]}",
         hint="type `mlstack version push` where the data is",
     )

@@ -35,9 +35,12 @@ def folder(cache: Path) -> Path:
 def discard(cache: Path, objects: Iterable[Path], now: datetime) -> None:
     """Move objects of the cache to the trash."""
     batch = folder(cache) / f"{now:{TIME}}"
+    made = set()
     for path in sorted(objects, key=lambda path: not path.name.endswith(LIST)):
         place = batch / path.parent.name
-        place.mkdir(parents=True, exist_ok=True)
+        if place not in made:
+            place.mkdir(parents=True, exist_ok=True)
+            made.add(place)
         path.rename(place / path.name)
     _sync(batch, cache)
 
@@ -65,14 +68,32 @@ def restore(cache: Path, wanted: set[str] | None = None) -> list[Discarded]:
     is no other.
     """
     chosen = [one for one in content(cache) if wanted is None or one.md5 in wanted]
-    for one in sorted(chosen, key=lambda one: one.md5.endswith(LIST)):
-        target = object_path(cache, one.md5)
-        if not target.is_file():
-            files.move(one.path, target)
-        elif target.stat().st_size == one.size_bytes:
-            one.path.unlink()
+    for is_list in (False, True):
+        _put_back(cache, [one for one in chosen if one.md5.endswith(LIST) == is_list])
     _prune(cache)
     return chosen
+
+
+def _put_back(cache: Path, chosen: list[Discarded]) -> None:
+    """Move objects into the cache; they are durable there, all at once, afterwards.
+
+    Raises:
+        MachineError: the cache cannot be written.
+    """
+    touched = set()
+    try:
+        for one in chosen:
+            target = object_path(cache, one.md5)
+            if not target.is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                one.path.rename(target)
+                touched.add(target.parent)
+            elif target.stat().st_size == one.size_bytes:
+                one.path.unlink()
+        for place in sorted(touched):
+            files.sync_folder(place)
+    except OSError as error:
+        raise files.cannot_write(cache, error) from error
 
 
 def bring_back(cache: Path, md5s: set[str]) -> int:

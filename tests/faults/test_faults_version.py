@@ -100,7 +100,8 @@ def test_a_killed_snapshot_loses_nothing_and_goes_on(project):
     assert json.loads(stock(project, "status", "--json")) == {}
     typed(project, "version", "checkout", "HEAD~1")
     assert_whole(project / ".dvc" / "cache")
-    assert not list((project / ".dvc" / "cache" / "files").glob(".mlstack-*"))
+    left = (project / ".dvc" / "cache" / "files").glob(".mlstack-*")
+    assert not [path for path in left if any(path.iterdir())]
 
 
 def test_a_killed_checkout_leaves_nothing_that_the_next_one_cannot_mend(project):
@@ -279,3 +280,23 @@ def test_a_snapshot_cut_short_takes_no_object_away_whose_file_is_unchanged(proje
 
     assert len(seen.unknown) > 500
     assert_whole(project / ".dvc" / "cache")
+
+
+@pytest.mark.parametrize("has_lock", [True, False])
+def test_what_a_killed_cleaning_left_beside_the_cache_is_cleaned_by_the_next(project, has_lock):
+    beside = project / ".dvc" / "cache" / "files" / ".mlstack-0123abcd"
+    (beside / "ab").mkdir(parents=True)
+    (beside / "ab" / "cdef").write_bytes(b"half")
+    young = beside.with_name(".mlstack-young")
+    young.mkdir()
+    if has_lock:
+        (beside / "lock").touch()
+    else:
+        long_ago = time.time() - 3600
+        os.utime(beside, (long_ago, long_ago))
+    change(project, 8)
+
+    typed(project, "version", "snapshot", "-m", "three")
+
+    assert not beside.exists()
+    assert young.exists()  # its process may be about to begin

@@ -484,3 +484,8 @@ def test_tables_are_read_as_they_were_written(tmp_path_factory, paths: list[str]
         return
 
     assert Packs({"0001-00000000.tsv": place}).entries == wanted
+
+
+@pytest.mark.parametrize("path", ["/nowhere/a/b", "nowhere/b", "b"])
+def test_a_file_that_is_nowhere_is_in_no_pack(path: str) -> None:
+    assert not packed.is_packed(Path(path))

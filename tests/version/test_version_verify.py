@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from mlstack.records import data_folder
@@ -83,11 +84,10 @@ SCRIPT = """
 import resource, sys
 from pathlib import Path
 from mlstack.version import integrity
-from mlstack.version.integrity import Wanted
 cache = Path(sys.argv[1])
-wanted = [Wanted(p.parent.name + p.name, p.name, None) for p in cache.rglob("*") if p.is_file()]
+sizes = {p.parent.name + p.name: p.stat().st_size for p in cache.rglob("*") if p.is_file()}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for _ in integrity._hash(cache, wanted):
+for _ in integrity._hash(cache, sizes):
     pass
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
@@ -105,3 +105,27 @@ def test_large_objects_are_hashed_in_little_memory(tmp_path: Path) -> None:
     )
 
     assert int(done.stdout) < 50  # MiB; the files have 200 each
+
+
+def test_ten_thousand_damaged_objects_are_named_as_fast_as_they_are_hashed(tmp_path: Path) -> None:
+    """Each was once looked for in a set made anew of all."""
+    for number in range(256):
+        (tmp_path / f"{number:02x}").mkdir()
+    sizes = {f"{number % 256:02x}{number:030x}": 1 for number in range(10_000)}
+    for md5 in sizes:
+        (tmp_path / md5[:2] / md5[2:]).write_bytes(b"x")
+    began = time.process_time()
+    for md5 in sizes:
+        integrity._digest(f"{tmp_path}/{md5[:2]}/{md5[2:]}")
+    hashing_s = time.process_time() - began
+
+    began = time.process_time()
+    hashing = integrity._hash(tmp_path, sizes)
+    try:
+        while True:
+            next(hashing)
+    except StopIteration as end:
+        damaged = end.value
+
+    assert damaged == list(sizes)
+    assert time.process_time() - began < 10 * hashing_s
