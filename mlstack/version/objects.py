@@ -74,7 +74,7 @@ class Objects:
         self.home.mkdir(parents=True, exist_ok=True)
         self._sweep()
         try:
-            with files.lock(beside / LOCK, "its own objects"):
+            with files.lock(beside / "lock", "its own objects"):
                 filling = Filling(self, str(beside))
                 try:
                     yield filling
@@ -215,17 +215,6 @@ class Filling:
         Path(beside).rmdir()
 
 
-def _remove(beside: Path) -> None:
-    """Remove a folder beside a store; as long as its lock is there, `_sweep` will try again."""
-    with suppress(OSError):
-        for left in beside.iterdir():
-            if left.is_dir():
-                shutil.rmtree(left)
-            elif left.name != LOCK:
-                left.unlink()
-    shutil.rmtree(beside, ignore_errors=True)
-
-
 def create(path: str) -> int:
     """Open a new file that will be an object."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE)
@@ -288,3 +277,14 @@ def sync(path: str | Path) -> None:
             os.sync()
     finally:
         os.close(descriptor)
+
+
+def _remove(beside: Path) -> None:
+    """Remove a folder beside a store; as long as its lock is there, `_sweep` will try again."""
+    with suppress(OSError):
+        for left in beside.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left.name != LOCK:
+                left.unlink()
+    shutil.rmtree(beside, ignore_errors=True)
