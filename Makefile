@@ -44,7 +44,7 @@ test: install system
 # What `make test` does a few times, often: every version command is killed 50 times (half an hour).
 soak: install system
 	@MLSTACK_KILLS=50 $(BIN)/python -m pytest -n 2 --timeout 3600 tests/faults/test_faults_version.py \
-	  tests/faults/test_faults_layouts.py
+	  tests/faults/test_faults_layouts.py tests/faults/test_faults_ssh.py
 
 # The figures of docs/benchmarks.md; close other programs first.
 bench: install
