@@ -54,7 +54,9 @@ def test_a_killed_training_goes_on_and_a_stopped_one_says_so(trained):
     kill(trained, 1.0, "train", "--epochs", "3")
     for folder in runs.iterdir():
         assert folder.name.startswith(".") or (folder / "run.json").is_file()
-    code, said = send(trained, signal.SIGTERM, 12.0, "train", "--epochs", "3000", "--json")
+    code, said = send(
+        trained, signal.SIGTERM, 12.0, "train", "--no-check", "--epochs", "3000", "--json"
+    )
     assert (code, json.loads(said)["error"]["code"]) == (143, 143)
     listed = json.loads(mlstack(trained, "train", "ls", "--json").stdout)["runs"]
 
