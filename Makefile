@@ -44,7 +44,8 @@ test: install system
 # What `make test` does a few times, often: every command is killed 50 times (an hour).
 soak: install system
 	@MLSTACK_KILLS=50 $(BIN)/python -m pytest -n 2 --timeout 3600 tests/faults/test_faults_version.py \
-	  tests/faults/test_faults_layouts.py tests/faults/test_faults_train_kill.py
+	  tests/faults/test_faults_layouts.py tests/faults/test_faults_ssh.py \
+	  tests/faults/test_faults_train_kill.py
 
 # The figures of docs/benchmarks.md; close other programs first.
 bench: install
