@@ -215,6 +215,7 @@ def put(
     head = _committed(data)
     return CheckedOut(
         newest=head is not None and head.md5 == version.md5,
+        packed=way.packed,
         dataset=data.name,
         revision=commit,
         md5=version.md5,

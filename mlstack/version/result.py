@@ -194,6 +194,7 @@ class CheckedOut(Result, frozen=True, kw_only=True, tag="version.checkout"):
     md5: str
     files: int
     newest: bool  # HEAD names this version
+    packed: bool = False  # its files stay in their packs
 
     def headline(self) -> str:
         """Give the revision."""

@@ -47,8 +47,9 @@ def _small(record: Record) -> str | None:
             return check_view.draw(record)
         case result.CheckedOut():
             hint = "\n  hint: `mlstack version snapshot -m MESSAGE` makes it the newest version"
+            holds = "is packed at" if record.packed else "holds"
             return (
-                f"{record.dataset} holds version {record.revision[:7]} "
+                f"{record.dataset} {holds} version {record.revision[:7]} "
                 f"({record.files} files, md5 {record.md5[:8]}); the code stays as it was"
                 f"{'' if record.newest else hint}"
             )

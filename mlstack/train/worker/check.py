@@ -36,7 +36,9 @@ from mlstack.train.worker.stop import StopRequest
 STEPS = 40  # on one batch
 SECONDS = 30.0
 FALLEN = 0.7  # of the loss at the start: what one batch must come down to
-BATCHES = 20  # whose targets are looked at
+BATCHES = 20  # that are looked at, unless they are larger or slower than this
+LOOK_BYTES = 256 << 20
+LOOK_S = 10.0
 WAIT_S = 0.2
 # torchelastic's variables, by which Lightning would look for the other ranks.
 ELASTIC = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|TORCHELASTIC_.*")
@@ -181,9 +183,13 @@ def _timed(loader: Any) -> tuple[list[Any], float]:
     """Take the first batches of a loader, and the seconds that one takes but for the first."""
     batches: list[Any] = []
     ended: list[float] = []
+    size, began = 0, time.monotonic()
     for batch in islice(iter(loader), BATCHES):
         batches.append(batch)
         ended.append(time.monotonic())
+        size += sum(one.nbytes for one in tensors(batch))
+        if len(batches) > 1 and (size > LOOK_BYTES or ended[-1] - began > LOOK_S):
+            break
     return batches, (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else 0.0
 
 

@@ -6,6 +6,7 @@ cannot know. After A. Karpathy, "A Recipe for Training Neural Networks" (2019), 
 """
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,9 @@ from torch import Tensor
 from mlstack.records.run import Checked
 
 FEW_ROWS = 8  # fewer examples than this say nothing
+ROWS = 16  # examples that are given to forward once more
 BLOCKS = 64  # of an example's values that are exchanged one after the other
+LOOK_S = 5.0  # that may take
 MIXED = 0.7  # of the classes that a batch would hold if it were drawn at random
 SLOW_S = 0.05  # a batch that loads in less keeps up with anything
 SLOW_SHARE = 3.0  # times as long to load as to learn from
@@ -151,7 +154,7 @@ def _steady(seen: Seen) -> Verdict:
 
 def _independent(model: LightningModule, batch: Any) -> Verdict:
     """What one example gets must not depend on the others (a reshape that mixes them)."""
-    name, inputs = "examples do not mix", tensors(batch)[0]
+    name, inputs = "examples do not mix", tensors(batch)[0][:ROWS]
     if len(inputs) < 3:
         return Verdict(name, True, "too few examples to tell")
     other = inputs.clone()
@@ -169,13 +172,15 @@ def _independent(model: LightningModule, batch: Any) -> Verdict:
 
 def _used(model: LightningModule, batch: Any) -> Verdict:
     """Which values of an example change nothing: dead inputs."""
-    name, inputs = "inputs are used", tensors(batch)[0]
+    name, inputs = "inputs are used", tensors(batch)[0][:ROWS]
     if len(inputs) < FEW_ROWS or inputs.ndim < 2:
         return Verdict(name, True, "too little to tell")
     flat = inputs.flatten(1)
+    began = time.monotonic()
     plain = outputs(model, inputs)
+    count = max(FEW_ROWS, min(BLOCKS, int(LOOK_S / (time.monotonic() - began + 1e-6))))
     dead, alive = [], 0
-    for number, block in enumerate(torch.arange(flat.shape[1]).tensor_split(BLOCKS)):
+    for number, block in enumerate(torch.arange(flat.shape[1]).tensor_split(count)):
         rolled = flat[:, block].roll(1, dims=0)
         if not len(block) or torch.equal(rolled, flat[:, block]):
             continue  # constant in this batch: nothing to tell
@@ -186,8 +191,8 @@ def _used(model: LightningModule, batch: Any) -> Verdict:
         else:
             alive += 1
     # A table's columns are few and each is meant; of an image an edge may be cut off on purpose.
-    if dead and (len(dead) > alive or (inputs.ndim == 2 and flat.shape[1] <= BLOCKS)):
-        which = f"value {dead[0]}" if flat.shape[1] <= BLOCKS else f"part {dead[0]} of {BLOCKS}"
+    if dead and (len(dead) > alive or (inputs.ndim == 2 and flat.shape[1] <= count)):
+        which = f"value {dead[0]}" if flat.shape[1] <= count else f"part {dead[0]} of {count}"
         detail = f"{len(dead)} of {len(dead) + alive} parts of the input change nothing: {which}"
         return Verdict(name, False, detail, "are they read in forward?")
     return Verdict(name, True, f"{alive} parts of the input were exchanged; each changes outputs")
