@@ -1,4 +1,8 @@
-"""Run one rank: `python -m mlstack.train.worker RUN_FOLDER [--resume]`."""
+"""Run one rank: `python -m mlstack.train.worker RUN [--resume]`; RUN is its folder or run.json.
+
+`torchrun --nnodes=2 ... -m mlstack.train.worker RUN/run.json` on each host runs it on several that
+share the project's folder.
+"""
 
 import argparse
 import logging
@@ -20,12 +24,13 @@ FAILED = 1
 def main() -> int:
     """Do what the run's spec asks for; give the exit code."""
     parser = argparse.ArgumentParser(prog="mlstack.train.worker")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("run", type=Path)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
     stop = StopRequest()
     stop.install()  # before the long imports, so that a signal then is not lost
-    folder: Path = arguments.folder.resolve()
+    given: Path = arguments.run.resolve()
+    folder = given.parent if given.is_file() else given
     spec = read(folder / SPEC, RunSpec)
     rank = int(os.environ.get("RANK", "0"))
     try:

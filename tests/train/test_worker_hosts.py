@@ -1,0 +1,91 @@
+"""Two hosts train one model: network namespaces stand for machines, torchrun starts the ranks."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from mlstack.records.run import Finished, read_events
+
+Plan = Callable[..., Path]
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+HOSTS = ("10.213.7.1", "10.213.7.2")
+PORT = 29417
+
+
+def ip(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Give the names of two network namespaces with a cable between them."""
+    names = [f"mlstack-{os.getpid()}-{number}" for number in (0, 1)]
+    ends = [f"ml{os.getpid() % 100_000}{end}" for end in "ab"]
+    if os.geteuid() or ip("netns", "add", names[0]).returncode:
+        pytest.skip("network namespaces need root")
+    try:
+        ip("netns", "add", names[1])
+        ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+        for name, end, address in zip(names, ends, HOSTS, strict=True):
+            ip("link", "set", end, "netns", name)
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", end)
+            for device in (end, "lo"):
+                assert ip("-n", name, "link", "set", device, "up").returncode == 0
+        yield names
+    finally:
+        for name in names:
+            ip("netns", "del", name)
+
+
+def torchrun(host: str, number: int, run: Path) -> "subprocess.Popen[str]":
+    device = ip("-n", host, "-o", "addr", "show", "to", HOSTS[number]).stdout.split()[1]
+    words = ["--nnodes=2", "--nproc-per-node=1", f"--node-rank={number}"]
+    words += [f"--master-addr={HOSTS[0]}", f"--master-port={PORT}"]
+    words += ["-m", "mlstack.train.worker", str(run / "run.json")]
+    return subprocess.Popen(
+        ["ip", "netns", "exec", host, sys.executable, "-m", "torch.distributed.run", *words],
+        env=os.environ | {"GLOO_SOCKET_IFNAME": device, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def elastic(number: int) -> dict[str, str]:
+    """Give torchelastic's variables of one of two ranks on this host."""
+    return {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(PORT + 1),
+        "TORCHELASTIC_RUN_ID": "near",
+    }
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+    return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+
+
+def test_torchrun_on_two_hosts_trains_what_two_ranks_here_do(
+    plan: Plan, start: Callable, hosts: list[str]
+) -> None:
+    far, near = plan("far", "train.ranks=2"), plan("near", "train.ranks=2")
+
+    ranks = [torchrun(host, number, far) for number, host in enumerate(hosts)]
+    said = [process.communicate(timeout=200)[0] for process in ranks]
+    here = [start(near, **elastic(number)) for number in (0, 1)]
+    said += [process.communicate(timeout=120)[0] for process in here]
+
+    assert [process.returncode for process in (*ranks, *here)] == [0, 0, 0, 0], said
+    assert isinstance(read_events(far)[-1], Finished)
+    assert weights(far) == weights(near)
