@@ -1,6 +1,7 @@
 """Two hosts train one model: network namespaces stand for machines, torchrun starts the ranks."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,16 +29,16 @@ def hosts() -> Iterator[list[str]]:
     """Give the names of two network namespaces with a cable between them."""
     names = [f"mlstack-{os.getpid()}-{number}" for number in (0, 1)]
     ends = [f"ml{os.getpid() % 100_000}{end}" for end in "ab"]
-    if os.geteuid() or ip("netns", "add", names[0]).returncode:
-        pytest.skip("network namespaces need root")
+    steps = [["netns", "add", name] for name in names]
+    steps.append(["link", "add", ends[0], "type", "veth", "peer", "name", ends[1]])
+    for name, end, address in zip(names, ends, HOSTS, strict=True):
+        steps.append(["link", "set", end, "netns", name])
+        steps.append(["-n", name, "addr", "add", f"{address}/24", "dev", end])
+        steps += [["-n", name, "link", "set", device, "up"] for device in (end, "lo")]
     try:
-        ip("netns", "add", names[1])
-        ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
-        for name, end, address in zip(names, ends, HOSTS, strict=True):
-            ip("link", "set", end, "netns", name)
-            ip("-n", name, "addr", "add", f"{address}/24", "dev", end)
-            for device in (end, "lo"):
-                assert ip("-n", name, "link", "set", device, "up").returncode == 0
+        for step in steps:
+            if ip(*step).returncode:
+                pytest.skip(f"this machine does not allow `ip {' '.join(step)}`")
         yield names
     finally:
         for name in names:
@@ -58,7 +59,13 @@ def torchrun(host: str, number: int, run: Path) -> "subprocess.Popen[str]":
     )
 
 
-def elastic(number: int) -> dict[str, str]:
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def elastic(number: int, port: int) -> dict[str, str]:
     """Give torchelastic's variables of one of two ranks on this host."""
     return {
         "RANK": str(number),
@@ -66,7 +73,7 @@ def elastic(number: int) -> dict[str, str]:
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(PORT + 1),
+        "MASTER_PORT": str(port),
         "TORCHELASTIC_RUN_ID": "near",
     }
 
@@ -83,8 +90,9 @@ def test_torchrun_on_two_hosts_trains_what_two_ranks_here_do(
 
     ranks = [torchrun(host, number, far) for number, host in enumerate(hosts)]
     said = [process.communicate(timeout=200)[0] for process in ranks]
-    here = [start(near, **elastic(number)) for number in (0, 1)]
-    said += [process.communicate(timeout=120)[0] for process in here]
+    port = free_port()
+    here = [start(near, **elastic(number, port)) for number in (0, 1)]
+    said += [process.communicate(timeout=200)[0] for process in here]
 
     assert [process.returncode for process in (*ranks, *here)] == [0, 0, 0, 0], said
     assert isinstance(read_events(far)[-1], Finished)
