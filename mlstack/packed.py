@@ -19,6 +19,7 @@ from mlstack.errors import DataError
 SUFFIX = ".packs"
 TABLE = ".tsv"
 REMOVED = "removed"
+PIECE_BYTES = 8 << 20
 NAME = re.compile(r"\d{4}-[0-9a-f]{8}(-\d{3,}\.tar|\.tsv)|removed|\..*\.tmp")
 ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r"))
 
@@ -47,7 +48,7 @@ class Packs:
         Raises:
             DataError: a table is damaged.
         """
-        found = dict(self.rows())
+        found = dict(self.rows)
         for path in self.removed():
             found.pop(path, None)
         return found
@@ -64,35 +65,37 @@ class Packs:
             KeyError: there is no such file.
             DataError: its tar file is gone or cut off.
         """
+        return b"".join(self.pour(path))
+
+    def pour(self, path: str) -> Iterator[bytes]:
+        """Read a file of the dataset in pieces: one call to the kernel gives 2 GiB at most.
+
+        Raises:
+            KeyError, DataError: as `read`.
+        """
         member = self.members[path]
         if member.pack not in self._open:
             try:
                 self._open[member.pack] = os.open(self.places[member.pack], os.O_RDONLY)
             except (KeyError, OSError) as error:
                 raise self._damaged(member.pack, "cannot be read") from error
-        content = os.pread(self._open[member.pack], member.size_bytes, member.offset)
-        if len(content) != member.size_bytes:
-            raise self._damaged(member.pack, "is cut off")
-        return content
+        at, end = member.offset, member.offset + member.size_bytes
+        while at < end:
+            content = os.pread(self._open[member.pack], min(end - at, PIECE_BYTES), at)
+            if not content:
+                raise self._damaged(member.pack, "is cut off")
+            at += len(content)
+            yield content
 
-    def pour(self, path: str) -> Iterator[bytes]:
-        """Read a file of the dataset in one piece."""
-        yield self.read(path)
-
-    def close(self) -> None:
-        """Close what reading has opened."""
-        while self._open:
-            os.close(self._open.popitem()[1])
-
-    def rows(self) -> Iterator[tuple[str, Member]]:
-        """Yield path and place of all that the tar files hold, also of what is dead by now.
+    @cached_property
+    def rows(self) -> list[tuple[str, Member]]:
+        """Path and place of all that the tar files hold, also of what is dead by now.
 
         Raises:
             DataError: a table is damaged.
         """
-        for name in sorted(self.places):
-            if name.endswith(TABLE):
-                yield from self._table(name)
+        tables = [name for name in sorted(self.places) if name.endswith(TABLE)]
+        return [row for name in tables for row in self._table(name)]
 
     def removed(self) -> list[str]:
         """List the paths that the tar files hold and the dataset does not."""

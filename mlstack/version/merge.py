@@ -5,13 +5,11 @@ thing differently, ours is kept in it and the conflict is named, so that what li
 tree is always a whole version.
 """
 
-import json
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import md5
 from pathlib import Path
 
 import pyarrow as pa
@@ -82,32 +80,22 @@ def merge(cache: Path, sides: Sides, side: str | None) -> Merged:
             entries[name] = entry
     conflicts += _part(entries, theirs if side == "theirs" else ours, side)
     assert pointers[1] is not None and pointers[2] is not None  # only the ancestor may lack
+    listed = data_folder.listing_bytes(entries.items())
+    name = data_folder.md5_of(listed)
     if pointers[1].stored:
-        text = _packed_text(held, pointers[1], entries)
+        size = sum(held.size(md5) for md5 in entries.values())
+        whole = dvc.Pointer(name, len(entries), size, held.merge(entries))
+        text = dvc.plain_pointer(pointers[1].stored.name, whole)
     else:
+        _store(cache, name, listed)
         size = _size(cache, entries, (ours, pointers[1]), (theirs, pointers[2]))
-        text = _plain_text(cache, sides, entries, size)
+        text = _text(sides, dvc.Pointer(name, len(entries), size))
     return Merged(
         text=text,
         conflicts=conflicts,
         ours=sum(before.get(n) != ours.get(n) for n in before.keys() | ours.keys()),
         theirs=sum(before.get(n) != theirs.get(n) for n in before.keys() | theirs.keys()),
     )
-
-
-def _packed_text(held: Held, ours: dvc.Pointer, entries: dict[str, str]) -> str:
-    stored = held.merge(entries)
-    listed = data_folder.listing_bytes(entries.items())
-    size = sum(held.size(md5) for md5 in entries.values())
-    whole = dvc.Pointer(data_folder.md5_of(listed), len(entries), size, stored)
-    return dvc.plain_pointer(ours.kept.name, whole)
-
-
-def _plain_text(cache: Path, sides: Sides, entries: dict[str, str], size: int) -> str:
-    listed = json.dumps([{"md5": entries[n], "relpath": n} for n in sorted(entries)]).encode()
-    name = f"{md5(listed, usedforsecurity=False).hexdigest()}.dir"
-    _store(cache, name, listed)
-    return _text(sides, dvc.Pointer(name, len(entries), size))
 
 
 def pick(before: Mapping[str, str], ours: Mapping[str, str], theirs: Mapping[str, str]) -> Picked:

@@ -22,6 +22,7 @@ from mlstack.records.file_hash import (
     stamp_of,
 )
 from mlstack.version import objects
+from mlstack.version.placement import folders_above
 from mlstack.version.result import Counted
 
 PACK_BYTES = 64 << 20  # a tar file is closed once it is this large
@@ -161,7 +162,7 @@ def _pack(
         writer.finish()
     finally:
         writer.drop()
-    _write_removed(folder, {path for path, _ in before.rows()} - paths)
+    _write_removed(folder, {path for path, _ in before.rows} - paths)
 
 
 def settle(folder: Path, wanted: dict[str, str], read: Callable[[str], bytes]) -> None:
@@ -177,7 +178,7 @@ def settle(folder: Path, wanted: dict[str, str], read: Callable[[str], bytes]) -
         for place in both.places.values():
             place.unlink()
         both = Packs({})
-    live = dict(both.rows())
+    live = dict(both.rows)
     writer = Writer(folder, _next(both))
     for path in sorted(wanted):
         if path not in live or live[path].md5 != wanted[path]:
@@ -188,7 +189,7 @@ def settle(folder: Path, wanted: dict[str, str], read: Callable[[str], bytes]) -
 
 def is_worn(packs: Packs) -> bool:
     """Tell whether so much in the packs is dead that packing everything anew pays."""
-    total = sum(member.size_bytes for _, member in packs.rows())
+    total = sum(member.size_bytes for _, member in packs.rows)
     live = sum(member.size_bytes for member in packs.members.values())
     tables = sum(name.endswith(packed.TABLE) for name in packs.places)
     return total - live > WORN * total or tables > GENERATIONS
@@ -196,9 +197,9 @@ def is_worn(packs: Packs) -> bool:
 
 def _clash(packs: Packs, paths: set[str]) -> bool:
     """Tell whether a file became a folder, or a folder a file: tar cannot extract that."""
-    gone = {path for path, _ in packs.rows()} - paths
-    folders = {above for path in paths for above in _above(path)}
-    were = {above for path in gone for above in _above(path)}
+    gone = {path for path, _ in packs.rows} - paths
+    folders = {one for path in paths for one in folders_above(path)}
+    were = {one for path in gone for one in folders_above(path)}
     return not gone.isdisjoint(folders) or not were.isdisjoint(paths)
 
 
@@ -252,13 +253,6 @@ def _write_removed(folder: Path, dead: Iterable[str]) -> None:
 
 def _next(packs: Packs) -> int:
     return 1 + max((int(name[:4]) for name in packs.places if name[:4].isdigit()), default=0)
-
-
-def _above(path: str) -> list[str]:
-    found = []
-    while path := path.rpartition("/")[0]:
-        found.append(path)
-    return found
 
 
 def _header(path: str, size: int) -> bytes:

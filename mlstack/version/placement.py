@@ -92,12 +92,13 @@ def remove(folder: Path, gone: list[str]) -> None:
     """Take files away, and the folders that are empty then."""
     for path in gone:
         os.unlink(f"{folder}/{path}")  # noqa: PTH108  100,000 of them
-    for place in sorted({parent for path in gone for parent in _above(path)}, reverse=True):
+    for place in sorted({parent for path in gone for parent in folders_above(path)}, reverse=True):
         with suppress(OSError):  # not empty
             (folder / place).rmdir()
 
 
-def _above(path: str) -> Iterable[str]:
+def folders_above(path: str) -> Iterable[str]:
+    """Yield the folders that a path lies in, the nearest first."""
     at = path.rpartition("/")[0]
     while at:
         yield at

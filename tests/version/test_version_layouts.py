@@ -489,3 +489,14 @@ def test_tables_are_read_as_they_were_written(tmp_path_factory, paths: list[str]
 @pytest.mark.parametrize("path", ["/nowhere/a/b", "nowhere/b", "b"])
 def test_a_file_that_is_nowhere_is_in_no_pack(path: str) -> None:
     assert not packed.is_packed(Path(path))
+
+
+@pytest.mark.slow
+def test_a_file_is_read_whole_that_the_kernel_gives_in_two_parts(tmp_path: Path) -> None:
+    size = (2 << 30) + 10  # a call of pread ends at 2 GiB less a page
+    tar = tmp_path / "0001-0a1b2c3d-000.tar"
+    tar.touch()
+    os.truncate(tar, 512 + size)
+    (tmp_path / "0001-0a1b2c3d.tsv").write_bytes(packed.table([(0, 512, size, "0" * 32, "a")]))
+
+    assert sum(map(len, packed.of_folder(tmp_path).pour("a"))) == size
