@@ -94,12 +94,14 @@ def _checked(project: Project, options: PlanOptions, planned: RunSpec) -> Iterat
     spec = plan(project, options)
     yield _planned(spec, [], ["a long run is checked first; --no-check trains at once"])
     events = supervise(_folder(spec), spec, resume=False)
+    passed = False
     try:
         with _closed(events):
             yield from (one for one in _check(spec, events) if not isinstance(one, CheckPassed))
-    except MlstackError:
-        shutil.rmtree(_folder(planned))
-        raise
+        passed = True
+    finally:
+        if not passed:  # a check was red, or somebody typed Ctrl-C
+            shutil.rmtree(_folder(planned))
 
 
 def _listed(project: Project) -> Iterator[Record]:

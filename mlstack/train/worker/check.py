@@ -164,19 +164,19 @@ def verdicts(job: Job) -> Iterator[Verdict]:
     yield from of_both(seen, model, trial.watch.step_s)
 
 
-def _ranks(job: Job) -> Iterator[Verdict]:
+def _ranks(job: Job) -> list[Verdict]:
     """Have all ranks add up a number; every rank calls this."""
     if job.rank.count == 1:
-        return iter(())
+        return []
     name, wanted = "ranks reach each other", job.rank.count
     try:
         total, backend = reach_all(job.rank)
     except (RuntimeError, ValueError) as error:
         said = in_words(error, Path(job.spec.root))
         hint = "see the logs of the other ranks, and `mlstack doctor`"
-        return iter((Verdict(name, False, said, hint),))
+        return [Verdict(name, False, said, hint)]
     detail = f"{wanted} ranks added up {total} over {backend}"
-    return iter((Verdict(name, total == wanted, detail, "see `mlstack doctor`"),))
+    return [Verdict(name, total == wanted, detail, "see `mlstack doctor`")]
 
 
 def _timed(loader: Any) -> tuple[list[Any], float]:
