@@ -37,6 +37,10 @@ def run(command: Callable[[], Any], arguments: list[str]) -> NoReturn:
         code = 0
     except Exception as error:
         code = show(_usage(error) or _machine(error) or _bug(error), arguments)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try it once more at its own end, and exit with 120
+        _mute()
     sys.exit(code if isinstance(code, int) else 0)
 
 
