@@ -50,7 +50,7 @@ def config() -> str:
     parts = [
         "# Settings of mlstack.yaml",
         "",
-        "Generated from `mlstack/config/schema.py` by `make docs`; do not edit.",
+        "Generated from `mlstack/config/` by `make docs`; do not edit.",
         "Order: defaults < mlstack.yaml < mlstack.local.yaml < `MLSTACK_A__B` < `--set a.b=value`.",
         "",
     ]

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from mlstack.config.schema import Config, Section
+from mlstack.config.kinds import Section
+from mlstack.config.schema import Config
 
 FREE = ("model.args.", "data.args.", "train.trainer_args.")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlstack.config.document import Entry, Found, Place, Source, parse
-from mlstack.config.schema import DIMENSIONS
+from mlstack.config.train_sections import DIMENSIONS
 from mlstack.errors import ConfigError, Mistake
 
 PREFIX = "MLSTACK_"

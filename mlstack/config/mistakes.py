@@ -6,8 +6,9 @@ from typing import Any
 
 from mlstack.config import dotted, suggest
 from mlstack.config.document import Entry, Found
+from mlstack.config.kinds import PATTERNS
 from mlstack.config.layers import SPACE
-from mlstack.config.schema import DIMENSIONS, PATTERNS
+from mlstack.config.train_sections import DIMENSIONS
 from mlstack.errors import Mistake
 
 Path = tuple[str | int, ...]

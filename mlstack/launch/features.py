@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from mlstack import files
-from mlstack.config.schema import Data
+from mlstack.config.data_sections import Data
 from mlstack.errors import DataError
 from mlstack.inputs import tables
 from mlstack.inputs.features import Features, FeatureSpec

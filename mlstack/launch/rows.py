@@ -7,7 +7,7 @@ from typing import cast
 
 import pyarrow as pa
 
-from mlstack.config.schema import Data
+from mlstack.config.data_sections import Data
 from mlstack.errors import ConfigError, DataError, Mistake
 from mlstack.inputs import tables
 

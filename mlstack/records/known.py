@@ -63,8 +63,10 @@ def _settings(checked: Project) -> dict[str, dict[str, Any]]:
 def _origin(path: Path) -> str:
     """Hash what the settings come from: both files, the environment, and the code that checks."""
     digest = hashlib.sha256(__version__.encode())
-    schema = Path(settings.__file__).with_name("schema.py").stat()
-    digest.update(f"{schema.st_mtime_ns} {schema.st_size}".encode())
+    with os.scandir(Path(settings.__file__).parent) as entries:
+        code = sorted((e.name, e.stat()) for e in entries if e.name.endswith(".py"))
+    for name, found in code:
+        digest.update(f"{name} {found.st_mtime_ns} {found.st_size}\n".encode())
     for file in (path, path.with_name(f"{path.stem}.local{path.suffix}")):
         content = file.read_bytes() if file.is_file() else b""
         digest.update(b"%d " % len(content) + content)

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from mlstack import files
 from mlstack.config import Project, load
-from mlstack.config.schema import Features
+from mlstack.config.data_sections import Features
 from mlstack.errors import ConfigError, DataError
 from mlstack.settings.api import Defined
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from mlstack.config.schema import Choice, Dimension, IntRange, LogUniform, Uniform
+from mlstack.config.train_sections import Choice, Dimension, IntRange, LogUniform, Uniform
 from mlstack.errors import ConfigError
 
 SEARCHABLE = ("model.", "train.", "data.args.")

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from mlstack.config.schema import Choice, Dimension, IntRange, LogUniform
+from mlstack.config.train_sections import Choice, Dimension, IntRange, LogUniform
 from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.tune import space as spaces
 from mlstack.tune.results import StudySpec, TrialRow

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from psycopg import sql
 
 from mlstack import files
-from mlstack.config.schema import Data
+from mlstack.config.data_sections import Data
 from mlstack.errors import DataError
 from mlstack.launch.postgres import Address, connected
 from mlstack.records.base import Record

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from mlstack import files
 from mlstack.config import Project
-from mlstack.config.schema import Data
+from mlstack.config.data_sections import Data
 from mlstack.errors import BusyError, ConfigError, DataError, MachineError
 from mlstack.records import ignore
 from mlstack.records.base import Record

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mlstack.config.schema import Choice, Dimension, IntRange, LogUniform, Uniform
+from mlstack.config.train_sections import Choice, Dimension, IntRange, LogUniform, Uniform
 from mlstack.errors import ConfigError, DataError
 from mlstack.tune import space as spaces
 from mlstack.tune import study as studies

@@ -12,7 +12,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from mlstack.config.schema import Train
+from mlstack.config.train_sections import Train
 from mlstack.errors import ConfigError, Interrupted, MachineError
 from mlstack.launch.user_code import construct
 from mlstack.records.run import (

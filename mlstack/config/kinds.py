@@ -1,0 +1,39 @@
+"""What the settings of mlstack.yaml are made of: a section, names, shares, times."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+DURATION = r"^(\d+(\.\d+)?[dhms])+$"
+ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
+STORE = r"^(local|postgresql://([^:@/]+@)?[^@/]+/[^@]+)$"
+SECRET = r"^env:[A-Za-z_][A-Za-z0-9_]*$"
+
+# What a value that does not fit one of the patterns above is not.
+PATTERNS = {
+    NAME: 'a name of letters, digits, "_", "-" and "."',
+    DOTTED_CLASS: 'a class as "package.module:Class"',
+    DURATION: 'a time such as "2h30m"',
+    ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
+    STORE: '"local" or "postgresql://USER@HOST/DATABASE" without a password',
+    SECRET: 'a variable of the environment as "env:NAME"',
+}
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+DottedClass = Annotated[str, StringConstraints(pattern=DOTTED_CLASS)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Duration = Annotated[str, StringConstraints(pattern=DURATION)]
+Secret = Annotated[str, StringConstraints(pattern=SECRET)]
+AlertTarget = Annotated[str, StringConstraints(pattern=ALERT_TARGET)]
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are refused, values never change."""
+
+    # Strict: `epochs: "10"` and `seed: true` are mistakes. Deferred: only the whole is compiled,
+    # which a config error need not wait for thirty times.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, strict=True, defer_build=True
+    )

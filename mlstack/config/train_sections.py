@@ -1,0 +1,145 @@
+"""Settings of the model: how it is trained, where its runs are recorded, how it is tuned."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+
+from mlstack.config.kinds import STORE, DottedClass, Duration, Secret, Section
+
+
+class Model(Section):
+    """The user's own LightningModule."""
+
+    class_: DottedClass = Field(
+        alias="class",
+        description="LightningModule: package.module:Class.",
+        examples=["my_project.model:Net"],
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="Arguments of model.class.")
+
+
+class Train(Section):
+    """How a run is trained."""
+
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = Field(
+        default="auto", description="auto, a number, or a list of GPU indices."
+    )
+    ranks: int = Field(default=1, ge=1, description="Processes when training without GPUs.")
+    epochs: int = Field(default=10, ge=1, description="Passes over train, at most.")
+    batch_size: int = Field(default=64, ge=1, description="Examples per step over all ranks.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="Arithmetic; auto is bf16 where the GPU has it."
+    )
+    strategy: Literal["auto", "ddp", "fsdp"] = Field(
+        default="auto", description="How several ranks share the work."
+    )
+    monitor: str = Field(default="val/loss", description="Metric that decides which epoch is best.")
+    mode: Literal["min", "max"] = Field(default="min", description="Which direction is better.")
+    patience: int | None = Field(
+        default=None, ge=1, description="Stop after so many epochs without a better one."
+    )
+    max_time: Duration | None = Field(default=None, description='Stop after, e.g. "2h30m".')
+    trainer_args: dict[str, Any] = Field(
+        default_factory=dict, description="Anything else for lightning's Trainer."
+    )
+
+
+class Track(Section):
+    """Where runs are recorded."""
+
+    store: Annotated[str, StringConstraints(pattern=STORE)] = Field(
+        default="local", description="local, or postgresql://HOST/DATABASE for a list of all."
+    )
+    password: Secret | None = Field(default=None, description="Its password: env:NAME.")
+    mirror: list[Literal["tensorboard", "mlflow", "wandb", "comet"]] = Field(
+        default_factory=list, description="Copies for other tools."
+    )
+
+
+def _ascending(low: float, high: float) -> None:
+    if low >= high:
+        raise ValueError(f"{low:g} is not below {high:g}")
+
+
+class Uniform(Section):
+    """A number between two bounds."""
+
+    uniform: tuple[float, float] = Field(strict=False, description="Low and high.")
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "Uniform":
+        _ascending(*self.uniform)
+        return self
+
+
+class LogUniform(Section):
+    """A number between two bounds, drawn on a logarithmic scale."""
+
+    log_uniform: tuple[float, float] = Field(
+        strict=False, description="Low and high, both above 0."
+    )
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "LogUniform":
+        if self.log_uniform[0] <= 0:
+            raise ValueError(f"{self.log_uniform[0]:g} must be above 0 on a logarithmic scale")
+        _ascending(*self.log_uniform)
+        return self
+
+
+class IntRange(Section):
+    """A whole number between two bounds, both included."""
+
+    int_range: tuple[int, int] = Field(strict=False, description="Low and high.")
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "IntRange":
+        _ascending(*self.int_range)
+        return self
+
+
+class Choice(Section):
+    """One of a list."""
+
+    choice: list[Any] = Field(min_length=1, description="The values to choose from.")
+
+
+DIMENSIONS: dict[str, type[Section]] = {
+    "uniform": Uniform,
+    "log_uniform": LogUniform,
+    "int_range": IntRange,
+    "choice": Choice,
+}
+
+
+def _kind(given: Any) -> str | None:
+    """Tell by its key which dimension is meant, so that a mistake is reported once."""
+    if isinstance(given, Section):
+        return type(given).__name__
+    keys = given if isinstance(given, dict) else ()
+    return next((DIMENSIONS[key].__name__ for key in keys if key in DIMENSIONS), None)
+
+
+Dimension = Annotated[
+    Annotated[Uniform, Tag("Uniform")]
+    | Annotated[LogUniform, Tag("LogUniform")]
+    | Annotated[IntRange, Tag("IntRange")]
+    | Annotated[Choice, Tag("Choice")],
+    Discriminator(_kind),
+]
+
+
+class Tune(Section):
+    """How hyper-parameters are searched."""
+
+    trials: int = Field(default=20, ge=1, description="How many settings to try.")
+    gpus_per_trial: int = Field(default=1, ge=0, description="GPUs of one trial.")
+    sampler: Literal["grid", "random", "tpe", "gp"] = Field(
+        default="tpe", description="How the next setting is chosen."
+    )
+    pruner: Literal["none", "median", "asha", "hyperband", "pbt"] = Field(
+        default="median", description="How hopeless trials are ended early."
+    )
+    space: dict[str, Dimension] = Field(
+        default_factory=dict, description="Setting -> where to look for its value."
+    )
