@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from mlstack.config.kinds import STORE, DottedClass, Duration, Secret, Section
+from mlstack.config.kinds import OPTION, STORE, DottedClass, Duration, Name, Secret, Section
 
 
 class Model(Section):
@@ -16,6 +16,23 @@ class Model(Section):
         examples=["my_project.model:Net"],
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments of model.class.")
+
+
+class Slurm(Section):
+    """What `mlstack train --on slurm` asks the cluster for."""
+
+    partition: Name | None = Field(default=None, description="Partition; its default without.")
+    account: Name | None = Field(default=None, description="Who pays.")
+    nodes: int = Field(default=1, ge=1, description="Machines.")
+    gpus_per_node: int = Field(
+        default=0, ge=0, description="GPUs of each, a rank on each; 0 trains train.ranks on CPUs."
+    )
+    time: Duration | None = Field(
+        default=None, description='Time limit of the job, e.g. "12h"; the run goes on after it.'
+    )
+    extra: list[Annotated[str, StringConstraints(pattern=OPTION)]] = Field(
+        default_factory=list, description="Anything else for sbatch.", examples=[["--mem=32G"]]
+    )
 
 
 class Train(Section):
@@ -39,6 +56,7 @@ class Train(Section):
         default=None, ge=1, description="Stop after so many epochs without a better one."
     )
     max_time: Duration | None = Field(default=None, description='Stop after, e.g. "2h30m".')
+    slurm: Slurm = Field(default_factory=Slurm, description="What --on slurm asks for.")
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Anything else for lightning's Trainer."
     )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from mlstack.launch import tether
 from mlstack.records.run import RunSpec
@@ -28,9 +29,34 @@ class Command:
     gpus: tuple[int, ...] = ()
 
 
+class Rank(Protocol):
+    """One training process, wherever it runs, as the supervisor sees it."""
+
+    @property
+    def number(self) -> int:
+        """Which one of the run, from 0."""
+
+    @property
+    def log(self) -> Path:
+        """File that holds what it printed."""
+
+    @property
+    def code(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL, and wait until it is gone."""
+
+    def last_words(self) -> str:
+        """Give the end of what it printed."""
+
+
 @dataclass
-class Rank:
-    """One training process; it leads a session of its own."""
+class LocalRank:
+    """A training process of this machine; it leads a session of its own."""
 
     number: int
     process: "subprocess.Popen[bytes]"
@@ -53,16 +79,14 @@ class Rank:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def last_words(self, lines: int = 20) -> str:
+    def last_words(self) -> str:
         """Give the end of what the rank printed."""
-        with suppress(OSError):
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-        return ""
+        return last_lines(self.log)
 
 
 @contextmanager
 def started(command: Command) -> Iterator[list[Rank]]:
-    """Run the ranks for a block; none is left after it, however the block ends."""
+    """Run the ranks here for a block; none is left after it, however the block ends."""
     ranks: list[Rank] = []
     port = _free_port()
     try:
@@ -88,6 +112,13 @@ def wait(ranks: list[Rank], limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
     while any(r.code is None for r in ranks) and time.monotonic() < deadline:
         time.sleep(POLL_S)
+
+
+def last_lines(log: Path, lines: int = 20) -> str:
+    """Give the end of a text file; nothing when there is none."""
+    with suppress(OSError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return ""
 
 
 def log_file(run_folder: Path, rank: int) -> Path:
@@ -123,7 +154,7 @@ def environment(command: Command, rank: int, port: int) -> dict[str, str]:
     }
 
 
-def _start(command: Command, number: int, port: int) -> Rank:
+def _start(command: Command, number: int, port: int) -> LocalRank:
     log = log_file(command.run_folder, number)
     log.parent.mkdir(parents=True, exist_ok=True)
     worker = [sys.executable, "-m", command.module, *command.arguments]
@@ -137,7 +168,7 @@ def _start(command: Command, number: int, port: int) -> Rank:
             stderr=stream,
             start_new_session=True,
         )
-    return Rank(number, process, log)
+    return LocalRank(number, process, log)
 
 
 def _free_port() -> int:

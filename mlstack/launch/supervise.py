@@ -31,8 +31,8 @@ none yet. Exit codes: 0 after Finished or Stopped, 1 after Failed.
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -92,6 +92,7 @@ class Terms:
     gpus: tuple[int, ...] | None = None  # GPUs leased now; None takes those of the spec
     stop: StopRequest | None = None  # None listens to SIGINT and SIGTERM of this process
     patience: Patience = field(default_factory=Patience)
+    start: Callable[[ranks.Command], AbstractContextManager[list[Rank]]] = ranks.started
 
 
 def is_running(run_folder: Path) -> bool:
@@ -124,7 +125,7 @@ def supervise(
     stop = terms.stop or StopRequest()
     with files.lock(run_folder / LOCK, f"run `{spec.id}`"), listen(stop, on=terms.stop is None):
         tail = Tail(run_folder)
-        with ranks.started(command) as started:
+        with terms.start(command) as started:
             watch = _Watch(command, started, tail, stop, terms.patience)
             try:
                 yield from watch.events()
