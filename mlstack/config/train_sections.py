@@ -35,6 +35,15 @@ class Slurm(Section):
     )
 
 
+class Ray(Section):
+    """What `mlstack train --on ray` asks the cluster of RAY_ADDRESS for."""
+
+    gpus: int = Field(
+        default=0, ge=0, description="GPUs, a rank on each; 0 trains train.ranks on CPUs."
+    )
+    cpus_per_rank: int = Field(default=1, ge=1, description="Cores that each rank is given.")
+
+
 class Train(Section):
     """How a run is trained."""
 
@@ -57,6 +66,7 @@ class Train(Section):
     )
     max_time: Duration | None = Field(default=None, description='Stop after, e.g. "2h30m".')
     slurm: Slurm = Field(default_factory=Slurm, description="What --on slurm asks for.")
+    ray: Ray = Field(default_factory=Ray, description="What --on ray asks for.")
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Anything else for lightning's Trainer."
     )
