@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mlstack.errors import Interrupted, StepError
 from mlstack.records.run import Stepped, append_event
-from mlstack.train.worker.build import Job
+from mlstack.train.worker.ranks import Job
 from mlstack.train.worker.stop import StopRequest
 
 BEAT_EVERY_S = 1.0
