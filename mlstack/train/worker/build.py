@@ -9,9 +9,11 @@ from typing import Any
 from pytorch_lightning import LightningDataModule, LightningModule
 
 from mlstack.errors import ConfigError
+from mlstack.inputs import decoded
 from mlstack.launch.user_code import construct, load_class
 from mlstack.records.dataset import EXAMPLES
 from mlstack.train.worker import augment
+from mlstack.train.worker.callbacks import ReadingProgress
 from mlstack.train.worker.classes import class_weights, train_targets
 from mlstack.train.worker.data import Images
 from mlstack.train.worker.ranks import Job
@@ -55,6 +57,8 @@ def build_data(
     Raises:
         ConfigError: the class or one of its arguments is wrong, or the batch does not divide.
     """
+    if not job.rank.number:
+        decoded.announcer.tell = ReadingProgress(job).tell
     reference = job.config.data.module
     wanted: type = Images
     if reference is not None:
