@@ -7,11 +7,11 @@ Environment: torchelastic's contract. RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_
 GROUP_WORLD_SIZE, ROLE_RANK, ROLE_WORLD_SIZE, MASTER_ADDR (127.0.0.1), MASTER_PORT (free),
 TORCHELASTIC_RUN_ID (the run's id), TORCHELASTIC_RESTART_COUNT, TORCHELASTIC_MAX_RESTARTS;
 TORCHELASTIC_USE_AGENT_STORE is absent, so rank 0 opens the store. OMP_NUM_THREADS shares the
-cores. CUDA_DEVICE_ORDER is PCI_BUS_ID; CUDA_VISIBLE_DEVICES holds the GPUs of the whole run, the
-same in every rank (LOCAL_RANK chooses), and is empty for a run on the CPU. All of this is set for
-one rank as well. The working directory is the project's folder, stdin is empty, stdout and stderr
-go to `logs/rank-N.log`. Each rank leads a session of its own, so Ctrl-C never reaches it; it is
-killed when the supervisor dies.
+cores, OMP_WAIT_POLICY is PASSIVE. CUDA_DEVICE_ORDER is PCI_BUS_ID; CUDA_VISIBLE_DEVICES holds the
+GPUs of the whole run, the same in every rank (LOCAL_RANK chooses), and is empty for a run on the
+CPU. All of this is set for one rank as well. The working directory is the project's folder, stdin
+is empty, stdout and stderr go to `logs/rank-N.log`. Each rank leads a session of its own, so Ctrl-C
+never reaches it; it is killed when the supervisor dies.
 
 Files below RUN_FOLDER: `run.json` (RunSpec) and `examples.parquet` are there. Rank 0 appends
 events to `events.jsonl` with `records.run.append_event`: Started, then Stepped (at most a few a
@@ -21,6 +21,9 @@ With `mode == "check"` the events are Started, Checked for each check, then Fini
 not the checks passed. Each rank touches `heartbeat-N` at most once a second
 from the training, validation and test loop itself, never from a thread: a rank that has not done
 so for `Patience.hang_s` is taken for hung.
+
+Several ranks on the CPU are forked from a process that has imported their libraries
+(`forkserver.py`); a rank cannot tell. `logs/forkserver.log` is empty when that went well.
 
 Signals: SIGTERM means: finish the current batch, save `checkpoints/last.ckpt`, append Stopped,
 exit with 0 (all ranks get it, not at the same batch: agree before leaving). SIGKILL follows after
@@ -39,7 +42,7 @@ from pathlib import Path
 from mlstack import errors, files
 from mlstack.errors import Interrupted, MlstackError, StepError
 from mlstack.launch import ranks, verdict
-from mlstack.launch.ranks import Rank
+from mlstack.launch.ranks import Program, Rank
 from mlstack.launch.tail import Pulse, Tail
 from mlstack.records.run import (
     CheckpointSaved,
@@ -51,7 +54,7 @@ from mlstack.records.run import (
     append_event,
 )
 
-WORKER = "mlstack.train.worker"
+WORKER = Program("mlstack.train.worker", preload="mlstack.train.worker.job")
 LOCK = "lock"
 KILLED = "killed before it could save"
 
@@ -104,7 +107,7 @@ def supervise(
     spec: RunSpec,
     *,
     resume: bool,
-    module: str = WORKER,
+    program: Program = WORKER,
     terms: Terms | None = None,
 ) -> Iterator[RunEvent]:
     """Run the ranks of `spec` and yield its events as they come, the last one included.
@@ -120,7 +123,7 @@ def supervise(
     terms = terms or Terms()
     gpus = tuple(spec.gpus) if terms.gpus is None else terms.gpus
     arguments = [str(run_folder), *(["--resume"] if resume else [])]
-    command = ranks.Command(module, arguments, spec, run_folder, gpus)
+    command = ranks.Command(program, arguments, spec, run_folder, gpus)
     stop = terms.stop or StopRequest()
     with files.lock(run_folder / LOCK, f"run `{spec.id}`"), listen(stop, on=terms.stop is None):
         tail = Tail(run_folder)

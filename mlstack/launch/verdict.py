@@ -3,7 +3,7 @@
 import signal
 import time
 
-from mlstack.launch.ranks import Rank
+from mlstack.launch.ranks import FORKSERVER_LOG, Rank
 from mlstack.records.run import Failed
 
 # What the other ranks say when one is gone; true, but never the cause.
@@ -35,9 +35,13 @@ def first_failure(
     """
     if not failed and not any(codes):
         return None
-    for rank, code in zip(ranks, codes, strict=True):
-        if code is not None and code < 0 and code != -signal.SIGABRT:
+    ends = list(zip(ranks, codes, strict=True))
+    for rank, code in ends:
+        if code is not None and code < 0 and code != -signal.SIGABRT and not rank.is_lost:
             return _died(run, rank, code)
+    for rank, code in ends:
+        if code and rank.is_lost:
+            return _lost(run, rank, code)
     said = [f for f in failed if not is_echo(f)]
     if said:
         return said[0]
@@ -69,17 +73,32 @@ def hung(run: str, rank: Rank, silent_s: float) -> Failed:
     )
 
 
+def _lost(run: str, rank: Rank, code: int) -> Failed:
+    """Say that the process which forks the ranks died, and they with it."""
+    return _failed(
+        run,
+        rank,
+        f"the process that starts the ranks {how_it_ended(code)}",
+        f"its last words are in {rank.log.with_name(FORKSERVER_LOG)}; `mlstack train --resume` "
+        "goes on",
+    )
+
+
 def _died(run: str, rank: Rank, code: int) -> Failed:
-    if code > 0:
-        problem = f"rank {rank.number} ended with exit code {code}"
-        return _failed(run, rank, problem, f"its last words are in {rank.log}")
+    hint = f"its last words are in {rank.log}"
+    if code == -signal.SIGKILL:
+        hint = "make train.batch_size smaller, then train --resume"
+    return _failed(run, rank, f"rank {rank.number} {how_it_ended(code)}", hint)
+
+
+def how_it_ended(code: int) -> str:
+    """Put an exit code into words; the kernel kills without any when memory is short."""
+    if code >= 0:
+        return f"ended with exit code {code}"
     name = signal.Signals(-code).name
     if name == "SIGKILL":
-        problem = f"rank {rank.number} was killed by SIGKILL (was the machine out of memory?)"
-        return _failed(run, rank, problem, "make train.batch_size smaller, then train --resume")
-    return _failed(
-        run, rank, f"rank {rank.number} was ended by {name}", f"its last words are in {rank.log}"
-    )
+        return "was killed by SIGKILL (was the machine out of memory?)"
+    return f"was ended by {name}"
 
 
 def _failed(run: str, rank: Rank, problem: str, hint: str) -> Failed:
