@@ -100,6 +100,11 @@ class ForkedRank:
         self._number = number
 
     @property
+    def pid(self) -> int:
+        """Give the rank's process; the server before there is one."""
+        return self.server.pids.get(self._number, self.server.pid)
+
+    @property
     def is_lost(self) -> bool:
         """Tell whether it died with its server, or was never started by it."""
         return self.server.look() is not None and self._number not in self.server.codes

@@ -53,6 +53,11 @@ class Rank:
         return self.process.poll()
 
     @property
+    def pid(self) -> int:
+        """Number of the process; before a rank is forked, that of the process that will do it."""
+        return self.process.pid
+
+    @property
     def is_lost(self) -> bool:
         """Tell whether it died because the process that forks the ranks did."""
         return isinstance(self.process, ForkedRank) and self.process.is_lost
@@ -61,6 +66,11 @@ class Rank:
         """Send SIGTERM to the rank, not to what it started."""
         if self.code is None:
             self.process.terminate()
+
+    def ask_where(self) -> None:
+        """Have the rank write to its log what it is doing."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR2)
 
     def kill(self) -> None:
         """Kill the rank and everything in its session's group."""

@@ -3,7 +3,9 @@
 import signal
 import time
 
+from mlstack.launch.pulse import Hang
 from mlstack.launch.ranks import FORKSERVER_LOG, Rank
+from mlstack.records.heartbeat import Activity
 from mlstack.records.run import Failed
 
 # What the other ranks say when one is gone; true, but never the cause.
@@ -16,6 +18,16 @@ PEER_LOST = (
     "ncclRemoteError",
     "gloo",
 )
+STACK_LINES = 80  # the innermost call comes first, above some fifty of the library
+WHERE = {
+    Activity.PREPARING: "while it made ready",
+    Activity.LOADING: "between two steps (the data, or a hook)",
+    Activity.FORWARD: "in a training step",
+    Activity.BACKWARD: "in the backward pass",
+    Activity.UPDATING: "in the optimizer step",
+    Activity.JUDGING: "in validation or test",
+    Activity.SAVING: "while it saved a checkpoint",
+}
 
 
 def first_failure(
@@ -63,13 +75,15 @@ def left_early(run: str, ranks: list[Rank], codes: list[int | None]) -> Failed:
     )
 
 
-def hung(run: str, rank: Rank, silent_s: float) -> Failed:
-    """Say that a rank does not move any more."""
+def hung(run: str, rank: Rank, hang: Hang) -> Failed:
+    """Say that a rank does not move any more, and where it is."""
     return _failed(
         run,
         rank,
-        f"rank {rank.number} has not moved for {silent_s:.0f} s",
-        "the last lines it printed are in its log; `mlstack train --resume` goes on",
+        f"rank {rank.number} has not moved for {hang.silent_s:.0f} s {WHERE[hang.activity]}",
+        "its stack is in its log; `mlstack train --resume` goes on, and train.hang_limit gives "
+        "it more time",
+        lines=STACK_LINES,
     )
 
 
@@ -101,14 +115,14 @@ def how_it_ended(code: int) -> str:
     return f"was ended by {name}"
 
 
-def _failed(run: str, rank: Rank, problem: str, hint: str) -> Failed:
+def _failed(run: str, rank: Rank, problem: str, hint: str, lines: int = 20) -> Failed:
     return Failed(
         run=run,
         at=time.time(),
         rank=rank.number,
         problem=problem,
         hint=hint,
-        traceback=rank.last_words(),
+        traceback=rank.last_words(lines),
     )
 
 

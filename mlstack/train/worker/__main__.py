@@ -5,8 +5,10 @@ share the project's folder.
 """
 
 import argparse
+import faulthandler
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -27,6 +29,7 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
+    faulthandler.register(signal.SIGUSR2, all_threads=True)  # the supervisor asks: where is it?
     stop = StopRequest()
     stop.install()  # before the long imports, so that a signal then is not lost
     given: Path = arguments.run.resolve()

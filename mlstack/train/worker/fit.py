@@ -26,8 +26,9 @@ from mlstack.records.run import (
     read_events,
 )
 from mlstack.train.worker.build import Job, build_data, build_model
-from mlstack.train.worker.callbacks import Heartbeat, Progress, StopWhileTesting
+from mlstack.train.worker.callbacks import Progress, StopWhileTesting
 from mlstack.train.worker.checkpoint import Position, WholeFiles, read_checkpoint, read_position
+from mlstack.train.worker.heartbeat import Heartbeat
 from mlstack.train.worker.keeper import Keeper
 from mlstack.train.worker.ranks import Rank
 from mlstack.train.worker.running import RunningMetrics
@@ -61,7 +62,9 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     )
     model, data = build_model(job), build_data(job, keeper.place)
     running = RunningMetrics(job, keeper.position)
-    trainer = build_trainer(job, [running, Heartbeat(job), *_reporters(job, stop), keeper])
+    limit = job.config.train.hang_limit
+    heartbeat = Heartbeat(job, _duration(limit).total_seconds() if limit else None)
+    trainer = build_trainer(job, [running, heartbeat, *_reporters(job, stop), keeper])
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")
