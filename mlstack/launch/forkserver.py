@@ -172,9 +172,12 @@ def _code(pid: int) -> int:
 
 
 def _kill(pids: list[int]) -> None:
+    """End the ranks and bury them; what they used is counted as this process's children's."""
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+    for pid in pids:
+        os.waitpid(pid, 0)
 
 
 def _report(reports: int, report: Report) -> None:

@@ -57,7 +57,7 @@ from mlstack.records.run import (
     append_event,
 )
 
-WORKER = Program("mlstack.train.worker", preload="mlstack.train.worker.job")
+WORKER = Program("mlstack.train.worker", preload="mlstack.train.worker.engine")
 LOCK = "lock"
 KILLED = "killed before it could save"
 

@@ -49,7 +49,7 @@ def _run(folder: Path, spec: RunSpec, stop: StopRequest, *, resume: bool) -> Non
     # Threads that spin while they wait cost twice the time when others use the machine too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        from mlstack.train.worker import job  # noqa: PLC0415  ten seconds; may be missing
+        from mlstack.train.worker.engine import job  # noqa: PLC0415  seconds; may be missing
     except ModuleNotFoundError as error:
         raise MachineError(
             f"training needs `{error.name}`, which is not installed",
