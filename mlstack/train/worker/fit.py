@@ -33,6 +33,7 @@ from mlstack.train.worker.keeper import Keeper
 from mlstack.train.worker.ranks import Rank
 from mlstack.train.worker.running import RunningMetrics
 from mlstack.train.worker.stop import StopRequest
+from mlstack.train.worker.thrift import Unprofiled, lighten
 
 OURS = {  # Trainer argument -> the setting that decides it
     "accelerator": "train.gpus",
@@ -112,7 +113,8 @@ def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
         "precision": _precision(train, on_gpu=on_gpu),
         "max_epochs": train.epochs,
         "max_time": _duration(train.max_time) if train.max_time else None,
-        "callbacks": callbacks,
+        "callbacks": [lighten(callback) for callback in callbacks],
+        "profiler": Unprofiled(),
         "plugins": [WholeFiles()],
         "logger": False,
         "use_distributed_sampler": False,  # sampling.py shares the examples, without repeats
