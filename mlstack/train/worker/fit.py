@@ -33,7 +33,7 @@ from mlstack.train.worker.keeper import Keeper
 from mlstack.train.worker.ranks import Rank
 from mlstack.train.worker.running import RunningMetrics
 from mlstack.train.worker.stop import StopRequest
-from mlstack.train.worker.thrift import Unprofiled, lighten
+from mlstack.train.worker.thrift import Unprofiled, lighten, lighten_model
 
 OURS = {  # Trainer argument -> the setting that decides it
     "accelerator": "train.gpus",
@@ -69,7 +69,9 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")
-        trainer.fit(model, datamodule=data, ckpt_path=str(last) if going_on else None)
+        trainer.fit(
+            lighten_model(model), datamodule=data, ckpt_path=str(last) if going_on else None
+        )
         tested = _test(job, trainer, model, data)
     except (Interrupted, SIGTERMException):
         _tell_stopped(job, trainer, stop)

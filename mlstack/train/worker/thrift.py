@@ -7,15 +7,18 @@ profiler, whether or not they do anything: 2 us each, 47 of them with our five c
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.profilers import PassThroughProfiler
 
-A_STEP = (
-    "on_train_batch_start",
+IN_A_STEP = (
     "on_before_zero_grad",
     "on_before_backward",
     "on_after_backward",
     "on_before_optimizer_step",
+)
+A_STEP = (
+    *IN_A_STEP,
+    "on_train_batch_start",
     "on_train_batch_end",
     "on_validation_batch_start",
     "on_validation_batch_end",
@@ -40,3 +43,11 @@ def lighten(callback: Some) -> Some:
         if getattr(type(callback), hook) is getattr(Callback, hook):
             setattr(callback, hook, None)
     return callback
+
+
+def lighten_model(model: LightningModule) -> LightningModule:
+    """Do the same for this one object of the user's; Lightning looks at the others itself."""
+    for hook in IN_A_STEP:
+        if getattr(type(model), hook) is getattr(LightningModule, hook):
+            setattr(model, hook, None)
+    return model
