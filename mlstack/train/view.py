@@ -9,6 +9,7 @@ from rich.table import Table
 
 from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
+from mlstack.records.job import JobSeen
 from mlstack.records.run import Checked, EpochEnded, Reading, RunSpec, Started, Stepped
 from mlstack.records.worker import WorkerProgress
 from mlstack.train.results import (
@@ -42,6 +43,8 @@ def draw(record: Record) -> Any:
             return Bar(record.text, record.done, record.total)
         case EpochEnded():
             return _epoch(record)
+        case JobSeen():
+            return _job(record)
         case Checked():
             return _checked(record)
         case Unlisted():
@@ -81,6 +84,12 @@ def _started(started: Started) -> str:
     size = f", {started.parameters:,} parameters" if started.parameters else ""
     step = f", from step {started.step}" if started.step else ""
     return f"started on {started.device}{ranks}{size}{step}"
+
+
+def _job(seen: JobSeen) -> str:
+    where = f" on {seen.nodes}" if seen.nodes else ""
+    why = f" ({seen.reason})" if seen.reason else ""
+    return f"job {seen.id}: {seen.state.lower()}{where}{why}"
 
 
 def _stepped(stepped: Stepped) -> str:
