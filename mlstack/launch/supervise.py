@@ -32,13 +32,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlstack import errors, files
 from mlstack.errors import Interrupted, MlstackError, StepError
-from mlstack.launch import ranks, verdict
+from mlstack.launch import ranks, sampler, verdict
 from mlstack.launch.ranks import Rank
 from mlstack.launch.tail import Pulse, Tail
 from mlstack.records.run import (
@@ -124,12 +124,18 @@ def supervise(
     stop = terms.stop or StopRequest()
     with files.lock(run_folder / LOCK, f"run `{spec.id}`"), listen(stop, on=terms.stop is None):
         tail = Tail(run_folder)
-        with ranks.started(command) as started:
+        with ranks.started(command) as started, _sampled(command, started):
             watch = _Watch(command, started, tail, stop, terms.patience)
             try:
                 yield from watch.events()
             finally:
                 watch.close()
+
+
+def _sampled(command: ranks.Command, started: list[Rank]) -> AbstractContextManager[None]:
+    sessions = frozenset(rank.process.pid for rank in started)
+    watched = sampler.Watched(command.run_folder, command.spec.id, sessions, command.gpus)
+    return sampler.sampled(watched, on=command.spec.mode == "fit")
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from mlstack.train.worker.checkpoint import Position, WholeFiles, read_checkpoin
 from mlstack.train.worker.keeper import Keeper
 from mlstack.train.worker.ranks import Rank
 from mlstack.train.worker.running import RunningMetrics
+from mlstack.train.worker.speed import Speedometer
 from mlstack.train.worker.stop import StopRequest
 
 OURS = {  # Trainer argument -> the setting that decides it
@@ -126,7 +127,7 @@ def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
 
 def _reporters(job: Job, stop: StopRequest) -> list[Any]:
     testing = [StopWhileTesting(stop)] if job.rank.count == 1 else []
-    return [Progress(job), *testing] if job.rank.number == 0 else testing
+    return [Progress(job), Speedometer(job), *testing] if job.rank.number == 0 else testing
 
 
 def _test(
