@@ -1,6 +1,7 @@
 """Runs as a person reads them."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
 from mlstack.records.run import Checked, EpochEnded, RunSpec, Started, Stepped
 from mlstack.records.worker import WorkerProgress
+from mlstack.train.chart import size
 from mlstack.train.results import (
     CheckPassed,
     Difference,
@@ -22,11 +24,13 @@ from mlstack.train.results import (
     RunShown,
     Trained,
     Unlisted,
+    Use,
 )
 from mlstack.ui import Bar
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
+MANY = 4  # runs from which each has a row of its own
 
 
 def draw(record: Record) -> Any:
@@ -169,7 +173,7 @@ def _shown(shown: RunShown) -> Any:
     grid.add_row("state", f"{state}, {summary.epoch} of {summary.epochs} epochs")
     for checkpoint in shown.checkpoints:
         grid.add_row("checkpoint", checkpoint)
-    for name, value in _curves(shown):
+    for name, value in [*_curves(shown), *_used(shown.use)]:
         grid.add_row(name, value)
     if shown.html:
         grid.add_row("page", shown.html)
@@ -187,6 +191,25 @@ def _curves(shown: RunShown) -> Iterator[tuple[str, str]]:
     for name, value in shown.summary.metrics.items():
         if not any(name in epoch.metrics for epoch in shown.epochs):
             yield name, f"{value:.4f}"
+
+
+def _used(use: Use) -> Iterator[tuple[str, str]]:
+    """Give what the run made of the machine, as far as somebody looked."""
+    if use.examples_per_s is not None:
+        wait = "" if use.loader_wait is None else f", {use.loader_wait:.1%} waiting for the loader"
+        yield "speed", f"{use.examples_per_s:,.0f} examples/s{wait}"
+    if use.cpu_cores is not None:
+        yield "CPU", f"{use.cpu_cores:.2f} cores on average"
+    if use.memory_bytes is not None and use.free_bytes is not None:
+        left = f"{size(use.free_bytes)} were left at least"
+        yield "memory", f"{size(use.memory_bytes)} at most, {left}"
+    for gpu in use.gpus:
+        yield (
+            f"GPU {gpu.index}",
+            f"{gpu.busy:.0%} busy on average, {size(gpu.memory_bytes)} at most",
+        )
+    if use.torch_bytes is not None:
+        yield "GPU memory", f"{size(use.torch_bytes)} held by torch at most"
 
 
 def _facts(spec: RunSpec) -> Iterator[tuple[str, str]]:
@@ -208,31 +231,71 @@ def _facts(spec: RunSpec) -> Iterator[tuple[str, str]]:
 
 
 def _compared(found: RunsCompared) -> Any:
+    """Line the runs up: a column each, or a row each when they are many."""
     names = [run.spec.id for run in found.runs]
+    lines = [("state", [run.summary.state for run in found.runs])]
+    lines += [(one.name, _values(one)) for one in found.metrics]
+    settings = [(one.name, _values(one)) for one in found.settings]
+    uses = [dict(_used_short(run.use)) for run in found.runs]
+    use = [
+        (name, [one.get(name, "-") for one in uses])
+        for name in dict.fromkeys(name for one in uses for name in one)
+    ]
+    origin = [("data", ["", *found.data]), ("code", ["", *found.code])]
+    page = [f"page: {found.html}"] if found.html else []
+    if len(names) <= MANY:
+        return Group(_columns(names, [*lines, *settings, *use, *origin]), *page)
+    tables = [_rows(names, group) for group in (lines, settings, use) if group]
+    return Group(*_spaced(tables), *(f"{name}: {_said_once(v[1:])}" for name, v in origin), *page)
+
+
+def _columns(names: list[str], lines: list[tuple[str, list[str]]]) -> Table:
     table = _table("", *names)
-    _add(table, "state", [run.summary.state for run in found.runs])
-    for difference in [*found.metrics, *found.settings]:
-        _add(table, difference.name, _values(difference))
-    pairs = zip(found.data, found.code, strict=True)
-    _add(table, "data", ["", *(data for data, _ in pairs)])
-    _add(table, "code", ["", *found.code])
-    if found.html:
-        table.caption = f"page: {found.html}"
+    for name, values in lines:
+        table.add_row(name, *values)
     return table
+
+
+def _rows(names: list[str], lines: list[tuple[str, list[str]]]) -> Table:
+    table = _table("run", *(name for name, _ in lines))
+    for number, name in enumerate(names):
+        table.add_row(name, *(values[number] for _, values in lines))
+    return table
+
+
+def _spaced(tables: list[Table]) -> Iterator[Table | str]:
+    for table in tables:
+        yield table
+        yield ""
+
+
+def _said_once(values: list[str]) -> str:
+    """Write what is said of many runs, each thing once."""
+    counts = Counter(values)
+    return "; ".join(f"{value} ({counts[value]} runs)" for value in counts)
+
+
+def _used_short(use: Use) -> Iterator[tuple[str, str]]:
+    if use.examples_per_s is not None:
+        yield "examples/s", f"{use.examples_per_s:,.0f}"
+    if use.loader_wait is not None:
+        yield "loader wait", f"{use.loader_wait:.1%}"
+    if use.cpu_cores is not None:
+        yield "CPU cores", f"{use.cpu_cores:.2f}"
+    if use.memory_bytes is not None:
+        yield "memory", size(use.memory_bytes)
+    if use.gpus:
+        yield "GPUs busy", ", ".join(f"{gpu.busy:.0%}" for gpu in use.gpus)
 
 
 def _values(difference: Difference) -> list[str]:
     return ["-" if value is None else value for value in difference.values]
 
 
-def _add(table: Table, name: str, values: list[str]) -> None:
-    table.add_row(name, *values)
-
-
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)
     return table
 
 
