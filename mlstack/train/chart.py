@@ -134,14 +134,12 @@ def _grid(chart: Chart, frame: _Frame) -> str:
             f'<text x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">'
             f"{said(value, chart.unit)}</text>"
         )
-    across = ticks(frame.left, frame.right)
-    for value in across:
+    parts.append(f'<text x="{LEFT - 10}" y="{base + 16}" text-anchor="end">{chart.axis}</text>')
+    for value in ticks(frame.left, frame.right):
         x = f"{frame.across(value):.1f}"
-        last = value == across[-1]
         parts.append(
             f'<path class="rung" d="M{x} {base}v4"/>'
-            f'<text x="{x}" y="{base + 16}" text-anchor="middle">{value:g}'
-            f"{f' {chart.axis}' if last else ''}</text>"
+            f'<text x="{x}" y="{base + 16}" text-anchor="middle">{value:g}</text>'
         )
     return "".join(parts) + f'<path class="base" d="M{LEFT} {base}H{WIDTH - RIGHT}"/>'
 

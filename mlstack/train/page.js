@@ -60,7 +60,7 @@ function prepare(figure) {
     const pixel = across(x) / width * box.width, isRight = pixel > box.width * 0.55;
     tip.style.left = isRight ? "" : `${pixel + 12}px`;
     tip.style.right = isRight ? `${box.width - pixel + 12}px` : "";
-    tip.style.top = `${svg.offsetTop + 8}px`;
+    tip.style.top = `${box.top - figure.getBoundingClientRect().top + 8}px`;
   }
 
   function leave() {

@@ -104,6 +104,7 @@ def point_at(page: Page, title: str, share: float) -> str:
     page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
     tip = figure.locator(".tip")
     expect(tip).to_be_visible()
+    assert box["y"] <= tip.bounding_box()["y"] < box["y"] + box["height"] / 2  # beside the pointer
     return tip.inner_text()
 
 
