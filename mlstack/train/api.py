@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlstack.config import Project, load
 from mlstack.errors import MachineError, MlstackError, StepError
-from mlstack.launch import gpus
+from mlstack.launch import gpus, mirrors
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.moved import spec_here
 from mlstack.launch.plan import PlanOptions, configured, plan
@@ -74,8 +74,11 @@ def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator
             yield from _checked(project, replace(options, gpus=tuple(leased), mode="check"), spec)
         yield _planned(spec, leased, _notes(spec, wanted, leased))
         events = supervise(_folder(spec), spec, resume=False)
-        with _closed(events):
-            yield from _check(spec, events) if request.check else _follow(spec, events)
+        if request.check:
+            with _closed(events):
+                yield from _check(spec, events)
+        else:
+            yield from _train(spec, events)
 
 
 def _is_long(spec: RunSpec) -> bool:
@@ -122,9 +125,15 @@ def _resume(project: Project, request: Request) -> Iterator[Record]:
     with gpus.lease(len(spec.gpus), f"run `{spec.id}`") as leased:
         yield _planned(spec, leased, notes, resumed=True)
         terms = Terms(gpus=tuple(gpu.index for gpu in leased))
-        events = supervise(_folder(spec), spec, resume=True, terms=terms)
-        with _closed(events):
-            yield from _follow(spec, events)
+        yield from _train(spec, supervise(_folder(spec), spec, resume=True, terms=terms))
+
+
+def _train(spec: RunSpec, events: Iterator[RunEvent]) -> Iterator[Record]:
+    """Follow a training to its end, and let the mirrors do so, too."""
+    names = spec.config.get("track", {}).get("mirror", [])
+    with mirrors.following(_folder(spec), names), _closed(events):
+        yield from _follow(spec, events)
+    yield from mirrors.behind(_folder(spec), names)
 
 
 def _follow(spec: RunSpec, events: Iterator[RunEvent]) -> Iterator[Record]:

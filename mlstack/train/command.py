@@ -92,3 +92,18 @@ def compare(
     from mlstack.train import runs, view
 
     call.show(runs.compare(call.config, call.sets, run, html), view.draw)
+
+
+@app.command("mirror")
+@common_options
+def mirror(
+    call: Call,
+    run: Annotated[
+        str | None, typer.Argument(help="Run, or a part of its id [all that are behind].")
+    ] = None,
+) -> None:
+    """Bring the copies of runs in other trackers (track.mirror) up to date."""
+    from mlstack.train import mirror as room
+    from mlstack.train import view
+
+    call.show(room.mirror(call.config, call.sets, run), view.draw)

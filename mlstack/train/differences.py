@@ -15,16 +15,6 @@ from mlstack.records.run import SPEC, RunSpec
 from mlstack.train.results import DataChange, Difference
 
 
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Give every setting its whole name: `train.epochs` instead of a tree."""
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for key, inner in value.items():
-        found |= flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return found
-
-
 def lined_up(
     sides: list[dict[str, Any]], show_value: Callable[[Any], str], *, equal: bool = False
 ) -> list[Difference]:

@@ -10,7 +10,7 @@ from mlstack.records.system import Used
 from mlstack.train import chart, page
 from mlstack.train.chart import Chart, Curve
 from mlstack.train.curves import History, minutes
-from mlstack.train.differences import flat
+from mlstack.train.flat import flat
 from mlstack.train.results import RunShown, Use
 
 PARTS = {"train": 0, "val": 1, "test": 2}  # part of the data -> its colour, on every chart

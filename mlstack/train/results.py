@@ -4,6 +4,7 @@ import msgspec
 
 from mlstack.records.base import Notice, Record, Result
 from mlstack.records.evaluation import Evaluation
+from mlstack.records.mirror import Mirrored
 from mlstack.records.run import Checked, EpochEnded, RunSpec, RunSummary
 from mlstack.records.system import GpuUse
 
@@ -85,6 +86,17 @@ class Unlisted(Notice, frozen=True, kw_only=True, tag="train.unlisted"):
     problem: str
 
 
+class Copied(Result, frozen=True, kw_only=True, tag="train.copied"):
+    """Runs were brought up to date in mirrors."""
+
+    runs: list[str]
+    mirrors: list[Mirrored]  # each mirror of each run
+
+    def headline(self) -> str:
+        """List the runs."""
+        return "\n".join(self.runs)
+
+
 class RunList(Result, frozen=True, kw_only=True, tag="train.runs"):
     """The runs of a project, newest first."""
 
@@ -116,6 +128,7 @@ class RunShown(Result, frozen=True, kw_only=True, tag="train.run"):
     epochs: list[EpochEnded]
     checkpoints: list[str]
     use: Use = msgspec.field(default_factory=Use)
+    mirrors: list[Mirrored] = msgspec.field(default_factory=list)
     html: str = ""
 
     def headline(self) -> str:

@@ -12,10 +12,12 @@ from mlstack.config import Project, load
 from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
+from mlstack.records.mirror import states
 from mlstack.records.run import CHECKPOINTS, SPEC, RunSpec, find_run, run_ids
 from mlstack.train import html, html_compare, store
 from mlstack.train.curves import History, history
-from mlstack.train.differences import code_line, data_change, data_line, flat, lined_up
+from mlstack.train.differences import code_line, data_change, data_line, lined_up
+from mlstack.train.flat import flat
 from mlstack.train.results import RunList, RunRow, RunsCompared, RunShown
 from mlstack.train.use import use_of
 
@@ -108,6 +110,7 @@ def _shown(layout: Layout, folder: Path, past: History) -> RunShown:
         epochs=past.epochs,
         checkpoints=[str(p.relative_to(layout.root)) for p in kept],
         use=use_of(past),
+        mirrors=states(folder),
     )
 
 

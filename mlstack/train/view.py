@@ -8,13 +8,16 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from mlstack.launch.mirrors import Behind
 from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
+from mlstack.records.mirror import Mirrored
 from mlstack.records.run import Checked, EpochEnded, RunSpec, Started, Stepped
 from mlstack.records.worker import WorkerProgress
 from mlstack.train.chart import size
 from mlstack.train.results import (
     CheckPassed,
+    Copied,
     Difference,
     Evaluated,
     Planned,
@@ -50,9 +53,16 @@ def draw(record: Record) -> Any:
             return _checked(record)
         case Unlisted():
             return f"warning: the run is not in the list of all runs yet: {record.problem}"
+        case Behind():
+            return behind(record)
         case Result():
             return _result(record)
     return None
+
+
+def behind(late: Behind) -> str:
+    """Say that a mirror does not have all of a run."""
+    return f"warning: the mirror {late.mirror} is behind: {late.problem}; {late.hint}"
 
 
 def _result(result: Result) -> Any:
@@ -69,6 +79,8 @@ def _result(result: Result) -> Any:
             return _shown(result)
         case RunsCompared():
             return _compared(result)
+        case Copied():
+            return _copied(result)
     return None
 
 
@@ -175,6 +187,8 @@ def _shown(shown: RunShown) -> Any:
         grid.add_row("checkpoint", checkpoint)
     for name, value in [*_curves(shown), *_used(shown.use)]:
         grid.add_row(name, value)
+    for mirror in shown.mirrors:
+        grid.add_row("mirror", _mirrored(mirror))
     if shown.html:
         grid.add_row("page", shown.html)
     return grid
@@ -191,6 +205,19 @@ def _curves(shown: RunShown) -> Iterator[tuple[str, str]]:
     for name, value in shown.summary.metrics.items():
         if not any(name in epoch.metrics for epoch in shown.epochs):
             yield name, f"{value:.4f}"
+
+
+def _copied(copied: Copied) -> str:
+    count = _count(len(copied.runs), "run")
+    head = f"{count} copied" if copied.runs else "the mirrors have every run already"
+    return "\n".join([head, *(f"{one.run}  {_mirrored(one)}" for one in copied.mirrors)])
+
+
+def _mirrored(state: Mirrored) -> str:
+    """Say where a mirror has the run, or why it has not all of it."""
+    if state.problem:
+        return f"{state.mirror} is behind: {state.problem}"
+    return f"{state.mirror}: {state.where}"
 
 
 def _used(use: Use) -> Iterator[tuple[str, str]]:
