@@ -74,6 +74,16 @@ class Started(Record, frozen=True, kw_only=True, tag="run.started"):
     step: int = 0  # where it goes on from
 
 
+class Reading(Record, frozen=True, kw_only=True, tag="run.reading"):
+    """Examples are made ready before the first step, at most a few times a second."""
+
+    run: str
+    at: float
+    text: str
+    done: int
+    total: int
+
+
 class Stepped(Record, frozen=True, kw_only=True, tag="run.stepped"):
     """Progress inside an epoch, at most a few a second."""
 
@@ -151,7 +161,17 @@ class Failed(Record, frozen=True, kw_only=True, tag="run.failed"):
     category: str = "StepError"  # name of the error class, so of the exit code
 
 
-RunEvent = Started | Stepped | EpochEnded | Checked | CheckpointSaved | Finished | Stopped | Failed
+RunEvent = (
+    Started
+    | Reading
+    | Stepped
+    | EpochEnded
+    | Checked
+    | CheckpointSaved
+    | Finished
+    | Stopped
+    | Failed
+)
 TERMINAL = (Finished, Stopped, Failed)
 
 

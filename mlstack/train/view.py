@@ -12,7 +12,7 @@ from mlstack.launch.mirrors import Behind
 from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
 from mlstack.records.mirror import Mirrored
-from mlstack.records.run import Checked, EpochEnded, RunSpec, Started, Stepped
+from mlstack.records.run import Checked, EpochEnded, Reading, RunSpec, Started, Stepped
 from mlstack.records.worker import WorkerProgress
 from mlstack.train.chart import size
 from mlstack.train.results import (
@@ -45,7 +45,7 @@ def draw(record: Record) -> Any:
             return _started(record)
         case Stepped():
             return Bar(_stepped(record), record.batch, record.batches)
-        case WorkerProgress():
+        case WorkerProgress() | Reading():
             return Bar(record.text, record.done, record.total)
         case EpochEnded():
             return _epoch(record)

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mlstack.records.system import Speed, append_system
-from mlstack.train.worker.build import Job
+from mlstack.train.worker.ranks import Job
 
 
 class Speedometer(Callback):
