@@ -8,7 +8,7 @@ import msgspec
 
 from mlstack.train.curves import thin
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 460, 230, 52, 12, 26, 10
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 460, 230, 58, 12, 26, 10
 COLOURS = ("#3b78e7", "#e0662a", "#1f9d63", "#a04cc9", "#b8860b", "#1598ad", "#d03a6c", "#7a8599")
 GOLDEN_ANGLE = 137.508  # degrees; as many hues as there are runs, neighbours far apart
 

@@ -261,6 +261,23 @@ def test_a_resumed_run_is_one_entry_and_has_no_step_twice(run, address, name):
     assert seen.state == "FINISHED"
 
 
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_a_copy_that_goes_along_with_a_resume_has_no_step_twice(run, name):
+    folder, spec = run(finished=False)
+    for step in (11, 12, 13):
+        append_event(folder, stepped(spec, step, 1 / step))
+
+    with following(folder, [name]):  # before the ranks say where they go on from
+        wait_for(lambda: last_state(folder, name))
+        append_event(folder, Started(run=spec.id, at=time.time(), attempt=2, step=11))
+        for step in (12, 13, 14):
+            append_event(folder, stepped(spec, step, 1 / step))
+
+    seen = see(folder, "", name)
+    assert seen.entries == 1
+    assert [step for step, _ in seen.points["loss"]] == [11, 12, 13, 14]
+
+
 def test_points_are_there_while_the_run_goes_on(run):
     folder, spec = run(finished=False)
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mlstack import files
 from mlstack.errors import BusyError, MlstackError, StepError
@@ -95,24 +95,33 @@ def _wait_for_the_end(over: threading.Event) -> None:
 def _mirror(name: str, folder: Path, over: threading.Event) -> None:
     """Copy one run from its first event until it is over."""
     with files.lock(state_file(folder, name).with_suffix(".lock"), f"mirror {name} of this run"):
-        module, _, kind = MIRRORS[name].partition(":")
-        mirror = cast("Mirror", getattr(import_module(module), kind)())
         while not _has_begun(folder):
             if over.wait(LOOK_S):
                 return
-        reader = Reader(folder)
-        mirror.open(entry(folder))
-        while True:
-            is_last = over.is_set()  # asked before the look, so that nothing is missed
-            points = reader.new()
-            if points:
-                mirror.write(points)
-                _keep(folder, name, where=mirror.where, events_bytes=reader.offset)
-            if is_last:
-                break
-            over.wait(LOOK_S)
-        mirror.close(reader.state)
-        _keep(folder, name, where=mirror.where, events_bytes=reader.offset)
+        module, _, kind = MIRRORS[name].partition(":")
+        make = getattr(import_module(module), kind)
+        while not _copied(name, folder, make(), over):
+            pass  # it was gone on with from an earlier step, so the copy begins anew
+
+
+def _copied(name: str, folder: Path, mirror: Mirror, over: threading.Event) -> bool:
+    """Copy until the run is over; give False when a resume takes back what was copied."""
+    reader = Reader(folder)
+    mirror.open(entry(folder))
+    while True:
+        is_last = over.is_set()  # asked before the look, so that nothing is missed
+        points = reader.new()
+        if reader.went_back:
+            mirror.close("running")
+            return False
+        if points:
+            mirror.write(points)
+            _keep(folder, name, where=mirror.where, events_bytes=reader.offset)
+        if is_last:
+            mirror.close(reader.state)
+            _keep(folder, name, where=mirror.where, events_bytes=reader.offset)
+            return True
+        over.wait(LOOK_S)
 
 
 def _has_begun(folder: Path) -> bool:

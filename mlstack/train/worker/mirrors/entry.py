@@ -98,6 +98,8 @@ class Reader:
         self._named: set[str] = set()
         self.offset = 0  # bytes of the events that were read
         self.state = "running"
+        self.went_back = False  # a resume does steps again that were given already
+        self._last = 0  # step that was given
 
     def new(self) -> list[Point]:
         """Give the points that came in since the last call, each step of a resumed run once."""
@@ -108,10 +110,14 @@ class Reader:
         content = content[: content.rfind(b"\n") + 1]
         self.offset += len(content)
         events = list(decode_events(content, where=str(path)))
+        begun = [e.step for e in events if isinstance(e, Started) and e.attempt > 1]
+        self.went_back = any(step < self._last for step in begun)
         if events:
             speeds = [one for one in read_system(self._folder) if isinstance(one, Speed)]
             by_epoch = {one.epoch: one for one in speeds}
-            return [p for e in standing(events) for p in self._points(e, by_epoch)]
+            points = [p for e in standing(events) for p in self._points(e, by_epoch)]
+            self._last = points[-1].step if points else self._last
+            return points
         return []
 
     def _points(self, event: RunEvent, speeds: dict[int, Speed]) -> Iterator[Point]:
