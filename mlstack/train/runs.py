@@ -1,6 +1,7 @@
 """Look at runs: list them, show one, compare several."""
 
 import json
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -21,13 +22,43 @@ from mlstack.train.flat import flat
 from mlstack.train.results import RunList, RunRow, RunsCompared, RunShown
 from mlstack.train.use import use_of
 
+STATES = ("running", "finished", "stopped", "failed", "damaged")
 
-def ls(path: Path, sets: tuple[str, ...]) -> RunList:
-    """List the runs of a project, newest first; checks are left out."""
+
+@dataclass(frozen=True)
+class Listing:
+    """Which runs are listed, and in which order."""
+
+    best: bool = False
+    state: str | None = None
+    limit: int | None = None
+
+
+def ls(path: Path, sets: tuple[str, ...], listing: Listing) -> RunList:
+    """List the runs of a project, newest first; checks are left out.
+
+    Raises:
+        ConfigError: there is no such state.
+    """
+    if listing.state is not None and listing.state not in STATES:
+        raise ConfigError(
+            f"--state: `{listing.state}` is none of {', '.join(STATES)}",
+            hint="leave it away to list all",
+        )
     project = load(path, sets=sets)
     shared = project.config.track.store != "local"
     rows = shared_rows(project) if shared else store.rows(_layout(project))
-    return RunList(runs=[row for row in rows if row.mode == "fit"])
+    rows = [row for row in rows if row.mode == "fit" and listing.state in (None, row.state)]
+    if listing.best:
+        rows = _best_first(rows, project.config.train.monitor, project.config.train.mode)
+    return RunList(runs=rows[: listing.limit])
+
+
+def _best_first(rows: list[RunRow], monitor: str, mode: str) -> list[RunRow]:
+    """Order by what the project watches now; runs that watched something else come last."""
+    judged = [row for row in rows if row.monitor == monitor and row.value is not None]
+    judged.sort(key=lambda row: row.value or 0.0, reverse=mode == "max")
+    return [*judged, *(row for row in rows if row not in judged)]
 
 
 def shared_rows(project: Project) -> list[RunRow]:

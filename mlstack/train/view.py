@@ -155,13 +155,16 @@ def _count(number: int, noun: str) -> str:
 def _runs(rows: list[RunRow]) -> Any:
     if not rows:
         return "no runs yet; type `mlstack train`"
-    table = _table("run", "state", "epochs", rows[0].monitor or "metric", "data", "from")
+    watched = {row.monitor for row in rows if row.value is not None}
+    title = watched.pop() if len(watched) == 1 else "metric"
+    table = _table("run", "state", "epochs", title, "data", "from")
     for row in rows:
+        name = f"{row.monitor} " if title == "metric" else ""
         table.add_row(
             row.id,
             row.state,
             f"{row.epoch}/{row.epochs}",
-            "" if row.value is None else f"{row.value:.4f}",
+            "" if row.value is None else f"{name}{row.value:.4f}",
             row.dataset[:8],
             _origin(row),
         )
