@@ -34,7 +34,7 @@ def one(run: RunShown, past: History) -> str:
         + page.section("Curves", page.charts(_curves(past)))
         + page.section("Metrics", page.table(_metrics(run)))
         + page.section("System use", page.charts(_use_charts(past)))
-        + page.section("Made from", page.table(_origin(spec)))
+        + page.section("Made from", page.table(_origin(spec) + _copies(run)))
         + page.folded("Settings", page.table(settings))
         + page.folded("Libraries", page.table([("python", spec.environment.python), *versions])),
     )
@@ -101,6 +101,10 @@ def _origin(spec: RunSpec) -> list[tuple[str, str]]:
         ("study", f"{spec.study} trial {spec.trial}" if spec.study else ""),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _copies(run: RunShown) -> list[tuple[str, str]]:
+    return [(f"in {one.mirror}", one.problem or one.where) for one in run.mirrors]
 
 
 def _curves(past: History) -> Iterator[Chart]:

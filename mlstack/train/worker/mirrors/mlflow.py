@@ -38,8 +38,10 @@ class Mlflow:
                 f"the mirror mlflow needs the address of a tracking server in {ADDRESS}",
                 hint=f"export {ADDRESS}=http://127.0.0.1:5000 (`mlflow server` starts one)",
             )
-        self._address = address.rstrip("/")
-        self._client = httpx.Client(timeout=ANSWER_S, headers=_bearer(), auth=_password())
+        url = httpx.URL(address.rstrip("/"))
+        user = (url.username, url.password) if url.username else _user()
+        self._address = str(url.copy_with(username=None, password=None)).rstrip("/")
+        self._client = httpx.Client(timeout=ANSWER_S, headers=_bearer(), auth=user)
         self._run = ""
         self._sent: dict[str, int] = {}  # name of a metric -> the last step that is there
 
@@ -158,6 +160,6 @@ def _bearer() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _password() -> tuple[str, str] | None:
+def _user() -> tuple[str, str] | None:
     user = os.environ.get("MLFLOW_TRACKING_USERNAME")
     return (user, os.environ.get("MLFLOW_TRACKING_PASSWORD", "")) if user else None
