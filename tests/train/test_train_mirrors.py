@@ -363,6 +363,28 @@ def test_mlflow_without_an_address_says_which_variable_to_set(run):
     assert "export MLFLOW_TRACKING_URI=" in done.stderr
 
 
+def test_a_password_in_the_address_is_kept_nowhere(run, address):
+    folder, _ = run()
+
+    done = copy(folder, address.replace("//", "//somebody:secret@"), "mlflow")
+
+    kept = [file.read_text(errors="replace") for file in folder.rglob("*") if file.is_file()]
+    assert done.returncode == 0, done.stderr
+    assert "secret" not in done.stdout + done.stderr + "".join(kept)
+
+
+def test_runs_of_a_search_are_caught_up_with_and_trouble_is_told(run, monkeypatch):
+    folders = [run()[0], run()[0]]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    said = list(mirrors.catch_up(folders, ["tensorboard", "mlflow"]))
+
+    assert [see_tensorboard(folder).entries for folder in folders] == [1, 1]
+    (late,) = (one for one in said if isinstance(one, Behind))
+    assert late.mirror == "mlflow" and "does not answer" in late.problem
+    assert list(mirrors.catch_up(folders, ["tensorboard"])) == []  # nothing is left to do
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
