@@ -61,6 +61,9 @@ class Train(Section):
         default=None, ge=1, description="Stop after so many epochs without a better one."
     )
     max_time: Duration | None = Field(default=None, description='Stop after, e.g. "2h30m".')
+    hang_limit: Duration | None = Field(
+        default=None, description="A rank silent for so long hangs; learnt from the steps if unset."
+    )
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Anything else for lightning's Trainer."
     )

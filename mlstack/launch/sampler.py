@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Watched:
 
     folder: Path
     run: str
-    sessions: frozenset[int]
+    sessions: Callable[[], Collection[int]]
     gpus: tuple[int, ...] = ()
 
 
@@ -95,9 +95,10 @@ class Sampler:
         """Give the CPU seconds since the last look and the bytes that are resident now."""
         spent: dict[int, float] = {}
         memory_bytes = 0
+        sessions = self._watched.sessions()
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.Error, ProcessLookupError):
-                if os.getsid(process.pid) in self._watched.sessions:
+                if os.getsid(process.pid) in sessions:
                     times = process.cpu_times()
                     spent[process.pid] = times.user + times.system
                     memory_bytes += process.memory_info().rss

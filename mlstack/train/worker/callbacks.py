@@ -1,4 +1,4 @@
-"""What a rank shows while it works: a heartbeat, and on rank 0 the progress inside an epoch."""
+"""What rank 0 shows inside an epoch, and how a test is left when somebody asks for it."""
 
 import math
 import time
@@ -12,35 +12,7 @@ from mlstack.records.run import Reading, Stepped, append_event
 from mlstack.train.worker.ranks import Job
 from mlstack.train.worker.stop import StopRequest
 
-BEAT_EVERY_S = 1.0
 STEPPED_EVERY_S = 0.25
-
-
-class Heartbeat(Callback):
-    """Touches heartbeat-RANK from inside the loops, so that a hanging rank is seen."""
-
-    def __init__(self, job: Job) -> None:
-        self._path = job.folder / f"heartbeat-{job.rank.number}"
-        self._last = -math.inf
-
-    def beat(self) -> None:
-        """Show that this rank moves; at most once a second."""
-        now = time.monotonic()
-        if now - self._last >= BEAT_EVERY_S:
-            self._path.touch()
-            self._last = now
-
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Beat."""
-        self.beat()
-
-    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
-        """Beat."""
-        self.beat()
-
-    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
-        """Beat."""
-        self.beat()
 
 
 class Progress(Callback):

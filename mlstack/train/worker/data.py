@@ -93,8 +93,9 @@ class Mapped(Dataset[Any]):
         return self.images[self.places[index]], self.targets[index]
 
     def __getitems__(self, indices: list[int]) -> list[torch.Tensor]:
-        chosen = torch.tensor(indices)
-        return [self.images[self.places[chosen]], self.targets[chosen]]
+        chosen = torch.from_numpy(np.array(indices))
+        images = self.images.index_select(0, self.places[chosen])
+        return [images, self.targets[chosen]]
 
 
 class Files(Dataset[tuple[torch.Tensor, torch.Tensor]]):

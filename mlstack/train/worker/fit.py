@@ -27,14 +27,16 @@ from mlstack.records.run import (
 )
 from mlstack.train.worker.averaging import Averaged
 from mlstack.train.worker.build import build_data, build_model
-from mlstack.train.worker.callbacks import Heartbeat, Progress, StopWhileTesting
+from mlstack.train.worker.callbacks import Progress, StopWhileTesting
 from mlstack.train.worker.checkpoint import Position, WholeFiles, read_checkpoint, read_position
 from mlstack.train.worker.equip import equip
+from mlstack.train.worker.heartbeat import Heartbeat
 from mlstack.train.worker.keeper import Attempt, Keeper
 from mlstack.train.worker.ranks import Job, Rank
 from mlstack.train.worker.running import RunningMetrics
 from mlstack.train.worker.speed import Speedometer
 from mlstack.train.worker.stop import StopRequest
+from mlstack.train.worker.thrift import Unprofiled, lighten, lighten_model
 
 OURS = {  # Trainer argument -> the setting that decides it
     "accelerator": "train.gpus",
@@ -64,12 +66,16 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     average = Averaged(job.config.train.ema) if job.config.train.ema else None
     keeper = Keeper(job, position, stop, Attempt(_attempt(job.folder), average))
     model, data = equip(job, build_model(job)), build_data(job, keeper.place)
-    others = [RunningMetrics(job, position), Heartbeat(job), *_reporters(job, stop)]
+    limit = job.config.train.hang_limit
+    heartbeat = Heartbeat(job, _duration(limit).total_seconds() if limit else None)
+    others = [RunningMetrics(job, position), heartbeat, *_reporters(job, stop)]
     trainer = build_trainer(job, [*([average] if average else []), *others, keeper])
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")
-        trainer.fit(model, datamodule=data, ckpt_path=str(last) if going_on else None)
+        trainer.fit(
+            lighten_model(model), datamodule=data, ckpt_path=str(last) if going_on else None
+        )
         tested = _test(job, trainer, model, data)
     except (Interrupted, SIGTERMException):
         _tell_stopped(job, trainer, stop)
@@ -114,7 +120,8 @@ def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
         "max_epochs": train.epochs,
         "accumulate_grad_batches": train.accumulate,
         "max_time": _duration(train.max_time) if train.max_time else None,
-        "callbacks": callbacks,
+        "callbacks": [lighten(callback) for callback in callbacks],
+        "profiler": Unprofiled(),
         "plugins": [WholeFiles()],
         "logger": False,
         "use_distributed_sampler": False,  # sampling.py shares the examples, without repeats

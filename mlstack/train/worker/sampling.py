@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import (
@@ -122,8 +123,8 @@ class Gathered(TensorDataset):
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         """Give a batch."""
-        places = torch.tensor(indices)
-        return [tensor[places] for tensor in self.tensors]
+        places = torch.from_numpy(np.array(indices))
+        return [tensor.index_select(0, places) for tensor in self.tensors]
 
 
 def seat(loaders: Any, place: Seat) -> Any:

@@ -9,14 +9,7 @@ from torch.nn import functional
 class Net(LightningModule):
     """A small convolutional network for small images, grey (1 channel) or RGB (3)."""
 
-    def __init__(
-        self,
-        width: int = 32,
-        lr: float = 3e-3,
-        channels: int = 1,
-        num_classes: int = 10,
-        class_weights: list[float] | None = None,
-    ) -> None:
+    def __init__(self, width=32, lr=3e-3, channels=1, num_classes=10, class_weights=None) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.lr = lr
