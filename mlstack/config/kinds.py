@@ -11,6 +11,7 @@ DURATION = r"^(\d+(\.\d+)?[dhms])+$"
 ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
 STORE = r"^(local|postgresql://([^:@/]+@)?[^@/]+/[^@]+)$"
 SECRET = r"^env:[A-Za-z_][A-Za-z0-9_]*$"
+OPTION = r"^--?[A-Za-z][^\n]*$"
 
 # What a value that does not fit one of the patterns above is not.
 PATTERNS = {
@@ -20,6 +21,7 @@ PATTERNS = {
     DURATION: 'a time such as "2h30m"',
     ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
     STORE: '"local" or "postgresql://USER@HOST/DATABASE" without a password',
+    OPTION: 'an option of sbatch such as "--mem=32G"',
     SECRET: 'a variable of the environment as "env:NAME"',
 }
 

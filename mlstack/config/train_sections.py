@@ -4,7 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from mlstack.config.kinds import STORE, DottedClass, Duration, Secret, Section, Share
+from mlstack.config.kinds import (
+    OPTION,
+    STORE,
+    DottedClass,
+    Duration,
+    Name,
+    Secret,
+    Section,
+    Share,
+)
 
 
 class Model(Section):
@@ -24,6 +33,23 @@ class Distill(Section):
     run: str = Field(min_length=1, description="The teacher: a run, or a part of its id.")
     weight: Share = Field(default=0.5, description="Share of the teacher in the loss.")
     temperature: float = Field(default=2.0, gt=0, description="How soft its answers are made.")
+
+
+class Slurm(Section):
+    """What `mlstack train --on slurm` asks the cluster for."""
+
+    partition: Name | None = Field(default=None, description="Partition; its default without.")
+    account: Name | None = Field(default=None, description="Who pays.")
+    nodes: int = Field(default=1, ge=1, description="Machines.")
+    gpus_per_node: int = Field(
+        default=0, ge=0, description="GPUs of each, a rank on each; 0 trains train.ranks on CPUs."
+    )
+    time: Duration | None = Field(
+        default=None, description='Time limit of the job, e.g. "12h"; the run goes on after it.'
+    )
+    extra: list[Annotated[str, StringConstraints(pattern=OPTION)]] = Field(
+        default_factory=list, description="Anything else for sbatch.", examples=[["--mem=32G"]]
+    )
 
 
 class Train(Section):
@@ -64,6 +90,7 @@ class Train(Section):
     hang_limit: Duration | None = Field(
         default=None, description="A rank silent for so long hangs; learnt from the steps if unset."
     )
+    slurm: Slurm = Field(default_factory=Slurm, description="What --on slurm asks for.")
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Anything else for lightning's Trainer."
     )

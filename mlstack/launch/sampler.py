@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Watched:
 
     folder: Path
     run: str
-    sessions: Callable[[], Collection[int]]
+    sessions: Callable[[], frozenset[int]]  # a rank has a process only once it is forked
     gpus: tuple[int, ...] = ()
 
 

@@ -55,7 +55,7 @@ class RunSpec(Record, frozen=True, kw_only=True, tag="run.spec"):
     seed: int
     classes: list[str]
     ranks: int = 1
-    gpus: list[int] = msgspec.field(default_factory=list)  # indices; empty trains on the CPU
+    gpus: list[int] = msgspec.field(default_factory=list)  # of each machine; none is the CPU
     mode: str = "fit"  # fit or check
     parent: str | None = None  # run that this one repeats (--from-run)
     study: str | None = None

@@ -11,6 +11,7 @@ from rich.table import Table
 from mlstack.launch.mirrors import Behind
 from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
+from mlstack.records.job import JobSeen
 from mlstack.records.mirror import Mirrored
 from mlstack.records.run import Checked, EpochEnded, Reading, RunSpec, Started, Stepped
 from mlstack.records.worker import WorkerProgress
@@ -43,12 +44,12 @@ def draw(record: Record) -> Any:
             return _planned(record)
         case Started():
             return _started(record)
-        case Stepped():
-            return Bar(_stepped(record), record.batch, record.batches)
-        case WorkerProgress() | Reading():
-            return Bar(record.text, record.done, record.total)
+        case Stepped() | WorkerProgress() | Reading():
+            return _bar(record)
         case EpochEnded():
             return _epoch(record)
+        case JobSeen():
+            return _job(record)
         case Checked():
             return _checked(record)
         case Unlisted():
@@ -58,6 +59,12 @@ def draw(record: Record) -> Any:
         case Result():
             return _result(record)
     return None
+
+
+def _bar(progress: Stepped | WorkerProgress | Reading) -> Bar:
+    if isinstance(progress, Stepped):
+        return Bar(_stepped(progress), progress.batch, progress.batches)
+    return Bar(progress.text, progress.done, progress.total)
 
 
 def behind(late: Behind) -> str:
@@ -97,6 +104,12 @@ def _started(started: Started) -> str:
     size = f", {started.parameters:,} parameters" if started.parameters else ""
     step = f", from step {started.step}" if started.step else ""
     return f"started on {started.device}{ranks}{size}{step}"
+
+
+def _job(seen: JobSeen) -> str:
+    where = f" on {seen.nodes}" if seen.nodes else ""
+    why = f" ({seen.reason})" if seen.reason else ""
+    return f"job {seen.id}: {seen.state.lower()}{where}{why}"
 
 
 def _stepped(stepped: Stepped) -> str:

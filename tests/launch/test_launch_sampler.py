@@ -36,7 +36,7 @@ def wait_for(condition, seconds=20):
 
 
 def test_ranks_and_what_they_started_are_added_up(tmp_path, busy):
-    with sampled(Watched(tmp_path, "run", lambda: {busy})):
+    with sampled(Watched(tmp_path, "run", lambda: frozenset({busy}))):
         wait_for(lambda: len(used(tmp_path)) >= 2)
 
     last = used(tmp_path)[-1]
@@ -48,7 +48,7 @@ def test_ranks_and_what_they_started_are_added_up(tmp_path, busy):
 
 
 def test_other_processes_are_not_counted(tmp_path, busy):
-    with sampled(Watched(tmp_path, "run", lambda: {os.getpid() + 1_000_000})):
+    with sampled(Watched(tmp_path, "run", lambda: frozenset({os.getpid() + 1_000_000}))):
         time.sleep(1.3)
 
     assert used(tmp_path) == []
@@ -71,7 +71,7 @@ def driver(tmp_path, monkeypatch):
 def test_the_driver_is_asked_about_the_gpus_of_the_run_alone(tmp_path, busy, driver):
     driver(f'echo "$@" > {tmp_path}/asked; echo "1, 83, 2048"; echo "3, 0, 11"')
 
-    with sampled(Watched(tmp_path, "run", lambda: {busy}, gpus=(1, 3))):
+    with sampled(Watched(tmp_path, "run", lambda: frozenset({busy}), gpus=(1, 3))):
         wait_for(lambda: used(tmp_path))
 
     assert "-i 1,3" in (tmp_path / "asked").read_text()
@@ -83,7 +83,7 @@ def test_the_driver_is_asked_about_the_gpus_of_the_run_alone(tmp_path, busy, dri
 
 def test_a_driver_that_does_not_answer_delays_no_end(tmp_path, busy, driver):
     driver(f"touch {tmp_path}/asked; exec sleep 60")
-    with sampled(Watched(tmp_path, "run", lambda: {busy}, gpus=(0,))):
+    with sampled(Watched(tmp_path, "run", lambda: frozenset({busy}), gpus=(0,))):
         wait_for((tmp_path / "asked").exists)
         began = time.monotonic()
 

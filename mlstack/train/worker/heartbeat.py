@@ -72,7 +72,8 @@ class Heartbeat(Callback):
     """
 
     def __init__(self, job: Job, limit_s: float | None = None) -> None:
-        self._heart = Heart(job.folder / f"heartbeat-{job.rank.number}")
+        far = job.rank.local_count < job.rank.count
+        self._heart = Heart(job.folder / f"heartbeat-{job.rank.number}", far=far)
         self._fixed: Limits | None = None if limit_s is None else (limit_s, limit_s)
         self._pace = Pace()
         self._batches = 0
