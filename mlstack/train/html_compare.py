@@ -1,11 +1,14 @@
 """The page that compares runs: one colour a run, on every chart."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html import escape
 
+from mlstack.records.system import Used
 from mlstack.train import chart, page
 from mlstack.train.chart import Chart, Curve
-from mlstack.train.curves import History
+from mlstack.train.curves import History, minutes
 from mlstack.train.results import Difference, RunsCompared, Use
 
 MANY = 4  # runs from which tables have a row for each run, not a column
@@ -64,6 +67,23 @@ def _use_of_all(short: list[str], pasts: list[History]) -> Iterator[Chart]:
         for past in pasts
     ]
     yield _of_all("waiting for the loader", short, waits, unit="%", from_zero=True)
+    for title, unit, value in _LOOKS:
+        looks = [
+            list(zip(minutes(past.used), map(value, past.used), strict=True)) for past in pasts
+        ]
+        yield replace(_of_all(title, short, looks, unit, from_zero=True), axis="minutes")
+
+
+def _busy(used: Used) -> float:
+    """Give the mean over the GPUs; no number without any, so that nothing is drawn."""
+    return sum(gpu.busy for gpu in used.gpus) / len(used.gpus) if used.gpus else math.nan
+
+
+_LOOKS: tuple[tuple[str, str, Callable[[Used], float]], ...] = (
+    ("CPU cores of the ranks", "", lambda used: used.cpu_cores),
+    ("memory of the ranks", "bytes", lambda used: float(used.memory_bytes)),
+    ("GPUs busy, mean", "%", _busy),
+)
 
 
 def _of_all(
