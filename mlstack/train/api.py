@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlstack.config import Project, load
 from mlstack.errors import MachineError, MlstackError, StepError
-from mlstack.launch import gpus
+from mlstack.launch import gpus, leases
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.moved import spec_here
 from mlstack.launch.plan import PlanOptions, configured, plan
@@ -31,7 +31,7 @@ from mlstack.records.run import (
 )
 from mlstack.train import runs
 from mlstack.train.request import Request, overrides_of, refuse_contradictions, wanted_gpus
-from mlstack.train.results import CheckPassed, Planned, Trained, Unlisted
+from mlstack.train.results import CheckPassed, Planned, Trained, Unlisted, Waiting
 from mlstack.train.resume import changed, resumable
 
 LONG = 200_000  # examples to go through, from which a check before is nothing beside them
@@ -68,7 +68,9 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
 
 def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator[Record]:
     wanted = wanted_gpus(project, request)
-    with gpus.lease(wanted, f"`mlstack train` in {project.root.name}") as leased:
+    with leases.claim(wanted, f"`mlstack train` in {project.root.name}") as claim:
+        yield from _waited(claim, request)
+        leased = claim.take()
         spec = plan(project, replace(options, gpus=tuple(leased)))
         if request.check is None and _is_long(spec):
             yield from _checked(project, replace(options, gpus=tuple(leased), mode="check"), spec)
@@ -76,6 +78,21 @@ def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator
         events = supervise(_folder(spec), spec, resume=False)
         with _closed(events):
             yield from _check(spec, events) if request.check else _follow(spec, events)
+
+
+def _waited(claim: leases.Claim, request: Request) -> Iterator[Waiting]:
+    """Wait for GPUs if that is wished; say why, and again when that has changed."""
+    told: leases.Blocked | None = None
+    for blocked in claim.wait() if request.wait else ():
+        if blocked != told:
+            told = blocked
+            yield Waiting(
+                place=len(blocked.ahead) + 1,
+                free=blocked.free,
+                count=blocked.count,
+                users=list(blocked.users),
+                ahead=list(blocked.ahead),
+            )
 
 
 def _is_long(spec: RunSpec) -> bool:
@@ -119,7 +136,9 @@ def _resume(project: Project, request: Request) -> Iterator[Record]:
     spec = spec_here(project.root, resumable(layout, request.run))
     notes = changed(project, spec, allow_dirty=request.allow_dirty)
     _need_engine()
-    with gpus.lease(len(spec.gpus), f"run `{spec.id}`") as leased:
+    with leases.claim(len(spec.gpus), f"run `{spec.id}`") as claim:
+        yield from _waited(claim, request)
+        leased = claim.take()
         yield _planned(spec, leased, notes, resumed=True)
         terms = Terms(gpus=tuple(gpu.index for gpu in leased))
         events = supervise(_folder(spec), spec, resume=True, terms=terms)

@@ -22,6 +22,7 @@ from mlstack.train.results import (
     RunShown,
     Trained,
     Unlisted,
+    Waiting,
 )
 from mlstack.ui import Bar
 
@@ -34,6 +35,8 @@ def draw(record: Record) -> Any:
     match record:
         case Planned():
             return _planned(record)
+        case Waiting():
+            return _waiting(record)
         case Started():
             return _started(record)
         case Stepped():
@@ -74,6 +77,16 @@ def _planned(planned: Planned) -> str:
     where = ", ".join(planned.gpus) or ("CPU" if planned.ranks == 1 else f"{planned.ranks} ranks")
     lines = [f"run {planned.run} {verb}: data {planned.dataset} ({parts}) on {where}"]
     return "\n".join(lines + [f"note: {note}" for note in planned.notes])
+
+
+def _waiting(waiting: Waiting) -> str:
+    lines = [
+        f"waiting for GPUs: {waiting.free} of {waiting.count} are free, "
+        f"number {waiting.place} in the queue (Ctrl-C leaves it)",
+        *(f"  used by {user}" for user in waiting.users),
+        *(f"  first comes {waiter}" for waiter in waiting.ahead),
+    ]
+    return "\n".join(lines)
 
 
 def _started(started: Started) -> str:
