@@ -6,18 +6,22 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+AUGMENT = r"^(none|basic|photo|strong|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 DURATION = r"^(\d+(\.\d+)?[dhms])+$"
 ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
 STORE = r"^(local|postgresql://([^:@/]+@)?[^@/]+/[^@]+)$"
 SECRET = r"^env:[A-Za-z_][A-Za-z0-9_]*$"
+OPTION = r"^--?[A-Za-z][^\n]*$"
 
 # What a value that does not fit one of the patterns above is not.
 PATTERNS = {
     NAME: 'a name of letters, digits, "_", "-" and "."',
     DOTTED_CLASS: 'a class as "package.module:Class"',
+    AUGMENT: '"none", "basic", "photo", "strong", or a function as "package.module:function"',
     DURATION: 'a time such as "2h30m"',
     ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
     STORE: '"local" or "postgresql://USER@HOST/DATABASE" without a password',
+    OPTION: 'an option of sbatch such as "--mem=32G"',
     SECRET: 'a variable of the environment as "env:NAME"',
 }
 

@@ -4,7 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from mlstack.config.kinds import STORE, DottedClass, Duration, Secret, Section
+from mlstack.config.kinds import (
+    OPTION,
+    STORE,
+    DottedClass,
+    Duration,
+    Name,
+    Secret,
+    Section,
+    Share,
+)
 
 
 class Model(Section):
@@ -18,6 +27,31 @@ class Model(Section):
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments of model.class.")
 
 
+class Distill(Section):
+    """A finished run whose answers the model learns beside the labels."""
+
+    run: str = Field(min_length=1, description="The teacher: a run, or a part of its id.")
+    weight: Share = Field(default=0.5, description="Share of the teacher in the loss.")
+    temperature: float = Field(default=2.0, gt=0, description="How soft its answers are made.")
+
+
+class Slurm(Section):
+    """What `mlstack train --on slurm` asks the cluster for."""
+
+    partition: Name | None = Field(default=None, description="Partition; its default without.")
+    account: Name | None = Field(default=None, description="Who pays.")
+    nodes: int = Field(default=1, ge=1, description="Machines.")
+    gpus_per_node: int = Field(
+        default=0, ge=0, description="GPUs of each, a rank on each; 0 trains train.ranks on CPUs."
+    )
+    time: Duration | None = Field(
+        default=None, description='Time limit of the job, e.g. "12h"; the run goes on after it.'
+    )
+    extra: list[Annotated[str, StringConstraints(pattern=OPTION)]] = Field(
+        default_factory=list, description="Anything else for sbatch.", examples=[["--mem=32G"]]
+    )
+
+
 class Train(Section):
     """How a run is trained."""
 
@@ -27,12 +61,26 @@ class Train(Section):
     ranks: int = Field(default=1, ge=1, description="Processes when training without GPUs.")
     epochs: int = Field(default=10, ge=1, description="Passes over train, at most.")
     batch_size: int = Field(default=64, ge=1, description="Examples per step over all ranks.")
+    accumulate: int = Field(
+        default=1, ge=1, description="Parts in which a rank works through its share of a batch."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="Arithmetic; auto is bf16 where the GPU has it."
     )
     strategy: Literal["auto", "ddp", "fsdp"] = Field(
         default="auto", description="How several ranks share the work."
     )
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default="none", description="For a model that takes class_weights; or class -> weight."
+    )
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Decay of an average of the weights, e.g. 0.999; it is kept."
+    )
+    compile: bool = Field(default=False, description="Run the network through torch.compile.")
+    checkpoint_activations: bool = Field(
+        default=False, description="Compute activations twice: slower, with less memory."
+    )
+    distill: Distill | None = Field(default=None, description="Learn from a finished run too.")
     monitor: str = Field(default="val/loss", description="Metric that decides which epoch is best.")
     mode: Literal["min", "max"] = Field(default="min", description="Which direction is better.")
     patience: int | None = Field(
@@ -42,6 +90,7 @@ class Train(Section):
     hang_limit: Duration | None = Field(
         default=None, description="A rank silent for so long hangs; learnt from the steps if unset."
     )
+    slurm: Slurm = Field(default_factory=Slurm, description="What --on slurm asks for.")
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Anything else for lightning's Trainer."
     )

@@ -5,7 +5,7 @@ from mlstack.errors import ConfigError
 
 # room -> settings that must keep their default, see docs/roadmap.md
 UNBUILT: dict[str, tuple[str, ...]] = {
-    "train": ("data.augment", "data.synthetic.fraction", "track.mirror"),
+    "train": ("data.synthetic.fraction", "track.mirror"),
     "export": ("export.embed_preprocessing",),
     "serve": ("serve.traffic.shadow",),
     "monitor": ("monitor.retrain.auto",),

@@ -33,7 +33,8 @@ def prepare(
     `row` says which one is meant.
 
     Returns:
-        The examples (`records.dataset.EXAMPLES_SCHEMA`, then any further columns of the labels)
+        The examples (`records.dataset.EXAMPLES_SCHEMA`, the `md5` of each file, then any further
+        columns of the labels)
         and the classes in order.
 
     Raises:
@@ -64,6 +65,8 @@ def prepare(
         },
         schema=dataset.EXAMPLES_SCHEMA,
     )
+    if not is_table:
+        examples = examples.append_column("md5", pa.array([md5s[path] for path in paths]))
     for name in table.column_names:
         if name not in examples.column_names:
             examples = examples.append_column(name, table[name])

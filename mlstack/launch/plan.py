@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mlstack import files
 from mlstack.config import Config, Project, refuse_unbuilt
 from mlstack.errors import ConfigError, Mistake
-from mlstack.launch import code, dataset, division, environment, user_source
+from mlstack.launch import code, dataset, division, environment, teacher, user_source
 from mlstack.launch.gpus import Gpu
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, DatasetVersion, write_examples
@@ -35,10 +35,19 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """The machines of a run that is trained elsewhere."""
+
+    nodes: int = 1
+    gpus_per_node: int = 0  # 0 trains train.ranks on the CPUs of all nodes
+
+
+@dataclass(frozen=True)
 class PlanOptions:
     """What a caller may settle about a run."""
 
     gpus: tuple[Gpu, ...] = ()  # leased ones; none trains on the CPU
+    cluster: Cluster | None = None  # None trains on this machine
     allow_dirty: bool = False
     mode: str = "fit"  # fit or check
     parent: str | None = None  # id of the run whose config is the base
@@ -59,7 +68,9 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
     project = configured(project, options)
     refuse_unbuilt(project, "train")
     user_source.check(project.root, project.config)
+    project = teacher.named(project)
     ready = options.prepared or prepare(project, allow_dirty=options.allow_dirty)
+    teacher.refuse_other_classes(project, ready.classes)
     now = datetime.now(UTC)
     spec = RunSpec(
         id=_new_id(now),
@@ -72,8 +83,8 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
         environment=environment.describe(list(options.gpus)),
         seed=project.config.project.seed,
         classes=ready.classes,
-        ranks=_ranks(project.config, len(options.gpus)),
-        gpus=[gpu.index for gpu in options.gpus],
+        ranks=_ranks(project.config, options),
+        gpus=_indices(options),
         mode=options.mode,
         parent=options.parent,
         study=options.study,
@@ -140,16 +151,30 @@ def _put(document: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _ranks(config: Config, gpus: int) -> int:
-    ranks = gpus or config.train.ranks
-    size = config.train.batch_size
-    if size % ranks:
-        fitting = max(1, size // ranks) * ranks
+def _ranks(config: Config, options: PlanOptions) -> int:
+    cluster = options.cluster or Cluster()
+    ranks = len(options.gpus) or cluster.nodes * cluster.gpus_per_node or config.train.ranks
+    if ranks % cluster.nodes:
         raise ConfigError(
-            f"train.batch_size: {size} cannot be shared evenly by {ranks} ranks",
+            f"{ranks} rank{'s'[: ranks > 1]} cannot be shared evenly by {cluster.nodes} nodes",
+            hint=f"--ranks {max(1, ranks // cluster.nodes) * cluster.nodes}",
+        )
+    size, parts = config.train.batch_size, ranks * config.train.accumulate
+    if size % parts:
+        fitting = max(1, size // parts) * parts
+        at_a_time = "" if parts == ranks else f" in {config.train.accumulate} parts each"
+        raise ConfigError(
+            f"train.batch_size: {size} cannot be shared evenly by {ranks} ranks{at_a_time}",
             hint=f"--batch-size {fitting}, or another number of ranks",
         )
     return ranks
+
+
+def _indices(options: PlanOptions) -> list[int]:
+    """List the GPUs of each machine; a cluster's scheduler says which ones they really are."""
+    if options.cluster is not None:
+        return list(range(options.cluster.gpus_per_node))
+    return [gpu.index for gpu in options.gpus]
 
 
 def _new_id(now: datetime) -> str:

@@ -43,7 +43,12 @@ class _Watched:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give what a process has used of the processors; endless for one that waits for the disk."""
+    """Give what a process has used of the processors.
+
+    Endless for one that waits for the disk, and for one on another machine (0): nobody knows.
+    """
+    if not pid:
+        return math.inf
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_DISK_SLEEP:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mlstack.launch import forked, tether
 from mlstack.launch.forked import ForkedRank, ForkServer
@@ -39,9 +40,45 @@ class Command:
     gpus: tuple[int, ...] = ()
 
 
+class Rank(Protocol):
+    """One training process, wherever it runs, as the supervisor sees it."""
+
+    @property
+    def number(self) -> int:
+        """Which one of the run, from 0."""
+
+    @property
+    def log(self) -> Path:
+        """File that holds what it printed."""
+
+    @property
+    def code(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+
+    @property
+    def pid(self) -> int:
+        """Number of its process on this machine; 0 for one elsewhere."""
+
+    def ask_where(self) -> None:
+        """Have it write to its log what it is doing, where it can be reached."""
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL, and wait until it is gone."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it died with the process that started it."""
+
+    def last_words(self, lines: int = 20) -> str:
+        """Give the end of what it printed."""
+
+
 @dataclass
-class Rank:
-    """One training process; it leads a session of its own."""
+class LocalRank:
+    """A training process of this machine; it leads a session of its own."""
 
     number: int
     process: "subprocess.Popen[bytes] | ForkedRank"
@@ -84,28 +121,25 @@ class Rank:
     def last_words(self, lines: int = 20) -> str:
         """Give the end of what the rank printed; of one that was lost, what the server did."""
         log = self.log.with_name(FORKSERVER_LOG) if self.is_lost else self.log
-        with suppress(OSError):
-            return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-        return ""
+        return last_lines(log, lines)
 
 
 @contextmanager
 def started(command: Command) -> Iterator[list[Rank]]:
-    """Run the ranks for a block; none is left after it, however the block ends.
+    """Run the ranks here for a block; none is left after it, however the block ends.
 
     Several ranks on the CPU are forked from one process that has imported their libraries. One
     rank would gain nothing; and no rank on a GPU is forked, because nothing of CUDA survives it.
     """
     preload = command.program.preload
     if preload and command.spec.ranks > 1 and not command.gpus and forked.can_fork():
-        with _forked(command, preload) as ranks:
-            yield ranks
+        with _forked(command, preload) as forks:
+            yield forks
         return
-    ranks = []
+    ranks: list[Rank] = []
     port = _free_port()
     try:
-        for number in range(command.spec.ranks):
-            ranks.append(_start(command, number, port))
+        ranks.extend(_start(command, number, port) for number in range(command.spec.ranks))
         yield ranks
     finally:
         end(ranks, grace_s=0)
@@ -123,7 +157,9 @@ def _forked(command: Command, preload: str) -> Iterator[list[Rank]]:
         environment(command, 0, _free_port()),
         logs[0].with_name(FORKSERVER_LOG),
     )
-    ranks = [Rank(number, ForkedRank(server, number), logs[number]) for number in numbers]
+    ranks: list[Rank] = [
+        LocalRank(number, ForkedRank(server, number), logs[number]) for number in numbers
+    ]
     try:
         yield ranks
     finally:
@@ -146,6 +182,13 @@ def wait(ranks: list[Rank], limit_s: float) -> None:
     deadline = time.monotonic() + limit_s
     while any(r.code is None for r in ranks) and time.monotonic() < deadline:
         time.sleep(POLL_S)
+
+
+def last_lines(log: Path, lines: int = 20) -> str:
+    """Give the end of a text file; nothing when there is none."""
+    with suppress(OSError):
+        return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return ""
 
 
 def log_file(run_folder: Path, rank: int) -> Path:
@@ -182,7 +225,7 @@ def environment(command: Command, rank: int, port: int) -> dict[str, str]:
     }
 
 
-def _start(command: Command, number: int, port: int) -> Rank:
+def _start(command: Command, number: int, port: int) -> LocalRank:
     log = log_file(command.run_folder, number)
     log.parent.mkdir(parents=True, exist_ok=True)
     worker = [sys.executable, "-m", command.program.module, *command.arguments]
@@ -196,7 +239,7 @@ def _start(command: Command, number: int, port: int) -> Rank:
             stderr=stream,
             start_new_session=True,
         )
-    return Rank(number, process, log)
+    return LocalRank(number, process, log)
 
 
 def _free_port() -> int:

@@ -36,8 +36,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +99,7 @@ class Terms:
     gpus: tuple[int, ...] | None = None  # GPUs leased now; None takes those of the spec
     stop: StopRequest | None = None  # None listens to SIGINT and SIGTERM of this process
     patience: Patience = field(default_factory=Patience)
+    start: Callable[[ranks.Command], AbstractContextManager[list[Rank]]] = ranks.started
 
 
 def is_running(run_folder: Path) -> bool:
@@ -131,7 +132,7 @@ def supervise(
     stop = terms.stop or StopRequest()
     with files.lock(run_folder / LOCK, f"run `{spec.id}`"), listen(stop, on=terms.stop is None):
         tail = Tail(run_folder)
-        with ranks.started(command) as started:
+        with terms.start(command) as started:
             watch = _Watch(command, started, tail, stop, terms.patience)
             try:
                 yield from watch.events()

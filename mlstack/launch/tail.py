@@ -7,11 +7,15 @@ from mlstack.records.run import EVENTS, RunEvent, decode_events
 
 
 class Tail:
-    """The events that are appended from now on; a line cut off by a crash is taken away first."""
+    """The events that are appended from now on.
 
-    def __init__(self, run_folder: Path) -> None:
+    Who starts the ranks takes away a line that a crash cut off; who only looks on, from `offset`
+    bytes, changes nothing.
+    """
+
+    def __init__(self, run_folder: Path, offset: int | None = None) -> None:
         self._path = run_folder / EVENTS
-        self._offset = _drop_half_line(self._path)
+        self._offset = _drop_half_line(self._path) if offset is None else offset
         self.last: RunEvent | None = None
 
     def new(self) -> list[RunEvent]:

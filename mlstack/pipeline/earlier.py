@@ -7,7 +7,8 @@ and can go on. A package counts when it was made since the stage began from the 
 
 from dataclasses import dataclass
 
-from mlstack.launch import code, supervise
+from mlstack.launch import code
+from mlstack.launch.at_work import is_at_work
 from mlstack.pipeline.fresh import Look
 from mlstack.pipeline.stages import Stage, config_slice, digest
 from mlstack.records.base import read
@@ -111,7 +112,7 @@ def _found(layout: Layout, run: str) -> Earlier | None:
     if state == "finished":
         whole = (kept / BEST).is_file() or (kept / LAST).is_file()
         return Earlier(run, is_finished=True, is_running=False) if whole else None
-    if state != "damaged" and supervise.is_running(folder):
+    if state != "damaged" and is_at_work(folder):
         return Earlier(run, is_finished=False, is_running=True)
     # One that was killed before its first checkpoint goes on from the start, under its own name.
     if state in ("new", "running", "stopped") or (state == "failed" and _was_killed(layout, run)):

@@ -7,12 +7,15 @@ than a microsecond, so it can do so several times a step; what it wrote outlives
 
 import mmap
 import struct
+import time
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
 
 _FORM = struct.Struct("<4sIQQB7xdd")
 MAGIC, VERSION = b"MLHB", 1
+FAR_EVERY_S = 1.0
+FAR_LEAST_S = 180.0  # of silence: a shared file system shows others what it saw a minute ago
 
 
 class Activity(IntEnum):
@@ -27,6 +30,9 @@ class Activity(IntEnum):
     SAVING = 6
 
 
+_OFTEN = (Activity.LOADING, Activity.FORWARD, Activity.BACKWARD, Activity.UPDATING)
+
+
 class Beat(NamedTuple):
     """One look at a heart."""
 
@@ -38,20 +44,37 @@ class Beat(NamedTuple):
 
 
 class Heart:
-    """The heartbeat of this process."""
+    """The heartbeat of this process.
 
-    def __init__(self, path: Path) -> None:
-        path.write_bytes(
-            bytes(_FORM.size)
-        )  # in blocks of its own: a map must not find the disk full
-        with path.open("r+b") as stream:
-            self._map = mmap.mmap(stream.fileno(), _FORM.size)
+    Args:
+        path: the file.
+        far: it is read on another machine, through a file system that both share: what is written
+            through a memory map may never get there, so the file is written anew, once a second.
+    """
+
+    def __init__(self, path: Path, *, far: bool = False) -> None:
+        # In blocks of its own: a map must not find the disk full.
+        path.write_bytes(bytes(_FORM.size))
+        self._path = path
+        self._map: mmap.mmap | None = None
+        if not far:
+            with path.open("r+b") as stream:
+                self._map = mmap.mmap(stream.fileno(), _FORM.size)
         self._beats = 0
+        self._written = 0.0
 
     def beat(self, place: int, activity: Activity, idle_s: float, busy_s: float) -> None:
         """Show that this process moves, and for how long it may now be silent, in seconds."""
         self._beats += 1
-        _FORM.pack_into(self._map, 0, MAGIC, VERSION, self._beats, place, activity, idle_s, busy_s)
+        beat = MAGIC, VERSION, self._beats, place, activity, idle_s, busy_s
+        if self._map is not None:
+            _FORM.pack_into(self._map, 0, *beat)
+            return
+        now = time.monotonic()
+        if now - self._written >= FAR_EVERY_S or activity not in _OFTEN:
+            self._written = now
+            idle_s, busy_s = max(idle_s, FAR_LEAST_S), max(busy_s, FAR_LEAST_S)
+            self._path.write_bytes(_FORM.pack(*beat[:5], idle_s, busy_s))
 
 
 def read_beat(path: Path) -> Beat | None:

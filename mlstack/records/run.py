@@ -55,7 +55,7 @@ class RunSpec(Record, frozen=True, kw_only=True, tag="run.spec"):
     seed: int
     classes: list[str]
     ranks: int = 1
-    gpus: list[int] = msgspec.field(default_factory=list)  # indices; empty trains on the CPU
+    gpus: list[int] = msgspec.field(default_factory=list)  # of each machine; none is the CPU
     mode: str = "fit"  # fit or check
     parent: str | None = None  # run that this one repeats (--from-run)
     study: str | None = None
@@ -72,6 +72,16 @@ class Started(Record, frozen=True, kw_only=True, tag="run.started"):
     device: str = "cpu"
     ranks: int = 1
     step: int = 0  # where it goes on from
+
+
+class Reading(Record, frozen=True, kw_only=True, tag="run.reading"):
+    """Examples are made ready before the first step, at most a few times a second."""
+
+    run: str
+    at: float
+    text: str
+    done: int
+    total: int
 
 
 class Stepped(Record, frozen=True, kw_only=True, tag="run.stepped"):
@@ -151,7 +161,17 @@ class Failed(Record, frozen=True, kw_only=True, tag="run.failed"):
     category: str = "StepError"  # name of the error class, so of the exit code
 
 
-RunEvent = Started | Stepped | EpochEnded | Checked | CheckpointSaved | Finished | Stopped | Failed
+RunEvent = (
+    Started
+    | Reading
+    | Stepped
+    | EpochEnded
+    | Checked
+    | CheckpointSaved
+    | Finished
+    | Stopped
+    | Failed
+)
 TERMINAL = (Finished, Stopped, Failed)
 
 

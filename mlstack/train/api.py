@@ -10,11 +10,11 @@ from pathlib import Path
 
 from mlstack.config import Project, load
 from mlstack.errors import MachineError, MlstackError, StepError
-from mlstack.launch import gpus, leases
+from mlstack.launch import gpus
+from mlstack.launch.at_work import is_at_work
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.moved import spec_here
 from mlstack.launch.plan import PlanOptions, configured, plan
-from mlstack.launch.supervise import Terms, supervise
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
 from mlstack.records.run import (
@@ -24,14 +24,14 @@ from mlstack.records.run import (
     Checked,
     EpochEnded,
     Finished,
-    RunEvent,
     RunSpec,
     find_run,
     read_events,
 )
 from mlstack.train import runs
-from mlstack.train.request import Request, overrides_of, refuse_contradictions, wanted_gpus
-from mlstack.train.results import CheckPassed, Planned, Trained, Unlisted, Waiting
+from mlstack.train.places import PLACES, Events, Place, Room, folder_of
+from mlstack.train.request import Request, overrides_of, refuse_contradictions
+from mlstack.train.results import CheckPassed, Planned, Trained, Unlisted
 from mlstack.train.resume import changed, resumable
 
 LONG = 200_000  # examples to go through, from which a check before is nothing beside them
@@ -67,32 +67,20 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
 
 
 def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator[Record]:
-    wanted = wanted_gpus(project, request)
-    with leases.claim(wanted, f"`mlstack train` in {project.root.name}") as claim:
-        yield from _waited(claim, request)
-        leased = claim.take()
-        spec = plan(project, replace(options, gpus=tuple(leased)))
+    place = PLACES[request.on]
+    with place.hold(project, request, options) as room:
+        yield from room.taken(waits=request.wait)
+        spec = plan(project, room.options)
+        notes = _notes(spec, room)
         if request.check is None and _is_long(spec):
-            yield from _checked(project, replace(options, gpus=tuple(leased), mode="check"), spec)
-        yield _planned(spec, leased, _notes(spec, wanted, leased))
-        events = supervise(_folder(spec), spec, resume=False)
+            if place.checks_first:
+                yield from _checked(project, place, room, spec)
+            else:
+                notes.append(f"a long run; `mlstack train --on {request.on} --check` tries it out")
+        yield _planned(spec, room.leased, notes)
+        events = place.train(project, spec, room, resume=False)
         with _closed(events):
             yield from _check(spec, events) if request.check else _follow(spec, events)
-
-
-def _waited(claim: leases.Claim, request: Request) -> Iterator[Waiting]:
-    """Wait for GPUs if that is wished; say why, and again when that has changed."""
-    told: leases.Blocked | None = None
-    for blocked in claim.wait() if request.wait else ():
-        if blocked != told:
-            told = blocked
-            yield Waiting(
-                place=len(blocked.ahead) + 1,
-                free=blocked.free,
-                count=blocked.count,
-                users=list(blocked.users),
-                ahead=list(blocked.ahead),
-            )
 
 
 def _is_long(spec: RunSpec) -> bool:
@@ -102,15 +90,15 @@ def _is_long(spec: RunSpec) -> bool:
     return examples * epochs >= LONG
 
 
-def _checked(project: Project, options: PlanOptions, planned: RunSpec) -> Iterator[Record]:
+def _checked(project: Project, place: Place, room: Room, planned: RunSpec) -> Iterator[Record]:
     """Check what is going to be trained; of a run that would be in vain nothing stays.
 
     Raises:
         StepError: a check failed.
     """
-    spec = plan(project, options)
+    spec = plan(project, replace(room.options, mode="check"))
     yield _planned(spec, [], ["a long run is checked first; --no-check trains at once"])
-    events = supervise(_folder(spec), spec, resume=False)
+    events = place.train(project, spec, room, resume=False)
     passed = False
     try:
         with _closed(events):
@@ -118,7 +106,7 @@ def _checked(project: Project, options: PlanOptions, planned: RunSpec) -> Iterat
         passed = True
     finally:
         if not passed:  # a check was red, or somebody typed Ctrl-C
-            shutil.rmtree(_folder(planned))
+            shutil.rmtree(folder_of(planned))
 
 
 def _listed(project: Project) -> Iterator[Record]:
@@ -132,28 +120,28 @@ def _listed(project: Project) -> Iterator[Record]:
 
 
 def _resume(project: Project, request: Request) -> Iterator[Record]:
-    layout = Layout(project.root)
-    spec = spec_here(project.root, resumable(layout, request.run))
-    notes = changed(project, spec, allow_dirty=request.allow_dirty)
+    place = PLACES[request.on]
+    wanted = resumable(Layout(project.root), request.run, at_work=place.follows_others)
+    spec = spec_here(project.root, wanted)
+    is_going = place.follows_others and is_at_work(folder_of(spec))
+    notes = [] if is_going else changed(project, spec, allow_dirty=request.allow_dirty)
     _need_engine()
-    with leases.claim(len(spec.gpus), f"run `{spec.id}`") as claim:
-        yield from _waited(claim, request)
-        leased = claim.take()
-        yield _planned(spec, leased, notes, resumed=True)
-        terms = Terms(gpus=tuple(gpu.index for gpu in leased))
-        events = supervise(_folder(spec), spec, resume=True, terms=terms)
+    with place.hold_again(project, spec) as room:
+        yield from room.taken(waits=request.wait)
+        yield _planned(spec, room.leased, notes, resumed=True)
+        events = place.train(project, spec, room, resume=True)
         with _closed(events):
             yield from _follow(spec, events)
 
 
-def _follow(spec: RunSpec, events: Iterator[RunEvent]) -> Iterator[Record]:
+def _follow(spec: RunSpec, events: Events) -> Iterator[Record]:
     """Pass on the events of a training; end with its result."""
     end: Finished | None = None
     for event in events:
         yield event
         end = event if isinstance(event, Finished) else end
     assert end is not None, "supervise raises unless the run has finished"
-    folder = _folder(spec)
+    folder = folder_of(spec)
     epochs = [e for e in read_events(folder) if isinstance(e, EpochEnded)]
     best = [e for e in epochs if e.best] or epochs
     kept = folder / CHECKPOINTS / (BEST if (folder / CHECKPOINTS / BEST).exists() else LAST)
@@ -170,7 +158,7 @@ def _follow(spec: RunSpec, events: Iterator[RunEvent]) -> Iterator[Record]:
     )
 
 
-def _check(spec: RunSpec, events: Iterator[RunEvent]) -> Iterator[Record]:
+def _check(spec: RunSpec, events: Events) -> Iterator[Record]:
     """Pass on the checks; the folder of a check that passed is of no further use."""
     checks: list[Checked] = []
     for event in events:
@@ -181,14 +169,14 @@ def _check(spec: RunSpec, events: Iterator[RunEvent]) -> Iterator[Record]:
         raise StepError(
             "; ".join(f"{check.name}: {check.detail}" for check in wrong),
             hint=next((check.hint for check in wrong if check.hint), ""),
-            where=str(_folder(spec) / "logs"),
+            where=str(folder_of(spec) / "logs"),
         )
-    shutil.rmtree(_folder(spec))
+    shutil.rmtree(folder_of(spec))
     yield CheckPassed(checks=checks)
 
 
 @contextmanager
-def _closed(events: Iterator[RunEvent]) -> Iterator[None]:
+def _closed(events: Events) -> Iterator[None]:
     """End the ranks when the caller stops listening, not when memory is tidied up."""
     try:
         yield
@@ -196,10 +184,6 @@ def _closed(events: Iterator[RunEvent]) -> Iterator[None]:
         close = getattr(events, "close", None)
         if close is not None:
             close()
-
-
-def _folder(spec: RunSpec) -> Path:
-    return Layout(Path(spec.root)).run(spec.id)
 
 
 def _need_engine() -> None:
@@ -217,11 +201,11 @@ def _parent(project: Project, request: Request) -> str | None:
     return find_run(Layout(project.root).runs, request.from_run)
 
 
-def _notes(spec: RunSpec, wanted: gpus.Wanted, leased: list[Gpu]) -> list[str]:
+def _notes(spec: RunSpec, room: Room) -> list[str]:
     notes = []
     if spec.dataset.dirty:
         notes.append(f"data without a snapshot, known by its content hash {spec.dataset.md5}")
-    if wanted == "auto" and not leased and shutil.which("nvidia-smi"):
+    if room.wanted == "auto" and not room.leased and shutil.which("nvidia-smi"):
         notes.append(f"no GPU is used: {gpus.Nvidia().lack()}")
     return notes
 

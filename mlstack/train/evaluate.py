@@ -169,7 +169,7 @@ def _slices(answered: Answered, right: np.ndarray) -> Iterator[SliceFigures]:
 
 
 def _columns(spec: RunSpec, examples: pa.Table) -> Iterator[tuple[str, list[str]]]:
-    known = {*EXAMPLES_SCHEMA.names, "row"}
+    known = {*EXAMPLES_SCHEMA.names, "row", "md5"}
     for column in examples.column_names:
         if column not in known and not pa.types.is_floating(examples.schema.field(column).type):
             yield column, _texts(examples[column])

@@ -34,12 +34,17 @@ def refuse_contradictions(request: Request, sets: tuple[str, ...]) -> None:
             f"`{request.run}` is not a subcommand of train; a run is named after --resume",
             hint="type `mlstack train --help`",
         )
-    if request.on != "local":
-        if request.on not in ("ray", "slurm"):
-            raise ConfigError(f"--on: `{request.on}` is none of local, ray, slurm")
+    if request.on not in ("local", "ray", "slurm"):
+        raise ConfigError(f"--on: `{request.on}` is none of local, ray, slurm")
+    if request.on == "ray":
         raise MachineError(
-            f"training on {request.on} is not built yet; see docs/roadmap.md",
+            "training on ray is not built yet; see docs/roadmap.md",
             hint="leave --on away to train on this machine",
+        )
+    if request.on == "slurm" and request.gpus is not None:
+        raise ConfigError(
+            "--gpus counts those of this machine",
+            hint=f"--set train.slurm.gpus_per_node={request.gpus}",
         )
     fixed = {
         "--check": request.check is not None,

@@ -9,11 +9,22 @@ from mlstack.records.run import RunSpec, find_run
 from mlstack.train import store
 
 
-def resumable(layout: Layout, wanted: str | None) -> str:
-    """Give the run to go on with: the one named, or the newest that was cut short."""
+def resumable(layout: Layout, wanted: str | None, *, at_work: bool = False) -> str:
+    """Give the run to go on with: the one named, or the newest that was cut short.
+
+    Args:
+        layout: where the runs are.
+        wanted: a run, or a part of its id.
+        at_work: whether the newest may also be one that is going on, to be followed further.
+
+    Raises:
+        DataError: there is none.
+        ConfigError: it has nothing to go on with.
+    """
+    states = ("stopped", "failed", "running") if at_work else ("stopped", "failed")
     if wanted is None:
         for row in store.rows(layout):
-            if row.state in ("stopped", "failed") and (row.study, row.mode) == (None, "fit"):
+            if row.state in states and (row.study, row.mode) == (None, "fit"):
                 return row.id
         raise DataError("there is no run that was cut short", hint="type `mlstack train`")
     run_id = find_run(layout.runs, wanted)

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import structs
 
 from mlstack.errors import BusyError, DataError
-from mlstack.launch.supervise import is_running
+from mlstack.launch.at_work import is_at_work
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.run import (
@@ -74,7 +74,7 @@ def rows(layout: Layout) -> list[RunRow]:
 def summary(run_folder: Path) -> RunSummary:
     """Summarise a run; one whose process is gone is stopped, whatever its events say."""
     found = summarise(run_folder)
-    if found.state in ("running", "new") and not is_running(run_folder):
+    if found.state in ("running", "new") and not is_at_work(run_folder):
         words = "its process died" if found.state == "running" else "it never started"
         return structs.replace(found, state="stopped", problem=words)
     return structs.replace(found, state="running") if found.state == "new" else found
@@ -93,7 +93,7 @@ def _rows(layout: Layout, place: Path) -> list[RunRow]:
 
 def alive(layout: Layout, row: RunRow) -> RunRow:
     """Look again at what only a living process can keep true."""
-    if row.state != "running" or is_running(layout.run(row.id)):
+    if row.state != "running" or is_at_work(layout.run(row.id)):
         return row
     return structs.replace(row, state="stopped", problem="its process died")
 

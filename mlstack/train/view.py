@@ -9,7 +9,8 @@ from rich.table import Table
 
 from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
-from mlstack.records.run import Checked, EpochEnded, RunSpec, Started, Stepped
+from mlstack.records.job import JobSeen
+from mlstack.records.run import Checked, EpochEnded, Reading, RunSpec, Started, Stepped
 from mlstack.records.worker import WorkerProgress
 from mlstack.train.results import (
     CheckPassed,
@@ -35,16 +36,16 @@ def draw(record: Record) -> Any:
     match record:
         case Planned():
             return _planned(record)
-        case Waiting():
-            return _waiting(record)
         case Started():
             return _started(record)
         case Stepped():
             return Bar(_stepped(record), record.batch, record.batches)
-        case WorkerProgress():
+        case WorkerProgress() | Reading():
             return Bar(record.text, record.done, record.total)
         case EpochEnded():
             return _epoch(record)
+        case JobSeen() | Waiting():
+            return _job(record) if isinstance(record, JobSeen) else _waiting(record)
         case Checked():
             return _checked(record)
         case Unlisted():
@@ -94,6 +95,12 @@ def _started(started: Started) -> str:
     size = f", {started.parameters:,} parameters" if started.parameters else ""
     step = f", from step {started.step}" if started.step else ""
     return f"started on {started.device}{ranks}{size}{step}"
+
+
+def _job(seen: JobSeen) -> str:
+    where = f" on {seen.nodes}" if seen.nodes else ""
+    why = f" ({seen.reason})" if seen.reason else ""
+    return f"job {seen.id}: {seen.state.lower()}{where}{why}"
 
 
 def _stepped(stepped: Stepped) -> str:

@@ -12,7 +12,6 @@ from mlstack.errors import ConfigError
 @pytest.mark.parametrize(
     ("room", "setting"),
     [
-        ("train", "data.augment=basic"),
         ("train", "data.synthetic.fraction=0.1"),
         ("train", "track.mirror=[wandb]"),
         ("train", "project.task=object-detection"),

@@ -111,6 +111,10 @@ match BEHAVE:
             ),
         )
         sys.exit(1)
+    case "wait":  # before the first step
+        while not stop_asked:
+            time.sleep(0.02)
+        say(Stopped(run=NAME, at=time.time(), step=0, reason="SIGTERM"))
     case "leave":
         sys.exit(0)
     case "hang" | "ignore-sigterm":

@@ -50,6 +50,22 @@ def test_a_beat_is_read_as_it_was_written(tmp_path):
     assert read_beat(tmp_path / "heartbeat-1") is None
 
 
+def test_a_beat_for_another_machine_is_a_plain_file_that_gives_time(tmp_path):
+    heart = Heart(tmp_path / "heartbeat-0", far=True)
+
+    heart.beat(17, Activity.FORWARD, 11.5, 463.0)
+    first = (tmp_path / "heartbeat-0").stat().st_ino, read_beat(tmp_path / "heartbeat-0")
+    heart.beat(18, Activity.BACKWARD, 11.5, 463.0)  # less than a second later
+    heart.beat(19, Activity.SAVING, 1800.0, 1800.0)
+
+    assert first[1] == (1, 17, Activity.FORWARD, 180.0, 463.0)
+    assert read_beat(tmp_path / "heartbeat-0") == (3, 19, Activity.SAVING, 1800.0, 1800.0)
+
+
+def test_what_a_process_elsewhere_computes_is_not_known():
+    assert cpu_seconds(0) == float("inf")
+
+
 def test_a_rank_that_does_nothing_hangs_when_its_own_limit_is_over(machine):
     one = machine(1)
     one.hearts[0].beat(5, Activity.FORWARD, 10.3, 60.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from one_rank import assert_same, epochs_of, last, run
 
 from mlstack.records import base
 from mlstack.records.run import (
@@ -20,17 +21,14 @@ from mlstack.records.run import (
     EpochEnded,
     Failed,
     Finished,
-    RunEvent,
     RunSpec,
     Started,
     Stepped,
     Stopped,
     read_events,
 )
-from mlstack.train.worker import job
-from mlstack.train.worker.build import Job, build_data, build_model
-from mlstack.train.worker.ranks import Rank
-from mlstack.train.worker.stop import StopRequest
+from mlstack.train.worker.build import build_data, build_model
+from mlstack.train.worker.ranks import Job, Rank
 
 Plan = Callable[..., Path]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -293,36 +291,6 @@ def unbroken(plan: Plan, own_code: tuple[str, ...]) -> Path:
     folder = plan("unbroken", *own_code)
     run(folder)
     return folder
-
-
-def run(folder: Path, *, resume: bool = False) -> None:
-    """Run one rank in this process, which has loaded Lightning already."""
-    stop = StopRequest()
-    stop.install()
-    job.run(folder, base.read(folder / SPEC, RunSpec), stop, resume=resume)
-
-
-def last(folder: Path, kind: type) -> RunEvent:
-    """Give the last event, which must be of one kind."""
-    event = read_events(folder)[-1]
-    assert isinstance(event, kind), event
-    return event
-
-
-def epochs_of(folder: Path) -> list[tuple[int, dict[str, float], bool]]:
-    """Give what was reported of each epoch, in a run that was broken off or not."""
-    events = read_events(folder)
-    return [(e.epoch, e.metrics, e.best) for e in events if isinstance(e, EpochEnded)]
-
-
-def assert_same(mine: Path, theirs: Path) -> None:
-    """Compare weights and the optimizer bit by bit."""
-    for name in (LAST, BEST):
-        a, b = (torch.load(f / CHECKPOINTS / name, weights_only=True) for f in (mine, theirs))
-        for key, tensor in a["state_dict"].items():
-            assert torch.equal(tensor, b["state_dict"][key]), (name, key)
-        assert str(a.get("optimizer_states")) == str(b.get("optimizer_states"))
-        assert str(a.get("lr_schedulers")) == str(b.get("lr_schedulers"))
 
 
 def measure(folder: Path) -> tuple[float, float]:

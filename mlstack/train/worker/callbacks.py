@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mlstack.errors import Interrupted, StepError
-from mlstack.records.run import Stepped, append_event
-from mlstack.train.worker.build import Job
+from mlstack.records.run import Reading, Stepped, append_event
+from mlstack.train.worker.ranks import Job
 from mlstack.train.worker.stop import StopRequest
 
 STEPPED_EVERY_S = 0.25
@@ -56,6 +56,28 @@ class Progress(Callback):
             metrics={"loss": loss} if math.isfinite(loss) else {},
         )
         append_event(self._job.folder, event)
+
+
+class ReadingProgress:
+    """Appends `Reading` a few times a second while images are decoded."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._last = -math.inf
+
+    def tell(self, done: int, total: int) -> None:
+        """Report how many images are decoded."""
+        now = time.monotonic()
+        if now - self._last >= STEPPED_EVERY_S or done == total:
+            self._last = now
+            event = Reading(
+                run=self._job.spec.id,
+                at=time.time(),
+                text="decoding images",
+                done=done,
+                total=total,
+            )
+            append_event(self._job.folder, event)
 
 
 class StopWhileTesting(Callback):

@@ -16,7 +16,7 @@ from typing import Any
 from pytorch_lightning import Callback
 
 from mlstack.records.heartbeat import Activity, Heart
-from mlstack.train.worker.build import Job
+from mlstack.train.worker.ranks import Job
 
 WARM_UP = 10  # steps of a process that teach nothing
 RECENT = 128  # steps that are remembered
@@ -72,7 +72,8 @@ class Heartbeat(Callback):
     """
 
     def __init__(self, job: Job, limit_s: float | None = None) -> None:
-        self._heart = Heart(job.folder / f"heartbeat-{job.rank.number}")
+        far = job.rank.local_count < job.rank.count
+        self._heart = Heart(job.folder / f"heartbeat-{job.rank.number}", far=far)
         self._fixed: Limits | None = None if limit_s is None else (limit_s, limit_s)
         self._pace = Pace()
         self._batches = 0

@@ -5,7 +5,11 @@ from typing import Any
 
 
 class StopRequest:
-    """Remembers the first SIGTERM or SIGINT; a second one ends the process at once."""
+    """Remembers the first SIGTERM or SIGINT; a second SIGINT ends the process at once.
+
+    SIGTERM may come twice, from a scheduler to every process of a job and from whoever started
+    this one. It is SIGKILL that ends what does not want to.
+    """
 
     def __init__(self) -> None:
         self.reason = ""
@@ -23,4 +27,5 @@ class StopRequest:
 
     def _remember(self, number: int, _: Any) -> None:
         self.reason = signal.Signals(number).name
-        signal.signal(number, signal.SIG_DFL)
+        if number == signal.SIGINT:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,149 @@
+"""Watch a run inside its job: `python -m mlstack.launch.slurm.job RUN_FOLDER srun ...`.
+
+It runs on the first node, without torch. SIGTERM (`scancel`, a requeue) and SIGUSR1 (the time limit
+is near) have the run saved; after SIGUSR1 the job is put back into the queue.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlstack.errors import OK, ConfigError, Interrupted, MlstackError, StepError
+from mlstack.launch import code, ranks
+from mlstack.launch.remote import Launcher, ranks_of
+from mlstack.launch.slurm import queue
+from mlstack.launch.supervise import StopRequest, Terms, supervise
+from mlstack.records.base import read
+from mlstack.records.job import JOB, Job
+from mlstack.records.run import SPEC, Failed, RunSpec, Started, Stopped, append_event
+
+# srun: error: node-1: tasks 0-3,7: Exited with exit code 1
+ENDED = re.compile(r"^srun: error: \S+: tasks? ([\d,-]+): (.+?)( \(core dumped\))?$")
+EXITED = "Exited with exit code "
+MEMORY = "Out Of Memory"
+TOO_SHORT = (
+    "the time limit of the job came before a single step was done",
+    "make train.slurm.time longer",
+)
+CHANGED = (
+    "the code has changed while the job was waiting",
+    "put it back and train --resume; --allow-dirty goes on all the same",
+)
+
+
+def main() -> int:
+    """Watch the run to its end; give the exit code of the job."""
+    folder, launch = Path(sys.argv[1]), sys.argv[2:]
+    spec = read(folder / SPEC, RunSpec)
+    job = os.environ["SLURM_JOB_ID"]
+    stop = StopRequest()
+    signal.signal(signal.SIGTERM, stop.ask)
+    signal.signal(signal.SIGUSR1, stop.ask)
+    if _has_changed(folder, spec):
+        append_event(folder, _failed(spec, *CHANGED, category=ConfigError.__name__))
+        return ConfigError.exit_code
+    try:
+        return _watch(folder, spec, stop, _Srun(launch, job))
+    except MlstackError as error:
+        sys.stderr.write(f"mlstack: {error.problem}\n")
+        return error.exit_code
+
+
+def read_exits(line: str) -> dict[int, int]:
+    """Read from a line of srun which ranks have ended badly, and how: by a negative signal."""
+    found = ENDED.match(line.rstrip())
+    code = _code(found[2]) if found else 0
+    return dict.fromkeys(_numbers(found[1]), code) if found and code else {}
+
+
+@dataclass(frozen=True)
+class _Srun:
+    """Starts all ranks of a job with one `srun`."""
+
+    command: list[str]
+    job: str
+
+    @contextmanager
+    def started(self, command: ranks.Command) -> Iterator[list[ranks.Rank]]:
+        process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        asking: list[subprocess.Popen[bytes]] = []
+        launcher = Launcher(
+            process,
+            read_exits,
+            lambda: asking.append(queue.ask_ranks_to_stop(self.job)),
+            sys.stderr,
+        )
+        try:
+            yield ranks_of(launcher, command)
+        finally:
+            launcher.kill()
+            for one in asking:
+                one.kill()
+                one.wait()
+
+
+def _watch(folder: Path, spec: RunSpec, stop: StopRequest, srun: _Srun) -> int:
+    began = ended = 0
+    terms = Terms(stop=stop, start=srun.started)
+    try:
+        for event in supervise(folder, spec, resume=True, terms=terms):
+            began = event.step if isinstance(event, Started) else began
+            ended = event.step if isinstance(event, Stopped) else ended
+    except Interrupted as stopped:
+        if stop.signal != signal.SIGUSR1:
+            return stopped.exit_code
+        if ended <= began:
+            append_event(folder, _failed(spec, *TOO_SHORT))
+            return StepError.exit_code
+        sys.stderr.write(f"mlstack: {stopped.problem}; back into the queue\n")
+        sys.stderr.flush()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return OK if queue.requeue(srun.job) else stopped.exit_code
+    return OK
+
+
+def _has_changed(folder: Path, spec: RunSpec) -> bool:
+    """Tell whether the code is another one by now: a job may wait for days."""
+    if not (folder / JOB).is_file():
+        return False
+    submitted = read(folder / JOB, Job).python_sha256
+    return submitted != code.python_sha256(Path(spec.root))
+
+
+def _failed(spec: RunSpec, problem: str, hint: str, category: str = "StepError") -> Failed:
+    return Failed(
+        run=spec.id, at=time.time(), rank=0, problem=problem, hint=hint, category=category
+    )
+
+
+def _numbers(listed: str) -> Iterator[int]:
+    for part in listed.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
+
+
+def _code(words: str) -> int:
+    if words.startswith(EXITED):
+        return int(words.removeprefix(EXITED))
+    if words == MEMORY:
+        return -signal.SIGKILL
+    names = {signal.strsignal(number): -number for number in signal.valid_signals()}
+    return int(names.get(words, 0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

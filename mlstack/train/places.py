@@ -1,0 +1,180 @@
+"""Where a run is trained: on this machine, or as a job of a cluster."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from mlstack.config import Project
+from mlstack.errors import BusyError, ConfigError, MlstackError
+from mlstack.launch import gpus
+from mlstack.launch.gpus import Gpu
+from mlstack.launch.leases import Blocked, Claim, claim
+from mlstack.launch.plan import Cluster, PlanOptions
+from mlstack.launch.slurm import follow, queue
+from mlstack.launch.supervise import Terms, is_running, supervise
+from mlstack.records.job import JobSeen
+from mlstack.records.layout import Layout
+from mlstack.records.run import RunEvent, RunSpec
+from mlstack.train.request import Request, wanted_gpus
+from mlstack.train.results import Waiting
+
+Events = Iterator[RunEvent | JobSeen]
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a place holds for a run while it is trained."""
+
+    plain: PlanOptions
+    claim: Claim | None = None
+    wanted: gpus.Wanted = 0
+
+    @property
+    def leased(self) -> list[Gpu]:
+        """Give the GPUs of this machine, once they are taken."""
+        return self.claim.taken if self.claim else []
+
+    @property
+    def options(self) -> PlanOptions:
+        """Give what the run is planned with."""
+        return replace(self.plain, gpus=tuple(self.leased))
+
+    def taken(self, *, waits: bool) -> Iterator[Waiting]:
+        """Take the GPUs; say why that takes long, and again when the reason is another.
+
+        Raises:
+            BusyError: others use them, and it is not to be waited for.
+        """
+        told: Blocked | None = None
+        for blocked in self.claim.wait() if self.claim and waits else ():
+            if blocked != told:
+                told = blocked
+                yield Waiting(
+                    place=len(blocked.ahead) + 1,
+                    free=blocked.free,
+                    count=blocked.count,
+                    users=list(blocked.users),
+                    ahead=list(blocked.ahead),
+                )
+        if self.claim:
+            self.claim.take()
+
+
+class Place(Protocol):
+    """One of the words after --on."""
+
+    checks_first: bool  # whether a long run is checked before it, unasked
+    follows_others: bool  # whether a run that is going on can be followed further
+
+    def hold(
+        self, project: Project, request: Request, options: PlanOptions
+    ) -> AbstractContextManager[Room]:
+        """Hold what a new run needs."""
+
+    def hold_again(self, project: Project, spec: RunSpec) -> AbstractContextManager[Room]:
+        """Hold what a run needs to go on.
+
+        Raises:
+            BusyError: it is at work somewhere else.
+        """
+
+    def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
+        """Train a run and yield its events, as `supervise` does."""
+
+
+class Local:
+    """This machine."""
+
+    checks_first = True
+    follows_others = False
+
+    @contextmanager
+    def hold(self, project: Project, request: Request, options: PlanOptions) -> Iterator[Room]:
+        """Claim GPUs."""
+        wanted = wanted_gpus(project, request)
+        with claim(wanted, f"`mlstack train` in {project.root.name}") as claimed:
+            yield Room(options, claimed, wanted)
+
+    @contextmanager
+    def hold_again(self, project: Project, spec: RunSpec) -> Iterator[Room]:
+        """Claim as many GPUs as the run began with.
+
+        Raises:
+            BusyError: the run is a job of Slurm at this moment.
+        """
+        job = follow.job_of(folder_of(spec))
+        if job is not None:
+            raise BusyError(
+                f"run `{spec.id}` is job {job.id} of Slurm",
+                hint=f"`mlstack train --on slurm --resume {spec.id}` follows it, "
+                f"`scancel {job.id}` ends it",
+            )
+        with claim(len(spec.gpus), f"run `{spec.id}`") as claimed:
+            yield Room(PlanOptions(), claimed)
+
+    def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
+        """Supervise the ranks."""
+        terms = Terms(gpus=tuple(gpu.index for gpu in room.leased)) if resume else None
+        yield from supervise(folder_of(spec), spec, resume=resume, terms=terms)
+
+
+class Slurm:
+    """A job of Slurm; its script and its events lie in the run's folder, which all nodes see."""
+
+    checks_first = False  # two jobs would wait twice
+    follows_others = True
+
+    @contextmanager
+    def hold(self, project: Project, request: Request, options: PlanOptions) -> Iterator[Room]:
+        """Hold nothing: that is for the queue."""
+        queue.need()
+        wanted = project.config.train.slurm
+        on_cpu = request.ranks is not None
+        cluster = Cluster(wanted.nodes, 0 if on_cpu else wanted.gpus_per_node)
+        yield Room(replace(options, cluster=cluster))
+
+    @contextmanager
+    def hold_again(self, project: Project, spec: RunSpec) -> Iterator[Room]:
+        """See whether the nodes that are asked for now can share the ranks.
+
+        Raises:
+            ConfigError: they cannot.
+            BusyError: the run is at work on a machine of its own.
+        """
+        queue.need()
+        folder = folder_of(spec)
+        if is_running(folder) and follow.job_of(folder) is None:
+            raise BusyError(
+                f"run `{spec.id}` is being trained without Slurm", hint="stop it there first"
+            )
+        nodes = project.config.train.slurm.nodes
+        if spec.ranks % nodes:
+            raise ConfigError(
+                f"run `{spec.id}` has {spec.ranks} ranks, which {nodes} nodes cannot share evenly",
+                hint="change train.slurm.nodes",
+            )
+        yield Room(PlanOptions())
+
+    def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
+        """Submit the run and follow its job; one that is in the queue already is only followed."""
+        folder = folder_of(spec)
+        job = follow.job_of(folder) if resume else None
+        if job is None:
+            try:
+                job = follow.submit(folder, spec, project.config.train.slurm)
+            except MlstackError:
+                if not resume:  # nothing was run, so nothing stays
+                    shutil.rmtree(folder)
+                raise
+        yield from follow.follow(folder, spec, job)
+
+
+PLACES: dict[str, Place] = {"local": Local(), "slurm": Slurm()}
+
+
+def folder_of(spec: RunSpec) -> Path:
+    """Give the folder of a run."""
+    return Layout(Path(spec.root)).run(spec.id)

@@ -1,0 +1,318 @@
+"""Jobs of a real Slurm on loopback, with two nodes; the ranks are fake, and so without torch."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import slurm_cluster
+from msgspec import structs
+
+from mlstack.config.train_sections import Slurm
+from mlstack.errors import ConfigError, DataError, Interrupted, MachineError, StepError
+from mlstack.launch.slurm import follow, job, queue, script
+from mlstack.launch.supervise import StopRequest
+from mlstack.records.job import JobSeen
+from mlstack.records.run import EpochEnded, Finished, Started, Stopped, read_events
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory):
+    """Give a folder that the node of partition `blind` does not see."""
+    return tmp_path_factory.mktemp("unseen")
+
+
+@pytest.fixture(scope="module")
+def cluster(unseen):
+    with slurm_cluster.serving(unseen if os.getuid() == 0 else None) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def speak_to_it(cluster, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])
+
+
+class Followed:
+    """A run that is followed in a thread, as `mlstack train` does in its own."""
+
+    def __init__(self, folder, spec, **slurm):
+        self.folder, self.spec = folder, spec
+        self.stop = StopRequest()
+        self.records, self.error = [], None
+        self.job = follow.submit(folder, spec, Slurm(**slurm), module="fake_ranks")
+        self.thread = threading.Thread(target=self._follow)
+        self.thread.start()
+
+    def _follow(self):
+        try:
+            self.records.extend(follow.follow(self.folder, self.spec, self.job, stop=self.stop))
+        except (StepError, DataError, Interrupted, MachineError, ConfigError) as error:
+            self.error = error
+
+    def until_trained(self, epochs=3):
+        def enough():
+            events = read_events(self.folder)
+            return sum(isinstance(event, EpochEnded) for event in events) >= epochs
+
+        slurm_cluster.until(enough)
+
+    def end(self):
+        self.thread.join(60)
+        assert not self.thread.is_alive(), (self.folder / "logs" / "slurm.log").read_text()
+        return self.error
+
+
+def behave(folder, *behaviours):
+    for number, behaviour in enumerate(behaviours):
+        (folder / f"behave-{number}").write_text(behaviour)
+
+
+def environment(folder, rank):
+    lines = (folder / f"environment-{rank}").read_text().splitlines()
+    return dict(line.partition("=")[::2] for line in lines)
+
+
+def test_two_nodes_train_one_run_and_its_events_are_followed(make_run):
+    folder, spec = make_run("train", "train")
+    run = Followed(folder, spec, nodes=2)
+
+    assert run.end() is None
+    events = [record for record in run.records if not isinstance(record, JobSeen)]
+    assert [type(e) for e in events] == [Started, EpochEnded, EpochEnded, Finished]
+    states = [record.state for record in run.records if isinstance(record, JobSeen)]
+    assert states[0] == "PENDING"
+    ranks = [environment(folder, number) for number in (0, 1)]
+    assert [rank["SLURMD_NODENAME"] for rank in ranks] == ["na", "nb"]
+    assert [rank["RANK"] + rank["LOCAL_RANK"] + rank["GROUP_RANK"] for rank in ranks] == [
+        "000",
+        "101",
+    ]
+    for rank in ranks:
+        assert (rank["WORLD_SIZE"], rank["LOCAL_WORLD_SIZE"]) == ("2", "1")
+        assert rank["MASTER_PORT"] == ranks[0]["MASTER_PORT"]
+        assert rank["TORCHELASTIC_RUN_ID"] == spec.id
+        assert rank["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize("others", ["complain-early", "train-long"])
+def test_a_rank_that_is_killed_is_named_whatever_the_others_say(make_run, others):
+    folder, spec = make_run(others, "die")
+
+    error = Followed(folder, spec, nodes=2).end()
+
+    assert isinstance(error, StepError)
+    assert "rank 1 was killed by SIGKILL" in error.problem
+    assert read_events(folder)[-1].problem == error.problem
+
+
+def test_what_a_rank_raised_ends_the_job_with_its_exit_code(make_run, cluster):
+    folder, spec = make_run("train-long", "raise")
+    run = Followed(folder, spec, nodes=2)
+
+    error = run.end()
+
+    assert isinstance(error, DataError)
+    assert error.problem == "ValueError: no"
+    assert cluster.state(run.job.id) == "FAILED"
+
+
+def test_a_rank_that_says_nothing_is_named_with_its_last_words(make_run):
+    folder, spec = make_run("crash")
+
+    error = Followed(folder, spec).end()
+
+    assert "rank 0 ended with exit code 1" in error.problem
+    assert "nobody caught this" in "".join(error.__notes__)
+    assert error.where == str(folder / "logs" / "rank-0.log")
+
+
+def test_asked_once_the_run_is_saved_and_the_job_over(make_run, cluster):
+    folder, spec = make_run("train-long", "train-long")
+    run = Followed(folder, spec, nodes=2)
+    run.until_trained()
+
+    run.stop.ask(signal.SIGINT)
+
+    error = run.end()
+    assert isinstance(error, Interrupted)
+    assert error.exit_code == 130
+    assert f"mlstack train --on slurm --resume {spec.id}" in error.hint
+    assert isinstance(read_events(folder)[-1], Stopped)
+    assert read_events(folder)[-1].step == 7
+    cluster.wait(run.job.id, "FAILED")  # not completed: it was cut short
+
+
+def test_asked_twice_a_rank_that_does_not_listen_is_killed(make_run):
+    folder, spec = make_run("ignore-sigterm")
+    run = Followed(folder, spec)
+    slurm_cluster.until((folder / "heartbeat-0").exists)
+
+    run.stop.ask(signal.SIGINT)
+    time.sleep(1)
+    run.stop.ask(signal.SIGINT)
+
+    assert isinstance(run.end(), Interrupted)
+
+
+def test_scancel_saves_the_run(make_run, cluster):
+    folder, spec = make_run("train-long", "train-long")
+    run = Followed(folder, spec, nodes=2)
+    run.until_trained()
+
+    cluster.ask("scancel", run.job.id)
+
+    error = run.end()
+    assert isinstance(error, Interrupted)
+    assert error.exit_code == 143
+    assert read_events(folder)[-1].step == 7
+
+
+@pytest.mark.parametrize("by_person", [True, False])
+def test_a_job_that_is_cancelled_in_the_queue_stops_its_run(make_run, cluster, by_person):
+    folder, spec = make_run("train")
+    run = Followed(folder, spec, extra=["--hold"])
+    cluster.wait(run.job.id, "PENDING")
+
+    if by_person:
+        run.stop.ask(signal.SIGINT)
+    else:
+        cluster.ask("scancel", run.job.id)
+
+    error = run.end()
+    assert isinstance(error, Interrupted)
+    assert error.exit_code == (130 if by_person else 143)
+    assert "CANCELLED" in read_events(folder)[-1].reason
+    assert next(r.reason for r in run.records if isinstance(r, JobSeen)) == "JobHeldUser"
+
+
+def test_near_its_time_limit_the_job_goes_back_into_the_queue_and_on(make_run, cluster):
+    folder, spec = make_run("train-long", "train-long")
+    run = Followed(folder, spec, nodes=2, time="1h")
+    run.until_trained()
+    behave(folder, "train", "train")
+
+    cluster.ask("scancel", "--batch", "--signal=USR1", run.job.id)  # as Slurm does
+    assert run.end() is None
+    kinds = [type(event) for event in read_events(folder)]
+    assert kinds.count(Started) == 2
+    assert kinds.count(Stopped) == 1
+    assert kinds[-1] is Finished
+    assert environment(folder, 0)["TORCHELASTIC_RESTART_COUNT"] == "1"
+    assert any(r.state == "PENDING" for r in run.records[3:] if isinstance(r, JobSeen))
+
+
+def test_a_time_limit_that_leaves_no_time_to_train_is_no_endless_loop(make_run, cluster):
+    folder, spec = make_run("wait")
+    run = Followed(folder, spec)
+    slurm_cluster.until((folder / "heartbeat-0").exists)
+
+    cluster.ask("scancel", "--batch", "--signal=USR1", run.job.id)
+
+    error = run.end()
+    assert isinstance(error, StepError)
+    assert "time limit" in error.problem
+    assert "train.slurm.time" in error.hint
+
+
+def test_whoever_leaves_leaves_the_job_and_can_follow_it_again(make_run):
+    folder, spec = make_run("train-long")
+    submitted = follow.submit(folder, spec, Slurm(), module="fake_ranks")
+    records = follow.follow(folder, spec, submitted, stop=StopRequest())
+    while not isinstance(next(records), EpochEnded):
+        pass
+
+    records.close()
+    behave(folder, "train")
+    again = follow.job_of(folder)
+    seen = []
+    stop = StopRequest()
+    with pytest.raises(Interrupted):
+        for record in follow.follow(folder, spec, again, stop=stop):
+            seen.append(record)
+            if len(seen) == 5:
+                stop.ask()
+
+    assert again == submitted
+    assert any(isinstance(record, Started) for record in seen)  # from the job's beginning
+    assert follow.job_of(folder) is None
+
+
+def test_code_that_changes_while_the_job_waits_is_not_trained(make_run, cluster):
+    folder, spec = make_run("train")
+    run = Followed(folder, spec, extra=["--hold"])
+    (Path(spec.root) / "model.py").write_text("changed = True\n")
+
+    cluster.ask("scontrol", "release", run.job.id)
+
+    error = run.end()
+    assert isinstance(error, ConfigError)
+    assert "code has changed" in error.problem
+    assert not (folder / "pid-0").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can hide a folder from a node")
+def test_a_folder_that_the_node_does_not_see_is_named(make_run, unseen):
+    folder, spec = make_run("train")
+    there = folder.rename(unseen / folder.name)
+
+    error = Followed(there, structs.replace(spec, root=str(unseen)), partition="blind").end()
+
+    assert isinstance(error, MachineError)
+    assert f"does not see `{there}`" in error.problem
+
+
+def test_what_slurm_refuses_is_said_in_its_words(make_run):
+    folder, spec = make_run("train")
+
+    with pytest.raises(ConfigError, match="invalid partition"):
+        follow.submit(folder, spec, Slurm(partition="nowhere"))
+
+
+def test_a_script_asks_for_everything_and_slurm_understands_it(make_run, cluster):
+    folder, spec = make_run("train", "train")
+    on_gpus = structs.replace(spec, gpus=[0])
+    asked = Slurm(
+        partition="main", nodes=2, gpus_per_node=1, time="1d2h30m", extra=["--cpus-per-task=2"]
+    )
+    path = folder / "job's script 100%.sh"
+    path.write_text(script.render(path.parent, on_gpus, asked, "fake_ranks"))
+
+    job_id = cluster.ask("sbatch", "--parsable", "--hold", str(path))
+
+    shown = cluster.ask("scontrol", "show", "job", "-o", job_id)
+    cluster.ask("scancel", job_id)
+    for part in (
+        "TimeLimit=1-02:30:00",
+        "NumNodes=2-2",
+        "NumTasks=2",
+        "CPUs/Task=2",
+        "TresPerNode=gres:gpu:1",
+        "Requeue=1",
+        f"StdOut={folder}/logs/slurm.log",
+    ):
+        assert part in shown
+
+
+def test_without_slurm_a_machine_says_so(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(MachineError, match="sbatch"):
+        queue.need()
+
+
+@pytest.mark.parametrize(
+    ("line", "codes"),
+    [
+        ("srun: error: na: task 1: Killed", {1: -9}),
+        ("srun: error: n-1: tasks 0-1,3: Exited with exit code 2", {0: 2, 1: 2, 3: 2}),
+        ("srun: error: na: task 0: Segmentation fault (core dumped)", {0: -11}),
+        ("srun: error: na: task 4: Out Of Memory", {4: -9}),
+        ("srun: Job step aborted: Waiting up to 32 seconds", {}),
+        ("srun: error: task 0 launch failed: Unspecified error", {}),
+    ],
+)
+def test_srun_tells_which_ranks_ended_badly(line, codes):
+    assert job.read_exits(line) == codes
