@@ -104,7 +104,7 @@ class Track(Section):
     )
     password: Secret | None = Field(default=None, description="Its password: env:NAME.")
     mirror: list[Literal["tensorboard", "mlflow", "wandb", "comet"]] = Field(
-        default_factory=list, description="Copies for other tools."
+        default_factory=list, description="Copies of each run: tensorboard, mlflow, wandb."
     )
 
 

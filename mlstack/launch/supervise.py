@@ -43,7 +43,7 @@ from pathlib import Path
 
 from mlstack import errors, files
 from mlstack.errors import Interrupted, MlstackError, StepError
-from mlstack.launch import ranks, verdict
+from mlstack.launch import ranks, sampler, verdict
 from mlstack.launch.pulse import Pulse
 from mlstack.launch.ranks import Program, Rank
 from mlstack.launch.tail import Tail
@@ -132,12 +132,20 @@ def supervise(
     stop = terms.stop or StopRequest()
     with files.lock(run_folder / LOCK, f"run `{spec.id}`"), listen(stop, on=terms.stop is None):
         tail = Tail(run_folder)
-        with terms.start(command) as started:
+        with terms.start(command) as started, _sampled(command, started):
             watch = _Watch(command, started, tail, stop, terms.patience)
             try:
                 yield from watch.events()
             finally:
                 watch.close()
+
+
+def _sampled(command: ranks.Command, started: list[Rank]) -> AbstractContextManager[None]:
+    def sessions() -> frozenset[int]:
+        return frozenset(rank.pid for rank in started if rank.pid)
+
+    watched = sampler.Watched(command.run_folder, command.spec.id, sessions, command.gpus)
+    return sampler.sampled(watched, on=command.spec.mode == "fit")
 
 
 @contextmanager

@@ -52,11 +52,20 @@ app = room(train)
 
 @app.command("ls")
 @common_options
-def ls(call: Call) -> None:
+def ls(
+    call: Call,
+    best: Annotated[
+        bool, typer.Option("--best", help="Best value of train.monitor first [newest first].")
+    ] = False,
+    state: Annotated[
+        str | None, typer.Option(help="Only runs that are running, finished, stopped or failed.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+) -> None:
     """List the runs, newest first."""
     from mlstack.train import runs, view
 
-    call.show(runs.ls(call.config, call.sets), view.draw)
+    call.show(runs.ls(call.config, call.sets, runs.Listing(best, state, limit)), view.draw)
 
 
 @app.command("show")
@@ -98,3 +107,18 @@ def compare(
     from mlstack.train import runs, view
 
     call.show(runs.compare(call.config, call.sets, run, html), view.draw)
+
+
+@app.command("mirror")
+@common_options
+def mirror(
+    call: Call,
+    run: Annotated[
+        str | None, typer.Argument(help="Run, or a part of its id [all that are behind].")
+    ] = None,
+) -> None:
+    """Bring the copies of runs in other trackers (track.mirror) up to date."""
+    from mlstack.train import mirror as room
+    from mlstack.train import view
+
+    call.show(room.mirror(call.config, call.sets, run), view.draw)

@@ -17,7 +17,7 @@ from mlstack.errors import (
     Interrupted,
     MachineError,
 )
-from mlstack.launch import leases
+from mlstack.launch import leases, mirrors
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.plan import PlanOptions, Prepared, configured, prepare
 from mlstack.records.base import Record
@@ -70,6 +70,8 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
         except (KeyboardInterrupt, Interrupted) as error:
             work.settle()
             raise _stopped(search, wanted, error) from None
+        folders = [Layout(project.root).run(row.run) for row in search.rows() if row.run]
+        yield from mirrors.catch_up(folders, project.config.track.mirror)
         yield _result(search, wanted, "finished")
 
 

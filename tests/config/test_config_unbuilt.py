@@ -13,7 +13,7 @@ from mlstack.errors import ConfigError
     ("room", "setting"),
     [
         ("train", "data.synthetic.fraction=0.1"),
-        ("train", "track.mirror=[wandb]"),
+        ("train", "track.mirror=[comet]"),
         ("train", "project.task=object-detection"),
         ("export", "export.embed_preprocessing=false"),
         ("serve", "serve.traffic.shadow=100"),

@@ -34,6 +34,7 @@ from mlstack.train.worker.heartbeat import Heartbeat
 from mlstack.train.worker.keeper import Attempt, Keeper
 from mlstack.train.worker.ranks import Job, Rank
 from mlstack.train.worker.running import RunningMetrics
+from mlstack.train.worker.speed import Speedometer
 from mlstack.train.worker.stop import StopRequest
 from mlstack.train.worker.thrift import Unprofiled, lighten, lighten_model
 
@@ -137,7 +138,7 @@ def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
 
 def _reporters(job: Job, stop: StopRequest) -> list[Any]:
     testing = [StopWhileTesting(stop)] if job.rank.count == 1 else []
-    return [Progress(job), *testing] if job.rank.number == 0 else testing
+    return [Progress(job), Speedometer(job), *testing] if job.rank.number == 0 else testing
 
 
 def _test(
