@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,6 +79,19 @@ def extend(path: Path, chunks: Iterable[bytes]) -> None:
         raise cannot_write(path, error) from error
 
 
+def cut(path: Path, size_bytes: int) -> None:
+    """Cut off what stands behind a size; a file that is not there is made.
+
+    Raises:
+        MachineError: the folder cannot be written.
+    """
+    try:
+        with path.open("ab") as stream:
+            stream.truncate(size_bytes)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def write_text(path: Path, content: str) -> None:
     """Replace `path` by `content` in UTF-8, atomically."""
     write_bytes(path, content.encode())
@@ -143,6 +157,24 @@ def move(source: Path, target: Path) -> None:
         raise cannot_write(target, error) from error
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a finished file a second name, or a copy where the disk knows no links.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        try:
+            beside.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, beside)
+        beside.replace(target)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise cannot_write(target, error) from error
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -191,16 +223,16 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def lock(path: Path, what: str) -> Iterator[None]:
+def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold an exclusive lock for a block; the kernel frees it when the process dies.
 
     Raises:
-        BusyError: another process holds it.
+        BusyError: another process holds it, and `wait` is not set.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError as error:
             raise BusyError(
                 f"another mlstack is busy with {what}",

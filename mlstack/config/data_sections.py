@@ -1,12 +1,12 @@
 """Settings of the data: where it is, how it is divided, labeled and versioned."""
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from mlstack.config.kinds import DottedClass, Duration, Secret, Section, Share
+from mlstack.config.kinds import AUGMENT, DottedClass, Duration, Secret, Section, Share
 
 
 class Split(Section):
@@ -86,7 +86,12 @@ class Data(Section):
         default=None, description="The classes in order; taken from the labels when not given."
     )
     split: Split = Field(default_factory=Split, description="How examples are divided.")
-    augment: str = Field(default="none", description="none, basic, strong or package.module:fn.")
+    sampling: Literal["natural", "balanced"] = Field(
+        default="natural", description="balanced: every class equally often in train."
+    )
+    augment: Annotated[str, StringConstraints(pattern=AUGMENT)] = Field(
+        default="none", description="none, basic, photo, strong or package.module:function."
+    )
     synthetic: Synthetic = Field(default_factory=Synthetic, description="Generated examples.")
     checks: DataChecks = Field(default_factory=DataChecks, description="Checks of the data.")
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+AUGMENT = r"^(none|basic|photo|strong|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 DURATION = r"^(\d+(\.\d+)?[dhms])+$"
 ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
 STORE = r"^(local|postgresql://([^:@/]+@)?[^@/]+/[^@]+)$"
@@ -16,6 +17,7 @@ OPTION = r"^--?[A-Za-z][^\n]*$"
 PATTERNS = {
     NAME: 'a name of letters, digits, "_", "-" and "."',
     DOTTED_CLASS: 'a class as "package.module:Class"',
+    AUGMENT: '"none", "basic", "photo", "strong", or a function as "package.module:function"',
     DURATION: 'a time such as "2h30m"',
     ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
     STORE: '"local" or "postgresql://USER@HOST/DATABASE" without a password',

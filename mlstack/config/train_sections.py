@@ -4,7 +4,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
-from mlstack.config.kinds import OPTION, STORE, DottedClass, Duration, Name, Secret, Section
+from mlstack.config.kinds import (
+    OPTION,
+    STORE,
+    DottedClass,
+    Duration,
+    Name,
+    Secret,
+    Section,
+    Share,
+)
 
 
 class Model(Section):
@@ -16,6 +25,14 @@ class Model(Section):
         examples=["my_project.model:Net"],
     )
     args: dict[str, Any] = Field(default_factory=dict, description="Arguments of model.class.")
+
+
+class Distill(Section):
+    """A finished run whose answers the model learns beside the labels."""
+
+    run: str = Field(min_length=1, description="The teacher: a run, or a part of its id.")
+    weight: Share = Field(default=0.5, description="Share of the teacher in the loss.")
+    temperature: float = Field(default=2.0, gt=0, description="How soft its answers are made.")
 
 
 class Slurm(Section):
@@ -53,18 +70,38 @@ class Train(Section):
     ranks: int = Field(default=1, ge=1, description="Processes when training without GPUs.")
     epochs: int = Field(default=10, ge=1, description="Passes over train, at most.")
     batch_size: int = Field(default=64, ge=1, description="Examples per step over all ranks.")
+    accumulate: int = Field(
+        default=1, ge=1, description="Parts in which a rank works through its share of a batch."
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="Arithmetic; auto is bf16 where the GPU has it."
     )
     strategy: Literal["auto", "ddp", "fsdp"] = Field(
         default="auto", description="How several ranks share the work."
     )
+    class_weights: Literal["none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default="none", description="For a model that takes class_weights; or class -> weight."
+    )
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="Decay of an average of the weights, e.g. 0.999; it is kept."
+    )
+    compile: bool = Field(default=False, description="Run the network through torch.compile.")
+    checkpoint_activations: bool = Field(
+        default=False, description="Compute activations twice: slower, with less memory."
+    )
+    distill: Distill | None = Field(default=None, description="Learn from a finished run too.")
     monitor: str = Field(default="val/loss", description="Metric that decides which epoch is best.")
     mode: Literal["min", "max"] = Field(default="min", description="Which direction is better.")
     patience: int | None = Field(
         default=None, ge=1, description="Stop after so many epochs without a better one."
     )
+    keep_last: int = Field(
+        default=1, ge=1, description="Newest checkpoints that are kept, beside the best."
+    )
     max_time: Duration | None = Field(default=None, description='Stop after, e.g. "2h30m".')
+    hang_limit: Duration | None = Field(
+        default=None, description="A rank silent for so long hangs; learnt from the steps if unset."
+    )
     slurm: Slurm = Field(default_factory=Slurm, description="What --on slurm asks for.")
     ray: Ray = Field(default_factory=Ray, description="What --on ray asks for.")
     trainer_args: dict[str, Any] = Field(
@@ -80,7 +117,7 @@ class Track(Section):
     )
     password: Secret | None = Field(default=None, description="Its password: env:NAME.")
     mirror: list[Literal["tensorboard", "mlflow", "wandb", "comet"]] = Field(
-        default_factory=list, description="Copies for other tools."
+        default_factory=list, description="Copies of each run: tensorboard, mlflow, wandb."
     )
 
 

@@ -5,7 +5,7 @@ from mlstack.errors import ConfigError
 
 # room -> settings that must keep their default, see docs/roadmap.md
 UNBUILT: dict[str, tuple[str, ...]] = {
-    "train": ("data.augment", "data.synthetic.fraction", "track.mirror"),
+    "train": (),
     "export": ("export.embed_preprocessing",),
     "serve": ("serve.traffic.shadow",),
     "monitor": ("monitor.retrain.auto",),
@@ -26,6 +26,12 @@ def refuse_unbuilt(project: Project, room: str) -> None:
             f"project.task: `{task}` is not built yet",
             hint=f"what is there: {', '.join(BUILT_TASKS)}; see docs/roadmap.md",
             where=project.origins.get("project.task", ""),
+        )
+    if room == "train" and "comet" in project.config.track.mirror:
+        raise ConfigError(
+            "track.mirror: `comet` is not built yet",
+            hint="write tensorboard, mlflow or wandb",
+            where=project.origins.get("track.mirror", ""),
         )
     for key in UNBUILT[room]:
         *parents, name = key.split(".")

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mlstack import files
 from mlstack.config import Config, Project, refuse_unbuilt
 from mlstack.errors import ConfigError, Mistake
-from mlstack.launch import code, dataset, division, environment, user_source
+from mlstack.launch import code, dataset, division, environment, teacher, user_source
 from mlstack.launch.gpus import Gpu
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, DatasetVersion, write_examples
@@ -68,7 +68,9 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
     project = configured(project, options)
     refuse_unbuilt(project, "train")
     user_source.check(project.root, project.config)
+    project = teacher.named(project)
     ready = options.prepared or prepare(project, allow_dirty=options.allow_dirty)
+    teacher.refuse_other_classes(project, ready.classes)
     now = datetime.now(UTC)
     spec = RunSpec(
         id=_new_id(now),
@@ -157,11 +159,12 @@ def _ranks(config: Config, options: PlanOptions) -> int:
             f"{ranks} rank{'s'[: ranks > 1]} cannot be shared evenly by {cluster.nodes} nodes",
             hint=f"--ranks {max(1, ranks // cluster.nodes) * cluster.nodes}",
         )
-    size = config.train.batch_size
-    if size % ranks:
-        fitting = max(1, size // ranks) * ranks
+    size, parts = config.train.batch_size, ranks * config.train.accumulate
+    if size % parts:
+        fitting = max(1, size // parts) * parts
+        at_a_time = "" if parts == ranks else f" in {config.train.accumulate} parts each"
         raise ConfigError(
-            f"train.batch_size: {size} cannot be shared evenly by {ranks} ranks",
+            f"train.batch_size: {size} cannot be shared evenly by {ranks} ranks{at_a_time}",
             hint=f"--batch-size {fitting}, or another number of ranks",
         )
     return ranks

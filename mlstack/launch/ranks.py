@@ -8,21 +8,32 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mlstack.launch import tether
+from mlstack.launch import forked, tether
+from mlstack.launch.forked import ForkedRank, ForkServer
+from mlstack.launch.forkserver import Order
 from mlstack.records.run import RunSpec
 
 POLL_S = 0.05
+FORKSERVER_LOG = "forkserver.log"
+
+
+@dataclass(frozen=True)
+class Program:
+    """What every rank runs."""
+
+    module: str  # as in `python -m MODULE`
+    preload: str | None = None  # imported once for ranks that may be forked
 
 
 @dataclass(frozen=True)
 class Command:
     """What every rank runs, and on which GPUs of this machine."""
 
-    module: str
+    program: Program
     arguments: list[str]
     spec: RunSpec
     run_folder: Path
@@ -44,13 +55,24 @@ class Rank(Protocol):
     def code(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
 
+    @property
+    def pid(self) -> int:
+        """Number of its process on this machine; 0 for one elsewhere."""
+
+    def ask_where(self) -> None:
+        """Have it write to its log what it is doing, where it can be reached."""
+
     def ask_to_stop(self) -> None:
         """Send SIGTERM."""
 
     def kill(self) -> None:
         """Send SIGKILL, and wait until it is gone."""
 
-    def last_words(self) -> str:
+    @property
+    def is_lost(self) -> bool:
+        """Whether it died with the process that started it."""
+
+    def last_words(self, lines: int = 20) -> str:
         """Give the end of what it printed."""
 
 
@@ -59,42 +81,90 @@ class LocalRank:
     """A training process of this machine; it leads a session of its own."""
 
     number: int
-    process: "subprocess.Popen[bytes]"
+    process: "subprocess.Popen[bytes] | ForkedRank"
     log: Path
-    started: float = field(default_factory=time.monotonic)
 
     @property
     def code(self) -> int | None:
         """Exit code, negative for a signal; None while it runs."""
         return self.process.poll()
 
+    @property
+    def pid(self) -> int:
+        """Number of the process; before a rank is forked, that of the process that will do it."""
+        return self.process.pid
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell whether it died because the process that forks the ranks did."""
+        return isinstance(self.process, ForkedRank) and self.process.is_lost
+
     def ask_to_stop(self) -> None:
         """Send SIGTERM to the rank, not to what it started."""
         if self.code is None:
             self.process.terminate()
 
+    def ask_where(self) -> None:
+        """Have the rank write to its log what it is doing."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR2)
+
     def kill(self) -> None:
         """Kill the rank and everything in its session's group."""
+        if isinstance(self.process, ForkedRank):
+            self.process.kill()
+            return
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def last_words(self) -> str:
-        """Give the end of what the rank printed."""
-        return last_lines(self.log)
+    def last_words(self, lines: int = 20) -> str:
+        """Give the end of what the rank printed; of one that was lost, what the server did."""
+        log = self.log.with_name(FORKSERVER_LOG) if self.is_lost else self.log
+        return last_lines(log, lines)
 
 
 @contextmanager
 def started(command: Command) -> Iterator[list[Rank]]:
-    """Run the ranks here for a block; none is left after it, however the block ends."""
+    """Run the ranks here for a block; none is left after it, however the block ends.
+
+    Several ranks on the CPU are forked from one process that has imported their libraries. One
+    rank would gain nothing; and no rank on a GPU is forked, because nothing of CUDA survives it.
+    """
+    preload = command.program.preload
+    if preload and command.spec.ranks > 1 and not command.gpus and forked.can_fork():
+        with _forked(command, preload) as forks:
+            yield forks
+        return
     ranks: list[Rank] = []
     port = _free_port()
     try:
-        for number in range(command.spec.ranks):
-            ranks.append(_start(command, number, port))  # noqa: PERF401  those started must end
+        ranks.extend(_start(command, number, port) for number in range(command.spec.ranks))
         yield ranks
     finally:
         end(ranks, grace_s=0)
+
+
+@contextmanager
+def _forked(command: Command, preload: str) -> Iterator[list[Rank]]:
+    numbers = range(command.spec.ranks)
+    logs = [log_file(command.run_folder, number) for number in numbers]
+    logs[0].parent.mkdir(parents=True, exist_ok=True)
+    order = Order(preload, command.program.module, command.arguments, [str(log) for log in logs])
+    server = ForkServer(
+        order,
+        command.spec.root,
+        environment(command, 0, _free_port()),
+        logs[0].with_name(FORKSERVER_LOG),
+    )
+    ranks: list[Rank] = [
+        LocalRank(number, ForkedRank(server, number), logs[number]) for number in numbers
+    ]
+    try:
+        yield ranks
+    finally:
+        end(ranks, grace_s=0)
+        server.close()
 
 
 def end(ranks: list[Rank], *, grace_s: float) -> None:
@@ -133,6 +203,7 @@ def environment(command: Command, rank: int, port: int) -> dict[str, str]:
     given = {k: v for k, v in os.environ.items() if k != "TORCHELASTIC_USE_AGENT_STORE"}
     return {
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // size)),
+        "OMP_WAIT_POLICY": "PASSIVE",  # others use the machine too; read when torch is loaded
         **given,
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",
@@ -157,7 +228,7 @@ def environment(command: Command, rank: int, port: int) -> dict[str, str]:
 def _start(command: Command, number: int, port: int) -> LocalRank:
     log = log_file(command.run_folder, number)
     log.parent.mkdir(parents=True, exist_ok=True)
-    worker = [sys.executable, "-m", command.module, *command.arguments]
+    worker = [sys.executable, "-m", command.program.module, *command.arguments]
     with log.open("ab") as stream:
         process = subprocess.Popen(
             tether.tied(signal.SIGKILL, worker),

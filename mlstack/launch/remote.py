@@ -87,6 +87,8 @@ class RemoteRank:
     number: int
     log: Path
     launcher: Launcher
+    pid: int = 0  # it is on another machine
+    is_lost: bool = False
 
     @property
     def code(self) -> int | None:
@@ -101,9 +103,12 @@ class RemoteRank:
         """Kill it, and the others with it."""
         self.launcher.kill()
 
-    def last_words(self) -> str:
+    def ask_where(self) -> None:
+        """Leave it: a signal that does not stop it is not worth a way through the cluster."""
+
+    def last_words(self, lines: int = 20) -> str:
         """Give the end of what it printed, or of what its launcher did."""
-        return ranks.last_lines(self.log) or "\n".join(self.launcher.words)
+        return ranks.last_lines(self.log, lines) or "\n".join(self.launcher.words)
 
 
 def ranks_of(launcher: Launcher, command: ranks.Command) -> list[ranks.Rank]:

@@ -7,20 +7,25 @@ Environment: torchelastic's contract. RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_
 GROUP_WORLD_SIZE, ROLE_RANK, ROLE_WORLD_SIZE, MASTER_ADDR (127.0.0.1), MASTER_PORT (free),
 TORCHELASTIC_RUN_ID (the run's id), TORCHELASTIC_RESTART_COUNT, TORCHELASTIC_MAX_RESTARTS;
 TORCHELASTIC_USE_AGENT_STORE is absent, so rank 0 opens the store. OMP_NUM_THREADS shares the
-cores. CUDA_DEVICE_ORDER is PCI_BUS_ID; CUDA_VISIBLE_DEVICES holds the GPUs of the whole run, the
-same in every rank (LOCAL_RANK chooses), and is empty for a run on the CPU. All of this is set for
-one rank as well. The working directory is the project's folder, stdin is empty, stdout and stderr
-go to `logs/rank-N.log`. Each rank leads a session of its own, so Ctrl-C never reaches it; it is
-killed when the supervisor dies.
+cores, OMP_WAIT_POLICY is PASSIVE. CUDA_DEVICE_ORDER is PCI_BUS_ID; CUDA_VISIBLE_DEVICES holds the
+GPUs of the whole run, the same in every rank (LOCAL_RANK chooses), and is empty for a run on the
+CPU. All of this is set for one rank as well. The working directory is the project's folder, stdin
+is empty, stdout and stderr go to `logs/rank-N.log`. Each rank leads a session of its own, so Ctrl-C
+never reaches it; it is killed when the supervisor dies.
 
 Files below RUN_FOLDER: `run.json` (RunSpec) and `examples.parquet` are there. Rank 0 appends
-events to `events.jsonl` with `records.run.append_event`: Started, then Stepped (at most a few a
-second), CheckpointSaved, EpochEnded, and at the very end one of Finished, Stopped, Failed. Any
-rank that raises appends Failed, with the name of its error class as `category`, and exits with 1.
+events to `events.jsonl` with `records.run.append_event`: Reading while it makes examples ready,
+Started, then Stepped (at most a few a second), CheckpointSaved, EpochEnded, and at the very end one
+of Finished, Stopped, Failed. Any rank that raises appends Failed, with the name of its error class
+as `category`, and exits with 1.
 With `mode == "check"` the events are Started, Checked for each check, then Finished, whether or
-not the checks passed. Each rank touches `heartbeat-N` at most once a second
-from the training, validation and test loop itself, never from a thread: a rank that has not done
-so for `Patience.hang_s` is taken for hung.
+not the checks passed. Each rank beats in `heartbeat-N` (`records/heartbeat.py`) from the training,
+validation and test loop itself, never from a thread, and says how long it may be silent. One that
+has been for longer, and that no other rank is behind, is taken for hung; its stack goes to its log
+on SIGUSR2.
+
+Several ranks on the CPU are forked from a process that has imported their libraries
+(`forkserver.py`); a rank cannot tell. `logs/forkserver.log` is empty when that went well.
 
 Signals: SIGTERM means: finish the current batch, save `checkpoints/last.ckpt`, append Stopped,
 exit with 0 (all ranks get it, not at the same batch: agree before leaving). SIGKILL follows after
@@ -28,6 +33,7 @@ exit with 0 (all ranks get it, not at the same batch: agree before leaving). SIG
 none yet. Exit codes: 0 after Finished or Stopped, 1 after Failed.
 """
 
+import math
 import signal
 import threading
 import time
@@ -38,9 +44,10 @@ from pathlib import Path
 
 from mlstack import errors, files
 from mlstack.errors import Interrupted, MlstackError, StepError
-from mlstack.launch import ranks, verdict
-from mlstack.launch.ranks import Rank
-from mlstack.launch.tail import Pulse, Tail
+from mlstack.launch import ranks, sampler, verdict
+from mlstack.launch.pulse import Pulse
+from mlstack.launch.ranks import Program, Rank
+from mlstack.launch.tail import Tail
 from mlstack.records.run import (
     CheckpointSaved,
     Failed,
@@ -51,7 +58,7 @@ from mlstack.records.run import (
     append_event,
 )
 
-WORKER = "mlstack.train.worker"
+WORKER = Program("mlstack.train.worker", preload="mlstack.train.worker.engine")
 LOCK = "lock"
 KILLED = "killed before it could save"
 
@@ -61,10 +68,11 @@ class Patience:
     """How long a run is waited for, in seconds."""
 
     start_s: float = 3600  # before the first heartbeat: imports, reading the data
-    hang_s: float = 600  # between two heartbeats
+    hang_s: float = math.inf  # between two heartbeats, at most; a rank may ask for less
     stop_s: float = 60  # from SIGTERM to a saved checkpoint
     leave_s: float = 30  # for the others, when a rank has left with exit code 0
     failed_s: float = 0.5  # for the others, when a rank has failed: they wait for it in vain
+    stack_s: float = 0.2  # for a rank that hangs, to say where
 
 
 class StopRequest:
@@ -105,7 +113,7 @@ def supervise(
     spec: RunSpec,
     *,
     resume: bool,
-    module: str = WORKER,
+    program: Program = WORKER,
     terms: Terms | None = None,
 ) -> Iterator[RunEvent]:
     """Run the ranks of `spec` and yield its events as they come, the last one included.
@@ -121,16 +129,24 @@ def supervise(
     terms = terms or Terms()
     gpus = tuple(spec.gpus) if terms.gpus is None else terms.gpus
     arguments = [str(run_folder), *(["--resume"] if resume else [])]
-    command = ranks.Command(module, arguments, spec, run_folder, gpus)
+    command = ranks.Command(program, arguments, spec, run_folder, gpus)
     stop = terms.stop or StopRequest()
     with files.lock(run_folder / LOCK, f"run `{spec.id}`"), listen(stop, on=terms.stop is None):
         tail = Tail(run_folder)
-        with terms.start(command) as started:
+        with terms.start(command) as started, _sampled(command, started):
             watch = _Watch(command, started, tail, stop, terms.patience)
             try:
                 yield from watch.events()
             finally:
                 watch.close()
+
+
+def _sampled(command: ranks.Command, started: list[Rank]) -> AbstractContextManager[None]:
+    def sessions() -> frozenset[int]:
+        return frozenset(rank.pid for rank in started if rank.pid)
+
+    watched = sampler.Watched(command.run_folder, command.spec.id, sessions, command.gpus)
+    return sampler.sampled(watched, on=command.spec.mode == "fit")
 
 
 @contextmanager
@@ -250,9 +266,19 @@ class _Watch:
             return found
         if None not in codes or self._is_too_late(codes):
             return verdict.left_early(self.spec.id, self.ranks, codes)
-        limits = (self.patience.start_s, self.patience.hang_s)
-        silent = self.pulse.silent(codes, *limits)
-        return verdict.hung(self.spec.id, self.ranks[silent[0]], silent[1]) if silent else None
+        return self._hang(codes)
+
+    def _hang(self, codes: list[int | None]) -> Failed | None:
+        """Name the rank that does not move any more, if there is one."""
+        ends = zip(self.ranks, codes, strict=True)
+        running = {rank.number: rank.pid for rank, code in ends if code is None}
+        hang = self.pulse.hang(running, self.patience.start_s, self.patience.hang_s)
+        if hang is None:
+            return None
+        for number in running:
+            self.ranks[number].ask_where()
+        time.sleep(self.patience.stack_s)
+        return verdict.hung(self.spec.id, self.ranks[hang.rank], hang)
 
     def _second_look(self, echo: Failed) -> Failed:
         """Wait for the exit code of a rank whose silence another one has already lamented."""

@@ -1,7 +1,6 @@
-"""What comes in while a run is going: new events, and the heartbeats of its ranks."""
+"""What comes in while a run is going: new events."""
 
 import os
-import time
 from pathlib import Path
 
 from mlstack.records.run import EVENTS, RunEvent, decode_events
@@ -31,47 +30,6 @@ class Tail:
         events = list(decode_events(content, where=str(self._path)))
         self.last = events[-1] if events else self.last
         return events
-
-
-class Pulse:
-    """When each rank last touched its heartbeat file, by the clock that is never set."""
-
-    def __init__(self, run_folder: Path, ranks: int) -> None:
-        self._files = [run_folder / f"heartbeat-{number}" for number in range(ranks)]
-        for file in self._files:
-            file.unlink(missing_ok=True)
-        self._seen: list[int | None] = [None] * ranks
-        self._since = [time.monotonic()] * ranks
-
-    def silent(
-        self, codes: list[int | None], start_s: float, hang_s: float
-    ) -> tuple[int, float] | None:
-        """Give the rank that has been silent the longest, if too long, and for how many seconds.
-
-        Args:
-            codes: exit code of each rank; only those that run (None) are listened to.
-            start_s: how long the first heartbeat may take.
-            hang_s: how long each further one may take.
-        """
-        now = time.monotonic()
-        for number, file in enumerate(self._files):
-            beat = _modified(file)
-            if beat != self._seen[number]:
-                self._seen[number], self._since[number] = beat, now
-        late = [
-            (now - self._since[number], number)
-            for number, code in enumerate(codes)
-            if code is None
-            and now - self._since[number] > (hang_s if self._seen[number] else start_s)
-        ]
-        return (max(late)[1], max(late)[0]) if late else None
-
-
-def _modified(file: Path) -> int | None:
-    try:
-        return file.stat().st_mtime_ns
-    except FileNotFoundError:
-        return None
 
 
 def _drop_half_line(path: Path) -> int:

@@ -3,9 +3,10 @@
 import importlib
 import inspect
 import sys
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mlstack.errors import ConfigError
 
@@ -17,16 +18,25 @@ def load_class(reference: str, root: Path, *, key: str) -> type:
         ConfigError: the module or the class is not there, or its import fails.
     """
     module_name, _, class_name = reference.partition(":")
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise no_module(key, module_name, error.name or module_name, root) from error
-    found = getattr(module, class_name, None)
+    names = _import(module_name, root, key)
+    found = names.get(class_name)
     if not isinstance(found, type):
-        raise no_class(key, module_name, class_name, list(vars(module)))
+        raise no_class(key, module_name, class_name, list(names))
     return found
+
+
+def load_function(reference: str, root: Path, *, key: str) -> Callable[..., Any]:
+    """Import a function of the project; `key` is the setting that names it.
+
+    Raises:
+        ConfigError: the module or the function is not there, or its import fails.
+    """
+    module_name, _, name = reference.partition(":")
+    names = _import(module_name, root, key)
+    found = names.get(name)
+    if not callable(found):
+        raise no_class(key, module_name, name, list(names), kind="function")
+    return cast("Callable[..., Any]", found)
 
 
 def construct(wanted: type, args: dict[str, Any], offered: dict[str, Any], *, key: str) -> Any:
@@ -52,6 +62,16 @@ def construct(wanted: type, args: dict[str, Any], offered: dict[str, Any], *, ke
     return wanted(**filled)
 
 
+def _import(module: str, root: Path, key: str) -> dict[str, Any]:
+    """Import a module of the project; give what it names."""
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    try:
+        return vars(importlib.import_module(module))
+    except ModuleNotFoundError as error:
+        raise no_module(key, module, error.name or module, root) from error
+
+
 def no_module(key: str, module: str, missing: str, root: Path) -> ConfigError:
     """Say that `module` cannot be imported because `missing` is not there."""
     own = missing.split(".")[0] == module.split(".")[0]
@@ -62,11 +82,13 @@ def no_module(key: str, module: str, missing: str, root: Path) -> ConfigError:
     )
 
 
-def no_class(key: str, module: str, name: str, there: list[str]) -> ConfigError:
-    """Say that a module has no such class."""
+def no_class(
+    key: str, module: str, name: str, there: list[str], *, kind: str = "class"
+) -> ConfigError:
+    """Say that a module has no such class or function."""
     near = get_close_matches(name, there, n=1)
     return ConfigError(
-        f"{key}: `{module}` has no class `{name}`",
+        f"{key}: `{module}` has no {kind} `{name}`",
         hint=f"did you mean `{near[0]}`?" if near else f"write it in {module.replace('.', '/')}.py",
     )
 

@@ -24,6 +24,7 @@ class Named:
     key: str
     args: dict[str, Any]
     args_key: str
+    kind: str = "class"
 
 
 def check(root: Path, config: Config) -> None:
@@ -35,6 +36,8 @@ def check(root: Path, config: Config) -> None:
     _check(root, Named(config.model.class_, "model.class", config.model.args, "model.args"))
     if config.data.module is not None:
         _check(root, Named(config.data.module, "data.module", config.data.args, "data.args"))
+    if ":" in config.data.augment:
+        _check(root, Named(config.data.augment, "data.augment", {}, "", kind="function"))
 
 
 def _check(root: Path, named: Named) -> None:
@@ -46,7 +49,7 @@ def _check(root: Path, named: Named) -> None:
     found = dict(_names(tree.body))
     if name not in found:
         if "*" not in found and "__getattr__" not in found:
-            raise no_class(named.key, module, name, list(found))
+            raise no_class(named.key, module, name, list(found), kind=named.kind)
         return
     parameters = _parameters(found[name])
     for argument in named.args if parameters is not None else ():

@@ -3,7 +3,9 @@
 import signal
 import time
 
-from mlstack.launch.ranks import Rank
+from mlstack.launch.pulse import Hang
+from mlstack.launch.ranks import FORKSERVER_LOG, Rank
+from mlstack.records.heartbeat import Activity
 from mlstack.records.run import Failed
 
 # What the other ranks say when one is gone; true, but never the cause.
@@ -16,6 +18,16 @@ PEER_LOST = (
     "ncclRemoteError",
     "gloo",
 )
+STACK_LINES = 80  # the innermost call comes first, above some fifty of the library
+WHERE = {
+    Activity.PREPARING: "while it made ready",
+    Activity.LOADING: "between two steps (the data, or a hook)",
+    Activity.FORWARD: "in a training step",
+    Activity.BACKWARD: "in the backward pass",
+    Activity.UPDATING: "in the optimizer step",
+    Activity.JUDGING: "in validation or test",
+    Activity.SAVING: "while it saved a checkpoint",
+}
 
 
 def first_failure(
@@ -35,9 +47,13 @@ def first_failure(
     """
     if not failed and not any(codes):
         return None
-    for rank, code in zip(ranks, codes, strict=True):
-        if code is not None and code < 0 and code != -signal.SIGABRT:
+    ends = list(zip(ranks, codes, strict=True))
+    for rank, code in ends:
+        if code is not None and code < 0 and code != -signal.SIGABRT and not rank.is_lost:
             return _died(run, rank, code)
+    for rank, code in ends:
+        if code and rank.is_lost:
+            return _lost(run, rank, code)
     said = [f for f in failed if not is_echo(f)]
     if said:
         return said[0]
@@ -59,37 +75,54 @@ def left_early(run: str, ranks: list[Rank], codes: list[int | None]) -> Failed:
     )
 
 
-def hung(run: str, rank: Rank, silent_s: float) -> Failed:
-    """Say that a rank does not move any more."""
+def hung(run: str, rank: Rank, hang: Hang) -> Failed:
+    """Say that a rank does not move any more, and where it is."""
     return _failed(
         run,
         rank,
-        f"rank {rank.number} has not moved for {silent_s:.0f} s",
-        "the last lines it printed are in its log; `mlstack train --resume` goes on",
+        f"rank {rank.number} has not moved for {hang.silent_s:.0f} s {WHERE[hang.activity]}",
+        "its stack is in its log; `mlstack train --resume` goes on, and train.hang_limit gives "
+        "it more time",
+        lines=STACK_LINES,
+    )
+
+
+def _lost(run: str, rank: Rank, code: int) -> Failed:
+    """Say that the process which forks the ranks died, and they with it."""
+    return _failed(
+        run,
+        rank,
+        f"the process that starts the ranks {how_it_ended(code)}",
+        f"its last words are in {rank.log.with_name(FORKSERVER_LOG)}; `mlstack train --resume` "
+        "goes on",
     )
 
 
 def _died(run: str, rank: Rank, code: int) -> Failed:
-    if code > 0:
-        problem = f"rank {rank.number} ended with exit code {code}"
-        return _failed(run, rank, problem, f"its last words are in {rank.log}")
+    hint = f"its last words are in {rank.log}"
+    if code == -signal.SIGKILL:
+        hint = "make train.batch_size smaller, then train --resume"
+    return _failed(run, rank, f"rank {rank.number} {how_it_ended(code)}", hint)
+
+
+def how_it_ended(code: int) -> str:
+    """Put an exit code into words; the kernel kills without any when memory is short."""
+    if code >= 0:
+        return f"ended with exit code {code}"
     name = signal.Signals(-code).name
     if name == "SIGKILL":
-        problem = f"rank {rank.number} was killed by SIGKILL (was the machine out of memory?)"
-        return _failed(run, rank, problem, "make train.batch_size smaller, then train --resume")
-    return _failed(
-        run, rank, f"rank {rank.number} was ended by {name}", f"its last words are in {rank.log}"
-    )
+        return "was killed by SIGKILL (was the machine out of memory?)"
+    return f"was ended by {name}"
 
 
-def _failed(run: str, rank: Rank, problem: str, hint: str) -> Failed:
+def _failed(run: str, rank: Rank, problem: str, hint: str, lines: int = 20) -> Failed:
     return Failed(
         run=run,
         at=time.time(),
         rank=rank.number,
         problem=problem,
         hint=hint,
-        traceback=rank.last_words(),
+        traceback=rank.last_words(lines),
     )
 
 

@@ -106,6 +106,11 @@ class Layout:
         return self.root / "evaluation"
 
     @property
+    def augmented(self) -> Path:
+        """Examples as `train --check` saw them augmented, a picture."""
+        return self.state / "augmented.png"
+
+    @property
     def last_error(self) -> Path:
         """Traceback of the last unforeseen error."""
         return self.state / "last-error.txt"

@@ -19,6 +19,7 @@ EVENTS = "events.jsonl"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+OLDER = "save-*.ckpt"  # with train.keep_last above 1, also older ones, in the order of saves
 
 
 class CodeVersion(Record, frozen=True, kw_only=True, tag="code.version"):
@@ -72,6 +73,16 @@ class Started(Record, frozen=True, kw_only=True, tag="run.started"):
     device: str = "cpu"
     ranks: int = 1
     step: int = 0  # where it goes on from
+
+
+class Reading(Record, frozen=True, kw_only=True, tag="run.reading"):
+    """Examples are made ready before the first step, at most a few times a second."""
+
+    run: str
+    at: float
+    text: str
+    done: int
+    total: int
 
 
 class Stepped(Record, frozen=True, kw_only=True, tag="run.stepped"):
@@ -151,7 +162,17 @@ class Failed(Record, frozen=True, kw_only=True, tag="run.failed"):
     category: str = "StepError"  # name of the error class, so of the exit code
 
 
-RunEvent = Started | Stepped | EpochEnded | Checked | CheckpointSaved | Finished | Stopped | Failed
+RunEvent = (
+    Started
+    | Reading
+    | Stepped
+    | EpochEnded
+    | Checked
+    | CheckpointSaved
+    | Finished
+    | Stopped
+    | Failed
+)
 TERMINAL = (Finished, Stopped, Failed)
 
 

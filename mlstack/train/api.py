@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlstack.config import Project, load
 from mlstack.errors import MachineError, MlstackError, StepError
-from mlstack.launch import gpus
+from mlstack.launch import gpus, mirrors
 from mlstack.launch.at_work import is_at_work
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.moved import spec_here
@@ -69,6 +69,7 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
 def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator[Record]:
     place = PLACES[request.on]
     with place.hold(project, request, options) as room:
+        yield from room.taken(waits=request.wait)
         spec = plan(project, room.options)
         notes = _notes(spec, room)
         if request.check is None and _is_long(spec):
@@ -78,8 +79,11 @@ def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator
                 notes.append(f"a long run; `mlstack train --on {request.on} --check` tries it out")
         yield _planned(spec, room.leased, notes)
         events = place.train(project, spec, room, resume=False)
-        with _closed(events):
-            yield from _check(spec, events) if request.check else _follow(spec, events)
+        if request.check:
+            with _closed(events):
+                yield from _check(spec, events)
+        else:
+            yield from _train(spec, events)
 
 
 def _is_long(spec: RunSpec) -> bool:
@@ -126,10 +130,18 @@ def _resume(project: Project, request: Request) -> Iterator[Record]:
     notes = [] if is_going else changed(project, spec, allow_dirty=request.allow_dirty)
     _need_engine()
     with place.hold_again(project, spec) as room:
+        yield from room.taken(waits=request.wait)
         yield _planned(spec, room.leased, notes, resumed=True)
-        events = place.train(project, spec, room, resume=True)
-        with _closed(events):
-            yield from _follow(spec, events)
+        yield from _train(spec, place.train(project, spec, room, resume=True))
+
+
+def _train(spec: RunSpec, events: Events) -> Iterator[Record]:
+    """Follow a training to its end, and let the mirrors do so, too."""
+    names = spec.config.get("track", {}).get("mirror", [])
+    folder = folder_of(spec)
+    with mirrors.following(folder, names), _closed(events):
+        yield from _follow(spec, events)
+    yield from mirrors.behind(folder, names)
 
 
 def _follow(spec: RunSpec, events: Events) -> Iterator[Record]:

@@ -31,12 +31,18 @@ def train(
         bool, typer.Option("--allow-dirty", help="Take data without a snapshot.")
     ] = False,
     on: Annotated[str, typer.Option(metavar="local|ray|slurm", help="Where to train.")] = "local",
+    wait: Annotated[
+        bool | None,
+        typer.Option("--wait/--no-wait", help="Wait for GPUs in use [on a terminal]."),
+    ] = None,
 ) -> None:
     """Train the model that mlstack.yaml describes."""
     from mlstack.train import api, request, view
+    from mlstack.ui import is_terminal
 
+    waits = is_terminal() if wait is None else wait
     asked = request.Request(
-        run, gpus, ranks, epochs, batch_size, check, resume, from_run, allow_dirty, on
+        run, gpus, ranks, epochs, batch_size, check, resume, from_run, allow_dirty, on, waits
     )
     call.show(api.start(call.config, call.sets, asked), view.draw)
 
@@ -46,11 +52,20 @@ app = room(train)
 
 @app.command("ls")
 @common_options
-def ls(call: Call) -> None:
+def ls(
+    call: Call,
+    best: Annotated[
+        bool, typer.Option("--best", help="Best value of train.monitor first [newest first].")
+    ] = False,
+    state: Annotated[
+        str | None, typer.Option(help="Only runs that are running, finished, stopped or failed.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+) -> None:
     """List the runs, newest first."""
     from mlstack.train import runs, view
 
-    call.show(runs.ls(call.config, call.sets), view.draw)
+    call.show(runs.ls(call.config, call.sets, runs.Listing(best, state, limit)), view.draw)
 
 
 @app.command("show")
@@ -92,3 +107,18 @@ def compare(
     from mlstack.train import runs, view
 
     call.show(runs.compare(call.config, call.sets, run, html), view.draw)
+
+
+@app.command("mirror")
+@common_options
+def mirror(
+    call: Call,
+    run: Annotated[
+        str | None, typer.Argument(help="Run, or a part of its id [all that are behind].")
+    ] = None,
+) -> None:
+    """Bring the copies of runs in other trackers (track.mirror) up to date."""
+    from mlstack.train import mirror as room
+    from mlstack.train import view
+
+    call.show(room.mirror(call.config, call.sets, run), view.draw)

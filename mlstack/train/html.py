@@ -1,162 +1,176 @@
-"""Runs as one self-contained HTML page, curves drawn as inline SVG."""
+"""Runs as one self-contained HTML page: curves as inline SVG, a small script for the pointer."""
 
-from dataclasses import dataclass
+import json
+import math
+from collections.abc import Iterator
 from html import escape
 
-from mlstack.train.results import RunsCompared, RunShown
+from mlstack.records.run import RunSpec
+from mlstack.records.system import Used
+from mlstack.train import chart, page
+from mlstack.train.chart import Chart, Curve
+from mlstack.train.curves import History, minutes
+from mlstack.train.flat import flat
+from mlstack.train.results import RunShown, Use
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 240, 52, 28, 12
-COLOURS = ("#2f6fde", "#d9541e", "#1f9d63", "#9a3fc4", "#b8860b", "#1aa3b8", "#c2255c", "#667085")
-STYLE = """
-:root { color-scheme: light dark; --ink: #1d2430; --faint: #667085; --line: #d5dae3; --back: #fff }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ef; --faint: #98a2b3; --line: #3a4250; --back: #14181f } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back);
-  max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem } h2 { font-size: 1.05rem; margin-top: 2rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; max-width: 100% }
-th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line);
-  overflow-wrap: anywhere; vertical-align: top }
-th { font-weight: 600 } .faint { color: var(--faint) }
-.charts { display: flex; flex-wrap: wrap; gap: 1rem } figure { margin: 0 }
-figcaption { font-weight: 600 } svg { max-width: 100%; height: auto }
-svg text { fill: var(--faint); font-size: 11px }
-"""
+PARTS = {"train": 0, "val": 1, "test": 2}  # part of the data -> its colour, on every chart
+FEW_MINUTES = 3
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One line of a chart."""
-
-    name: str
-    points: list[tuple[float, float]]
-    colour: str
-    dashed: bool = False
-
-
-def one(run: RunShown) -> str:
+def one(run: RunShown, past: History) -> str:
     """Draw the page of one run."""
     spec, summary = run.spec, run.summary
-    facts = [
-        ("state", summary.state + (f": {summary.problem}" if summary.problem else "")),
-        ("created", spec.created),
-        ("epochs", f"{summary.epoch} of {summary.epochs}"),
-        ("data", f"{spec.dataset.source} {spec.dataset.md5}" + _mark(spec.dataset.dirty)),
-        ("code", f"{spec.code.commit or 'no commit'}" + _mark(spec.code.dirty)),
+    problem = f'<p class="problem">{escape(summary.problem)}</p>' if summary.problem else ""
+    versions = sorted(spec.environment.packages.items())
+    settings = [(name, json.dumps(value)) for name, value in flat(spec.config).items()]
+    head = (
+        f'<h1>run {escape(spec.id)}<span class="state {summary.state}">{summary.state}</span></h1>'
+        f'<p class="soft">{escape(" ".join(spec.command))}, {escape(spec.created)}</p>{problem}'
+    )
+    return page.whole(
+        f"run {spec.id}",
+        head
+        + _tiles(_headline(run) + _system(run.use))
+        + page.section("Curves", page.charts(_curves(past)))
+        + page.section("Metrics", page.table(_metrics(run)))
+        + page.section("System use", page.charts(_use_charts(past)))
+        + page.section("Made from", page.table(_origin(spec) + _copies(run)))
+        + page.folded("Settings", page.table(settings))
+        + page.folded("Libraries", page.table([("python", spec.environment.python), *versions])),
+    )
+
+
+def _tiles(facts: list[tuple[str, str]]) -> str:
+    tiles = (
+        f'<div class="tile"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+        for name, value in facts
+    )
+    return f'<div class="tiles">{"".join(tiles)}</div>'
+
+
+def _headline(run: RunShown) -> list[tuple[str, str]]:
+    monitor = str(run.spec.config.get("train", {}).get("monitor", ""))
+    best = next((epoch for epoch in reversed(run.epochs) if epoch.best), None)
+    facts = []
+    if best and monitor in best.metrics:
+        facts.append((f"{monitor}, best in epoch {best.epoch}", f"{best.metrics[monitor]:.4f}"))
+    tested = {n: v for n, v in run.summary.metrics.items() if n.startswith("test")}
+    facts += [(name, f"{value:.4f}") for name, value in tested.items()]
+    facts.append(("epochs", f"{run.summary.epoch} of {run.summary.epochs}"))
+    return [*facts, ("in the epochs", page.duration(run.use.seconds))]
+
+
+def _system(use: Use) -> list[tuple[str, str]]:
+    said = [
+        ("examples a second", use.examples_per_s, "{:,.0f}".format),
+        ("waiting for the loader", use.loader_wait, "{:.1%}".format),
+        ("CPU cores, mean", use.cpu_cores, "{:.2f}".format),
+        ("memory of the ranks, most", use.memory_bytes, chart.size),
+        ("memory torch held on a GPU", use.torch_bytes, chart.size),
+    ]
+    facts = [(name, show(value)) for name, value, show in said if value is not None]
+    return facts + [(f"GPU {gpu.index} busy, mean", f"{gpu.busy:.0%}") for gpu in use.gpus]
+
+
+def _metrics(run: RunShown) -> list[tuple[str, str]]:
+    best = next((epoch for epoch in reversed(run.epochs) if epoch.best), None)
+    last = run.epochs[-1] if run.epochs else None
+    rows = []
+    for name in dict.fromkeys(
+        [*(n for epoch in run.epochs for n in epoch.metrics), *run.summary.metrics]
+    ):
+        said = [f"{run.summary.metrics[name]:.4g}"] if name.startswith("test") else []
+        for where, epoch in (("best epoch", best), ("last", last)):
+            if epoch and name in epoch.metrics:
+                said.append(f"{epoch.metrics[name]:.4g} ({where}, {epoch.epoch})")
+        rows.append((name, ", ".join(dict.fromkeys(said))))
+    return rows
+
+
+def _origin(spec: RunSpec) -> list[tuple[str, str]]:
+    split = ", ".join(f"{count:,} {part}" for part, count in spec.dataset.split.items())
+    rows = [
+        ("data", f"{spec.dataset.source} {spec.dataset.md5}{_mark(spec.dataset.dirty)}"),
+        ("examples", split),
+        ("code", f"{spec.code.commit or 'no commit'}{_mark(spec.code.dirty)}"),
         ("seed", str(spec.seed)),
         ("ranks", f"{spec.ranks}, GPUs: {', '.join(map(str, spec.gpus)) or 'none'}"),
-        ("command", " ".join(spec.command)),
+        ("machine", f"{spec.environment.platform}, {spec.environment.cpu_count} cores"),
+        ("graphics", ", ".join(spec.environment.gpus)),
+        ("parent", spec.parent or ""),
+        ("study", f"{spec.study} trial {spec.trial}" if spec.study else ""),
     ]
-    metrics = [(name, f"{value:.4g}") for name, value in summary.metrics.items()]
-    versions = sorted(spec.environment.packages.items())
-    return _page(
-        f"run {spec.id}",
-        _table(facts)
-        + _charts([run])
-        + f"<h2>Metrics</h2>{_table(metrics)}"
-        + f"<h2>Libraries</h2>{_table(versions)}",
-    )
+    return [(name, value) for name, value in rows if value]
 
 
-def several(found: RunsCompared) -> str:
-    """Draw the page that compares runs."""
-    names = [run.spec.id for run in found.runs]
-    head = ["", *names]
-    metrics = [[d.name, *(v or "" for v in d.values)] for d in found.metrics]
-    settings = [[d.name, *(v or "" for v in d.values)] for d in found.settings]
-    notes = [
-        (name, f"{data}; {code}")
-        for name, data, code in zip(names[1:], found.data, found.code, strict=True)
-    ]
-    return _page(
-        " / ".join(names),
-        _charts(found.runs)
-        + f"<h2>Metrics</h2>{_grid(head, metrics)}"
-        + f"<h2>Settings that differ</h2>{_grid(head, settings)}"
-        + f"<h2>Data and code, against {escape(names[0])}</h2>{_table(notes)}",
-    )
+def _copies(run: RunShown) -> list[tuple[str, str]]:
+    return [(f"in {one.mirror}", one.problem or one.where) for one in run.mirrors]
 
 
-def _page(title: str, body: str) -> str:
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><h1>{escape(title)}</h1>{body}</body></html>\n"
-    )
-
-
-def _table(rows: list[tuple[str, str]]) -> str:
-    cells = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
-    return f"<table>{''.join(cells)}</table>" if rows else '<p class="faint">none</p>'
-
-
-def _grid(head: list[str], rows: list[list[str]]) -> str:
-    if not rows:
-        return '<p class="faint">none</p>'
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{top}</tr>{body}</table>"
-
-
-def _charts(runs: list[RunShown]) -> str:
-    """Draw a chart for each measure: train, val and test of one run, or one part of several."""
-    names = list(dict.fromkeys(n for run in runs for e in run.epochs for n in sorted(e.metrics)))
+def _curves(past: History) -> Iterator[Chart]:
+    """Give a chart for each measure: within epochs, train, val and test."""
     groups: dict[str, list[Curve]] = {}
-    for number, run in enumerate(runs):
-        for position, name in enumerate(names):
-            points = [(float(e.epoch), e.metrics[name]) for e in run.epochs if name in e.metrics]
-            measure = name.rpartition("/")[2]
-            colour = COLOURS[(number if len(runs) > 1 else position) % len(COLOURS)]
-            label = f"{run.spec.id[-4:]} {name}" if len(runs) > 1 else name
-            if points:
-                curve = Curve(label, points, colour, dashed=name.startswith("train"))
-                groups.setdefault(measure, []).append(curve)
-    drawn = "".join(_chart(measure, curves) for measure, curves in sorted(groups.items()))
-    return f'<h2>Curves</h2><div class="charts">{drawn}</div>' if drawn else ""
+    for name in dict.fromkeys(n for step in past.steps for n in step.metrics):
+        points = [(float(s.step), s.metrics[name]) for s in past.steps if name in s.metrics]
+        groups[name] = [Curve(f"{name} within epochs", points, chart.COLOURS[0], "faint")]
+    others = len(PARTS)
+    for name in dict.fromkeys(n for epoch in past.epochs for n in epoch.metrics):
+        part, _, measure = name.rpartition("/")
+        number = PARTS.get(part)
+        if number is None:
+            number, others = others, others + 1
+        points = [(float(e.step), e.metrics[name]) for e in past.epochs if name in e.metrics]
+        groups.setdefault(measure, []).append(Curve(name, points, chart.colour(number)))
+    for measure in sorted(groups, key=lambda name: (name != "loss", name)):
+        yield Chart(measure, groups[measure])
 
 
-def _chart(title: str, curves: list[Curve]) -> str:
-    xs = [x for curve in curves for x, _ in curve.points]
-    ys = [y for curve in curves for _, y in curve.points if y == y and abs(y) != float("inf")]
-    if not ys:
-        return ""
-    low, high = min(ys), max(ys)
-    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
-    first, last = min(xs), max(max(xs), min(xs) + 1)
+def _use_charts(past: History) -> Iterator[Chart]:
+    steps = [float(one.step) for one in past.speeds]
+    speeds = [one.examples_per_s for one in past.speeds]
+    waits = [(s.step, s.loader_wait) for s in past.speeds if s.loader_wait is not None]
+    yield _plain("examples a second", list(zip(steps, speeds, strict=True)))
+    yield _plain("waiting for the loader", [(float(x), y) for x, y in waits], unit="%")
+    for title, name, unit in (
+        ("CPU cores of the ranks", "cpu_cores", ""),
+        ("memory of the ranks", "memory_bytes", "bytes"),
+        ("memory left on the machine", "free_bytes", "bytes"),
+    ):
+        values = [float(getattr(one, name)) for one in past.used]
+        yield _plain(title, _timed(past.used, values), axis=_time(past.used)[0], unit=unit)
+    yield from _gpu_charts(past)
 
-    def place(x: float, y: float) -> str:
-        across = LEFT + (x - first) / (last - first) * (WIDTH - LEFT - 10)
-        down = TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM)
-        return f"{across:.1f},{down:.1f}"
 
-    lines = "".join(
-        f'<polyline fill="none" stroke="{c.colour}" stroke-width="2" '
-        f'stroke-dasharray="{"5 4" if c.dashed else "none"}" '
-        f'points="{" ".join(place(x, y) for x, y in c.points if y == y)}">'
-        f"<title>{escape(c.name)}</title></polyline>"
-        for c in curves
-    )
-    legend = " ".join(
-        f'<span style="color:{c.colour}">{"┄" if c.dashed else "━"} {escape(c.name)}</span>'
-        for c in curves
-    )
-    ticks = "".join(
-        f'<text x="{LEFT - 6}" y="{TOP + share * (HEIGHT - TOP - BOTTOM) + 4:.0f}" '
-        f'text-anchor="end">{high - share * (high - low):.3g}</text>'
-        for share in (0, 0.5, 1)
-    )
-    base = HEIGHT - BOTTOM
-    return (
-        f"<figure><figcaption>{escape(title)}</figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" role="img">'
-        f'<path d="M{LEFT} {TOP}V{base}H{WIDTH - 10}" fill="none" stroke="var(--line)"/>'
-        f'{ticks}<text x="{LEFT}" y="{HEIGHT - 8}">epoch {first:g}</text>'
-        f'<text x="{WIDTH - 10}" y="{HEIGHT - 8}" text-anchor="end">{last:g}</text>'
-        f"{lines}</svg><div>{legend}</div></figure>"
-    )
+def _gpu_charts(past: History) -> Iterator[Chart]:
+    axis, _ = _time(past.used)
+    for title, name, unit in (("GPUs busy", "busy", "%"), ("GPU memory", "memory_bytes", "bytes")):
+        lines = []
+        for index in sorted({gpu.index for one in past.used for gpu in one.gpus}):
+            values = [
+                next((float(getattr(g, name)) for g in one.gpus if g.index == index), math.nan)
+                for one in past.used
+            ]
+            lines.append(Curve(f"GPU {index}", _timed(past.used, values), chart.colour(index)))
+        yield Chart(title, lines, axis=axis, unit=unit, from_zero=True)
+
+
+def _time(used: list[Used]) -> tuple[str, list[float]]:
+    """Give the axis of what is drawn over time: a short run counts in seconds."""
+    at = minutes(used)
+    if at and at[-1] >= FEW_MINUTES:
+        return "minutes", at
+    return "seconds", [x * 60 for x in at]
+
+
+def _timed(used: list[Used], values: list[float]) -> list[tuple[float, float]]:
+    return list(zip(_time(used)[1], values, strict=True))
+
+
+def _plain(
+    title: str, points: list[tuple[float, float]], axis: str = "step", unit: str = ""
+) -> Chart:
+    curve = Curve(title, points, chart.COLOURS[0])
+    return Chart(title, [curve], axis=axis, unit=unit, from_zero=True, legend=False)
 
 
 def _mark(dirty: bool) -> str:

@@ -4,7 +4,7 @@ import importlib.util
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, MachineError, MlstackError
 from mlstack.launch import gpus
 from mlstack.launch.gpus import Gpu
+from mlstack.launch.leases import Blocked, Claim, claim
 from mlstack.launch.on_ray import ranks as on_ray
 from mlstack.launch.plan import Cluster, PlanOptions
 from mlstack.launch.slurm import follow, queue
@@ -20,6 +21,7 @@ from mlstack.records.job import JobSeen
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunEvent, RunSpec
 from mlstack.train.request import Request, wanted_gpus
+from mlstack.train.results import Waiting
 
 Events = Iterator[RunEvent | JobSeen]
 LOST_S = 10.0  # until Ray has noticed that a machine is gone, of which other ranks complain at once
@@ -29,9 +31,39 @@ LOST_S = 10.0  # until Ray has noticed that a machine is gone, of which other ra
 class Room:
     """What a place holds for a run while it is trained."""
 
-    options: PlanOptions
-    leased: list[Gpu] = field(default_factory=list)
+    plain: PlanOptions
+    claim: Claim | None = None
     wanted: gpus.Wanted = 0
+
+    @property
+    def leased(self) -> list[Gpu]:
+        """Give the GPUs of this machine, once they are taken."""
+        return self.claim.taken if self.claim else []
+
+    @property
+    def options(self) -> PlanOptions:
+        """Give what the run is planned with."""
+        return replace(self.plain, gpus=tuple(self.leased))
+
+    def taken(self, *, waits: bool) -> Iterator[Waiting]:
+        """Take the GPUs; say why that takes long, and again when the reason is another.
+
+        Raises:
+            BusyError: others use them, and it is not to be waited for.
+        """
+        told: Blocked | None = None
+        for blocked in self.claim.wait() if self.claim and waits else ():
+            if blocked != told:
+                told = blocked
+                yield Waiting(
+                    place=len(blocked.ahead) + 1,
+                    free=blocked.free,
+                    count=blocked.count,
+                    users=list(blocked.users),
+                    ahead=list(blocked.ahead),
+                )
+        if self.claim:
+            self.claim.take()
 
 
 class Place(Protocol):
@@ -64,21 +96,21 @@ class Local:
 
     @contextmanager
     def hold(self, project: Project, request: Request, options: PlanOptions) -> Iterator[Room]:
-        """Lease GPUs."""
+        """Claim GPUs."""
         wanted = wanted_gpus(project, request)
-        with gpus.lease(wanted, f"`mlstack train` in {project.root.name}") as leased:
-            yield Room(replace(options, gpus=tuple(leased)), leased, wanted)
+        with claim(wanted, f"`mlstack train` in {project.root.name}") as claimed:
+            yield Room(options, claimed, wanted)
 
     @contextmanager
     def hold_again(self, project: Project, spec: RunSpec) -> Iterator[Room]:
-        """Lease as many GPUs as the run began with.
+        """Claim as many GPUs as the run began with.
 
         Raises:
             BusyError: the run is a job of Slurm at this moment.
         """
         _refuse_job(spec)
-        with gpus.lease(len(spec.gpus), f"run `{spec.id}`") as leased:
-            yield Room(PlanOptions(), leased)
+        with claim(len(spec.gpus), f"run `{spec.id}`") as claimed:
+            yield Room(PlanOptions(), claimed)
 
     def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
         """Supervise the ranks."""

@@ -4,7 +4,9 @@ import msgspec
 
 from mlstack.records.base import Notice, Record, Result
 from mlstack.records.evaluation import Evaluation
+from mlstack.records.mirror import Mirrored
 from mlstack.records.run import Checked, EpochEnded, RunSpec, RunSummary
+from mlstack.records.system import GpuUse
 
 
 class Planned(Record, frozen=True, kw_only=True, tag="train.planned"):
@@ -17,6 +19,16 @@ class Planned(Record, frozen=True, kw_only=True, tag="train.planned"):
     gpus: list[str]
     resumed: bool = False
     notes: list[str] = msgspec.field(default_factory=list)
+
+
+class Waiting(Record, frozen=True, kw_only=True, tag="train.waiting"):
+    """GPUs are in use; whoever came first gets them first."""
+
+    place: int  # in the queue, from 1
+    free: int
+    count: int  # of GPUs that would do
+    users: list[str]
+    ahead: list[str]
 
 
 class Trained(Result, frozen=True, kw_only=True, tag="train.trained"):
@@ -84,6 +96,17 @@ class Unlisted(Notice, frozen=True, kw_only=True, tag="train.unlisted"):
     problem: str
 
 
+class Copied(Result, frozen=True, kw_only=True, tag="train.copied"):
+    """Runs were brought up to date in mirrors."""
+
+    runs: list[str]
+    mirrors: list[Mirrored]  # each mirror of each run
+
+    def headline(self) -> str:
+        """List the runs."""
+        return "\n".join(self.runs)
+
+
 class RunList(Result, frozen=True, kw_only=True, tag="train.runs"):
     """The runs of a project, newest first."""
 
@@ -94,6 +117,19 @@ class RunList(Result, frozen=True, kw_only=True, tag="train.runs"):
         return "\n".join(row.id for row in self.runs)
 
 
+class Use(Record, frozen=True, kw_only=True, tag="train.use"):
+    """What a run made of the machine; None where nobody looked."""
+
+    seconds: float = 0.0  # of all epochs together
+    examples_per_s: float | None = None  # in the middle one of the epochs
+    loader_wait: float | None = None  # share of the time, 0 to 1
+    cpu_cores: float | None = None  # mean
+    memory_bytes: int | None = None  # most that was resident
+    free_bytes: int | None = None  # least that was left on the machine
+    torch_bytes: int | None = None  # most that torch held on rank 0's GPU
+    gpus: list[GpuUse] = msgspec.field(default_factory=list)  # mean share, most memory
+
+
 class RunShown(Result, frozen=True, kw_only=True, tag="train.run"):
     """Everything about one run."""
 
@@ -101,6 +137,8 @@ class RunShown(Result, frozen=True, kw_only=True, tag="train.run"):
     summary: RunSummary
     epochs: list[EpochEnded]
     checkpoints: list[str]
+    use: Use = msgspec.field(default_factory=Use)
+    mirrors: list[Mirrored] = msgspec.field(default_factory=list)
     html: str = ""
 
     def headline(self) -> str:
@@ -115,6 +153,20 @@ class Difference(Record, frozen=True, kw_only=True, tag="train.difference"):
     values: list[str | None]
 
 
+class DataChange(Record, frozen=True, kw_only=True, tag="train.data_change"):
+    """What another run's data has that the first one's has not, and the other way round."""
+
+    run: str
+    md5: str
+    same: bool
+    parts: dict[str, list[int]] = msgspec.field(default_factory=dict)  # train: [before, after]
+    classes: dict[str, list[int]] = msgspec.field(default_factory=dict)  # those that differ
+    added: int | None = None  # None for rows of a table, which have no names
+    removed: int | None = None
+    relabeled: int | None = None
+    moved: int | None = None  # to another part
+
+
 class RunsCompared(Result, frozen=True, kw_only=True, tag="train.compared"):
     """What differs between runs."""
 
@@ -123,6 +175,7 @@ class RunsCompared(Result, frozen=True, kw_only=True, tag="train.compared"):
     metrics: list[Difference]
     data: list[str]  # one line for each run after the first
     code: list[str]
+    changes: list[DataChange] = msgspec.field(default_factory=list)  # the same, in numbers
     html: str = ""
 
     def headline(self) -> str:

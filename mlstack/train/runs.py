@@ -1,36 +1,64 @@
 """Look at runs: list them, show one, compare several."""
 
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
+
+from msgspec import structs
 
 from mlstack import files
 from mlstack.config import Project, load
 from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.records.base import read
-from mlstack.records.dataset import EXAMPLES, read_examples
 from mlstack.records.layout import Layout
-from mlstack.records.run import (
-    CHECKPOINTS,
-    SPEC,
-    EpochEnded,
-    RunSpec,
-    find_run,
-    read_events,
-    run_ids,
-)
-from mlstack.train import html, store
-from mlstack.train.results import Difference, RunList, RunRow, RunsCompared, RunShown
+from mlstack.records.mirror import states
+from mlstack.records.run import CHECKPOINTS, SPEC, RunSpec, find_run, run_ids
+from mlstack.train import html, html_compare, store
+from mlstack.train.curves import History, history
+from mlstack.train.differences import code_line, data_change, data_line, lined_up
+from mlstack.train.flat import flat
+from mlstack.train.results import RunList, RunRow, RunsCompared, RunShown
+from mlstack.train.use import use_of
+
+STATES = ("running", "finished", "stopped", "failed", "damaged")
 
 
-def ls(path: Path, sets: tuple[str, ...]) -> RunList:
-    """List the runs of a project, newest first; checks are left out."""
+@dataclass(frozen=True)
+class Listing:
+    """Which runs are listed, and in which order."""
+
+    best: bool = False
+    state: str | None = None
+    limit: int | None = None
+
+
+def ls(path: Path, sets: tuple[str, ...], listing: Listing) -> RunList:
+    """List the runs of a project, newest first; checks are left out.
+
+    Raises:
+        ConfigError: there is no such state.
+    """
+    if listing.state is not None and listing.state not in STATES:
+        raise ConfigError(
+            f"--state: `{listing.state}` is none of {', '.join(STATES)}",
+            hint="leave it away to list all",
+        )
     project = load(path, sets=sets)
     shared = project.config.track.store != "local"
     rows = shared_rows(project) if shared else store.rows(_layout(project))
-    return RunList(runs=[row for row in rows if row.mode == "fit"])
+    rows = [row for row in rows if row.mode == "fit" and listing.state in (None, row.state)]
+    if listing.best:
+        rows = _best_first(rows, project.config.train.monitor, project.config.train.mode)
+    return RunList(runs=rows[: listing.limit])
+
+
+def _best_first(rows: list[RunRow], monitor: str, mode: str) -> list[RunRow]:
+    """Order by what the project watches now; runs that watched something else come last."""
+    judged = [row for row in rows if row.monitor == monitor and row.value is not None]
+    judged.sort(key=lambda row: row.value or 0.0, reverse=mode == "max")
+    return [*judged, *(row for row in rows if row not in judged)]
 
 
 def shared_rows(project: Project) -> list[RunRow]:
@@ -58,9 +86,11 @@ def show(path: Path, sets: tuple[str, ...], run: str | None, page: Path | None) 
         DataError: there is no such run.
     """
     layout = _layout(load(path, sets=sets))
-    shown = _shown(layout, _find(layout, run), page)
+    folder = layout.run(_find(layout, run))
+    past = history(folder)
+    shown = structs.replace(_shown(layout, folder, past), html=str(page or ""))
     if page:
-        files.write_text(page, html.one(shown))
+        files.write_text(page, html.one(shown, past))
     return shown
 
 
@@ -74,17 +104,21 @@ def compare(path: Path, sets: tuple[str, ...], names: list[str], page: Path | No
     if len(names) < 2:
         raise ConfigError("compare needs two runs or more", hint="type `mlstack train ls`")
     layout = _layout(load(path, sets=sets))
-    shown = [_shown(layout, _find(layout, name), None) for name in names]
+    folders = [layout.run(_find(layout, name)) for name in names]
+    pasts = [history(folder) for folder in folders]
+    shown = [_shown(layout, *each) for each in zip(folders, pasts, strict=True)]
+    changes = [data_change(folders[0], folder) for folder in folders[1:]]
     found = RunsCompared(
         runs=shown,
-        settings=_differences([_flat(one.spec.config) for one in shown], json.dumps),
-        metrics=_differences([_judged(one) for one in shown], "{:.4g}".format, equal=True),
-        data=[_data(layout, shown[0].spec, other.spec) for other in shown[1:]],
-        code=[_code(shown[0].spec, other.spec) for other in shown[1:]],
+        settings=lined_up([flat(one.spec.config) for one in shown], json.dumps),
+        metrics=lined_up([_judged(one) for one in shown], "{:.4g}".format, equal=True),
+        data=[data_line(change, shown[0].spec) for change in changes],
+        code=[code_line(shown[0].spec, other.spec) for other in shown[1:]],
+        changes=changes,
         html=str(page or ""),
     )
     if page:
-        files.write_text(page, html.several(found))
+        files.write_text(page, html_compare.several(found, pasts))
     return found
 
 
@@ -99,15 +133,15 @@ def _find(layout: Layout, wanted: str | None) -> str:
     return find_run(layout.runs, wanted or ids[-1])
 
 
-def _shown(layout: Layout, run_id: str, page: Path | None) -> RunShown:
-    folder = layout.run(run_id)
+def _shown(layout: Layout, folder: Path, past: History) -> RunShown:
     kept = sorted((folder / CHECKPOINTS).glob("*.ckpt"))
     return RunShown(
         spec=read(folder / SPEC, RunSpec),
         summary=store.summary(folder),
-        epochs=[e for e in read_events(folder) if isinstance(e, EpochEnded)],
+        epochs=past.epochs,
         checkpoints=[str(p.relative_to(layout.root)) for p in kept],
-        html=str(page or ""),
+        use=use_of(past),
+        mirrors=states(folder),
     )
 
 
@@ -116,54 +150,3 @@ def _judged(run: RunShown) -> dict[str, float]:
     if run.summary.state == "finished":
         return run.summary.metrics
     return store.best_metrics(list(run.epochs))
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict) or not value:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        flat |= _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
-def _differences(
-    sides: list[dict[str, Any]], show_value: Callable[[Any], str], *, equal: bool = False
-) -> list[Difference]:
-    """Line up the values of each name; equal ones too when asked for."""
-    found = []
-    for name in dict.fromkeys(name for side in sides for name in side):
-        values = [show_value(side[name]) if name in side else None for side in sides]
-        if equal or len(set(values)) > 1:
-            found.append(Difference(name=name, values=values))
-    return found
-
-
-def _data(layout: Layout, first: RunSpec, other: RunSpec) -> str:
-    if first.dataset.md5 == other.dataset.md5:
-        return f"same data, {other.dataset.md5[:8]}"
-    before, after = _labels(layout, first), _labels(layout, other)
-    both = before.keys() & after.keys()
-    relabeled = sum(before[path] != after[path] for path in both)
-    return (
-        f"{first.dataset.md5[:8]} -> {other.dataset.md5[:8]}: "
-        f"{len(after) - len(both)} examples added, {len(before) - len(both)} removed, "
-        f"{relabeled} labeled anew"
-    )
-
-
-def _labels(layout: Layout, spec: RunSpec) -> dict[str, str]:
-    table = read_examples(layout.run(spec.id) / EXAMPLES)
-    return dict(zip(table["path"].to_pylist(), table["label"].to_pylist(), strict=True))
-
-
-def _code(first: RunSpec, other: RunSpec) -> str:
-    sides = [_commit(first), _commit(other)]
-    if first.code.python_sha256 == other.code.python_sha256:
-        return f"same Python files, {sides[1]}"
-    return f"{sides[0]} -> {sides[1]}"
-
-
-def _commit(spec: RunSpec) -> str:
-    commit = (spec.code.commit or "no commit")[:9]
-    return f"{commit} with changes" if spec.code.dirty else commit

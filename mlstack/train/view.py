@@ -1,19 +1,24 @@
 """Runs as a person reads them."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 
+from mlstack.launch.mirrors import Behind
 from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
 from mlstack.records.job import JobSeen
-from mlstack.records.run import Checked, EpochEnded, RunSpec, Started, Stepped
+from mlstack.records.mirror import Mirrored
+from mlstack.records.run import Checked, EpochEnded, Reading, RunSpec, Started, Stepped
 from mlstack.records.worker import WorkerProgress
+from mlstack.train.chart import size
 from mlstack.train.results import (
     CheckPassed,
+    Copied,
     Difference,
     Evaluated,
     Planned,
@@ -23,11 +28,14 @@ from mlstack.train.results import (
     RunShown,
     Trained,
     Unlisted,
+    Use,
+    Waiting,
 )
 from mlstack.ui import Bar
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
+MANY = 3  # runs from which each has a row of its own
 
 
 def draw(record: Record) -> Any:
@@ -37,21 +45,32 @@ def draw(record: Record) -> Any:
             return _planned(record)
         case Started():
             return _started(record)
-        case Stepped():
-            return Bar(_stepped(record), record.batch, record.batches)
-        case WorkerProgress():
-            return Bar(record.text, record.done, record.total)
+        case Stepped() | WorkerProgress() | Reading():
+            return _bar(record)
         case EpochEnded():
             return _epoch(record)
-        case JobSeen():
-            return _job(record)
+        case JobSeen() | Waiting():
+            return _job(record) if isinstance(record, JobSeen) else _waiting(record)
         case Checked():
             return _checked(record)
         case Unlisted():
             return f"warning: the run is not in the list of all runs yet: {record.problem}"
+        case Behind():
+            return behind(record)
         case Result():
             return _result(record)
     return None
+
+
+def _bar(progress: Stepped | WorkerProgress | Reading) -> Bar:
+    if isinstance(progress, Stepped):
+        return Bar(_stepped(progress), progress.batch, progress.batches)
+    return Bar(progress.text, progress.done, progress.total)
+
+
+def behind(late: Behind) -> str:
+    """Say that a mirror does not have all of a run."""
+    return f"warning: the mirror {late.mirror} is behind: {late.problem}; {late.hint}"
 
 
 def _result(result: Result) -> Any:
@@ -68,6 +87,8 @@ def _result(result: Result) -> Any:
             return _shown(result)
         case RunsCompared():
             return _compared(result)
+        case Copied():
+            return _copied(result)
     return None
 
 
@@ -77,6 +98,16 @@ def _planned(planned: Planned) -> str:
     where = ", ".join(planned.gpus) or ("CPU" if planned.ranks == 1 else f"{planned.ranks} ranks")
     lines = [f"run {planned.run} {verb}: data {planned.dataset} ({parts}) on {where}"]
     return "\n".join(lines + [f"note: {note}" for note in planned.notes])
+
+
+def _waiting(waiting: Waiting) -> str:
+    lines = [
+        f"waiting for GPUs: {waiting.free} of {waiting.count} are free, "
+        f"number {waiting.place} in the queue (Ctrl-C leaves it)",
+        *(f"  used by {user}" for user in waiting.users),
+        *(f"  first comes {waiter}" for waiter in waiting.ahead),
+    ]
+    return "\n".join(lines)
 
 
 def _started(started: Started) -> str:
@@ -148,13 +179,16 @@ def _count(number: int, noun: str) -> str:
 def _runs(rows: list[RunRow]) -> Any:
     if not rows:
         return "no runs yet; type `mlstack train`"
-    table = _table("run", "state", "epochs", rows[0].monitor or "metric", "data", "from")
+    watched = {row.monitor for row in rows if row.value is not None}
+    title = watched.pop() if len(watched) == 1 else "metric"
+    table = _table("run", "state", "epochs", title, "data", "from")
     for row in rows:
+        name = f"{row.monitor} " if title == "metric" else ""
         table.add_row(
             row.id,
             row.state,
             f"{row.epoch}/{row.epochs}",
-            "" if row.value is None else f"{row.value:.4f}",
+            "" if row.value is None else f"{name}{row.value:.4f}",
             row.dataset[:8],
             _origin(row),
         )
@@ -178,8 +212,10 @@ def _shown(shown: RunShown) -> Any:
     grid.add_row("state", f"{state}, {summary.epoch} of {summary.epochs} epochs")
     for checkpoint in shown.checkpoints:
         grid.add_row("checkpoint", checkpoint)
-    for name, value in _curves(shown):
+    for name, value in [*_curves(shown), *_used(shown.use)]:
         grid.add_row(name, value)
+    for mirror in shown.mirrors:
+        grid.add_row("mirror", _mirrored(mirror))
     if shown.html:
         grid.add_row("page", shown.html)
     return grid
@@ -196,6 +232,38 @@ def _curves(shown: RunShown) -> Iterator[tuple[str, str]]:
     for name, value in shown.summary.metrics.items():
         if not any(name in epoch.metrics for epoch in shown.epochs):
             yield name, f"{value:.4f}"
+
+
+def _copied(copied: Copied) -> str:
+    count = _count(len(copied.runs), "run")
+    head = f"{count} copied" if copied.runs else "the mirrors have every run already"
+    return "\n".join([head, *(f"{one.run}  {_mirrored(one)}" for one in copied.mirrors)])
+
+
+def _mirrored(state: Mirrored) -> str:
+    """Say where a mirror has the run, or why it has not all of it."""
+    if state.problem:
+        return f"{state.mirror} is behind: {state.problem}"
+    return f"{state.mirror}: {state.where}"
+
+
+def _used(use: Use) -> Iterator[tuple[str, str]]:
+    """Give what the run made of the machine, as far as somebody looked."""
+    if use.examples_per_s is not None:
+        wait = "" if use.loader_wait is None else f", {use.loader_wait:.1%} waiting for the loader"
+        yield "speed", f"{use.examples_per_s:,.0f} examples/s{wait}"
+    if use.cpu_cores is not None:
+        yield "CPU", f"{use.cpu_cores:.2f} cores on average"
+    if use.memory_bytes is not None and use.free_bytes is not None:
+        left = f"{size(use.free_bytes)} were left at least"
+        yield "memory", f"{size(use.memory_bytes)} at most, {left}"
+    for gpu in use.gpus:
+        yield (
+            f"GPU {gpu.index}",
+            f"{gpu.busy:.0%} busy on average, {size(gpu.memory_bytes)} at most",
+        )
+    if use.torch_bytes is not None:
+        yield "GPU memory", f"{size(use.torch_bytes)} held by torch at most"
 
 
 def _facts(spec: RunSpec) -> Iterator[tuple[str, str]]:
@@ -217,31 +285,71 @@ def _facts(spec: RunSpec) -> Iterator[tuple[str, str]]:
 
 
 def _compared(found: RunsCompared) -> Any:
+    """Line the runs up: a column each, or a row each when they are many."""
     names = [run.spec.id for run in found.runs]
+    lines = [("state", [run.summary.state for run in found.runs])]
+    lines += [(one.name, _values(one)) for one in found.metrics]
+    settings = [(one.name, _values(one)) for one in found.settings]
+    uses = [dict(_used_short(run.use)) for run in found.runs]
+    use = [
+        (name, [one.get(name, "-") for one in uses])
+        for name in dict.fromkeys(name for one in uses for name in one)
+    ]
+    origin = [("data", ["", *found.data]), ("code", ["", *found.code])]
+    page = [f"page: {found.html}"] if found.html else []
+    if len(names) <= MANY:
+        return Group(_columns(names, [*lines, *settings, *use, *origin]), *page)
+    tables = [_rows(names, group) for group in (lines, settings, use) if group]
+    return Group(*_spaced(tables), *(f"{name}: {_said_once(v[1:])}" for name, v in origin), *page)
+
+
+def _columns(names: list[str], lines: list[tuple[str, list[str]]]) -> Table:
     table = _table("", *names)
-    _add(table, "state", [run.summary.state for run in found.runs])
-    for difference in [*found.metrics, *found.settings]:
-        _add(table, difference.name, _values(difference))
-    pairs = zip(found.data, found.code, strict=True)
-    _add(table, "data", ["", *(data for data, _ in pairs)])
-    _add(table, "code", ["", *found.code])
-    if found.html:
-        table.caption = f"page: {found.html}"
+    for name, values in lines:
+        table.add_row(name, *values)
     return table
+
+
+def _rows(names: list[str], lines: list[tuple[str, list[str]]]) -> Table:
+    table = _table("run", *(name for name, _ in lines))
+    for number, name in enumerate(names):
+        table.add_row(name, *(values[number] for _, values in lines))
+    return table
+
+
+def _spaced(tables: list[Table]) -> Iterator[Table | str]:
+    for table in tables:
+        yield table
+        yield ""
+
+
+def _said_once(values: list[str]) -> str:
+    """Write what is said of many runs, each thing once."""
+    counts = Counter(values)
+    return "; ".join(f"{value} ({counts[value]} runs)" for value in counts)
+
+
+def _used_short(use: Use) -> Iterator[tuple[str, str]]:
+    if use.examples_per_s is not None:
+        yield "examples/s", f"{use.examples_per_s:,.0f}"
+    if use.loader_wait is not None:
+        yield "loader wait", f"{use.loader_wait:.1%}"
+    if use.cpu_cores is not None:
+        yield "CPU cores", f"{use.cpu_cores:.2f}"
+    if use.memory_bytes is not None:
+        yield "memory", size(use.memory_bytes)
+    if use.gpus:
+        yield "GPUs busy", ", ".join(f"{gpu.busy:.0%}" for gpu in use.gpus)
 
 
 def _values(difference: Difference) -> list[str]:
     return ["-" if value is None else value for value in difference.values]
 
 
-def _add(table: Table, name: str, values: list[str]) -> None:
-    table.add_row(name, *values)
-
-
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)
     return table
 
 

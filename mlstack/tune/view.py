@@ -5,7 +5,9 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from mlstack.launch.mirrors import Behind
 from mlstack.records.base import Record
+from mlstack.records.worker import WorkerProgress
 from mlstack.tune.results import (
     StudyStarted,
     TrialEnded,
@@ -26,6 +28,10 @@ def draw(record: Record) -> Any:
             return Bar("trials", record.done, record.trials)
         case TrialEnded():
             return _ended(record)
+        case WorkerProgress():
+            return Bar(record.text, record.done, record.total)
+        case Behind():
+            return f"warning: the mirror {record.mirror} is behind: {record.problem}; {record.hint}"
         case Tuned():
             return _tuned(record)
         case TrialStarted():

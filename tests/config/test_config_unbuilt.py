@@ -12,9 +12,7 @@ from mlstack.errors import ConfigError
 @pytest.mark.parametrize(
     ("room", "setting"),
     [
-        ("train", "data.augment=basic"),
-        ("train", "data.synthetic.fraction=0.1"),
-        ("train", "track.mirror=[wandb]"),
+        ("train", "track.mirror=[comet]"),
         ("train", "project.task=object-detection"),
         ("export", "export.embed_preprocessing=false"),
         ("serve", "serve.traffic.shadow=100"),

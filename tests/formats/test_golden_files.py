@@ -14,6 +14,7 @@ from mlstack import packed
 from mlstack.errors import DataError
 from mlstack.packed import Packs
 from mlstack.records import base, dataset, evaluation, labels, requests
+from mlstack.records.heartbeat import Activity, Heart, read_beat
 from mlstack.train import shared
 from mlstack.version import chunked
 from mlstack.version.chunked import Chunks
@@ -112,3 +113,13 @@ def test_the_tables_of_packs_and_chunks_are_read_and_written_the_same():
     assert packed.table(rows) == packs.read_bytes()
     assert list(wholes) == ["a\tb.bin", "large.bin"]
     assert chunked.table(wholes) == chunks.read_bytes()
+
+
+def test_a_heartbeat_is_read_and_written_the_same(tmp_path: Path):
+    golden = GOLDEN / "heartbeat.v1.bin"
+
+    found = read_beat(golden)
+    Heart(tmp_path / "heartbeat-0").beat(43, Activity.BACKWARD, 10.5, 63.0)
+
+    assert found == (1, 43, Activity.BACKWARD, 10.5, 63.0)
+    assert (tmp_path / "heartbeat-0").read_bytes() == golden.read_bytes()

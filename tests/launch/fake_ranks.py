@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from mlstack.records.heartbeat import Activity, Heart
 from mlstack.records.run import (
     CheckpointSaved,
     EpochEnded,
@@ -22,6 +23,8 @@ NAME = RUN.name
 behave_file = RUN / f"behave-{RANK}"
 BEHAVE = behave_file.read_text() if behave_file.is_file() else "train"
 stop_asked = False
+steps = 0
+HEART = Heart(RUN / f"heartbeat-{RANK}")
 
 
 def stop(*_):
@@ -30,7 +33,9 @@ def stop(*_):
 
 
 def beat():
-    (RUN / f"heartbeat-{RANK}").touch()
+    global steps
+    steps += 1
+    HEART.beat(steps, Activity.FORWARD, idle_s=600, busy_s=600)
 
 
 def say(event):

@@ -8,7 +8,8 @@ import pytest
 import ray_cluster
 
 from mlstack.errors import Interrupted, MachineError, StepError
-from mlstack.launch.on_ray import ranks
+from mlstack.launch.on_ray import ranks as on_ray
+from mlstack.launch.ranks import Program
 from mlstack.launch.supervise import Patience, StopRequest, Terms, supervise
 from mlstack.records.run import EpochEnded, Stopped, read_events
 
@@ -29,9 +30,11 @@ def on_cluster(cluster, monkeypatch):
 
 def train(folder, spec, stop=None):
     terms = Terms(
-        stop=stop or StopRequest(), start=ranks.started, patience=Patience(failed_s=10, start_s=120)
+        stop=stop or StopRequest(),
+        start=on_ray.started,
+        patience=Patience(failed_s=10, start_s=120),
     )
-    return supervise(folder, spec, resume=True, module="fake_ranks", terms=terms)
+    return supervise(folder, spec, resume=True, program=Program("fake_ranks"), terms=terms)
 
 
 def environment(folder, rank):

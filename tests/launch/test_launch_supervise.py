@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from mlstack.errors import BusyError, DataError, Interrupted, StepError
+from mlstack.launch.ranks import Program
 from mlstack.launch.supervise import Patience, StopRequest, Terms, is_running, supervise
 from mlstack.records.run import (
     EVENTS,
@@ -23,14 +24,15 @@ from mlstack.records.run import (
     summarise,
 )
 
+PLAIN = Program("fake_ranks")
+FAKE = Program("fake_ranks", preload="fractions")  # several ranks of it are forked
+
 
 def watch(folder, spec, **terms):
     """Run to the end; give the events and the error, if any."""
     events, error = [], None
     try:
-        events.extend(
-            supervise(folder, spec, resume=False, module="fake_ranks", terms=Terms(**terms))
-        )
+        events.extend(supervise(folder, spec, resume=False, program=FAKE, terms=Terms(**terms)))
     except (StepError, DataError, Interrupted) as caught:
         error = caught
     return events, error
@@ -93,7 +95,7 @@ def test_resume_is_passed_on_and_old_events_are_not_told_again(make_run):
     folder, spec = make_run("train")
     append_event(folder, Stopped(run=spec.id, at=1.0, step=3, reason="before"))
 
-    events = list(supervise(folder, spec, resume=True, module="fake_ranks"))
+    events = list(supervise(folder, spec, resume=True, program=FAKE))
 
     assert (folder / "arguments-0").read_text().endswith("--resume")
     assert not any(isinstance(e, Stopped) for e in events)
@@ -138,7 +140,7 @@ def test_a_killed_rank_is_named_although_the_others_complain_of_its_silence(make
 
 def test_a_killed_rank_ends_the_run_within_a_second(make_run):
     folder, spec = make_run("ignore-sigterm", "train-long")
-    stream = supervise(folder, spec, resume=False, module="fake_ranks")
+    stream = supervise(folder, spec, resume=False, program=FAKE)
     next(stream)
     wait_for((folder / "pid-1").is_file)
 
@@ -227,7 +229,7 @@ def test_a_second_request_kills_at_once(make_run):
 
 def test_a_listener_that_goes_away_leaves_a_saved_run_and_no_process(make_run):
     folder, spec = make_run("train-long")
-    stream = supervise(folder, spec, resume=False, module="fake_ranks")
+    stream = supervise(folder, spec, resume=False, program=FAKE)
     next(stream)
 
     stream.close()
@@ -239,11 +241,11 @@ def test_a_listener_that_goes_away_leaves_a_saved_run_and_no_process(make_run):
 
 def test_two_processes_cannot_run_the_same_run(make_run):
     folder, spec = make_run("train-long")
-    stream = supervise(folder, spec, resume=False, module="fake_ranks")
+    stream = supervise(folder, spec, resume=False, program=FAKE)
     next(stream)
 
     with pytest.raises(BusyError):
-        next(supervise(folder, spec, resume=True, module="fake_ranks"))
+        next(supervise(folder, spec, resume=True, program=FAKE))
 
     assert is_running(folder)
     stream.close()
@@ -252,23 +254,27 @@ def test_two_processes_cannot_run_the_same_run(make_run):
 FRONT = """
 import sys
 from pathlib import Path
+from mlstack.launch.ranks import Program
+from mlstack.launch.ranks import Program
 from mlstack.launch.supervise import supervise
 from mlstack.errors import Interrupted
 from mlstack.records.base import read
 from mlstack.records.run import SPEC, RunSpec
 folder = Path(sys.argv[1])
+program = Program("fake_ranks", *sys.argv[2:])
 try:
-    list(supervise(folder, read(folder / SPEC, RunSpec), resume=False, module="fake_ranks"))
+    list(supervise(folder, read(folder / SPEC, RunSpec), resume=False, program=program))
 except Interrupted as error:
     sys.exit(error.exit_code)
 """
 
 
-@pytest.fixture
-def front(make_run):
+@pytest.fixture(params=[PLAIN, FAKE], ids=["plain", "forked"])
+def front(make_run, request):
     """A process that supervises two ranks."""
     folder, _ = make_run("train-long", "train-long")
-    process = subprocess.Popen([sys.executable, "-c", FRONT, str(folder)])
+    words = [request.param.preload] if request.param.preload else []
+    process = subprocess.Popen([sys.executable, "-c", FRONT, str(folder), *words])
     wait_for(lambda: (folder / "pid-0").is_file() and (folder / "pid-1").is_file())
     yield folder, process
     with suppress(ProcessLookupError):

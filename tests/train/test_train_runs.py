@@ -76,6 +76,25 @@ def test_ls_lists_runs_with_their_best_value(two_runs):
     assert {row["dataset"] for row in listed} == {first.dataset.md5}
 
 
+def test_ls_can_be_short_and_have_the_best_first(project):
+    stopped = make_run(project, finished=False)
+    good, short = make_run(project, epochs=2), make_run(project, epochs=1)
+    other = make_run(project, **{"train.monitor": "val/loss"})
+
+    def listed(*words):
+        done = mlstack(project, "ls", *words, "--json")
+        return [row["id"] for row in json.loads(done.stdout)["runs"]]
+
+    *best, third, last = listed("--best")
+
+    assert sorted(best) == sorted([good.id, stopped.id])  # 0.5 both; 0.25 comes after them
+    assert (third, last) == (short.id, other.id)
+    assert listed("--state", "stopped") == [stopped.id]
+    assert listed("--limit", "1", "--best", "--state", "finished") == [good.id]
+    assert f"val/loss {2.5 / 2:.4f}" in mlstack(project, "ls").stdout
+    assert mlstack(project, "ls", "--state", "done").returncode == 2
+
+
 def test_show_tells_where_a_run_comes_from(two_runs):
     project, first, _ = two_runs
 
@@ -109,7 +128,8 @@ def test_pages_are_whole_by_themselves_and_hold_the_curves(two_runs):
         assert "<svg" in page
         assert "<polyline" in page
         assert "http" not in page
-        assert "<script" not in page
+        assert "src=" not in page
+        assert "@import" not in page
 
 
 def test_an_unknown_run_is_named(two_runs):

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mlstack.config.schema import Config
 from mlstack.records import base
+from mlstack.records.layout import Layout
 from mlstack.records.run import SPEC, Checked, Finished, RunSpec, Started, read_events
-from mlstack.train.worker.build import Job
 from mlstack.train.worker.check import check
-from mlstack.train.worker.ranks import Rank
+from mlstack.train.worker.ranks import Job, Rank
 from mlstack.train.worker.stop import StopRequest
 
 Plan = Callable[..., Path]
@@ -226,3 +228,33 @@ def run(folder: Path) -> list[object]:
     spec = base.read(folder / SPEC, RunSpec)
     check(Job(folder, spec, Config.model_validate(spec.config), Rank()), StopRequest())
     return list(read_events(folder))
+
+
+def checks(folder: Path) -> list[Checked]:
+    """Give the verdicts of a check."""
+    return [one for one in run(folder) if isinstance(one, Checked)]
+
+
+@pytest.mark.parametrize("preset", ["basic", "strong"])
+def test_augmented_examples_are_drawn(plan: Plan, preset: str) -> None:
+    folder = plan(f"drawn-{preset}", f"data.augment={preset}")
+
+    (drawn,) = [one for one in checks(folder) if one.name == "augmented examples"]
+
+    assert drawn.passed and preset in drawn.detail
+    root = Path(base.read(folder / SPEC, RunSpec).root)
+    with Image.open(Layout(root).augmented) as sheet:
+        assert sheet.size == (10 * 84 + 12, 8 * 84)
+        cells = np.asarray(sheet)
+        first, second = cells[:80, :80], cells[:80, 96:176]
+        assert first.std() > 10 and not np.array_equal(first, second)
+
+
+def test_an_augmentation_that_does_nothing_is_named(plan: Plan) -> None:
+    folder = plan("drawn-idle", "data.augment=idle_augment:same")
+    root = Path(base.read(folder / SPEC, RunSpec).root)
+    (root / "idle_augment.py").write_text("def same(images):\n    return images\n")
+
+    (drawn,) = [one for one in checks(folder) if one.name == "augmented examples"]
+
+    assert not drawn.passed and drawn.hint

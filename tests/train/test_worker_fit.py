@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from one_rank import assert_same, epochs_of, last, run
 
 from mlstack.records import base
 from mlstack.records.run import (
@@ -20,17 +21,15 @@ from mlstack.records.run import (
     EpochEnded,
     Failed,
     Finished,
-    RunEvent,
+    Reading,
     RunSpec,
     Started,
     Stepped,
     Stopped,
     read_events,
 )
-from mlstack.train.worker import job
-from mlstack.train.worker.build import Job, build_data, build_model
-from mlstack.train.worker.ranks import Rank
-from mlstack.train.worker.stop import StopRequest
+from mlstack.train.worker.build import build_data, build_model
+from mlstack.train.worker.ranks import Job, Rank
 
 Plan = Callable[..., Path]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -133,8 +132,9 @@ def test_a_run_reports_and_leaves_plain_checkpoints(plan: Plan, start: Start) ->
 
     assert (process.returncode, output) == (0, "")
     events = read_events(folder)
-    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
-    assert events[0].parameters > 1000 and events[0].device == "cpu"
+    (started,) = [one for one in events if isinstance(one, Started)]
+    assert isinstance(events[0], Reading | Started) and isinstance(events[-1], Finished)
+    assert started.parameters > 1000 and started.device == "cpu"
     assert [e.epoch for e in events if isinstance(e, EpochEnded)] == [1, 2]
     assert set(events[-1].metrics) == {f"{p}/{m}" for p in PARTS for m in ("loss", "acc")}
     assert any(isinstance(e, Stepped) and e.metrics["loss"] > 0 for e in events)
@@ -284,6 +284,24 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(plan: Plan) -> None:
         run(folder, resume=True)
 
 
+def test_older_checkpoints_are_kept_and_gone_on_with_when_the_last_is_damaged(
+    plan: Plan, own_code: tuple[str, ...], unbroken: Path
+) -> None:
+    folder = plan("older", *own_code, "train.keep_last=2", "model.args.stop_at=33")
+    run(folder)
+    kept = sorted(path.name for path in (folder / CHECKPOINTS).glob("save-*.ckpt"))
+    whole = (folder / CHECKPOINTS / LAST).read_bytes()
+    (folder / CHECKPOINTS / LAST).unlink()  # else the second name is damaged, too
+    (folder / CHECKPOINTS / LAST).write_bytes(whole[: len(whole) // 2])
+
+    run(folder, resume=True)
+
+    assert len(kept) == 2
+    assert [e.step for e in read_events(folder) if isinstance(e, Started)][1] > 0
+    assert_same(folder, unbroken)
+    assert len(list((folder / CHECKPOINTS).glob("save-*.ckpt"))) == 2
+
+
 PARTS = ("train", "val", "test")
 
 
@@ -293,36 +311,6 @@ def unbroken(plan: Plan, own_code: tuple[str, ...]) -> Path:
     folder = plan("unbroken", *own_code)
     run(folder)
     return folder
-
-
-def run(folder: Path, *, resume: bool = False) -> None:
-    """Run one rank in this process, which has loaded Lightning already."""
-    stop = StopRequest()
-    stop.install()
-    job.run(folder, base.read(folder / SPEC, RunSpec), stop, resume=resume)
-
-
-def last(folder: Path, kind: type) -> RunEvent:
-    """Give the last event, which must be of one kind."""
-    event = read_events(folder)[-1]
-    assert isinstance(event, kind), event
-    return event
-
-
-def epochs_of(folder: Path) -> list[tuple[int, dict[str, float], bool]]:
-    """Give what was reported of each epoch, in a run that was broken off or not."""
-    events = read_events(folder)
-    return [(e.epoch, e.metrics, e.best) for e in events if isinstance(e, EpochEnded)]
-
-
-def assert_same(mine: Path, theirs: Path) -> None:
-    """Compare weights and the optimizer bit by bit."""
-    for name in (LAST, BEST):
-        a, b = (torch.load(f / CHECKPOINTS / name, weights_only=True) for f in (mine, theirs))
-        for key, tensor in a["state_dict"].items():
-            assert torch.equal(tensor, b["state_dict"][key]), (name, key)
-        assert str(a.get("optimizer_states")) == str(b.get("optimizer_states"))
-        assert str(a.get("lr_schedulers")) == str(b.get("lr_schedulers"))
 
 
 def measure(folder: Path) -> tuple[float, float]:

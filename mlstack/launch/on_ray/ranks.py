@@ -21,7 +21,7 @@ def started(command: ranks.Command) -> Iterator[list[ranks.Rank]]:
     """Run the ranks on the cluster for a block; none is left after it, however the block ends."""
     log = command.run_folder / "logs" / LOG
     log.parent.mkdir(parents=True, exist_ok=True)
-    driver = [sys.executable, "-m", DRIVER, command.module, *command.arguments]
+    driver = [sys.executable, "-m", DRIVER, command.program.module, *command.arguments]
     with log.open("a") as sink:
         process = subprocess.Popen(
             tether.tied(signal.SIGTERM, driver),

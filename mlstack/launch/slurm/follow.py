@@ -36,7 +36,7 @@ CANNOT_OPEN = 53  # the "signal" of a job whose output cannot be opened
 LOST = ("BOOT_FAIL", "NODE_FAIL", "OUT_OF_MEMORY", "FAILED", "COMPLETED", queue.GONE)
 
 
-def submit(run_folder: Path, spec: RunSpec, slurm: Slurm, module: str = WORKER) -> Job:
+def submit(run_folder: Path, spec: RunSpec, slurm: Slurm, module: str = WORKER.module) -> Job:
     """Write job.sh, hand it to Slurm, and note in job.json which job it is.
 
     Raises:

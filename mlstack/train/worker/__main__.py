@@ -5,8 +5,10 @@ share the project's folder.
 """
 
 import argparse
+import faulthandler
 import logging
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -27,6 +29,7 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
+    faulthandler.register(signal.SIGUSR2, all_threads=True)  # the supervisor asks: where is it?
     stop = StopRequest()
     stop.install()  # before the long imports, so that a signal then is not lost
     given: Path = arguments.run.resolve()
@@ -46,7 +49,7 @@ def _run(folder: Path, spec: RunSpec, stop: StopRequest, *, resume: bool) -> Non
     # Threads that spin while they wait cost twice the time when others use the machine too.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        from mlstack.train.worker import job  # noqa: PLC0415  ten seconds; may be missing
+        from mlstack.train.worker.engine import job  # noqa: PLC0415  seconds; may be missing
     except ModuleNotFoundError as error:
         raise MachineError(
             f"training needs `{error.name}`, which is not installed",

@@ -1,31 +1,23 @@
 """The model and the data of a run, built from its spec."""
 
+import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningDataModule, LightningModule
 
-from mlstack.config.schema import Config
 from mlstack.errors import ConfigError
+from mlstack.inputs import decoded
 from mlstack.launch.user_code import construct, load_class
 from mlstack.records.dataset import EXAMPLES
-from mlstack.records.run import RunSpec
+from mlstack.train.worker import augment
+from mlstack.train.worker.callbacks import ReadingProgress
+from mlstack.train.worker.classes import class_weights, train_targets
 from mlstack.train.worker.data import Images
-from mlstack.train.worker.ranks import Rank
-from mlstack.train.worker.sampling import EpochSampler, samplers, seat
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run in the hands of one rank."""
-
-    folder: Path
-    spec: RunSpec
-    config: Config
-    rank: Rank
+from mlstack.train.worker.ranks import Job
+from mlstack.train.worker.sampling import EpochSampler, Seat, samplers, seat
 
 
 def build_model(job: Job) -> LightningModule:
@@ -40,7 +32,15 @@ def build_model(job: Job) -> LightningModule:
             f"model.class: `{job.config.model.class_}` is not a LightningModule",
             hint="derive it from pytorch_lightning.LightningModule",
         )
-    offered = {"num_classes": len(job.spec.classes)} if job.spec.classes else {}
+    offered: dict[str, Any] = {"num_classes": len(job.spec.classes)} if job.spec.classes else {}
+    weights = class_weights(job)
+    if weights is not None:
+        if "class_weights" not in inspect.signature(wanted).parameters:
+            raise ConfigError(
+                f"train.class_weights: `{wanted.__name__}` takes no argument `class_weights`",
+                hint="take it in __init__, and hand it to the loss as its `weight`",
+            )
+        offered["class_weights"] = weights
     model: LightningModule = construct(wanted, job.config.model.args, offered, key="model.args")
     return model
 
@@ -57,6 +57,8 @@ def build_data(
     Raises:
         ConfigError: the class or one of its arguments is wrong, or the batch does not divide.
     """
+    if not job.rank.number:
+        decoded.announcer.tell = ReadingProgress(job).tell
     reference = job.config.data.module
     wanted: type = Images
     if reference is not None:
@@ -80,31 +82,38 @@ def build_data(
         "val_dataloader": partial(_for_judging, data.val_dataloader, job),
         "test_dataloader": partial(_for_judging, data.test_dataloader, job),
     }
-    vars(data).update(changed)  # on this object alone; the user's class stays as it is
+    vars(data).update(
+        changed | augment.installed(job, data)
+    )  # on this object alone; the user's class stays as it is
     return data
 
 
 def batch_size(job: Job) -> int:
-    """Give the examples that one rank takes per step.
+    """Give the examples that one rank takes at a time: its share, or a part of that.
 
     Raises:
         ConfigError: the ranks cannot share train.batch_size evenly.
     """
-    whole, ranks = job.config.train.batch_size, job.rank.count
-    if whole % ranks:
+    whole = job.config.train.batch_size
+    parts = job.rank.count * job.config.train.accumulate
+    if whole % parts:
+        in_parts = f" in {job.config.train.accumulate} parts" if parts != job.rank.count else ""
         raise ConfigError(
-            f"train.batch_size is {whole}, which {ranks} ranks cannot share evenly",
-            hint=f"write {max(1, whole // ranks) * ranks}",
+            f"train.batch_size is {whole}, which {job.rank.count} ranks cannot share evenly"
+            f"{in_parts}",
+            hint=f"write {max(1, whole // parts) * parts}",
         )
-    return whole // ranks
+    return whole // parts
 
 
 def _for_training(given: Any, job: Job, place: Callable[[EpochSampler], None]) -> Any:
-    loaders = seat(given(), job.rank, job.spec.seed, train=True)
+    balanced = job.config.data.sampling == "balanced"
+    targets = train_targets(job) if balanced else None
+    loaders = seat(given(), Seat(job.rank, job.spec.seed, train=True, targets=targets))
     for sampler in samplers(loaders):
         place(sampler)
     return loaders
 
 
 def _for_judging(given: Any, job: Job) -> Any:
-    return seat(given(), job.rank, job.spec.seed, train=False)
+    return seat(given(), Seat(job.rank, job.spec.seed, train=False))

@@ -1,4 +1,4 @@
-"""What a rank shows while it works: a heartbeat, and on rank 0 the progress inside an epoch."""
+"""What rank 0 shows inside an epoch, and how a test is left when somebody asks for it."""
 
 import math
 import time
@@ -8,39 +8,11 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mlstack.errors import Interrupted, StepError
-from mlstack.records.run import Stepped, append_event
-from mlstack.train.worker.build import Job
+from mlstack.records.run import Reading, Stepped, append_event
+from mlstack.train.worker.ranks import Job
 from mlstack.train.worker.stop import StopRequest
 
-BEAT_EVERY_S = 1.0
 STEPPED_EVERY_S = 0.25
-
-
-class Heartbeat(Callback):
-    """Touches heartbeat-RANK from inside the loops, so that a hanging rank is seen."""
-
-    def __init__(self, job: Job) -> None:
-        self._path = job.folder / f"heartbeat-{job.rank.number}"
-        self._last = -math.inf
-
-    def beat(self) -> None:
-        """Show that this rank moves; at most once a second."""
-        now = time.monotonic()
-        if now - self._last >= BEAT_EVERY_S:
-            self._path.touch()
-            self._last = now
-
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Beat."""
-        self.beat()
-
-    def on_validation_batch_end(self, *_: Any, **__: Any) -> None:
-        """Beat."""
-        self.beat()
-
-    def on_test_batch_end(self, *_: Any, **__: Any) -> None:
-        """Beat."""
-        self.beat()
 
 
 class Progress(Callback):
@@ -84,6 +56,28 @@ class Progress(Callback):
             metrics={"loss": loss} if math.isfinite(loss) else {},
         )
         append_event(self._job.folder, event)
+
+
+class ReadingProgress:
+    """Appends `Reading` a few times a second while images are decoded."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._last = -math.inf
+
+    def tell(self, done: int, total: int) -> None:
+        """Report how many images are decoded."""
+        now = time.monotonic()
+        if now - self._last >= STEPPED_EVERY_S or done == total:
+            self._last = now
+            event = Reading(
+                run=self._job.spec.id,
+                at=time.time(),
+                text="decoding images",
+                done=done,
+                total=total,
+            )
+            append_event(self._job.folder, event)
 
 
 class StopWhileTesting(Callback):

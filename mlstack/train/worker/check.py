@@ -24,13 +24,15 @@ from torch.utils.data import DataLoader
 
 from mlstack.errors import MlstackError
 from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, read_events
-from mlstack.train.worker.build import Job, batch_size, build_data, build_model
+from mlstack.train.worker.build import batch_size, build_data, build_model
 from mlstack.train.worker.callbacks import loss_of
 from mlstack.train.worker.checkpoint import read_checkpoint
+from mlstack.train.worker.equip import equip
 from mlstack.train.worker.failure import in_words
 from mlstack.train.worker.fit import build_trainer
+from mlstack.train.worker.preview import augmented
 from mlstack.train.worker.probes import Seen, Verdict, of_both, of_data, outputs, tensors
-from mlstack.train.worker.ranks import Rank, reach_all
+from mlstack.train.worker.ranks import Job, Rank, reach_all
 from mlstack.train.worker.stop import StopRequest
 
 STEPS = 40  # on one batch
@@ -45,7 +47,12 @@ ELASTIC = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT
 FULL = 0.9  # of the memory
 GIGA = 1e9
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-FEW: dict[str, Any] = {"max_epochs": 1, "max_time": None, "enable_checkpointing": False}
+FEW: dict[str, Any] = {
+    "max_epochs": 1,
+    "max_time": None,
+    "enable_checkpointing": False,
+    "accumulate_grad_batches": 1,
+}
 
 
 @dataclass
@@ -135,13 +142,14 @@ def _alone(job: Job) -> Job:
         return job
     for name in [name for name in os.environ if ELASTIC.fullmatch(name)]:
         del os.environ[name]
-    train = job.config.train.model_copy(update={"batch_size": batch_size(job)})
+    mine = {"batch_size": batch_size(job), "accumulate": 1}
+    train = job.config.train.model_copy(update=mine)
     return replace(job, rank=Rank(), config=job.config.model_copy(update={"train": train}))
 
 
 def verdicts(job: Job) -> Iterator[Verdict]:
     """Check the data, the model and both together, until one fails that the rest needs."""
-    model = build_model(job)
+    model = equip(job, build_model(job))
     data = build_data(job)
     data.prepare_data()
     data.setup("fit")
@@ -153,6 +161,9 @@ def verdicts(job: Job) -> Iterator[Verdict]:
         return
     seen = Seen(batches, val, next(iter(data.val_dataloader())), len(job.spec.classes), load_s)
     yield from of_data(seen)
+    drawn = augmented(job, batches[0])
+    if drawn is not None:
+        yield drawn
     trial = Trial(job, model, batches[0], val[0])
     for one in (_step, _memory):
         found = one(trial)

@@ -21,9 +21,9 @@ from mlstack.launch.worker import report
 from mlstack.records.base import read
 from mlstack.records.run import SPEC, RunSpec
 from mlstack.records.worker import WorkerProgress
-from mlstack.train.worker.build import Job, build_data, build_model
+from mlstack.train.worker.build import build_data, build_model
 from mlstack.train.worker.checkpoint import read_checkpoint
-from mlstack.train.worker.ranks import Rank
+from mlstack.train.worker.ranks import Job, Rank
 
 
 def main() -> int:

@@ -18,20 +18,29 @@ from mlstack.launch.user_code import construct
 from mlstack.records.run import (
     BEST,
     CHECKPOINTS,
-    LAST,
     Finished,
     Started,
     Stopped,
     append_event,
     read_events,
 )
-from mlstack.train.worker.build import Job, build_data, build_model
-from mlstack.train.worker.callbacks import Heartbeat, Progress, StopWhileTesting
-from mlstack.train.worker.checkpoint import Position, WholeFiles, read_checkpoint, read_position
-from mlstack.train.worker.keeper import Keeper
-from mlstack.train.worker.ranks import Rank
+from mlstack.train.worker.averaging import Averaged
+from mlstack.train.worker.build import build_data, build_model
+from mlstack.train.worker.callbacks import Progress, StopWhileTesting
+from mlstack.train.worker.checkpoint import (
+    Position,
+    WholeFiles,
+    newest,
+    read_checkpoint,
+)
+from mlstack.train.worker.equip import equip
+from mlstack.train.worker.heartbeat import Heartbeat
+from mlstack.train.worker.keeper import Attempt, Keeper
+from mlstack.train.worker.ranks import Job, Rank
 from mlstack.train.worker.running import RunningMetrics
+from mlstack.train.worker.speed import Speedometer
 from mlstack.train.worker.stop import StopRequest
+from mlstack.train.worker.thrift import Unprofiled, lighten, lighten_model
 
 OURS = {  # Trainer argument -> the setting that decides it
     "accelerator": "train.gpus",
@@ -41,6 +50,7 @@ OURS = {  # Trainer argument -> the setting that decides it
     "precision": "train.precision",
     "max_epochs": "train.epochs",
     "max_time": "train.max_time",
+    "accumulate_grad_batches": "train.accumulate",
     "callbacks": "model.class (configure_callbacks)",
     "logger": "track.mirror",
     "plugins": "model.class",
@@ -54,18 +64,18 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     """Train, test, and append `Finished` or `Stopped`."""
     began = time.monotonic()
     seed_everything(job.spec.seed, workers=True, verbose=False)
-    last = job.folder / CHECKPOINTS / LAST
-    going_on = resume and last.is_file()
-    keeper = Keeper(
-        job, read_position(last) if going_on else Position(), stop, _attempt(job.folder)
-    )
-    model, data = build_model(job), build_data(job, keeper.place)
-    running = RunningMetrics(job, keeper.position)
-    trainer = build_trainer(job, [running, Heartbeat(job), *_reporters(job, stop), keeper])
+    last, position = newest(job.folder / CHECKPOINTS) if resume else (None, Position())
+    average = Averaged(job.config.train.ema) if job.config.train.ema else None
+    keeper = Keeper(job, position, stop, Attempt(_attempt(job.folder), average))
+    model, data = equip(job, build_model(job)), build_data(job, keeper.place)
+    limit = job.config.train.hang_limit
+    heartbeat = Heartbeat(job, _duration(limit).total_seconds() if limit else None)
+    others = [RunningMetrics(job, position), heartbeat, *_reporters(job, stop)]
+    trainer = build_trainer(job, [*([average] if average else []), *others, keeper])
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")
-        trainer.fit(model, datamodule=data, ckpt_path=str(last) if going_on else None)
+        trainer.fit(lighten_model(model), datamodule=data, ckpt_path=str(last) if last else None)
         tested = _test(job, trainer, model, data)
     except (Interrupted, SIGTERMException):
         _tell_stopped(job, trainer, stop)
@@ -108,8 +118,10 @@ def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
         "strategy": _strategy(train, job.rank, on_gpu=on_gpu),
         "precision": _precision(train, on_gpu=on_gpu),
         "max_epochs": train.epochs,
+        "accumulate_grad_batches": train.accumulate,
         "max_time": _duration(train.max_time) if train.max_time else None,
-        "callbacks": callbacks,
+        "callbacks": [lighten(callback) for callback in callbacks],
+        "profiler": Unprofiled(),
         "plugins": [WholeFiles()],
         "logger": False,
         "use_distributed_sampler": False,  # sampling.py shares the examples, without repeats
@@ -126,7 +138,7 @@ def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
 
 def _reporters(job: Job, stop: StopRequest) -> list[Any]:
     testing = [StopWhileTesting(stop)] if job.rank.count == 1 else []
-    return [Progress(job), *testing] if job.rank.number == 0 else testing
+    return [Progress(job), Speedometer(job), *testing] if job.rank.number == 0 else testing
 
 
 def _test(

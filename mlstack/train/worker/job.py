@@ -4,10 +4,9 @@ from pathlib import Path
 
 from mlstack.config.schema import Config
 from mlstack.records.run import RunSpec
-from mlstack.train.worker.build import Job
 from mlstack.train.worker.check import check
 from mlstack.train.worker.fit import fit
-from mlstack.train.worker.ranks import Rank
+from mlstack.train.worker.ranks import Job, Rank
 from mlstack.train.worker.stop import StopRequest
 
 

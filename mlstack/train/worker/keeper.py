@@ -2,6 +2,8 @@
 
 import math
 import time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from difflib import get_close_matches
 
 import torch
@@ -21,9 +23,17 @@ from mlstack.records.run import (
     Started,
     append_event,
 )
-from mlstack.train.worker.build import Job
-from mlstack.train.worker.checkpoint import KEY, Position, at_epoch_start, restore_rng, rng_state
-from mlstack.train.worker.ranks import Agreement
+from mlstack.train.worker.averaging import Averaged
+from mlstack.train.worker.build import batch_size
+from mlstack.train.worker.checkpoint import (
+    KEY,
+    Position,
+    at_epoch_start,
+    keep_older,
+    restore_rng,
+    rng_state,
+)
+from mlstack.train.worker.ranks import Agreement, Job
 from mlstack.train.worker.running import running_metrics
 from mlstack.train.worker.sampling import EpochSampler
 from mlstack.train.worker.stop import StopRequest
@@ -32,13 +42,21 @@ SAVE_EVERY_S = 30.0  # inside an epoch
 SAVE_SHARE = 0.05  # of the time may go into saving
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One go at a run."""
+
+    number: int  # counts from 1
+    average: Averaged | None = None  # of the weights: what is judged and kept
+
+
 class Keeper(Checkpoint):
     """Judges every epoch, saves, and stops between two steps.
 
     Lightning calls it after the module's own hooks, since it is a `Checkpoint`.
     """
 
-    def __init__(self, job: Job, position: Position, stop: StopRequest, attempt: int) -> None:
+    def __init__(self, job: Job, position: Position, stop: StopRequest, attempt: Attempt) -> None:
         self.job = job
         self.position = position
         self.stop = stop
@@ -60,8 +78,8 @@ class Keeper(Checkpoint):
         """
         sampler.set_epoch(self.position.epoch)
         if self._resuming and self.position.batch:
-            rank_batch = self.job.config.train.batch_size // self.job.rank.count
-            sampler.skip = (self.position.epoch, self.position.batch * rank_batch)
+            seen = self.position.batch * batch_size(self.job)
+            sampler.skip = (self.position.epoch, seen)
             sampler.on_start = self._restore
             self._placed = True
 
@@ -78,7 +96,7 @@ class Keeper(Checkpoint):
             Started(
                 run=self.job.spec.id,
                 at=time.time(),
-                attempt=self.attempt,
+                attempt=self.attempt.number,
                 parameters=sum(p.numel() for p in pl_module.parameters()),
                 device=_device_name(pl_module.device),
                 ranks=self.job.rank.count,
@@ -120,7 +138,7 @@ class Keeper(Checkpoint):
         if self._asked:
             self._leave()
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the same model on every rank: buffers (batch norm) are those of rank 0."""
         if self.job.rank.count > 1:
             for buffer in pl_module.buffers():
@@ -135,7 +153,9 @@ class Keeper(Checkpoint):
         best = self._judge(trainer, metrics)
         if best:
             self.position.best_metrics = finite
-            self._save(trainer, BEST, weights_only=True)
+            average = self.attempt.average
+            with average.worn(pl_module) if average else nullcontext():
+                self._save(trainer, BEST, weights_only=True)
         epochs = self.job.config.train.epochs
         self._tell(
             EpochEnded(
@@ -194,6 +214,8 @@ class Keeper(Checkpoint):
         began = time.monotonic()
         self._at_rest = at_rest
         self._save(trainer, LAST, weights_only=False)
+        if self.job.rank.number == 0 and self.job.config.train.keep_last > 1:
+            keep_older(self.job.folder / CHECKPOINTS, self.job.config.train.keep_last)
         self._saved_at = time.monotonic()
         self._saving_s = self._saved_at - began
 

@@ -4,10 +4,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import distributed
+
+from mlstack.config.schema import Config
+from mlstack.records.run import RunSpec
 
 REACH_S = 60  # how long a rank waits for the others
 
@@ -26,6 +30,16 @@ class Rank:
         count = int(environment.get("WORLD_SIZE", "1"))
         local_count = int(environment.get("LOCAL_WORLD_SIZE", str(count)))
         return cls(int(environment.get("RANK", "0")), count, local_count)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run in the hands of one rank."""
+
+    folder: Path
+    spec: RunSpec
+    config: Config
+    rank: Rank
 
 
 def reach_all(rank: Rank) -> tuple[int, str]:

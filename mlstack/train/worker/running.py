@@ -18,8 +18,8 @@ from pytorch_lightning.trainer.connectors.logger_connector.result import (
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from mlstack.train.worker.build import Job
 from mlstack.train.worker.checkpoint import Position
+from mlstack.train.worker.ranks import Job
 
 _SAME = (
     "fx",

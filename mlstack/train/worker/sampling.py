@@ -5,21 +5,37 @@ with four.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    Dataset,
     DistributedSampler,
     IterableDataset,
     RandomSampler,
     Sampler,
     SequentialSampler,
+    TensorDataset,
+    default_collate,
 )
 
 from mlstack.errors import ConfigError
 from mlstack.train.worker.ranks import Rank
+
+
+@dataclass(frozen=True)
+class Seat:
+    """Who reads a loader, and how."""
+
+    rank: Rank
+    seed: int
+    train: bool
+    targets: Tensor | None = None  # class of each example, int64; given, all come equally often
 
 
 class EpochSampler(Sampler[int]):
@@ -29,11 +45,12 @@ class EpochSampler(Sampler[int]):
     together; in val and test none is repeated, so that metrics are exact.
     """
 
-    def __init__(self, size: int, rank: Rank, *, seed: int, train: bool, shuffle: bool) -> None:
+    def __init__(self, size: int, seat: Seat, *, shuffle: bool) -> None:
         self.size = size
-        self.rank = rank
-        self.seed = seed
-        self.train = train
+        self.rank = seat.rank
+        self.seed = seat.seed
+        self.train = seat.train
+        self.targets = seat.targets
         self.shuffle = shuffle
         self.epoch = 0
         self.skip = (0, 0)  # (epoch, examples of this rank already seen in it)
@@ -55,10 +72,7 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Give the indices; `on_start` is called before the first one is read."""
-        order = torch.arange(self.size)
-        if self.shuffle:
-            own = torch.Generator().manual_seed(self.seed + 1_000_003 * (self.epoch + 1))
-            order = torch.randperm(self.size, generator=own)
+        order = self._order()
         if self.train:
             missing = len(self) * self.rank.count - self.size
             order = torch.cat([order, order[:missing]])
@@ -67,27 +81,79 @@ class EpochSampler(Sampler[int]):
         self.on_start()
         yield from mine[seen if epoch == self.epoch else 0 :].tolist()
 
+    def _order(self) -> Tensor:
+        own = torch.Generator().manual_seed(self.seed + 1_000_003 * (self.epoch + 1))
+        if self.targets is not None:
+            return balanced(self.targets, own)
+        return torch.randperm(self.size, generator=own) if self.shuffle else torch.arange(self.size)
 
-def seat(loaders: Any, rank: Rank, seed: int, *, train: bool) -> Any:
+
+def balanced(targets: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw as many indices as there are targets, from every class equally many, shuffled.
+
+    Within a class all examples come before one comes again, so none is drawn more than once more
+    often than another.
+
+    Args:
+        targets: int64, shape (examples,).
+        generator: decides which, and in what order.
+
+    Returns:
+        int64, shape (examples,).
+    """
+    classes = torch.unique(targets)
+    share, over = divmod(len(targets), len(classes))
+    drawn = []
+    for place, one in enumerate(classes):
+        members = (targets == one).nonzero().flatten()
+        wanted = share + (place < over)
+        times = -(-wanted // len(members))
+        turns = [members[torch.randperm(len(members), generator=generator)] for _ in range(times)]
+        drawn.append(torch.cat(turns)[:wanted])
+    found = torch.cat(drawn)
+    return found[torch.randperm(len(found), generator=generator)]
+
+
+class Gathered(TensorDataset):
+    """A TensorDataset that gives a batch by one index into each tensor.
+
+    The values are those that reading one example at a time and stacking them gives, at a tenth of
+    the cost.
+    """
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        """Give a batch."""
+        places = torch.from_numpy(np.array(indices))
+        return [tensor.index_select(0, places) for tensor in self.tensors]
+
+
+def seat(loaders: Any, place: Seat) -> Any:
     """Give plain loaders an `EpochSampler`; anything else of the user's stays as it is.
 
     Raises:
-        ConfigError: several ranks would read the same examples, or a part has too few of them.
+        ConfigError: several ranks would read the same examples, a part has too few of them, or
+            a loader that orders its examples itself should be balanced.
     """
     if isinstance(loaders, dict):
-        return {name: seat(one, rank, seed, train=train) for name, one in loaders.items()}
+        return {name: seat(one, place) for name, one in loaders.items()}
     if isinstance(loaders, list | tuple):
-        return [seat(one, rank, seed, train=train) for one in loaders]
+        return [seat(one, place) for one in loaders]
     if not isinstance(loaders, DataLoader):
         return loaders
     if _is_plain(loaders):
-        return _rebuild(loaders, rank, seed, train=train)
+        return _rebuild(loaders, place)
+    own = type(loaders.sampler).__name__
+    if place.targets is not None:
+        raise ConfigError(
+            f"data.sampling: balanced, but the DataLoader of train has a `{own}` of its own",
+            hint="use shuffle=True, or write `sampling: natural`",
+        )
     shared = isinstance(loaders.dataset, IterableDataset) or isinstance(
         loaders.sampler, DistributedSampler
     )
-    if rank.count > 1 and not shared:
+    if place.rank.count > 1 and not shared:
         raise ConfigError(
-            f"the ranks cannot share a DataLoader with a `{type(loaders.sampler).__name__}`",
+            f"the ranks cannot share a DataLoader with a `{own}`",
             hint="use shuffle=True, or a DistributedSampler, or train with one rank",
         )
     return loaders
@@ -112,23 +178,42 @@ def _is_plain(loader: DataLoader[Any]) -> bool:
     return type(sampler) is SequentialSampler
 
 
-def _rebuild(loader: DataLoader[Any], rank: Rank, seed: int, *, train: bool) -> DataLoader[Any]:
+def _rebuild(loader: DataLoader[Any], place: Seat) -> DataLoader[Any]:
     size = len(loader.dataset)  # type: ignore[arg-type]
-    if size < rank.count:
+    if size < place.rank.count:
         raise ConfigError(
-            f"{rank.count} ranks cannot share {size} examples",
+            f"{place.rank.count} ranks cannot share {size} examples",
             hint="use fewer ranks, or a larger share in data.split",
         )
-    shuffle = type(loader.sampler) is RandomSampler
-    sampler = EpochSampler(size, rank, seed=seed, train=train, shuffle=shuffle)
+    if place.targets is not None and len(place.targets) != size:
+        raise ConfigError(
+            f"data.sampling: balanced, but the dataset of train has {size} examples and the table "
+            f"of examples {len(place.targets)}",
+            hint="read the rows of the table as they are, or write `sampling: natural`",
+        )
+    sampler = EpochSampler(size, place, shuffle=type(loader.sampler) is RandomSampler)
+    kept = {name: getattr(loader, name) for name in _KEPT}
     return DataLoader(
-        loader.dataset,
+        _gathered(loader, kept),
         batch_size=loader.batch_size,
         sampler=sampler,
         drop_last=loader.drop_last,
         generator=sampler.generator,
-        **{name: getattr(loader, name) for name in _KEPT},
+        **kept,
     )
+
+
+def _gathered(loader: DataLoader[Any], kept: dict[str, Any]) -> Dataset[Any]:
+    """Read a batch of tensors in memory at once, where nobody can tell the difference."""
+    dataset = loader.dataset
+    if type(dataset) is not TensorDataset or loader.collate_fn is not default_collate:
+        return dataset
+    kept["collate_fn"] = _as_it_is
+    return Gathered(*dataset.tensors)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 _KEPT = (

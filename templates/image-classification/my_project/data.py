@@ -6,7 +6,8 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlstack.inputs.images import ImageSpec, load
+from mlstack.inputs import decoded
+from mlstack.inputs.images import ImageSpec
 
 
 class Images(LightningDataModule):
@@ -31,12 +32,13 @@ class Images(LightningDataModule):
             return
         table = pq.read_table(self.examples)
         split = np.asarray(table["split"].to_pylist())
-        images = np.stack([load(path, self.input_spec) for path in table["path"].to_pylist()])
+        # Each picture is decoded once; .mlstack/decoded keeps what came out.
+        images, places = decoded.images(self.examples, table, self.input_spec)
         targets = table["target"].to_numpy().astype(np.int64)
         for part in ("train", "val", "test"):
             rows = split == part
             self.parts[part] = TensorDataset(
-                torch.from_numpy(images[rows]), torch.from_numpy(targets[rows])
+                torch.from_numpy(images[places[rows]]), torch.from_numpy(targets[rows])
             )
 
     def train_dataloader(self) -> DataLoader:

@@ -9,12 +9,11 @@ from torch.nn import functional
 class Net(LightningModule):
     """A small convolutional network for small images, grey (1 channel) or RGB (3)."""
 
-    def __init__(
-        self, width: int = 32, lr: float = 3e-3, channels: int = 1, num_classes: int = 10
-    ) -> None:
+    def __init__(self, width=32, lr=3e-3, channels=1, num_classes=10, class_weights=None) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.lr = lr
+        self.class_weights = class_weights  # mlstack fills it in, for train.class_weights
         self.body = nn.Sequential(
             self._block(channels, width),
             nn.MaxPool2d(2),
@@ -27,8 +26,7 @@ class Net(LightningModule):
             nn.Linear(4 * width, num_classes),
         )
 
-    @staticmethod
-    def _block(inputs: int, outputs: int) -> nn.Module:
+    def _block(self, inputs: int, outputs: int) -> nn.Module:
         conv = nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
         return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
 
@@ -49,7 +47,8 @@ class Net(LightningModule):
     def _measure(self, batch: list[Tensor], part: str) -> Tensor:
         images, targets = batch
         logits = self(images)
-        loss = functional.cross_entropy(logits, targets)
+        weights = self.class_weights if part == "train" else None
+        loss = functional.cross_entropy(logits, targets, weights and logits.new_tensor(weights))
         accuracy = (logits.argmax(dim=1) == targets).float().mean()
         metrics = {f"{part}/loss": loss, f"{part}/acc": accuracy}
         self.log_dict(metrics, on_step=False, on_epoch=True, sync_dist=True)

@@ -10,11 +10,17 @@ class Net(LightningModule):
     """Two hidden layers; the first thing it does is to scale each feature by what it has seen."""
 
     def __init__(
-        self, features: int = 30, width: int = 64, lr: float = 3e-3, num_classes: int = 2
+        self,
+        features: int = 30,
+        width: int = 64,
+        lr: float = 3e-3,
+        num_classes: int = 2,
+        class_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.lr = lr
+        self.class_weights = class_weights  # mlstack fills it in, for train.class_weights
         self.body = nn.Sequential(
             nn.BatchNorm1d(features),
             nn.Linear(features, width),
@@ -41,7 +47,8 @@ class Net(LightningModule):
     def _measure(self, batch: list[Tensor], part: str) -> Tensor:
         rows, targets = batch
         logits = self(rows)
-        loss = functional.cross_entropy(logits, targets)
+        weights = self.class_weights if part == "train" else None
+        loss = functional.cross_entropy(logits, targets, weights and logits.new_tensor(weights))
         accuracy = (logits.argmax(dim=1) == targets).float().mean()
         metrics = {f"{part}/loss": loss, f"{part}/acc": accuracy}
         self.log_dict(metrics, on_step=False, on_epoch=True, sync_dist=True)

@@ -1,0 +1,204 @@
+"""The pages of runs in a real browser: they load nothing, and tell the values under the pointer."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from train.test_train_runs import make_run
+
+from mlstack.records import base
+from mlstack.records.run import SPEC, Finished, RunSpec, Stepped, append_event
+from mlstack.records.system import GpuUse, Speed, Used, append_system
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MANY = 12
+
+
+def mlstack(project: Path, *words: str) -> None:
+    subprocess.run([sys.executable, "-m", "mlstack", "train", *words], cwd=project, check=True)
+
+
+def make_whole_run(project: Path, **overrides: object) -> str:
+    """Lay out a run that also has steps within its epochs, and looks at the machine."""
+    run = make_run(project, finished=False, **overrides).id
+    folder = project / ".mlstack" / "runs" / run
+    for step in range(1, 16):
+        at = time.time()
+        stepped = Stepped(
+            run=run, at=at, epoch=1, step=step, batch=1, batches=5, metrics={"loss": 3 / step}
+        )
+        append_event(folder, stepped)
+        gpu = GpuUse(index=0, busy=0.9, memory_bytes=5 << 30)
+        looked = Used(
+            run=run, at=at + step, cpu_cores=1.5, machine_cpu=0.8, memory_bytes=700 << 20,
+            free_bytes=8 << 30, gpus=[gpu],
+        )  # fmt: skip
+        append_system(folder, looked)
+    for epoch in (1, 2, 3):
+        speed = Speed(
+            run=run, at=at, epoch=epoch, step=epoch * 5, examples_per_s=1234.0, loader_wait=0.07
+        )
+        append_system(folder, speed)
+    append_event(folder, Finished(run=run, at=at, step=15, epoch=3, metrics={"test/acc": 0.625}))
+    return run
+
+
+def copy_of(project: Path, run: str, number: int) -> str:
+    """Lay out the same run once more, with another seed: planning each takes a second."""
+    here = project / ".mlstack" / "runs"
+    shutil.copytree(here / run, here / f"{run[:-4]}{number:04d}")
+    spec = base.read(here / run / SPEC, RunSpec)
+    config = spec.config | {"project": spec.config["project"] | {"seed": number}}
+    copy = structs.replace(spec, id=f"{run[:-4]}{number:04d}", config=config)
+    base.write(here / copy.id / SPEC, copy)
+    return copy.id
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, project_maker) -> Path:
+    """A folder with the page of one run, of two, and of many."""
+    project = project_maker(tmp_path_factory.mktemp("pages") / "demo", images=120)
+    runs = [make_whole_run(project), make_whole_run(project, **{"model.args.lr": 0.01})]
+    while len(runs) < MANY:
+        runs.append(copy_of(project, runs[0], len(runs)))
+    mlstack(project, "show", runs[0], "--html", "one.html")
+    mlstack(project, "compare", *runs[:2], "--html", "two.html")
+    mlstack(project, "compare", *runs, "--html", "many.html")
+    return project
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that may complain about nothing, and ask for nothing but itself."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    page.on("request", lambda asked: asked.url.endswith(".html") or complaints.append(asked.url))
+    page.set_default_timeout(10_000)
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def point_at(page: Page, title: str, share: float) -> str:
+    """Move the pointer over a chart; give what the tip says, a line a value."""
+    figure = page.locator("figure", has=page.locator("figcaption", has_text=title)).first
+    chart = figure.locator("> svg")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
+    tip = figure.locator(".tip")
+    expect(tip).to_be_visible()
+    assert box["y"] <= tip.bounding_box()["y"] < box["y"] + box["height"] / 2  # beside the pointer
+    return tip.inner_text()
+
+
+def test_the_values_under_the_pointer_are_those_of_the_run(pages: Path, page: Page) -> None:
+    page.goto(f"file://{pages}/one.html")
+
+    at_the_end = point_at(page, "loss", 0.97)
+    in_the_middle = point_at(page, "loss", 0.45)
+    waiting = point_at(page, "waiting for the loader", 0.5)
+
+    assert "step 15" in at_the_end
+    assert "train/loss\n0.66667" in at_the_end
+    assert "val/loss\n0.83333" in at_the_end
+    assert "loss within epochs\n0.2" in at_the_end
+    assert in_the_middle.split("\n")[:3] == ["step 6", "loss within epochs", "0.5"]
+    assert "train/loss" not in in_the_middle  # no epoch ended near there
+    assert "7.0 %" in waiting
+
+
+def test_the_tip_goes_when_the_pointer_does(pages: Path, page: Page) -> None:
+    page.goto(f"file://{pages}/one.html")
+    point_at(page, "acc", 0.5)
+
+    page.mouse.move(2, 2)
+
+    expect(page.locator(".tip:visible")).to_have_count(0)
+
+
+def test_one_run_shows_what_it_made_of_the_machine(pages: Path, page: Page) -> None:
+    page.goto(f"file://{pages}/one.html")
+
+    titles = page.locator("figcaption").all_inner_texts()
+    gpu = point_at(page, "GPU memory", 0.5)
+
+    assert {"CPU cores of the ranks", "memory of the ranks", "GPUs busy"} <= set(titles)
+    assert "5.0 GiB" in gpu
+    assert "1,234" in page.locator(".tiles").inner_text()
+
+
+def test_a_run_is_hidden_on_every_chart_at_once(pages: Path, page: Page) -> None:
+    page.goto(f"file://{pages}/two.html")
+    row = page.locator("tr[data-run]").first
+    run = row.get_attribute("data-run")
+    lines = page.locator(f'figure > svg [data-run="{run}"]')
+    before = point_at(page, "acc", 0.9)
+
+    row.locator("input").uncheck()
+
+    assert lines.count() > 3
+    expect(page.locator(f'figure > svg [data-run="{run}"].gone')).to_have_count(lines.count())
+    assert run in before
+    assert run not in point_at(page, "acc", 0.9)
+    row.locator("input").check()
+    expect(page.locator("figure > svg .gone")).to_have_count(0)
+
+
+def test_many_runs_have_a_colour_and_a_row_each(pages: Path, page: Page) -> None:
+    page.goto(f"file://{pages}/many.html")
+
+    colours = page.locator("tr[data-run] .swatch").evaluate_all(
+        "found => found.map((one) => getComputedStyle(one).backgroundColor)"
+    )
+    settings = page.locator("section", has_text="Settings that differ").locator("tbody tr, tr")
+
+    assert len(set(colours)) == MANY
+    assert settings.count() == MANY + 1  # a row a run below the names of the settings
+
+
+@pytest.mark.parametrize("name", ["one", "two", "many"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_is_wider_than_its_window(pages: Path, page: Page, name: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"file://{pages}/{name}.html")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_without_scripts_the_curves_and_tables_are_there(pages: Path, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"file://{pages}/two.html")
+
+    assert page.locator("polyline").count() > 6
+    assert page.locator("tr[data-run] input:visible").count() == 0
+    context.close()
+
+
+def test_small_shares_are_told_apart_on_an_axis() -> None:
+    from mlstack.train.chart import said
+
+    assert [said(share, "%") for share in (0.0, 0.005, 0.01, 0.5, 1.0)] == [
+        "0%",
+        "0.5%",
+        "1%",
+        "50%",
+        "100%",
+    ]
