@@ -2,12 +2,13 @@
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,12 @@ class Cluster:
 
 
 @contextmanager
-def serving() -> Iterator[Cluster]:
-    """Run a cluster of two nodes for a block."""
+def serving(unseen: Path | None = None) -> Iterator[Cluster]:
+    """Run a cluster of two nodes for a block.
+
+    Args:
+        unseen: a folder that the second node does not see; only root can have that.
+    """
     port = fixed_ports.free(1)[0]
     address = f"127.0.0.1:{port}"
     # Short: Ray makes sockets below it, whose names may not be long.
@@ -47,25 +52,21 @@ def serving() -> Iterator[Cluster]:
         ExitStack() as running,
         tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as home,
     ):
-        head = [
-            "--head",
-            "--node-ip-address=127.0.0.1",
-            f"--port={port}",
-            "--include-dashboard=false",
-            f"--temp-dir={home}",
-        ]
-        running.enter_context(_node(Path(home), "head", *head))
-        running.enter_context(
-            _node(Path(home), "second", f"--address={address}", "--node-ip-address=127.0.0.2")
-        )
+        head = ["--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={home}"]
+        running.enter_context(_node(Path(home), "127.0.0.1", *head))
+        hide = f"mount -t tmpfs none '{unseen}' && exec \"$@\""
+        hidden = [shutil.which("unshare"), "--mount", "sh", "-c", hide, "hide"] if unseen else []
+        second = _node(Path(home), "127.0.0.2", f"--address={address}", before=hidden)
+        running.enter_context(second)
         yield Cluster(address)
 
 
 @contextmanager
-def _node(home: Path, ip: str, *words: str) -> Iterator[None]:
+def _node(home: Path, ip: str, *words: str, before: Sequence[str] = ()) -> Iterator[None]:
     log = home / f"{ip}.out"
     common = [f"--node-ip-address={ip}", "--num-cpus=1", "--object-store-memory=80000000"]
-    command = [sys.executable, RAY, "start", "--block", "--disable-usage-stats", *common, *words]
+    start = [sys.executable, RAY, "start", "--block", "--disable-usage-stats"]
+    command = [*before, *start, *common, *words]
     with log.open("wb") as stream:
         process = subprocess.Popen(
             tether.tied(signal.SIGTERM, command), stdin=subprocess.DEVNULL, stdout=stream,

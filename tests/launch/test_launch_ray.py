@@ -1,11 +1,14 @@
 """Runs on a real cluster of Ray with two nodes on loopback; the ranks are fake, without torch."""
 
+import os
+import shutil
 import signal
 import time
 
 import psutil
 import pytest
 import ray_cluster
+from msgspec import structs
 
 from mlstack.errors import Interrupted, MachineError, StepError
 from mlstack.launch.on_ray import ranks as on_ray
@@ -17,8 +20,14 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    with ray_cluster.serving() as running:
+def unseen(tmp_path_factory):
+    """Give a folder that one of the nodes does not see."""
+    return tmp_path_factory.mktemp("unseen")
+
+
+@pytest.fixture(scope="module")
+def cluster(unseen):
+    with ray_cluster.serving(unseen if os.getuid() == 0 else None) as running:
         yield running
 
 
@@ -139,3 +148,15 @@ def test_a_cluster_that_is_too_small_is_named(make_run, on_cluster):
 
     with pytest.raises(MachineError, match="2 of 3 CPUs"):
         list(train(folder, spec))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can hide a folder from a node")
+def test_a_folder_that_a_machine_does_not_see_is_named(make_run, on_cluster, unseen):
+    folder, spec = make_run("train-long", "train-long")
+    shutil.copy(folder.parent / "fake_ranks.py", unseen)
+    there = folder.rename(unseen / folder.name)
+
+    with pytest.raises(MachineError, match="does not see") as error:
+        list(train(there, structs.replace(spec, root=str(unseen))))
+
+    assert str(there) in error.value.problem
