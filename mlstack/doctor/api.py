@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlstack.doctor import machine, place, software
+from mlstack.doctor import machine, place, software, together
 from mlstack.doctor.check import Check, Status
 from mlstack.errors import MachineError
 from mlstack.records.base import Record, Result
@@ -39,11 +39,14 @@ def _checks(path: Path, sets: tuple[str, ...]) -> Iterator[Check]:
     folder = path.resolve().parent
     yield machine.python()
     yield software.packages()
+    yield software.versions()
     yield software.extras()
     yield machine.memory()
     graphics, gpus = machine.gpus()
     yield graphics
+    yield machine.leases()
     yield from software.torch(gpus)
+    yield from together.gpus(gpus)
     yield software.runtimes(gpus)
     yield from software.onnxruntime(gpus)
     yield machine.shared_memory()
@@ -56,4 +59,5 @@ def _checks(path: Path, sets: tuple[str, ...]) -> Iterator[Check]:
     yield place.git_state(folder)
     if project:
         yield from place.data_state(project)
+        yield place.loader(project, path, sets)
     yield place.clock(folder)

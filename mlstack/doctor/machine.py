@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from mlstack.doctor.check import Check, fail, ok, warning
+from mlstack.launch.leases import leases_file, overview
 
 GIB = 1 << 30
 SPEED_BYTES = 32 << 20
@@ -50,6 +52,26 @@ def gpus() -> tuple[Check, int]:
         said = (done.stderr.strip() or done.stdout.strip() or "no GPU").splitlines()[0]
         return fail(name, f"nvidia-smi: {said}", "reinstall the NVIDIA driver, or restart"), 0
     return ok(name, f"{len(lines)} found: {'; '.join(lines)}"), len(lines)
+
+
+def leases() -> Check:
+    """Say who holds which GPU, and who waits."""
+    name = "gpu leases"
+    try:
+        holders, waiters = overview()
+    except sqlite3.Error as error:
+        path = leases_file()
+        return warning(name, f"{path} cannot be read: {error}", f"rm {path} when nobody trains")
+    if not holders and not waiters:
+        return ok(name, "nobody holds a GPU, nobody waits")
+    hours = (f"{holder} holds {holder.uuid} for {_since(holder.since)}" for holder in holders)
+    waits = (f"{place}. in the queue is {one}" for place, one in enumerate(waiters, start=1))
+    return ok(name, "; ".join([*hours, *waits]))
+
+
+def _since(moment: float) -> str:
+    seconds = int(max(0, time.time() - moment))
+    return f"{seconds // 3600} h {seconds // 60 % 60:02} min"
 
 
 def shared_memory() -> Check:

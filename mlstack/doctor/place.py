@@ -1,5 +1,8 @@
 """Checks of the project: config, git, DVC, and the clock by which all of it is dated."""
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -14,6 +17,8 @@ from mlstack.records import dvc
 from mlstack.records.dataset_hash import is_packed
 
 CLOCK_SLACK_S = 300
+CHECK_S = 180
+LOADER = "loading keeps up"  # what `train --check` calls it
 OLDEST_YEAR = 2025
 
 
@@ -72,6 +77,28 @@ def data_state(project: Project) -> Iterator[Check]:
             "data versions are kept on this disk only",
             "set versioning.remote, then mlstack version push",
         )
+
+
+def loader(project: Project, path: Path, sets: tuple[str, ...]) -> Check:
+    """Have `train --check` say whether the data comes as fast as the model takes it."""
+    name, again = "loader", "mlstack train --check"
+    words = [sys.executable, "-m", "mlstack", "train", "--check", "--no-wait", "--json"]
+    words += ["--config", str(path.resolve()), *(part for one in sets for part in ("--set", one))]
+    try:
+        done = subprocess.run(
+            words, cwd=project.root, capture_output=True, timeout=CHECK_S, check=False
+        )
+        said = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        return warning(name, f"`{again}` takes more than {CHECK_S} s", again)
+    except ValueError:
+        return warning(name, f"`{again}` ended with exit code {done.returncode}", again)
+    if done.returncode and LOADER not in said["error"]["problem"]:
+        return ok(name, f"not tried: {said['error']['problem'].splitlines()[0]}")
+    if done.returncode:
+        return warning(name, said["error"]["problem"], said["error"]["hint"] or again)
+    found = next((one for one in said["checks"] if one["name"] == LOADER), None)
+    return ok(name, found["detail"] if found else f"`{again}` did not look at it")
 
 
 def clock(root: Path) -> Check:

@@ -23,4 +23,13 @@ class OnnxSeen(Record, frozen=True, kw_only=True, tag="doctor.onnxruntime"):
     problems: dict[str, str] = msgspec.field(default_factory=dict)  # provider -> "" or why not
 
 
-Seen = TorchSeen | OnnxSeen
+class GroupSeen(Record, frozen=True, kw_only=True, tag="doctor.group"):
+    """What GPUs, or processes, did together; `problem` is empty when it worked."""
+
+    total: int = 0  # of 1, 2, ... over all processes
+    milliseconds: float = 0.0  # for a sum of 64 MiB
+    indirect: list[str] = msgspec.field(default_factory=list)  # pairs that cannot copy directly
+    problem: str = ""
+
+
+Seen = TorchSeen | OnnxSeen | GroupSeen

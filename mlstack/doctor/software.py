@@ -60,6 +60,33 @@ def packages() -> Check:
     return ok("packages", "everything that mlstack needs is there and fits")
 
 
+def versions() -> Check:
+    """Compare what mlstack uses with what those packages ask of each other."""
+    used = {Requirement(line).name for line in _asked(PACKAGE)}
+    unfit = []
+    for name in sorted(used):
+        for line in _asked(name):
+            asked = Requirement(line)
+            if "extra" in str(asked.marker or "") or (asked.marker and not asked.marker.evaluate()):
+                continue
+            version = _version(asked.name)
+            if version and not asked.specifier.contains(version, prereleases=True):
+                unfit.append((f"{name} wants {asked.name}{asked.specifier}, not {version}", asked))
+    if unfit:
+        words = " ".join(f"'{asked.name}{asked.specifier}'" for _, asked in unfit)
+        return warning("versions", "; ".join(said for said, _ in unfit), f"pip install {words}")
+    there = sum(_version(name) is not None for name in used)
+    return ok("versions", f"{there} packages and what they ask of each other fit together")
+
+
+def _asked(package: str) -> list[str]:
+    """List what a package requires; nothing of one that is not installed."""
+    try:
+        return metadata.requires(package) or []
+    except metadata.PackageNotFoundError:
+        return []
+
+
 def extras() -> Check:
     """Name the extras that are installed, and what the others are for."""
     there = [name for name, (module, _) in EXTRAS.items() if find_spec(module)]

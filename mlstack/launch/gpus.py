@@ -1,31 +1,21 @@
-"""The GPUs of this machine, and who uses them: one SQLite table of leases, no daemon."""
+"""The GPUs of this machine, and what uses them."""
 
 import os
 import shutil
-import sqlite3
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Literal, Protocol
 
-import psutil
-
-from mlstack.errors import BusyError, MachineError
+from mlstack.errors import MachineError
 
 Wanted = Literal["auto"] | int | list[int]
 
 QUERY = "index,uuid,name,memory.total"
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS leases (
-    uuid TEXT PRIMARY KEY,
-    pid INTEGER NOT NULL,
-    started REAL NOT NULL,         -- start time of that process: pids are used again
-    what TEXT NOT NULL
-)
-"""
+USES = "gpu_uuid,pid,used_memory,process_name"
+MEMORY = "uuid,memory.used"
+# What a process may hold without being in the way, and what a screen may.
+SMALL_MIB, SCREEN_MIB = 256, 2048
 
 
 @dataclass(frozen=True)
@@ -38,6 +28,25 @@ class Gpu:
     memory_mib: int = 0
 
 
+@dataclass(frozen=True)
+class Use:
+    """Memory of a GPU that is taken; by `pid`, or by nobody that can be named (0)."""
+
+    uuid: str
+    memory_mib: int
+    pid: int = 0
+    name: str = ""
+
+    @property
+    def is_in_the_way(self) -> bool:
+        """Tell whether a training would be disturbed."""
+        return self.memory_mib > (SMALL_MIB if self.pid else SCREEN_MIB)
+
+    def __str__(self) -> str:
+        who = f"{self.name} (process {self.pid})" if self.pid else "something unnamed"
+        return f"{who} with {self.memory_mib} MiB and no lease"
+
+
 class Machine(Protocol):
     """Where GPUs are found."""
 
@@ -47,6 +56,9 @@ class Machine(Protocol):
     def lack(self) -> str:
         """Say what is missing when none is found."""
 
+    def uses(self) -> list["Use"]:
+        """List what uses the GPUs, whether or not it holds a lease."""
+
 
 class Nvidia:
     """The GPUs that the driver shows, torch can use and CUDA_VISIBLE_DEVICES allows."""
@@ -55,18 +67,12 @@ class Nvidia:
         """List the GPUs; none without a driver, or when torch is a build for the CPU."""
         if shutil.which("nvidia-smi") is None or _torch_for_cpu():
             return []
-        try:
-            asked = subprocess.run(
-                ["nvidia-smi", f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"],
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return []
-        found = parse(asked.stdout) if asked.returncode == 0 else []
+        found = parse(_ask("gpu", QUERY))
         return visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+    def uses(self) -> list[Use]:
+        """List the processes that compute, and what memory is taken beside them."""
+        return parse_uses(_ask("compute-apps", USES), _ask("gpu", MEMORY))
 
     def lack(self) -> str:
         """Say what is missing when none is found."""
@@ -80,10 +86,11 @@ class Nvidia:
 
 
 class FakeGpus:
-    """A machine with these GPUs, for tests."""
+    """A machine with these GPUs, for tests; `used` is what uses them."""
 
     def __init__(self, *names: str) -> None:
         self._gpus = [Gpu(i, f"GPU-{i}", name) for i, name in enumerate(names)]
+        self.used: list[Use] = []
 
     def find(self) -> list[Gpu]:
         """List the GPUs."""
@@ -93,6 +100,10 @@ class FakeGpus:
         """Say what is missing when none is found."""
         return "this is a fake"
 
+    def uses(self) -> list[Use]:
+        """List what uses them."""
+        return self.used
+
 
 def _torch_for_cpu() -> str:
     try:
@@ -100,6 +111,16 @@ def _torch_for_cpu() -> str:
     except metadata.PackageNotFoundError:
         return ""
     return build if build.endswith("+cpu") else ""
+
+
+def _ask(kind: str, query: str) -> str:
+    """Ask nvidia-smi; nothing when it fails."""
+    words = ["nvidia-smi", f"--query-{kind}={query}", "--format=csv,noheader,nounits"]
+    try:
+        asked = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return asked.stdout if asked.returncode == 0 else ""
 
 
 def parse(listing: str) -> list[Gpu]:
@@ -112,6 +133,29 @@ def parse(listing: str) -> list[Gpu]:
     ]
 
 
+def parse_uses(processes: str, memory: str) -> list[Use]:
+    """Read what `nvidia-smi --query-compute-apps` and `--query-gpu` printed.
+
+    In a container the processes are not listed, or not with their memory.
+    """
+    rows = [line.split(", ", 3) for line in processes.splitlines()]
+    named = [
+        Use(uuid, _mib(mib), int(pid), name)
+        for uuid, pid, mib, name in (row for row in rows if len(row) == 4)
+        if pid.isdigit()
+    ]
+    taken = [line.split(", ") for line in memory.splitlines() if line.count(", ") == 1]
+    rest = [
+        Use(uuid, max(0, _mib(mib) - sum(use.memory_mib for use in named if use.uuid == uuid)))
+        for uuid, mib in taken
+    ]
+    return named + rest
+
+
+def _mib(text: str) -> int:
+    return int(text) if text.strip().isdigit() else 0
+
+
 def visible(gpus: list[Gpu], setting: str | None) -> list[Gpu]:
     """Keep the GPUs that CUDA_VISIBLE_DEVICES names by index or uuid; all without it."""
     if setting is None:
@@ -120,50 +164,12 @@ def visible(gpus: list[Gpu], setting: str | None) -> list[Gpu]:
     return [g for g in gpus if str(g.index) in names or any(n and g.uuid == n for n in names)]
 
 
-def leases_file() -> Path:
-    """Give the table of leases, one for each person on this machine."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "mlstack" / "gpus.db"
-
-
-@contextmanager
-def lease(
-    wanted: Wanted, what: str, *, machine: Machine | None = None, table: Path | None = None
-) -> Iterator[list[Gpu]]:
-    """Hold GPUs for a block; a lease of a process that died counts for nothing.
-
-    Args:
-        wanted: a number, a list of indices, or `auto`: all that are there, none without any.
-        what: what they are for, told to others that want them.
-        machine: where GPUs are found; this machine when None.
-        table: file of the leases; that of this person when None.
+def candidates(wanted: Wanted, machine: Machine) -> list[Gpu]:
+    """List the GPUs that would do, whoever uses them.
 
     Raises:
-        MachineError: this machine has fewer GPUs than are wanted.
-        BusyError: others use so many that too few are left.
+        MachineError: this machine has fewer than are wanted.
     """
-    if wanted in (0, []):
-        yield []
-        return
-    machine = machine or Nvidia()
-    candidates = _candidates(wanted, machine)
-    if not candidates:
-        yield []
-        return
-    table = table or leases_file()
-    taken = _take(candidates, wanted, what, table)
-    try:
-        yield taken
-    finally:
-        with closing(_open(table)) as leases, leases:
-            leases.executemany(
-                "DELETE FROM leases WHERE uuid = ? AND pid = ?",
-                [(gpu.uuid, os.getpid()) for gpu in taken],
-            )
-
-
-def _candidates(wanted: Wanted, machine: Machine) -> list[Gpu]:
-    """List the GPUs that would do, whoever uses them."""
     found = machine.find()
     if isinstance(wanted, list):
         missing = [i for i in wanted if i not in [g.index for g in found]]
@@ -184,50 +190,3 @@ def _too_few(asked: str, found: list[Gpu], machine: Machine) -> MachineError:
         )
     names = ", ".join(f"{g.index}: {g.name}" for g in found)
     return MachineError(f"{asked} and this machine has {len(found)} ({names})", hint="ask for less")
-
-
-def _take(candidates: list[Gpu], wanted: Wanted, what: str, table: Path) -> list[Gpu]:
-    count = wanted if isinstance(wanted, int) else len(candidates)
-    with closing(_open(table)) as leases:
-        leases.execute("BEGIN IMMEDIATE")
-        with leases:
-            held = _held(leases)
-            free = [g for g in candidates if g.uuid not in held]
-            enough = free if wanted == "auto" else free[:count]
-            if not enough or (wanted != "auto" and len(enough) < count):
-                users = sorted({held[g.uuid] for g in candidates if g.uuid in held})
-                raise BusyError(
-                    f"{len(free)} of {len(candidates)} GPUs are free; used by {'; '.join(users)}",
-                    hint="wait for it to end, or train on the CPU with --gpus 0",
-                )
-            started = psutil.Process().create_time()
-            leases.executemany(
-                "INSERT INTO leases VALUES (?, ?, ?, ?)",
-                [(gpu.uuid, os.getpid(), started, what) for gpu in enough],
-            )
-    return enough
-
-
-def _held(leases: sqlite3.Connection) -> dict[str, str]:
-    """Give who holds which GPU; forget those that died."""
-    held: dict[str, str] = {}
-    for uuid, pid, started, what in leases.execute("SELECT * FROM leases").fetchall():
-        if _lives(pid, started):
-            held[uuid] = f"{what} (process {pid})"
-        else:
-            leases.execute("DELETE FROM leases WHERE uuid = ?", (uuid,))
-    return held
-
-
-def _lives(pid: int, started: float) -> bool:
-    try:
-        return abs(psutil.Process(pid).create_time() - started) < 1
-    except psutil.Error:
-        return False
-
-
-def _open(table: Path) -> sqlite3.Connection:
-    table.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(table, timeout=10, isolation_level=None)
-    connection.execute(SCHEMA)
-    return connection

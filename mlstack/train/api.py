@@ -69,6 +69,7 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
 def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator[Record]:
     place = PLACES[request.on]
     with place.hold(project, request, options) as room:
+        yield from room.taken(waits=request.wait)
         spec = plan(project, room.options)
         notes = _notes(spec, room)
         if request.check is None and _is_long(spec):
@@ -129,6 +130,7 @@ def _resume(project: Project, request: Request) -> Iterator[Record]:
     notes = [] if is_going else changed(project, spec, allow_dirty=request.allow_dirty)
     _need_engine()
     with place.hold_again(project, spec) as room:
+        yield from room.taken(waits=request.wait)
         yield _planned(spec, room.leased, notes, resumed=True)
         yield from _train(spec, place.train(project, spec, room, resume=True))
 

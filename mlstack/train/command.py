@@ -31,12 +31,18 @@ def train(
         bool, typer.Option("--allow-dirty", help="Take data without a snapshot.")
     ] = False,
     on: Annotated[str, typer.Option(metavar="local|ray|slurm", help="Where to train.")] = "local",
+    wait: Annotated[
+        bool | None,
+        typer.Option("--wait/--no-wait", help="Wait for GPUs in use [on a terminal]."),
+    ] = None,
 ) -> None:
     """Train the model that mlstack.yaml describes."""
     from mlstack.train import api, request, view
+    from mlstack.ui import is_terminal
 
+    waits = is_terminal() if wait is None else wait
     asked = request.Request(
-        run, gpus, ranks, epochs, batch_size, check, resume, from_run, allow_dirty, on
+        run, gpus, ranks, epochs, batch_size, check, resume, from_run, allow_dirty, on, waits
     )
     call.show(api.start(call.config, call.sets, asked), view.draw)
 

@@ -16,7 +16,7 @@ from mlstack import files
 from mlstack.config import load
 from mlstack.errors import ConfigError, DataError
 from mlstack.inputs import tables
-from mlstack.launch import gpus
+from mlstack.launch import gpus, leases
 from mlstack.launch.moved import spec_here
 from mlstack.launch.worker import run_worker
 from mlstack.records import base, dvc
@@ -84,7 +84,7 @@ def evaluate(path: Path, sets: tuple[str, ...], wanted: str | None) -> Iterator[
     examples = examples.filter(pc.equal(examples["split"], part))
     held = 1 if spec.gpus and gpus.Nvidia().find() else 0
     with (
-        gpus.lease(held, f"evaluating run `{spec.id}`") as leased,
+        leases.lease(held, f"evaluating run `{spec.id}`") as leased,
         tempfile.TemporaryDirectory(prefix="mlstack-evaluate-") as work,
     ):
         target = Path(work, "answers.npz")

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, MlstackError
 from mlstack.launch import gpus
 from mlstack.launch.gpus import Gpu
+from mlstack.launch.leases import Blocked, Claim, claim
 from mlstack.launch.plan import Cluster, PlanOptions
 from mlstack.launch.slurm import follow, queue
 from mlstack.launch.supervise import Terms, is_running, supervise
@@ -18,6 +19,7 @@ from mlstack.records.job import JobSeen
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunEvent, RunSpec
 from mlstack.train.request import Request, wanted_gpus
+from mlstack.train.results import Waiting
 
 Events = Iterator[RunEvent | JobSeen]
 
@@ -26,9 +28,39 @@ Events = Iterator[RunEvent | JobSeen]
 class Room:
     """What a place holds for a run while it is trained."""
 
-    options: PlanOptions
-    leased: list[Gpu] = field(default_factory=list)
+    plain: PlanOptions
+    claim: Claim | None = None
     wanted: gpus.Wanted = 0
+
+    @property
+    def leased(self) -> list[Gpu]:
+        """Give the GPUs of this machine, once they are taken."""
+        return self.claim.taken if self.claim else []
+
+    @property
+    def options(self) -> PlanOptions:
+        """Give what the run is planned with."""
+        return replace(self.plain, gpus=tuple(self.leased))
+
+    def taken(self, *, waits: bool) -> Iterator[Waiting]:
+        """Take the GPUs; say why that takes long, and again when the reason is another.
+
+        Raises:
+            BusyError: others use them, and it is not to be waited for.
+        """
+        told: Blocked | None = None
+        for blocked in self.claim.wait() if self.claim and waits else ():
+            if blocked != told:
+                told = blocked
+                yield Waiting(
+                    place=len(blocked.ahead) + 1,
+                    free=blocked.free,
+                    count=blocked.count,
+                    users=list(blocked.users),
+                    ahead=list(blocked.ahead),
+                )
+        if self.claim:
+            self.claim.take()
 
 
 class Place(Protocol):
@@ -61,14 +93,14 @@ class Local:
 
     @contextmanager
     def hold(self, project: Project, request: Request, options: PlanOptions) -> Iterator[Room]:
-        """Lease GPUs."""
+        """Claim GPUs."""
         wanted = wanted_gpus(project, request)
-        with gpus.lease(wanted, f"`mlstack train` in {project.root.name}") as leased:
-            yield Room(replace(options, gpus=tuple(leased)), leased, wanted)
+        with claim(wanted, f"`mlstack train` in {project.root.name}") as claimed:
+            yield Room(options, claimed, wanted)
 
     @contextmanager
     def hold_again(self, project: Project, spec: RunSpec) -> Iterator[Room]:
-        """Lease as many GPUs as the run began with.
+        """Claim as many GPUs as the run began with.
 
         Raises:
             BusyError: the run is a job of Slurm at this moment.
@@ -80,8 +112,8 @@ class Local:
                 hint=f"`mlstack train --on slurm --resume {spec.id}` follows it, "
                 f"`scancel {job.id}` ends it",
             )
-        with gpus.lease(len(spec.gpus), f"run `{spec.id}`") as leased:
-            yield Room(PlanOptions(), leased)
+        with claim(len(spec.gpus), f"run `{spec.id}`") as claimed:
+            yield Room(PlanOptions(), claimed)
 
     def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
         """Supervise the ranks."""

@@ -24,6 +24,7 @@ class Request:
     from_run: str | None = None
     allow_dirty: bool = False
     on: str = "local"
+    wait: bool = False  # for GPUs that others use
 
 
 def refuse_contradictions(request: Request, sets: tuple[str, ...]) -> None:

@@ -29,6 +29,7 @@ from mlstack.train.results import (
     Trained,
     Unlisted,
     Use,
+    Waiting,
 )
 from mlstack.ui import Bar
 
@@ -48,8 +49,8 @@ def draw(record: Record) -> Any:
             return _bar(record)
         case EpochEnded():
             return _epoch(record)
-        case JobSeen():
-            return _job(record)
+        case JobSeen() | Waiting():
+            return _job(record) if isinstance(record, JobSeen) else _waiting(record)
         case Checked():
             return _checked(record)
         case Unlisted():
@@ -97,6 +98,16 @@ def _planned(planned: Planned) -> str:
     where = ", ".join(planned.gpus) or ("CPU" if planned.ranks == 1 else f"{planned.ranks} ranks")
     lines = [f"run {planned.run} {verb}: data {planned.dataset} ({parts}) on {where}"]
     return "\n".join(lines + [f"note: {note}" for note in planned.notes])
+
+
+def _waiting(waiting: Waiting) -> str:
+    lines = [
+        f"waiting for GPUs: {waiting.free} of {waiting.count} are free, "
+        f"number {waiting.place} in the queue (Ctrl-C leaves it)",
+        *(f"  used by {user}" for user in waiting.users),
+        *(f"  first comes {waiter}" for waiter in waiting.ahead),
+    ]
+    return "\n".join(lines)
 
 
 def _started(started: Started) -> str:

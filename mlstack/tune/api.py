@@ -17,7 +17,7 @@ from mlstack.errors import (
     Interrupted,
     MachineError,
 )
-from mlstack.launch import gpus, mirrors
+from mlstack.launch import leases, mirrors
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.plan import PlanOptions, Prepared, configured, prepare
 from mlstack.records.base import Record
@@ -52,7 +52,9 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
     what = f"study `{name}`"
     with (
         files.lock(_lock(journal), what),
-        gpus.lease(wanted_gpus(project, request), f"`mlstack tune` in {project.root.name}") as held,
+        leases.lease(
+            wanted_gpus(project, request), f"`mlstack tune` in {project.root.name}"
+        ) as held,
     ):
         ready = prepare(project, allow_dirty=request.allow_dirty)
         search = _open(project, journal, wanted, resume=request.resume)

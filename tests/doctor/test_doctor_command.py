@@ -1,6 +1,7 @@
 """`mlstack doctor` on the machine that runs the tests."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -9,6 +10,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+
+from mlstack.doctor import machine, software, together
+from mlstack.launch.gpus import FakeGpus
+from mlstack.launch.leases import claim, lease
 
 PROBE = """
 import sys
@@ -44,6 +49,10 @@ def test_a_project_on_this_machine_is_examined(project: Path) -> None:
     assert checks["data"]["status"] == "warning"
     assert "mlstack version snapshot" in checks["data"]["fix"]
     assert checks["config"]["status"] == "ok"
+    assert checks["versions"]["status"] == "ok", checks["versions"]
+    assert checks["gpu leases"]["status"] == "ok"
+    assert "two GPUs" in checks["all-reduce"]["detail"] or "agree" in checks["all-reduce"]["detail"]
+    assert "not tried: " in checks["loader"]["detail"]  # the data is not snapshotted
     assert not [c for c in body["checks"] if c["status"] != "ok" and not c["fix"]]
 
 
@@ -65,3 +74,57 @@ def test_the_hand_written_graph_is_onnx_and_doubles() -> None:
     (answer,) = session.run(None, {"x": np.array([1.5], dtype=np.float32)})
 
     assert answer.tolist() == [3.0]
+
+
+@pytest.mark.slow
+def test_processes_agree_on_a_known_sum() -> None:
+    check = together.all_reduce(2, "gloo")
+
+    assert check.status == "ok", check
+    assert "2 processes agree" in check.detail
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_answer_is_named_within_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, time\nif os.environ.get('RANK') == '1': time.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+
+    check = together.all_reduce(2, "gloo", limit_s=8)
+
+    assert check.status == "fail"
+    assert "does not answer within 8 s" in check.detail
+    assert check.fix
+
+
+def test_a_package_that_another_one_does_not_fit_is_named_with_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, asks in (("mlstack", "torch"), ("torch", "sympy<1")):
+        info = tmp_path / f"{name}-9.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Name: {name}\nVersion: 9\nRequires-Dist: {asks}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    check = software.versions()
+
+    assert check.status == "warning"
+    assert check.detail.startswith("torch wants sympy<1, not ")
+    assert check.fix == "pip install 'sympy<1'"
+
+
+def test_who_holds_a_gpu_and_who_waits_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    gpu = FakeGpus("A")
+
+    with lease(1, "run a", machine=gpu), claim(1, "run b", machine=gpu) as waits:
+        next(waits.wait(0))
+        check = machine.leases()
+
+    assert f"run a (process {os.getpid()}) holds GPU-0 for 0 h 00 min" in check.detail
+    assert "1. in the queue is run b" in check.detail

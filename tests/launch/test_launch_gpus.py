@@ -1,10 +1,14 @@
-import os
+import signal
 import sqlite3
+import subprocess
+import sys
+from contextlib import ExitStack, closing
 
 import pytest
 
 from mlstack.errors import BusyError, MachineError
-from mlstack.launch.gpus import FakeGpus, lease, parse, visible
+from mlstack.launch.gpus import FakeGpus, Use, parse, parse_uses, visible
+from mlstack.launch.leases import claim, lease, overview
 
 LISTING = "0, GPU-aaa, NVIDIA GeForce RTX 4090, 24564\n1, GPU-bbb, NVIDIA H200, 143771\n"
 
@@ -72,12 +76,149 @@ def test_two_runs_never_share_a_gpu(table):
 def test_a_lease_of_a_process_that_died_counts_for_nothing(table):
     machine = FakeGpus("A")
     with lease(1, "run a", machine=machine, table=table):
-        pass
-    with sqlite3.connect(table) as rows:
-        rows.execute(
-            "INSERT INTO leases VALUES ('GPU-0', ?, 1.0, 'an older process')", [os.getpid()]
-        )
-    rows.close()
+        change(table, "UPDATE gpu_leases SET started = 1.0")  # that pid was somebody else's
 
-    with lease(1, "run b", machine=machine, table=table) as taken:
-        assert len(taken) == 1
+        with lease(1, "run b", machine=machine, table=table) as taken:
+            assert len(taken) == 1
+
+
+def test_a_lease_of_another_machine_counts_as_long_as_its_heart_beats(table):
+    machine = FakeGpus("A")
+    with lease(1, "run a", machine=machine, table=table):
+        change(table, "UPDATE gpu_leases SET place = 'elsewhere', pid = 1")
+        with pytest.raises(BusyError), lease(1, "run b", machine=machine, table=table):
+            pass
+        change(table, "UPDATE gpu_leases SET heartbeat = heartbeat - 3600")
+
+        with lease(1, "run b", machine=machine, table=table) as taken:
+            assert len(taken) == 1
+
+
+def change(table, statement):
+    with closing(sqlite3.connect(table)) as rows, rows:
+        rows.execute(statement)
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from mlstack.launch.gpus import FakeGpus
+from mlstack.launch.leases import claim
+with claim(1, sys.argv[2], machine=FakeGpus("A"), table=Path(sys.argv[1])) as claimed:
+    for blocked in claimed.wait(0.05):
+        print("waits", flush=True)
+    print("has it", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def start(table):
+    """Start processes that take the one GPU, or wait for it, and keep it for a minute."""
+    with ExitStack() as stack:
+
+        def begin(what, says):
+            words = [sys.executable, "-c", HOLDS, str(table), what]
+            process = stack.enter_context(
+                subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(process.kill)
+            assert process.stdout.readline().strip() == says
+            return process
+
+        yield begin
+
+
+def until(process, says):
+    return any(line.strip() == says for line in process.stdout)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_gpu_goes_from_a_process_that_ends_to_the_one_that_waits_longest(start, table, number):
+    first, second, third = start("a", "has it"), start("b", "waits"), start("c", "waits")
+
+    first.send_signal(number)
+
+    assert until(second, "has it")
+    holders, waiters = overview(table)
+    assert [str(one) for one in holders] == [f"b (process {second.pid})"]
+    assert [str(one) for one in waiters] == [f"c (process {third.pid})"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_who_is_gone_from_the_queue_is_waited_for_by_nobody(start, table, number):
+    first, second, third = start("a", "has it"), start("b", "waits"), start("c", "waits")
+
+    second.send_signal(number)
+    second.wait()
+    first.kill()
+
+    assert until(third, "has it")
+    assert overview(table)[1] == []
+
+
+def test_nobody_is_served_before_an_earlier_one_who_would_take_the_same_gpu(table):
+    machine = FakeGpus("A", "B")
+
+    with (
+        lease([0], "has A", machine=machine, table=table),
+        claim(2, "wants both", machine=machine, table=table) as both,
+        claim([1], "wants B", machine=machine, table=table) as late,
+    ):
+        first = next(both.wait(0))
+        second = next(late.wait(0))
+        with (
+            pytest.raises(BusyError, match="2 waiting before"),
+            lease([1], "will not wait", machine=machine, table=table),
+        ):
+            pass
+
+    assert (first.free, first.ahead) == (1, ())
+    assert second.free == 1
+    assert "wants both" in second.ahead[0]
+    assert overview(table) == ([], [])
+
+
+def test_who_wants_another_gpu_need_not_wait(table):
+    machine = FakeGpus("A", "B")
+
+    with (
+        lease([0], "has A", machine=machine, table=table),
+        claim([0], "wants A", machine=machine, table=table) as waits,
+    ):
+        next(waits.wait(0))
+
+        with lease([1], "wants B", machine=machine, table=table) as taken:
+            assert [gpu.index for gpu in taken] == [1]
+
+
+def test_a_gpu_that_somebody_uses_without_a_lease_is_not_free(table):
+    machine = FakeGpus("A", "B", "C")
+    machine.used = [
+        Use("GPU-0", 9000, 77, "python"),
+        Use("GPU-1", 120, 78, "desktop"),
+        Use("GPU-2", 9000),
+    ]
+
+    with lease("auto", "run a", machine=machine, table=table) as taken:
+        assert [gpu.index for gpu in taken] == [1]
+    with (
+        pytest.raises(BusyError, match=r"python \(process 77\) with 9000 MiB and no lease"),
+        lease([0], "run b", machine=machine, table=table),
+    ):
+        pass
+
+
+def test_what_nvidia_smi_says_of_uses_is_understood():
+    processes = "GPU-aaa, 4711, 9216, /usr/bin/python3, with a comma\nGPU-bbb, 12, [N/A], x\n"
+    memory = "GPU-aaa, 9300\nGPU-bbb, 20000\n"
+
+    found = parse_uses(processes, memory)
+
+    assert [(use.uuid, use.memory_mib, use.pid) for use in found] == [
+        ("GPU-aaa", 9216, 4711),
+        ("GPU-bbb", 0, 12),
+        ("GPU-aaa", 84, 0),
+        ("GPU-bbb", 20000, 0),
+    ]
+    assert [use.uuid for use in found if use.is_in_the_way] == ["GPU-aaa", "GPU-bbb"]

@@ -18,7 +18,6 @@ from mlstack.launch.user_code import construct
 from mlstack.records.run import (
     BEST,
     CHECKPOINTS,
-    LAST,
     Finished,
     Started,
     Stopped,
@@ -28,7 +27,12 @@ from mlstack.records.run import (
 from mlstack.train.worker.averaging import Averaged
 from mlstack.train.worker.build import build_data, build_model
 from mlstack.train.worker.callbacks import Progress, StopWhileTesting
-from mlstack.train.worker.checkpoint import Position, WholeFiles, read_checkpoint, read_position
+from mlstack.train.worker.checkpoint import (
+    Position,
+    WholeFiles,
+    newest,
+    read_checkpoint,
+)
 from mlstack.train.worker.equip import equip
 from mlstack.train.worker.heartbeat import Heartbeat
 from mlstack.train.worker.keeper import Attempt, Keeper
@@ -60,9 +64,7 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     """Train, test, and append `Finished` or `Stopped`."""
     began = time.monotonic()
     seed_everything(job.spec.seed, workers=True, verbose=False)
-    last = job.folder / CHECKPOINTS / LAST
-    going_on = resume and last.is_file()
-    position = read_position(last) if going_on else Position()
+    last, position = newest(job.folder / CHECKPOINTS) if resume else (None, Position())
     average = Averaged(job.config.train.ema) if job.config.train.ema else None
     keeper = Keeper(job, position, stop, Attempt(_attempt(job.folder), average))
     model, data = equip(job, build_model(job)), build_data(job, keeper.place)
@@ -73,9 +75,7 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")
-        trainer.fit(
-            lighten_model(model), datamodule=data, ckpt_path=str(last) if going_on else None
-        )
+        trainer.fit(lighten_model(model), datamodule=data, ckpt_path=str(last) if last else None)
         tested = _test(job, trainer, model, data)
     except (Interrupted, SIGTERMException):
         _tell_stopped(job, trainer, stop)
