@@ -117,7 +117,8 @@ class Track(Section):
     )
     password: Secret | None = Field(default=None, description="Its password: env:NAME.")
     mirror: list[Literal["tensorboard", "mlflow", "wandb", "comet"]] = Field(
-        default_factory=list, description="Copies of each run: tensorboard, mlflow, wandb."
+        default_factory=list,
+        description="Copies of each run: tensorboard, wandb, mlflow (at $MLFLOW_TRACKING_URI).",
     )
 
 

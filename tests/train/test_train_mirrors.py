@@ -114,6 +114,15 @@ def copy(folder: Path, address: str, name: str) -> subprocess.CompletedProcess[s
     )
 
 
+def mirror_all(project: Path) -> str:
+    """Type `mlstack train mirror`; give what it says."""
+    words = ["train", "mirror", "--set", "track.mirror=[tensorboard]"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mlstack", *words], cwd=project, capture_output=True, text=True
+    )
+    return done.stdout
+
+
 def see(folder: Path, address: str, name: str) -> Seen:
     """Read back what a tracker has of a run."""
     if name == "mlflow":
@@ -234,15 +243,20 @@ def test_a_second_copy_changes_nothing(copied, address):
     assert see(folder, address, name) == before
 
 
-def test_what_is_copied_already_is_not_copied_again(lay_out, address):
-    folder, _ = lay_out()
-    copy(folder, address, "tensorboard")
-    first = last_state(folder, "tensorboard")
+def test_runs_that_are_behind_are_copied_and_no_others_unless_they_are_named(lay_out, address):
+    behind_one, copied_one = lay_out()[0], lay_out()[0]
+    copy(copied_one, address, "tensorboard")
+    first = last_state(copied_one, "tensorboard")
 
-    done = copy(folder, address, "tensorboard")
+    both = mirror_all(copied_one.parents[2])
+    none = mirror_all(copied_one.parents[2])
+    shutil.rmtree(copied_one.parents[1] / "tensorboard" / copied_one.name)
+    copy(copied_one, address, "tensorboard")
 
-    assert "have every run already" in done.stdout
-    assert last_state(folder, "tensorboard") == first
+    assert behind_one.name in both and copied_one.name not in both
+    assert "have every run already" in none
+    assert last_state(copied_one, "tensorboard").at > first.at
+    assert see_tensorboard(copied_one).entries == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
