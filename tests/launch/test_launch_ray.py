@@ -81,6 +81,10 @@ def test_a_rank_that_goes_with_its_worker_is_named_and_each_node_has_had_one(mak
     folder, spec = make_run("train-long", "train-long")
 
     def lose_worker():
+        deadline = time.monotonic() + 30
+        while not (folder / "heartbeat-1").exists():  # the ranks do not wait for each other
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         rank = psutil.Process(int((folder / "pid-1").read_text()))
         rank.parent().kill()
 

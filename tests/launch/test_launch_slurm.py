@@ -55,7 +55,8 @@ class Followed:
     def until_trained(self, epochs=3):
         def enough():
             events = read_events(self.folder)
-            return sum(isinstance(event, EpochEnded) for event in events) >= epochs
+            up = all((self.folder / f"heartbeat-{n}").exists() for n in range(self.spec.ranks))
+            return up and sum(isinstance(event, EpochEnded) for event in events) >= epochs
 
         slurm_cluster.until(enough)
 
