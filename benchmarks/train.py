@@ -158,7 +158,7 @@ def mlp(bench: Bench) -> None:
     """Print CPU per step of a tiny network, where what surrounds the step is all there is."""
     from train_project.networks import EPOCHS, STEPS
 
-    steps = STEPS["mlp"] * EPOCHS
+    steps = STEPS["mlp"] * EPOCHS["mlp"]
     ours = bench.project("mlp", model="Net", batch=64)
     logging = bench.project("mlp", model="Logging", batch=64)
     found = bench.in_turns(
@@ -169,7 +169,7 @@ def mlp(bench: Bench) -> None:
             "Lightning, self.log": lambda: bench.loop(python("alone.py", "defaults"), bench.folder),
         }
     )
-    print(f"\nMLP 64-128-10, batch 64, {EPOCHS} epochs of {STEPS['mlp']} steps, CPU us a step")
+    print(f"\nMLP 64-128-10, batch 64, epochs of {STEPS['mlp']} steps, CPU us a step")
     for name, seconds in found.items():
         against = seconds / found["raw loop"]
         print(f"  {name:20}{seconds / steps * 1e6:8.0f}  {against:5.2f} x raw")
@@ -182,15 +182,15 @@ def resnet(bench: Bench) -> None:
     """Print the rate of a network whose steps are long."""
     from train_project.networks import BATCH, EPOCHS, STEPS
 
-    images = STEPS["resnet"] * EPOCHS * BATCH["resnet"]
-    ours = bench.project("resnet", model="Net", batch=BATCH["resnet"])
+    images = STEPS["resnet"] * BATCH["resnet"]
+    ours = bench.project("resnet", model="Net", batch=BATCH["resnet"], epochs=EPOCHS["resnet"])
     found = bench.in_turns(
         {
             "raw loop": lambda: bench.loop(python("raw.py", "resnet"), bench.folder),
             "mlstack": lambda: bench.loop(mlstack(), ours),
         }
     )
-    print("\nResNet-18 at 64 px, batch 32, images a CPU second")
+    print(f"\nHalf a ResNet-18 at 64 px, batch 32, {STEPS['resnet']} steps, images a CPU second")
     for name, seconds in found.items():
         print(f"  {name:20}{images / seconds:8.1f}")
     print(f"  mlstack against raw: {found['raw loop'] / found['mlstack']:.3f} (at least 0.97)")
