@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,6 +154,24 @@ def move(source: Path, target: Path) -> None:
         source.rename(target)
         sync_folder(target.parent)
     except OSError as error:
+        raise cannot_write(target, error) from error
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a finished file a second name, or a copy where the disk knows no links.
+
+    Raises:
+        MachineError: the disk is full or the folder cannot be written.
+    """
+    beside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        try:
+            beside.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, beside)
+        beside.replace(target)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
         raise cannot_write(target, error) from error
 
 

@@ -86,6 +86,9 @@ class Train(Section):
     patience: int | None = Field(
         default=None, ge=1, description="Stop after so many epochs without a better one."
     )
+    keep_last: int = Field(
+        default=1, ge=1, description="Newest checkpoints that are kept, beside the best."
+    )
     max_time: Duration | None = Field(default=None, description='Stop after, e.g. "2h30m".')
     hang_limit: Duration | None = Field(
         default=None, description="A rank silent for so long hangs; learnt from the steps if unset."
@@ -104,7 +107,8 @@ class Track(Section):
     )
     password: Secret | None = Field(default=None, description="Its password: env:NAME.")
     mirror: list[Literal["tensorboard", "mlflow", "wandb", "comet"]] = Field(
-        default_factory=list, description="Copies of each run: tensorboard, mlflow, wandb."
+        default_factory=list,
+        description="Copies of each run: tensorboard, wandb, mlflow (at $MLFLOW_TRACKING_URI).",
     )
 
 

@@ -5,7 +5,7 @@ from mlstack.errors import ConfigError
 
 # room -> settings that must keep their default, see docs/roadmap.md
 UNBUILT: dict[str, tuple[str, ...]] = {
-    "train": ("data.synthetic.fraction",),
+    "train": (),
     "export": ("export.embed_preprocessing",),
     "serve": ("serve.traffic.shadow",),
     "monitor": ("monitor.retrain.auto",),

@@ -33,7 +33,7 @@ def divide(names: list[str], strata: list[str] | None, shares: Shares, seed: int
         members[strata[position] if strata else ""].add(name)
     part: dict[str, str] = {}
     for group in members.values():
-        ordered = sorted(group, key=lambda name: _rank(name, seed))
+        ordered = sorted(group, key=lambda name: rank(name, seed))
         first, second = _borders(len(ordered), shares)
         for position, name in enumerate(ordered):
             part[name] = PARTS[(position >= first) + (position >= second)]
@@ -52,5 +52,6 @@ def _borders(count: int, shares: Shares) -> tuple[int, int]:
     return first, second
 
 
-def _rank(name: str, seed: int) -> bytes:
+def rank(name: str, seed: int) -> bytes:
+    """Give the place of a name in an order that depends on nothing but a seed."""
     return hashlib.sha1(f"{seed}:{name}".encode(), usedforsecurity=False).digest()

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -174,22 +175,31 @@ def read(path: Path, kind: str = "") -> pa.Table:
     return pa.table({name: _plain(table[name], name, path) for name in names})
 
 
-def select(examples: pa.Table) -> list[Row]:
-    """Read the rows that the examples of a run name by `path` and `row`.
+def chosen(examples: pa.Table) -> pa.Table:
+    """Read the rows that the examples of a run name by `path` and `row`, as a table.
 
     Raises:
         DataError: the table cannot be read, or has become shorter since the run was planned.
     """
     if not examples.num_rows:
-        return []
+        return pa.table({})
     path = Path(examples["path"][0].as_py())
     table = read(path)
-    if max(examples["row"].to_pylist()) >= table.num_rows:
+    if pc.max(examples["row"]).as_py() >= table.num_rows:
         raise DataError(
             f"`{path}` has {table.num_rows} rows, fewer than when the run was planned",
             hint="train again",
         )
-    return list(table.take(examples["row"]).to_pylist())
+    return table.take(examples["row"])
+
+
+def select(examples: pa.Table) -> list[Row]:
+    """Read the rows that the examples of a run name by `path` and `row`.
+
+    Raises:
+        DataError: as `chosen`.
+    """
+    return list(chosen(examples).to_pylist())
 
 
 def missing_shares(table: pa.Table) -> dict[str, float]:

@@ -91,6 +91,7 @@ def _settings(project: Project) -> str:
         "classes": data.classes,
         "split": data.split.model_dump(mode="json"),
         "checks": data.checks.model_dump(mode="json"),
+        "synthetic": data.synthetic.model_dump(mode="json"),
     }
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 

@@ -3,19 +3,22 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mlstack import packed
 from mlstack.config import Config
 from mlstack.errors import ConfigError, DataError, Mistake
 from mlstack.inputs import folders, splits
-from mlstack.launch import rows
+from mlstack.launch import rows, synthetic
 from mlstack.records import dataset
 
 SHOWN = 10
+LEFT_OUT = ""  # the part of generated examples that are not wanted
 
 
 def prepare(
@@ -43,16 +46,18 @@ def prepare(
     """
     is_table = config.project.task == "tabular"
     table, contents = rows.read(folder, config.data, wide) if is_table else (_read(folder), [])
+    made = [False] * table.num_rows if is_table else synthetic.flags(table, config)
     paths: list[str] = table["path"].to_pylist()
     labels: list[str] = [label or "" for label in table["label"].to_pylist()]
-    classes = config.data.classes or sorted(set(labels) - {""}, key=natural)
+    genuine = [label for label, is_made in zip(labels, made, strict=True) if not is_made]
+    classes = config.data.classes or sorted(set(genuine) - {""}, key=natural)
     wrong = rows.wrong(labels) if is_table else _wrong(paths, labels, md5s)
-    _refuse(folder, list(wrong) + list(_off(labels, classes, config)))
+    _refuse(folder, list(wrong) + list(_off(genuine, labels, classes, config)))
     if is_table:
         names = [str(number) for number in range(len(labels))]
-        parts = _divide(table, labels, names, contents, config)
     else:
-        parts = _divide(table, labels, paths, [md5s[path] for path in paths], config)
+        names, contents = paths, [md5s[path] for path in paths]
+    parts = _parts(_Labeled(table, labels, names, contents), made, config)
     _refuse(folder, list(_thin(labels, parts, classes, config)))
     position = {name: number for number, name in enumerate(classes)}
     places = {path: str(folder / path) for path in set(paths)}  # all rows of a table have one
@@ -66,11 +71,11 @@ def prepare(
         schema=dataset.EXAMPLES_SCHEMA,
     )
     if not is_table:
-        examples = examples.append_column("md5", pa.array([md5s[path] for path in paths]))
+        examples = examples.append_column("md5", pa.array(contents))
     for name in table.column_names:
         if name not in examples.column_names:
             examples = examples.append_column(name, table[name])
-    return examples, classes
+    return examples.filter(pc.not_equal(examples["split"], LEFT_OUT)), classes
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
@@ -123,16 +128,19 @@ def _wrong(paths: list[str], labels: list[str], md5s: dict[str, str]) -> Iterato
             )
 
 
-def _off(labels: list[str], classes: list[str], config: Config) -> Iterator[Mistake]:
-    """Name what is wrong with classes: unknown, empty, too small."""
-    counts = Counter(labels)
-    fewest = config.data.checks.min_per_class
-    for label in sorted(set(counts) - set(classes) - {""}, key=natural):
-        near = get_close_matches(label, classes, n=1)
-        yield Mistake(
-            f"label `{label}` ({counts[label]} examples) is not in data.classes",
-            f"did you mean `{near[0]}`?" if near else "add it there, or correct the labels",
-        )
+def _off(
+    genuine: list[str], labels: list[str], classes: list[str], config: Config
+) -> Iterator[Mistake]:
+    """Name what is wrong with classes: unknown, empty, too small without what was generated."""
+    counts, fewest = Counter(genuine), config.data.checks.min_per_class
+    for label, count in sorted(Counter(labels).items(), key=lambda pair: natural(pair[0])):
+        if label and label not in classes:
+            near = get_close_matches(label, classes, n=1)
+            named = "in data.classes" if config.data.classes else "that of any real example"
+            yield Mistake(
+                f"label `{label}` ({count} examples) is not {named}",
+                f"did you mean `{near[0]}`?" if near else "add it there, or correct the labels",
+            )
     for name in classes:
         if not counts[name]:
             yield Mistake(
@@ -149,22 +157,61 @@ def _off(labels: list[str], classes: list[str], config: Config) -> Iterator[Mist
         yield Mistake(f"there is one class only: {', '.join(classes)}", "label a second one")
 
 
-def _divide(
-    table: pa.Table, labels: list[str], names: list[str], contents: list[str], config: Config
-) -> list[str]:
+@dataclass(frozen=True)
+class _Labeled:
+    """Examples before they are divided."""
+
+    table: pa.Table
+    labels: list[str]
+    names: list[str]
+    contents: list[str]
+
+    def take(self, places: list[int]) -> "_Labeled":
+        """Give some of them."""
+        return _Labeled(
+            self.table.take(places),
+            *([column[place] for place in places] for column in self._columns),
+        )
+
+    @property
+    def _columns(self) -> tuple[list[str], list[str], list[str]]:
+        return self.labels, self.names, self.contents
+
+
+def _parts(given: _Labeled, made: list[bool], config: Config) -> list[str]:
+    """Give each example its part; what was generated goes to train, or is left out."""
+    genuine = [place for place, is_made in enumerate(made) if not is_made]
+    if len(genuine) == len(made):
+        return _divide(given, config)
+    parts = [LEFT_OUT] * len(made)
+    for place, part in zip(genuine, _divide(given.take(genuine), config), strict=True):
+        parts[place] = part
+    ties = list(zip(*_ties(given, config), given.names, strict=True))
+    for place in synthetic.chosen(ties, parts, made, config):
+        parts[place] = "train"
+    return parts
+
+
+def _ties(given: _Labeled, config: Config) -> list[list[str]]:
+    """Give what makes examples stay in one part: equal contents, equal groups."""
     split = config.data.split
     ties: list[list[str]] = []
     if config.data.checks.no_duplicates_across_splits:
-        ties.append([f"md5:{content}" for content in contents])
+        ties.append([f"md5:{content}" for content in given.contents])
     if split.group_by is not None:
-        if split.group_by not in table.column_names:
+        if split.group_by not in given.table.column_names:
             raise ConfigError(
                 f"data.split.group_by: the labels have no column `{split.group_by}`",
-                hint=f"they have {', '.join(table.column_names)}",
+                hint=f"they have {', '.join(given.table.column_names)}",
             )
-        ties.append([f"group:{value}" for value in table[split.group_by].to_pylist()])
-    names = _tie(ties) if ties else names
-    strata = _strata(names, labels) if split.stratify else None
+        ties.append([f"group:{value}" for value in given.table[split.group_by].to_pylist()])
+    return ties
+
+
+def _divide(given: _Labeled, config: Config) -> list[str]:
+    split, ties = config.data.split, _ties(given, config)
+    names = _tie(ties) if ties else given.names
+    strata = _strata(names, given.labels) if split.stratify else None
     shares = splits.Shares(split.train, split.val, split.test)
     return splits.divide(names, strata, shares, config.project.seed)
 

@@ -28,7 +28,7 @@ from mlstack.records.worker import WorkerProgress
 
 WORKER = "mlstack.train.worker.mirrors"
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}  # mlflow is spoken to by httpx
-LEAVE_S = 5.0  # for the last points, when the run is over
+LEAVE_S = 10.0  # for the last points, when the run is over; one that is down needs none of it
 
 
 class Behind(Notice, frozen=True, kw_only=True, tag="mirror.behind"):

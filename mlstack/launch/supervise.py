@@ -14,9 +14,10 @@ is empty, stdout and stderr go to `logs/rank-N.log`. Each rank leads a session o
 never reaches it; it is killed when the supervisor dies.
 
 Files below RUN_FOLDER: `run.json` (RunSpec) and `examples.parquet` are there. Rank 0 appends
-events to `events.jsonl` with `records.run.append_event`: Started, then Stepped (at most a few a
-second), CheckpointSaved, EpochEnded, and at the very end one of Finished, Stopped, Failed. Any
-rank that raises appends Failed, with the name of its error class as `category`, and exits with 1.
+events to `events.jsonl` with `records.run.append_event`: Reading while it makes examples ready,
+Started, then Stepped (at most a few a second), CheckpointSaved, EpochEnded, and at the very end one
+of Finished, Stopped, Failed. Any rank that raises appends Failed, with the name of its error class
+as `category`, and exits with 1.
 With `mode == "check"` the events are Started, Checked for each check, then Finished, whether or
 not the checks passed. Each rank beats in `heartbeat-N` (`records/heartbeat.py`) from the training,
 validation and test loop itself, never from a thread, and says how long it may be silent. One that

@@ -19,6 +19,7 @@ EVENTS = "events.jsonl"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+OLDER = "save-*.ckpt"  # with train.keep_last above 1, also older ones, in the order of saves
 
 
 class CodeVersion(Record, frozen=True, kw_only=True, tag="code.version"):

@@ -110,7 +110,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 def said(value: float, unit: str) -> str:
     """Write a value with its unit, short."""
     if unit == "%":
-        return f"{value:.0%}"
+        return f"{100 * value:.3g}%"
     if unit == "bytes":
         return size(value)
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

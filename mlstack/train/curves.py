@@ -59,13 +59,10 @@ def minutes(used: list[Used]) -> list[float]:
 
 
 def thin(points: list[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
-    """Draw many points as few: the means of equally many neighbours; the last stays itself."""
+    """Draw many points as few: the means of neighbours, at the middle one; the last stays."""
     if len(points) <= most:
         return points
     size = -(-len(points) // (most - 1))
     groups = [points[i : i + size] for i in range(0, len(points), size)]
-    means = [
-        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group))
-        for group in groups
-    ]
+    means = [(group[len(group) // 2][0], sum(y for _, y in group) / len(group)) for group in groups]
     return [*means[:-1], points[-1]]

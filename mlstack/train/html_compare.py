@@ -1,14 +1,20 @@
 """The page that compares runs: one colour a run, on every chart."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html import escape
 
+from mlstack.records.system import Used
 from mlstack.train import chart, page
 from mlstack.train.chart import Chart, Curve
-from mlstack.train.curves import History
+from mlstack.train.curves import History, minutes
 from mlstack.train.results import Difference, RunsCompared, Use
 
 MANY = 4  # runs from which tables have a row for each run, not a column
+FEW = 4  # settings that are named beside a run
+LETTERS = 24  # of such a setting
+BESIDE = ("track.mirror", "track.store")  # those make no other run
 BETTER_LOW = ("loss", "error", "mae", "mse", "rmse", "ece")
 
 
@@ -64,6 +70,23 @@ def _use_of_all(short: list[str], pasts: list[History]) -> Iterator[Chart]:
         for past in pasts
     ]
     yield _of_all("waiting for the loader", short, waits, unit="%", from_zero=True)
+    for title, unit, value in _LOOKS:
+        looks = [
+            list(zip(minutes(past.used), map(value, past.used), strict=True)) for past in pasts
+        ]
+        yield replace(_of_all(title, short, looks, unit, from_zero=True), axis="minutes")
+
+
+def _busy(used: Used) -> float:
+    """Give the mean over the GPUs; no number without any, so that nothing is drawn."""
+    return sum(gpu.busy for gpu in used.gpus) / len(used.gpus) if used.gpus else math.nan
+
+
+_LOOKS: tuple[tuple[str, str, Callable[[Used], float]], ...] = (
+    ("CPU cores of the ranks", "", lambda used: used.cpu_cores),
+    ("memory of the ranks", "bytes", lambda used: float(used.memory_bytes)),
+    ("GPUs busy, mean", "%", _busy),
+)
 
 
 def _of_all(
@@ -88,8 +111,10 @@ def _note(pasts: list[History]) -> str:
 
 
 def _runs(found: RunsCompared, short: list[str]) -> str:
-    """Draw the table of the runs, which is the legend of every chart too."""
-    figures = [_figures(run.use) for run in found.runs]
+    """Draw the table of the runs, which is the legend of every chart, too."""
+    figures = [
+        figure | _figures(run.use) for figure, run in zip(_told(found), found.runs, strict=True)
+    ]
     there = [name for name in figures[0] if any(one[name] for one in figures)]
     head = ["run", "state", "epochs", "in the epochs", *there]
     rows = []
@@ -111,6 +136,25 @@ def _runs(found: RunsCompared, short: list[str]) -> str:
         )
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
     return f"<table><thead><tr>{top}</tr></thead>{''.join(rows)}</table>"
+
+
+def _told(found: RunsCompared) -> list[dict[str, str]]:
+    """Give of each run what it is known by: the metric it watches, the settings that differ."""
+    watched = {str(run.spec.config.get("train", {}).get("monitor", "")) for run in found.runs}
+    rows = [row for row in found.metrics if row.name in watched]
+    rows += [row for row in found.settings if row.name not in BESIDE][:FEW]
+    return [
+        {row.name: _brief(row.values[number] or "") for row in rows}
+        for number in range(len(found.runs))
+    ]
+
+
+def _brief(value: str) -> str:
+    """Write a value for a narrow column; the whole one stands below."""
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value if len(value) <= LETTERS else f"{value[: LETTERS - 1]}…"
 
 
 def _figures(use: Use) -> dict[str, str]:

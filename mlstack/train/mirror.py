@@ -14,7 +14,7 @@ from mlstack.train.results import Copied
 
 
 def mirror(path: Path, sets: tuple[str, ...], wanted: str | None) -> Iterator[Record]:
-    """Copy a run into the mirrors of `track.mirror`; all that are behind when none is named.
+    """Copy a run into the mirrors of `track.mirror`, also again; without one, all that are behind.
 
     Raises:
         ConfigError: no mirror is named, or one does not know where its server is.
@@ -35,7 +35,7 @@ def mirror(path: Path, sets: tuple[str, ...], wanted: str | None) -> Iterator[Re
     folders = [layout.run(run) for run in ids if wanted or glance(layout.run(run)).mode == "fit"]
     copied: dict[str, None] = {}
     for name in names:
-        late = [folder for folder in folders if is_behind(folder, name)]
+        late = [folder for folder in folders if wanted or is_behind(folder, name)]
         if late:
             yield from mirrors.copy(name, late)
             copied |= dict.fromkeys(folder.name for folder in late)

@@ -35,7 +35,7 @@ from mlstack.ui import Bar
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
-MANY = 4  # runs from which each has a row of its own
+MANY = 3  # runs from which each has a row of its own
 
 
 def draw(record: Record) -> Any:

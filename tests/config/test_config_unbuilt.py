@@ -12,7 +12,6 @@ from mlstack.errors import ConfigError
 @pytest.mark.parametrize(
     ("room", "setting"),
     [
-        ("train", "data.synthetic.fraction=0.1"),
         ("train", "track.mirror=[comet]"),
         ("train", "project.task=object-detection"),
         ("export", "export.embed_preprocessing=false"),

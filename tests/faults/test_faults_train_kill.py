@@ -34,7 +34,7 @@ def start(tmp_path_factory):
     return make_project(tmp_path_factory.mktemp("train") / "demo", images=240)
 
 
-@pytest.fixture(params=[1, 2])
+@pytest.fixture(params=[1, 2, 4] if KILLS > 2 else [1, 2])
 def unbroken(start, tmp_path, request):
     """A project, what to type, and what the unbroken run came to."""
     project = tmp_path / "demo"

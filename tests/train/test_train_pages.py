@@ -190,3 +190,15 @@ def test_without_scripts_the_curves_and_tables_are_there(pages: Path, browser: B
     assert page.locator("polyline").count() > 6
     assert page.locator("tr[data-run] input:visible").count() == 0
     context.close()
+
+
+def test_small_shares_are_told_apart_on_an_axis() -> None:
+    from mlstack.train.chart import said
+
+    assert [said(share, "%") for share in (0.0, 0.005, 0.01, 0.5, 1.0)] == [
+        "0%",
+        "0.5%",
+        "1%",
+        "50%",
+        "100%",
+    ]

@@ -21,6 +21,7 @@ from mlstack.records.run import (
     EpochEnded,
     Failed,
     Finished,
+    Reading,
     RunSpec,
     Started,
     Stepped,
@@ -131,8 +132,9 @@ def test_a_run_reports_and_leaves_plain_checkpoints(plan: Plan, start: Start) ->
 
     assert (process.returncode, output) == (0, "")
     events = read_events(folder)
-    assert isinstance(events[0], Started) and isinstance(events[-1], Finished)
-    assert events[0].parameters > 1000 and events[0].device == "cpu"
+    (started,) = [one for one in events if isinstance(one, Started)]
+    assert isinstance(events[0], Reading | Started) and isinstance(events[-1], Finished)
+    assert started.parameters > 1000 and started.device == "cpu"
     assert [e.epoch for e in events if isinstance(e, EpochEnded)] == [1, 2]
     assert set(events[-1].metrics) == {f"{p}/{m}" for p in PARTS for m in ("loss", "acc")}
     assert any(isinstance(e, Stepped) and e.metrics["loss"] > 0 for e in events)
@@ -280,6 +282,24 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(plan: Plan) -> None:
 
     with pytest.raises(Exception, match=r"last\.ckpt` is not a whole checkpoint"):
         run(folder, resume=True)
+
+
+def test_older_checkpoints_are_kept_and_gone_on_with_when_the_last_is_damaged(
+    plan: Plan, own_code: tuple[str, ...], unbroken: Path
+) -> None:
+    folder = plan("older", *own_code, "train.keep_last=2", "model.args.stop_at=33")
+    run(folder)
+    kept = sorted(path.name for path in (folder / CHECKPOINTS).glob("save-*.ckpt"))
+    whole = (folder / CHECKPOINTS / LAST).read_bytes()
+    (folder / CHECKPOINTS / LAST).unlink()  # else the second name is damaged, too
+    (folder / CHECKPOINTS / LAST).write_bytes(whole[: len(whole) // 2])
+
+    run(folder, resume=True)
+
+    assert len(kept) == 2
+    assert [e.step for e in read_events(folder) if isinstance(e, Started)][1] > 0
+    assert_same(folder, unbroken)
+    assert len(list((folder / CHECKPOINTS).glob("save-*.ckpt"))) == 2
 
 
 PARTS = ("train", "val", "test")

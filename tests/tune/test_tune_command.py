@@ -102,6 +102,17 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(small: Path) -> N
 
 
 @pytest.mark.slow
+def test_trials_are_copied_into_mirrors_when_the_search_is_over(small: Path) -> None:
+    mirror = ("--set", "track.mirror=[tensorboard]")
+
+    done = mlstack(small, "tune", "--trials", "1", *mirror, *FAST)
+
+    assert done.returncode == 0, done.stderr
+    (trial,) = json.loads(mlstack(small, "tune", "show", "--json").stdout)["trials"]
+    assert list((small / ".mlstack" / "tensorboard" / trial["run"]).glob("events.out.*"))
+
+
+@pytest.mark.slow
 def test_a_search_in_which_all_fails_says_why(small: Path) -> None:
     config = with_space(small, "{model.args.width: {choice: [0, -1]}}")
 

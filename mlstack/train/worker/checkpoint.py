@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mlstack import files
 from mlstack.errors import DataError
+from mlstack.records.run import LAST, OLDER
 
 KEY = "mlstack"  # our own part of a Lightning checkpoint
 
@@ -85,6 +86,37 @@ def read_position(path: Path) -> Position:
     if stored is None:
         raise DataError(f"`{path}` was not written by mlstack", hint="train again")
     return Position(**stored)
+
+
+def keep_older(folder: Path, count: int) -> None:
+    """Give last.ckpt a second name that the next save leaves, and drop what is older than `count`.
+
+    The name sorts by the number of saves, which the file itself does not tell.
+    """
+    older = sorted(folder.glob(OLDER))
+    number = int(older[-1].stem.rpartition("-")[2]) + 1 if older else 1
+    files.link(folder / LAST, folder / OLDER.replace("*", f"{number:06d}"))
+    for path in older[: max(0, len(older) + 1 - count)]:
+        path.unlink(missing_ok=True)
+
+
+def newest(folder: Path) -> tuple[Path | None, Position]:
+    """Find the newest checkpoint that is whole, and where its run stands; none is the start.
+
+    Raises:
+        DataError: every one of them is damaged.
+    """
+    candidates = [folder / LAST, *sorted(folder.glob(OLDER), reverse=True)]
+    damaged: DataError | None = None
+    for path in candidates:
+        if path.is_file():
+            try:
+                return path, read_position(path)
+            except DataError as error:
+                damaged = damaged or error
+    if damaged is not None:
+        raise damaged
+    return None, Position()
 
 
 def plain(value: Any) -> Any:

@@ -61,7 +61,7 @@ def compute_twice(model: LightningModule) -> None:
     Raises:
         ConfigError: the network has no such block.
     """
-    blocks = list(_blocks(model))
+    blocks = list(blocks_of(model))
     if not blocks:
         raise ConfigError(
             f"train.checkpoint_activations: `{type(model).__name__}` has no blocks",
@@ -71,14 +71,14 @@ def compute_twice(model: LightningModule) -> None:
         vars(block)["forward"] = functools.partial(_twice, block, block.forward)
 
 
-def _blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Find the outermost blocks."""
+def blocks_of(module: nn.Module) -> Iterator[nn.Module]:
+    """Find the outermost blocks: members of a Sequential or a ModuleList that have members."""
     for child in module.children():
         inside = isinstance(module, nn.Sequential | nn.ModuleList) and any(child.children())
         if inside and any(True for _ in child.parameters()):
             yield child
         else:
-            yield from _blocks(child)
+            yield from blocks_of(child)
 
 
 def _twice(block: nn.Module, given: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

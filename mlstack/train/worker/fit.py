@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer, seed_everything
-from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
@@ -18,7 +17,6 @@ from mlstack.launch.user_code import construct
 from mlstack.records.run import (
     BEST,
     CHECKPOINTS,
-    LAST,
     Finished,
     Started,
     Stopped,
@@ -28,14 +26,20 @@ from mlstack.records.run import (
 from mlstack.train.worker.averaging import Averaged
 from mlstack.train.worker.build import build_data, build_model
 from mlstack.train.worker.callbacks import Progress, StopWhileTesting
-from mlstack.train.worker.checkpoint import Position, WholeFiles, read_checkpoint, read_position
+from mlstack.train.worker.checkpoint import (
+    Position,
+    WholeFiles,
+    newest,
+    read_checkpoint,
+)
 from mlstack.train.worker.equip import equip
 from mlstack.train.worker.heartbeat import Heartbeat
 from mlstack.train.worker.keeper import Attempt, Keeper
-from mlstack.train.worker.ranks import Job, Rank
+from mlstack.train.worker.ranks import Job
 from mlstack.train.worker.running import RunningMetrics
 from mlstack.train.worker.speed import Speedometer
 from mlstack.train.worker.stop import StopRequest
+from mlstack.train.worker.strategy import is_sharded, load_weights, shard, strategy_of
 from mlstack.train.worker.thrift import Unprofiled, lighten, lighten_model
 
 OURS = {  # Trainer argument -> the setting that decides it
@@ -60,22 +64,21 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     """Train, test, and append `Finished` or `Stopped`."""
     began = time.monotonic()
     seed_everything(job.spec.seed, workers=True, verbose=False)
-    last = job.folder / CHECKPOINTS / LAST
-    going_on = resume and last.is_file()
-    position = read_position(last) if going_on else Position()
+    last, position = newest(job.folder / CHECKPOINTS) if resume else (None, Position())
     average = Averaged(job.config.train.ema) if job.config.train.ema else None
     keeper = Keeper(job, position, stop, Attempt(_attempt(job.folder), average))
     model, data = equip(job, build_model(job)), build_data(job, keeper.place)
+    if sharded := is_sharded(job, model):
+        shard(model)
     limit = job.config.train.hang_limit
     heartbeat = Heartbeat(job, _duration(limit).total_seconds() if limit else None)
     others = [RunningMetrics(job, position), heartbeat, *_reporters(job, stop)]
-    trainer = build_trainer(job, [*([average] if average else []), *others, keeper])
+    callbacks = [*([average] if average else []), *others, keeper]
+    trainer = build_trainer(job, callbacks, strategy=strategy_of(job, sharded=sharded))
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")
-        trainer.fit(
-            lighten_model(model), datamodule=data, ckpt_path=str(last) if going_on else None
-        )
+        trainer.fit(lighten_model(model), datamodule=data, ckpt_path=str(last) if last else None)
         tested = _test(job, trainer, model, data)
     except (Interrupted, SIGTERMException):
         _tell_stopped(job, trainer, stop)
@@ -115,7 +118,7 @@ def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
         "accelerator": "gpu" if on_gpu else "cpu",
         "devices": job.rank.local_count,
         "num_nodes": job.rank.count // job.rank.local_count,
-        "strategy": _strategy(train, job.rank, on_gpu=on_gpu),
+        "strategy": strategy_of(job, sharded=False),
         "precision": _precision(train, on_gpu=on_gpu),
         "max_epochs": train.epochs,
         "accumulate_grad_batches": train.accumulate,
@@ -147,24 +150,11 @@ def _test(
     """Measure the best weights on the test part, if the model has a test step."""
     best = job.folder / CHECKPOINTS / BEST
     if best.is_file():
-        model.load_state_dict(read_checkpoint(best)["state_dict"])
+        load_weights(model, read_checkpoint(best)["state_dict"])
     if not is_overridden("test_step", model):
         return {}
     (metrics,) = trainer.test(model, datamodule=data, verbose=False) or [{}]
     return {name: float(value) for name, value in metrics.items()}
-
-
-def _strategy(train: Train, rank: Rank, *, on_gpu: bool) -> Any:
-    if train.strategy == "fsdp":
-        raise ConfigError(
-            "train.strategy: this version of mlstack trains with ddp only",
-            hint="write `strategy: auto`; see docs/roadmap.md",
-        )
-    if rank.count == 1:
-        return "auto"
-    # Batch norm's running figures are not read in training, so they need not be sent in each
-    # step; and in validation a rank may have one batch more than another.
-    return DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo", broadcast_buffers=False)
 
 
 def _precision(train: Train, *, on_gpu: bool) -> str:

@@ -25,7 +25,14 @@ from mlstack.records.run import (
 )
 from mlstack.train.worker.averaging import Averaged
 from mlstack.train.worker.build import batch_size
-from mlstack.train.worker.checkpoint import KEY, Position, at_epoch_start, restore_rng, rng_state
+from mlstack.train.worker.checkpoint import (
+    KEY,
+    Position,
+    at_epoch_start,
+    keep_older,
+    restore_rng,
+    rng_state,
+)
 from mlstack.train.worker.ranks import Agreement, Job
 from mlstack.train.worker.running import running_metrics
 from mlstack.train.worker.sampling import EpochSampler
@@ -207,6 +214,8 @@ class Keeper(Checkpoint):
         began = time.monotonic()
         self._at_rest = at_rest
         self._save(trainer, LAST, weights_only=False)
+        if self.job.rank.number == 0 and self.job.config.train.keep_last > 1:
+            keep_older(self.job.folder / CHECKPOINTS, self.job.config.train.keep_last)
         self._saved_at = time.monotonic()
         self._saving_s = self._saved_at - began
 

@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
-from mlstack.inputs import tables
+from mlstack.inputs import columns, tables
 
 
 class Rows(LightningDataModule):
@@ -39,11 +39,11 @@ class Rows(LightningDataModule):
             p: examples.filter(pc.equal(examples["split"], p)) for p in ("train", "val", "test")
         }
         # How a row becomes numbers, in training and in serving: it goes into the model package.
-        train = tables.select(part_of["train"])
-        columns = [name for name in train[0] if name not in self.left_out]
-        self.input_spec = tables.learn(train, columns)
+        train = tables.chosen(part_of["train"])
+        names = [name for name in train.column_names if name not in self.left_out]
+        self.input_spec = columns.learn(train, names)
         for part, chosen in part_of.items():
-            inputs = self.input_spec.encode(tables.select(chosen))
+            inputs = columns.encode(self.input_spec, tables.chosen(chosen))
             targets = chosen["target"].to_numpy().astype(np.int64)
             self.parts[part] = TensorDataset(torch.from_numpy(inputs), torch.from_numpy(targets))
 

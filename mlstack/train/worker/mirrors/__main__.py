@@ -62,12 +62,11 @@ def _follow(name: str, folder: Path) -> int:
     over = threading.Event()
     threading.Thread(target=_wait_for_the_end, args=(over,), daemon=True).start()
     while True:
-        is_last = over.is_set()
         try:
             _mirror(name, folder, over)
         except BusyError as error:
             _keep(folder, name, error)
-            if is_last:
+            if over.is_set():
                 return 1
             over.wait(AGAIN_S)
         except Exception as error:  # whatever a tracker's library raises is told, not died of

@@ -112,13 +112,14 @@ class Reader:
         events = list(decode_events(content, where=str(path)))
         begun = [e.step for e in events if isinstance(e, Started) and e.attempt > 1]
         self.went_back = any(step < self._last for step in begun)
-        if events:
-            speeds = [one for one in read_system(self._folder) if isinstance(one, Speed)]
-            by_epoch = {one.epoch: one for one in speeds}
-            points = [p for e in standing(events) for p in self._points(e, by_epoch)]
-            self._last = points[-1].step if points else self._last
-            return points
-        return []
+        speeds = self._speeds() if any(isinstance(e, EpochEnded) for e in events) else {}
+        points = [point for event in standing(events) for point in self._points(event, speeds)]
+        self._last = points[-1].step if points else self._last
+        return points
+
+    def _speeds(self) -> dict[int, Speed]:
+        system = read_system(self._folder)
+        return {one.epoch: one for one in system if isinstance(one, Speed)}
 
     def _points(self, event: RunEvent, speeds: dict[int, Speed]) -> Iterator[Point]:
         self.state = ENDS.get(type(event), self.state)

@@ -127,7 +127,7 @@ class Mlflow:
             ) from error
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise _NotThereError(_reason(answer))
-        if answer.status_code >= 500:
+        if answer.status_code >= 500 or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
             raise BusyError(f"the MLflow server says {answer.status_code}: {_reason(answer)}")
         if answer.is_error:
             raise ConfigError(
