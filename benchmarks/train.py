@@ -41,9 +41,9 @@ from pathlib import Path
 import torch
 from mlstack.train.worker.callbacks import Progress
 from mlstack.train.worker.heartbeat import Heartbeat
+from mlstack.train.worker.ranks import Rank
 spec = types.SimpleNamespace(id="bench")
-rank = types.SimpleNamespace(number=0)
-job = types.SimpleNamespace(folder=Path.cwd(), spec=spec, rank=rank)
+job = types.SimpleNamespace(folder=Path.cwd(), spec=spec, rank=Rank())
 trainer = types.SimpleNamespace(num_training_batches=10**9, global_step=1, current_epoch=0)
 progress, heart = Progress(job), Heartbeat(job)
 outputs = {"loss": torch.tensor(0.5)}
@@ -158,7 +158,7 @@ def mlp(bench: Bench) -> None:
     """Print CPU per step of a tiny network, where what surrounds the step is all there is."""
     from train_project.networks import EPOCHS, STEPS
 
-    steps = STEPS["mlp"] * EPOCHS
+    steps = STEPS["mlp"] * EPOCHS["mlp"]
     ours = bench.project("mlp", model="Net", batch=64)
     logging = bench.project("mlp", model="Logging", batch=64)
     found = bench.in_turns(
@@ -169,7 +169,7 @@ def mlp(bench: Bench) -> None:
             "Lightning, self.log": lambda: bench.loop(python("alone.py", "defaults"), bench.folder),
         }
     )
-    print(f"\nMLP 64-128-10, batch 64, {EPOCHS} epochs of {STEPS['mlp']} steps, CPU us a step")
+    print(f"\nMLP 64-128-10, batch 64, epochs of {STEPS['mlp']} steps, CPU us a step")
     for name, seconds in found.items():
         against = seconds / found["raw loop"]
         print(f"  {name:20}{seconds / steps * 1e6:8.0f}  {against:5.2f} x raw")
@@ -182,15 +182,15 @@ def resnet(bench: Bench) -> None:
     """Print the rate of a network whose steps are long."""
     from train_project.networks import BATCH, EPOCHS, STEPS
 
-    images = STEPS["resnet"] * EPOCHS * BATCH["resnet"]
-    ours = bench.project("resnet", model="Net", batch=BATCH["resnet"])
+    images = STEPS["resnet"] * BATCH["resnet"]
+    ours = bench.project("resnet", model="Net", batch=BATCH["resnet"], epochs=EPOCHS["resnet"])
     found = bench.in_turns(
         {
             "raw loop": lambda: bench.loop(python("raw.py", "resnet"), bench.folder),
             "mlstack": lambda: bench.loop(mlstack(), ours),
         }
     )
-    print("\nResNet-18 at 64 px, batch 32, images a CPU second")
+    print(f"\nHalf a ResNet-18 at 64 px, batch 32, {STEPS['resnet']} steps, images a CPU second")
     for name, seconds in found.items():
         print(f"  {name:20}{images / seconds:8.1f}")
     print(f"  mlstack against raw: {found['raw loop'] / found['mlstack']:.3f} (at least 0.97)")
@@ -230,7 +230,7 @@ def deaths(bench: Bench) -> None:
     """Print how soon a run of two ranks is over when one is killed, and what is left of it."""
     folder = bench.project("mlp", model="Net", batch=64, epochs=1000)
     chance = random.Random(1)
-    waits, told, orphans = [], 0, 0
+    waits, named, told, orphans = [], [], 0, 0
     for number in range(max(bench.rounds, 4)):
         process = bench.start(mlstack("--ranks", "2"), folder)
         family, victim = _ranks_at_work(bench, process)
@@ -239,11 +239,15 @@ def deaths(bench: Bench) -> None:
         os.kill(victim[number % 2].pid, signal.SIGKILL)
         said, _ = process.communicate()
         waits.append(time.time() - killed)
+        run = max((folder / ".mlstack" / "runs").glob("2*"))
+        last = json.loads((run / "events.jsonl").read_text().splitlines()[-1])
+        named.append(last["at"] - killed)
         told += f"rank {number % 2} was killed by SIGKILL" in said
         _, alive = psutil.wait_procs(family, timeout=0.5)
         orphans += len(alive)
-    print(f"\nA rank of two is killed, {len(waits)} times: until the command has ended, seconds")
-    print(f"  median {statistics.median(waits):.2f}, longest {max(waits):.2f} (at most 1)")
+    print(f"\nA rank of two is killed, {len(waits)} times: seconds until ...")
+    for what, found in (("the cause is recorded", named), ("the command has ended", waits)):
+        print(f"  {what}: median {statistics.median(found):.2f}, longest {max(found):.2f}")
     print(f"  cause and rank named {told} times; orphans: {orphans}")
 
 

@@ -7,7 +7,7 @@ from networks import EPOCHS
 from pytorch_lightning import Trainer
 
 if sys.argv[1] == "defaults":
-    Trainer(max_epochs=EPOCHS, accelerator="cpu").fit(Logging(), datamodule=Data())
+    Trainer(max_epochs=EPOCHS["mlp"], accelerator="cpu").fit(Logging(), datamodule=Data())
 else:
     ranks = int(sys.argv[2])
     trainer = Trainer(

@@ -13,7 +13,7 @@ net = network(name)
 optimizer = torch.optim.Adam(net.parameters(), lr=LR)
 loader = DataLoader(examples(name, STEPS[name]), BATCH[name], shuffle=True)
 mark("start")
-for _ in range(EPOCHS):
+for _ in range(EPOCHS[name]):
     for inputs, targets in loader:
         loss = functional.cross_entropy(net(inputs), targets)
         optimizer.zero_grad()

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from mlstack.launch.forkserver import Order
 from mlstack.records.run import RunSpec
 
 POLL_S = 0.05
+VMSTAT = Path("/proc/vmstat")
 FORKSERVER_LOG = "forkserver.log"
 
 
@@ -62,6 +63,10 @@ class Rank(Protocol):
     def ask_where(self) -> None:
         """Have it write to its log what it is doing, where it can be reached."""
 
+    @property
+    def met_oom_killer(self) -> bool:
+        """Whether its kernel has killed for want of memory since it was started."""
+
     def ask_to_stop(self) -> None:
         """Send SIGTERM."""
 
@@ -83,6 +88,7 @@ class LocalRank:
     number: int
     process: "subprocess.Popen[bytes] | ForkedRank"
     log: Path
+    kills_before: int = field(default_factory=lambda: oom_kills())
 
     @property
     def code(self) -> int | None:
@@ -93,6 +99,11 @@ class LocalRank:
     def pid(self) -> int:
         """Number of the process; before a rank is forked, that of the process that will do it."""
         return self.process.pid
+
+    @property
+    def met_oom_killer(self) -> bool:
+        """Tell whether the kernel has killed for want of memory since the rank was started."""
+        return oom_kills() > self.kills_before
 
     @property
     def is_lost(self) -> bool:
@@ -165,6 +176,15 @@ def _forked(command: Command, preload: str) -> Iterator[list[Rank]]:
     finally:
         end(ranks, grace_s=0)
         server.close()
+
+
+def oom_kills(counters: Path = VMSTAT) -> int:
+    """Count what the kernel has killed for want of memory since it booted; 0 if it does not say."""
+    with suppress(OSError):
+        for line in counters.read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
 
 
 def end(ranks: list[Rank], *, grace_s: float) -> None:

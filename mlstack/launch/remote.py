@@ -89,6 +89,7 @@ class RemoteRank:
     launcher: Launcher
     pid: int = 0  # it is on another machine
     is_lost: bool = False
+    met_oom_killer: bool = False
 
     @property
     def code(self) -> int | None:

@@ -71,7 +71,7 @@ class Patience:
     hang_s: float = math.inf  # between two heartbeats, at most; a rank may ask for less
     stop_s: float = 60  # from SIGTERM to a saved checkpoint
     leave_s: float = 30  # for the others, when a rank has left with exit code 0
-    failed_s: float = 0.5  # for the others, when a rank has failed: they wait for it in vain
+    failed_s: float = 0.2  # for the others, when a rank has failed: they wait for it in vain
     stack_s: float = 0.2  # for a rank that hangs, to say where
 
 

@@ -92,7 +92,8 @@ def _lost(run: str, rank: Rank, code: int) -> Failed:
     return _failed(
         run,
         rank,
-        f"the process that starts the ranks {how_it_ended(code)}",
+        f"the process that starts the ranks "
+        f"{how_it_ended(code, out_of_memory=rank.met_oom_killer)}",
         f"its last words are in {rank.log.with_name(FORKSERVER_LOG)}; `mlstack train --resume` "
         "goes on",
     )
@@ -102,14 +103,17 @@ def _died(run: str, rank: Rank, code: int) -> Failed:
     hint = f"its last words are in {rank.log}"
     if code == -signal.SIGKILL:
         hint = "make train.batch_size smaller, then train --resume"
-    return _failed(run, rank, f"rank {rank.number} {how_it_ended(code)}", hint)
+    how = how_it_ended(code, out_of_memory=rank.met_oom_killer)
+    return _failed(run, rank, f"rank {rank.number} {how}", hint)
 
 
-def how_it_ended(code: int) -> str:
+def how_it_ended(code: int, *, out_of_memory: bool) -> str:
     """Put an exit code into words; the kernel kills without any when memory is short."""
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
+    if name == "SIGKILL" and out_of_memory:
+        return "was killed by SIGKILL: the kernel was out of memory"
     if name == "SIGKILL":
         return "was killed by SIGKILL (was the machine out of memory?)"
     return f"was ended by {name}"

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from mlstack.errors import BusyError, DataError, Interrupted, StepError
-from mlstack.launch.ranks import Program
+from mlstack.launch import verdict
+from mlstack.launch.ranks import LocalRank, Program, oom_kills
 from mlstack.launch.supervise import Patience, StopRequest, Terms, is_running, supervise
 from mlstack.records.run import (
     EVENTS,
@@ -151,6 +152,23 @@ def test_a_killed_rank_ends_the_run_within_a_second(make_run):
 
     assert read_events(folder)[-1].at - killed_at < 1
     assert no_process_left(folder)
+
+
+def test_the_kernels_own_count_tells_that_memory_was_short(make_run, tmp_path):
+    counters = tmp_path / "vmstat"
+    counters.write_text("nr_free_pages 17\noom_kill 3\noom_kill_other 9\n")
+    folder, spec = make_run("die")
+    rank = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    rank.kill()
+    rank.wait()
+
+    known = LocalRank(0, rank, folder / "log", kills_before=oom_kills() - 1)
+    unknown = LocalRank(0, rank, folder / "log")
+    said = [verdict.first_failure(spec.id, [one], [one.code], []) for one in (known, unknown)]
+
+    assert (oom_kills(counters), oom_kills(tmp_path / "none")) == (3, 0)
+    assert said[0].problem == "rank 0 was killed by SIGKILL: the kernel was out of memory"
+    assert said[1].problem.endswith("(was the machine out of memory?)")
 
 
 def test_an_uncaught_error_shows_the_last_lines_of_the_log(make_run):
