@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from getpass import getuser
 from pathlib import Path
 
+import fixed_ports
+
 from mlstack.launch import tether
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
@@ -134,7 +136,7 @@ def until(true, limit_s: float = 30) -> None:
 def _configure(home: Path) -> None:
     (home / "state").mkdir()
     host = socket.gethostname().partition(".")[0]
-    ports = _free_ports(3)
+    ports = fixed_ports.free(3)
     text = CONFIG.format(host=host, user=getuser(), home=home, ports=ports, nodes=NODES)
     (home / "slurm.conf").write_text(text)
     (home / "gres.conf").write_text(GRES)
@@ -165,16 +167,6 @@ def _daemon(home: Path, name: str, *words: str, log: str = "") -> Iterator[None]
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def _find(name: str) -> str | None:

@@ -52,6 +52,15 @@ class Slurm(Section):
     )
 
 
+class Ray(Section):
+    """What `mlstack train --on ray` asks the cluster of RAY_ADDRESS for."""
+
+    gpus: int = Field(
+        default=0, ge=0, description="GPUs, a rank on each; 0 trains train.ranks on CPUs."
+    )
+    cpus_per_rank: int = Field(default=1, ge=1, description="Cores that each rank is given.")
+
+
 class Train(Section):
     """How a run is trained."""
 
@@ -94,6 +103,7 @@ class Train(Section):
         default=None, description="A rank silent for so long hangs; learnt from the steps if unset."
     )
     slurm: Slurm = Field(default_factory=Slurm, description="What --on slurm asks for.")
+    ray: Ray = Field(default_factory=Ray, description="What --on ray asks for.")
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Anything else for lightning's Trainer."
     )

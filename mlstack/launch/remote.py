@@ -18,6 +18,7 @@ class Launcher:
 
     Args:
         process: the launcher; its stderr is a pipe of text.
+        count: how many ranks it runs.
         read: gives the exit codes that a line of it tells, by rank.
         ask: asks all ranks to stop.
         sink: where the lines go on to.
@@ -26,11 +27,13 @@ class Launcher:
     def __init__(
         self,
         process: "subprocess.Popen[str]",
+        count: int,
         read: Callable[[str], Mapping[int, int]],
         ask: Callable[[], None],
         sink: TextIO,
     ) -> None:
         self.process = process
+        self.count = count
         self.words: list[str] = []
         self._read = read
         self._ask = ask
@@ -56,8 +59,8 @@ class Launcher:
             self._ask()
 
     def kill(self) -> None:
-        """End the launcher, which kills its ranks."""
-        if self.process.poll() is None:
+        """End the launcher, which kills its ranks; one whose ranks are gone leaves by itself."""
+        if self.process.poll() is None and len(self._codes) < self.count:
             self.process.terminate()
         try:
             self.process.wait(LEAVE_S)

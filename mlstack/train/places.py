@@ -1,5 +1,6 @@
 """Where a run is trained: on this machine, or as a job of a cluster."""
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,13 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 from mlstack.config import Project
-from mlstack.errors import BusyError, ConfigError, MlstackError
+from mlstack.errors import BusyError, ConfigError, MachineError, MlstackError
 from mlstack.launch import gpus
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.leases import Blocked, Claim, claim
+from mlstack.launch.on_ray import ranks as on_ray
 from mlstack.launch.plan import Cluster, PlanOptions
 from mlstack.launch.slurm import follow, queue
-from mlstack.launch.supervise import Terms, is_running, supervise
+from mlstack.launch.supervise import Patience, Terms, is_running, supervise
 from mlstack.records.job import JobSeen
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunEvent, RunSpec
@@ -22,6 +24,7 @@ from mlstack.train.request import Request, wanted_gpus
 from mlstack.train.results import Waiting
 
 Events = Iterator[RunEvent | JobSeen]
+LOST_S = 10.0  # until Ray has noticed that a machine is gone, of which other ranks complain at once
 
 
 @dataclass(frozen=True)
@@ -105,13 +108,7 @@ class Local:
         Raises:
             BusyError: the run is a job of Slurm at this moment.
         """
-        job = follow.job_of(folder_of(spec))
-        if job is not None:
-            raise BusyError(
-                f"run `{spec.id}` is job {job.id} of Slurm",
-                hint=f"`mlstack train --on slurm --resume {spec.id}` follows it, "
-                f"`scancel {job.id}` ends it",
-            )
+        _refuse_job(spec)
         with claim(len(spec.gpus), f"run `{spec.id}`") as claimed:
             yield Room(PlanOptions(), claimed)
 
@@ -172,9 +169,63 @@ class Slurm:
         yield from follow.follow(folder, spec, job)
 
 
-PLACES: dict[str, Place] = {"local": Local(), "slurm": Slurm()}
+class Ray:
+    """A cluster of Ray, or one that is started here; supervised from this machine."""
+
+    checks_first = True
+    follows_others = False
+
+    @contextmanager
+    def hold(self, project: Project, request: Request, options: PlanOptions) -> Iterator[Room]:
+        """Hold nothing: Ray does, once the ranks are asked for.
+
+        Raises:
+            MachineError: ray is not installed.
+        """
+        _need_ray()
+        on_cpu = request.ranks is not None
+        gpus_there = 0 if on_cpu else project.config.train.ray.gpus
+        yield Room(replace(options, cluster=Cluster(1, gpus_there)))
+
+    @contextmanager
+    def hold_again(self, project: Project, spec: RunSpec) -> Iterator[Room]:
+        """See whether nobody is at it.
+
+        Raises:
+            MachineError: ray is not installed.
+            BusyError: the run is a job of Slurm at this moment.
+        """
+        _need_ray()
+        _refuse_job(spec)
+        yield Room(PlanOptions())
+
+    def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
+        """Supervise the ranks, which a driver starts on the cluster."""
+        terms = Terms(start=on_ray.started, patience=Patience(failed_s=LOST_S))
+        yield from supervise(folder_of(spec), spec, resume=resume, terms=terms)
+
+
+PLACES: dict[str, Place] = {"local": Local(), "ray": Ray(), "slurm": Slurm()}
 
 
 def folder_of(spec: RunSpec) -> Path:
     """Give the folder of a run."""
     return Layout(Path(spec.root)).run(spec.id)
+
+
+def _refuse_job(spec: RunSpec) -> None:
+    job = follow.job_of(folder_of(spec))
+    if job is not None:
+        raise BusyError(
+            f"run `{spec.id}` is job {job.id} of Slurm",
+            hint=f"`mlstack train --on slurm --resume {spec.id}` follows it, "
+            f"`scancel {job.id}` ends it",
+        )
+
+
+def _need_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise MachineError(
+            "training on Ray needs `ray`, which is not installed",
+            hint="pip install 'mlstack[ray]', here and on the machines of the cluster",
+        )

@@ -6,8 +6,10 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from mlstack.config import Project
-from mlstack.errors import ConfigError, MachineError
+from mlstack.errors import ConfigError
 from mlstack.launch import gpus
+
+GPUS = {"ray": "train.ray.gpus", "slurm": "train.slurm.gpus_per_node"}  # of a cluster
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,9 @@ def refuse_contradictions(request: Request, sets: tuple[str, ...]) -> None:
         )
     if request.on not in ("local", "ray", "slurm"):
         raise ConfigError(f"--on: `{request.on}` is none of local, ray, slurm")
-    if request.on == "ray":
-        raise MachineError(
-            "training on ray is not built yet; see docs/roadmap.md",
-            hint="leave --on away to train on this machine",
-        )
-    if request.on == "slurm" and request.gpus is not None:
+    if request.on in GPUS and request.gpus is not None:
         raise ConfigError(
-            "--gpus counts those of this machine",
-            hint=f"--set train.slurm.gpus_per_node={request.gpus}",
+            "--gpus counts those of this machine", hint=f"--set {GPUS[request.on]}={request.gpus}"
         )
     fixed = {
         "--check": request.check is not None,

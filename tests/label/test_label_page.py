@@ -29,7 +29,8 @@ def page(browser: Browser) -> Iterator[Page]:
     complaints: list[str] = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)  # the machine may be busy
     yield page
     page.close()
     assert [c for c in complaints if "ERR_CONNECTION" not in c] == []

@@ -204,6 +204,21 @@ def test_near_its_time_limit_the_job_goes_back_into_the_queue_and_on(make_run, c
     assert any(r.state == "PENDING" for r in run.records[3:] if isinstance(r, JobSeen))
 
 
+def test_a_job_whose_node_fails_goes_on_when_there_is_one_again(make_run, cluster):
+    folder, spec = make_run("train-long", "train-long")
+    run = Followed(folder, spec, nodes=2)
+    run.until_trained()
+    behave(folder, "train", "train")
+
+    # Its slurmd answers still, so that it is up again a moment later (ReturnToService=2).
+    cluster.ask("scontrol", "update", "NodeName=nb", "State=DOWN", "Reason=test")
+
+    assert run.end() is None
+    kinds = [type(event) for event in read_events(folder)]
+    assert kinds.count(Started) == 2
+    assert kinds[-1] is Finished
+
+
 def test_a_time_limit_that_leaves_no_time_to_train_is_no_endless_loop(make_run, cluster):
     folder, spec = make_run("wait")
     run = Followed(folder, spec)

@@ -89,7 +89,8 @@ def page(browser: Browser) -> Iterator[Page]:
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
     page.on("request", lambda asked: asked.url.endswith(".html") or complaints.append(asked.url))
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)  # the machine may be busy
     yield page
     page.close()
     assert complaints == []

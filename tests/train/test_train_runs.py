@@ -194,7 +194,7 @@ def test_a_run_whose_process_died_is_stopped_not_running(project):
         (["--resume"], 3, "no run that was cut short"),
         (["--gpus", "some"], 2, "neither a number nor `auto`"),
         (["--gpus", "99"], 6, "99 GPUs were asked for"),
-        (["--on", "ray"], 6, "not built yet"),
+        (["--on", "slurm", "--gpus", "2"], 2, "counts those of this machine"),
         (["--on", "moon"], 2, "none of local, ray, slurm"),
         (["--ranks", "7"], 2, "cannot be shared evenly by 7 ranks"),
         (["--from-run", "none"], 3, "no run fit"),

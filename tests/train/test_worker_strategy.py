@@ -61,9 +61,13 @@ def lay_out(plan: Plan) -> Plan:
 
 
 def on_two_ranks(start: Start, folder: Path, *arguments: str) -> None:
-    ranks = [start(folder, *arguments, **elastic(number, 2)) for number in range(2)]
+    on_ranks(2, start, folder, *arguments)
+
+
+def on_ranks(count: int, start: Start, folder: Path, *arguments: str) -> None:
+    ranks = [start(folder, *arguments, **elastic(number, count)) for number in range(count)]
     outputs = [process.communicate(timeout=200)[0] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], outputs
+    assert [process.returncode for process in ranks] == [0] * count, outputs
 
 
 @pytest.mark.slow
@@ -104,6 +108,21 @@ def test_a_network_in_parts_goes_on_to_the_very_same_weights(lay_out: Plan, star
     assert_same(broken, whole)
     assert epochs_of(broken) == epochs_of(whole)
     assert last(broken, Finished).metrics == last(whole, Finished).metrics
+
+
+@pytest.mark.slow
+def test_four_ranks_go_on_to_the_very_same_weights(lay_out: Plan, start: Start) -> None:
+    whole = lay_out("four-whole", "train.ranks=4")
+    broken = lay_out("four-broken", "train.ranks=4", "model.args.stop_at=13")
+
+    on_ranks(4, start, whole)
+    on_ranks(4, start, broken)
+    stopped = last(broken, Stopped)
+    on_ranks(4, start, broken, "--resume")
+
+    assert 13 < stopped.step < 20
+    assert_same(broken, whole)
+    assert epochs_of(broken) == epochs_of(whole)
 
 
 def job_of(folder: Path, rank: Rank) -> Job:

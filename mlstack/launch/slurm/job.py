@@ -83,6 +83,7 @@ class _Srun:
         asking: list[subprocess.Popen[bytes]] = []
         launcher = Launcher(
             process,
+            command.spec.ranks,
             read_exits,
             lambda: asking.append(queue.ask_ranks_to_stop(self.job)),
             sys.stderr,

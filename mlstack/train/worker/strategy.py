@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor
 from mlstack.errors import ConfigError, MachineError
 from mlstack.train.worker.equip import blocks_of
 from mlstack.train.worker.ranks import Job
+from mlstack.train.worker.reduction import OrderedDDP
 
 COPIES = 4  # of the weights: themselves, gradients, and the two averages of Adam
 ROOM = 0.8  # of the memory; the rest is for activations
@@ -57,6 +58,8 @@ def strategy_of(job: Job, *, sharded: bool) -> str | DDPStrategy | ModelParallel
         )
     # Batch norm's running figures are not read in training, so they need not be sent in each
     # step; and in validation a rank may have one batch more than another.
+    if not job.spec.gpus:
+        return OrderedDDP(broadcast_buffers=False)
     return DDPStrategy(process_group_backend=backend, broadcast_buffers=False)
 
 

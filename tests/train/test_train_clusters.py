@@ -1,4 +1,4 @@
-"""The whole way over a real Slurm on loopback, with real ranks on two nodes."""
+"""The whole way over real clusters on loopback, with real ranks on two nodes of each."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import ray_cluster
 import slurm_cluster
 import torch
 
@@ -26,10 +27,21 @@ pytestmark = pytest.mark.slow
 EPOCHS = 15
 
 
+FLAGS = ["--ranks", "2", "--epochs", str(EPOCHS), "--json"]
+
+
 @pytest.fixture(scope="module")
 def cluster():
     with slurm_cluster.serving() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, project_maker):
+    """Give a project, and the weights of a run of two ranks here that nothing has disturbed."""
+    project = project_maker(tmp_path_factory.mktemp("clusters") / "demo")
+    here = begin(project, os.environ | {"OMP_NUM_THREADS": "1"}, *FLAGS)
+    return project, weights(project, json.loads(here.communicate(timeout=120)[0])["run"])
 
 
 def begin(project, environment, *arguments):
@@ -53,15 +65,14 @@ def newest(project):
     return Layout(project).run(run_ids(Layout(project).runs)[-1])
 
 
-def test_a_job_that_loses_its_nodes_ends_with_the_weights_of_an_unbroken_run_here(project, cluster):
-    flags = ["--ranks", "2", "--epochs", str(EPOCHS), "--json"]
-    here = begin(project, os.environ | {"OMP_NUM_THREADS": "1"}, *flags)
-    unbroken = json.loads(here.communicate(timeout=120)[0])["run"]
+def test_a_job_that_loses_its_nodes_ends_with_the_weights_of_an_unbroken_run_here(trained, cluster):
+    project, unbroken = trained
+    before = newest(project)
 
     there = begin(
-        project, cluster.environment, *flags, "--on", "slurm", "--set", "train.slurm.nodes=2"
+        project, cluster.environment, *FLAGS, "--on", "slurm", "--set", "train.slurm.nodes=2"
     )
-    slurm_cluster.until(lambda: newest(project).name != unbroken)
+    slurm_cluster.until(lambda: newest(project) != before)
     folder = newest(project)
 
     def is_halfway():
@@ -77,7 +88,19 @@ def test_a_job_that_loses_its_nodes_ends_with_the_weights_of_an_unbroken_run_her
     kinds = [type(event) for event in events]
     assert (kinds.count(Started), kinds.count(Stopped), kinds[-1]) == (2, 1, Finished)
     assert kinds.count(EpochEnded) == EPOCHS
-    assert weights(project, result["run"]) == weights(project, unbroken)
+    assert weights(project, result["run"]) == unbroken
+
+
+def test_two_nodes_of_ray_train_what_two_ranks_here_do(trained):
+    project, unbroken = trained
+
+    with ray_cluster.serving() as cluster:
+        there = begin(project, cluster.environment, *FLAGS, "--on", "ray")
+        said, complaints = there.communicate(timeout=200)
+
+    assert there.returncode == 0, complaints
+    assert weights(project, json.loads(said)["run"]) == unbroken
+    assert not (newest(project) / ".ray").exists()
 
 
 def test_without_slurm_train_says_so_and_plans_nothing(project):
