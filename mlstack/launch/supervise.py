@@ -73,6 +73,7 @@ class Patience:
     leave_s: float = 30  # for the others, when a rank has left with exit code 0
     failed_s: float = 0.2  # for the others, when a rank has failed: they wait for it in vain
     stack_s: float = 0.2  # for a rank that hangs, to say where
+    echo_s: float = 0.1  # for the exit code of a rank that another one has lamented already
 
 
 class StopRequest:
@@ -282,10 +283,14 @@ class _Watch:
 
     def _second_look(self, echo: Failed) -> Failed:
         """Wait for the exit code of a rank whose silence another one has already lamented."""
-        time.sleep(self.patience.failed_s / 2)
-        codes = [rank.code for rank in self.ranks]
-        self._read()
-        return self._failure(codes) or echo
+        until = time.monotonic() + self.patience.echo_s
+        found = echo
+        while verdict.is_echo(found) and time.monotonic() < until:
+            time.sleep(ranks.POLL_S)
+            codes = [rank.code for rank in self.ranks]
+            self._read()
+            found = self._failure(codes) or echo
+        return found
 
     def _conclude(self, failure: Failed | None) -> RunEvent:
         """Make the event that says how the run ended the last one of its file."""

@@ -201,7 +201,7 @@ class Ray:
 
     def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
         """Supervise the ranks, which a driver starts on the cluster."""
-        terms = Terms(start=on_ray.started, patience=Patience(failed_s=LOST_S))
+        terms = Terms(start=on_ray.started, patience=Patience(failed_s=LOST_S, echo_s=LOST_S))
         yield from supervise(folder_of(spec), spec, resume=resume, terms=terms)
 
 

@@ -115,7 +115,7 @@ def test_a_damaged_package_is_neither_verified_nor_promoted(trained, file, spoil
 @pytest.mark.parametrize(
     ("old", "new", "code", "words"),
     [
-        ("self.lr = lr", "raise RuntimeError('boom')", 1, "my_project/model.py:17: RuntimeError"),
+        ("self.lr = lr", "raise RuntimeError('boom')", 1, "my_project/model.py:15: RuntimeError"),
         ('f"{part}/acc": accuracy', "", 2, "train.monitor: the model logs no `val/acc`"),
     ],
 )

@@ -19,7 +19,7 @@ from mlstack.errors import OK, ConfigError, Interrupted, MlstackError, StepError
 from mlstack.launch import code, ranks
 from mlstack.launch.remote import Launcher, ranks_of
 from mlstack.launch.slurm import queue
-from mlstack.launch.supervise import StopRequest, Terms, supervise
+from mlstack.launch.supervise import Patience, StopRequest, Terms, supervise
 from mlstack.records.base import read
 from mlstack.records.job import JOB, Job
 from mlstack.records.run import SPEC, Failed, RunSpec, Started, Stopped, append_event
@@ -28,6 +28,7 @@ from mlstack.records.run import SPEC, Failed, RunSpec, Started, Stopped, append_
 ENDED = re.compile(r"^srun: error: \S+: tasks? ([\d,-]+): (.+?)( \(core dumped\))?$")
 EXITED = "Exited with exit code "
 MEMORY = "Out Of Memory"
+SRUN_S = 5.0  # until srun says which rank it was that the others have lost
 TOO_SHORT = (
     "the time limit of the job came before a single step was done",
     "make train.slurm.time longer",
@@ -99,7 +100,7 @@ class _Srun:
 
 def _watch(folder: Path, spec: RunSpec, stop: StopRequest, srun: _Srun) -> int:
     began = ended = 0
-    terms = Terms(stop=stop, start=srun.started)
+    terms = Terms(stop=stop, start=srun.started, patience=Patience(echo_s=SRUN_S))
     try:
         for event in supervise(folder, spec, resume=True, terms=terms):
             began = event.step if isinstance(event, Started) else began
