@@ -41,7 +41,7 @@ def train(folder, spec, stop=None):
     terms = Terms(
         stop=stop or StopRequest(),
         start=on_ray.started,
-        patience=Patience(failed_s=10, start_s=120),
+        patience=Patience(failed_s=10, echo_s=10, start_s=120),
     )
     return supervise(folder, spec, resume=True, program=Program("fake_ranks"), terms=terms)
 
