@@ -95,8 +95,8 @@ def _mirror(name: str, folder: Path, over: threading.Event) -> None:
     """Copy one run from its first event until it is over."""
     with files.lock(state_file(folder, name).with_suffix(".lock"), f"mirror {name} of this run"):
         while not _has_begun(folder):
-            if over.wait(LOOK_S):
-                return
+            if over.wait(LOOK_S) and not _has_begun(folder):
+                return  # it never began; one of less than a second may have, and be over
         module, _, kind = MIRRORS[name].partition(":")
         make = getattr(import_module(module), kind)
         while not _copied(name, folder, make(), over):
