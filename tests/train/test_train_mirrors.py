@@ -450,6 +450,9 @@ def test_training_copies_its_run_and_ends_well_whatever_becomes_of_the_copies(ho
 
     assert done.returncode == 0, done.stderr
     assert "warning: the mirror mlflow is behind" in done.stderr
+    if "the mirror tensorboard is behind" in done.stderr:  # the machine was busy for ten seconds
+        catch_up = ["train", "mirror", newest.name, "--set", "track.mirror=[tensorboard]"]
+        subprocess.run([sys.executable, "-m", "mlstack", *catch_up], cwd=home, check=True)
     (finished,) = (event for event in read_events(newest) if isinstance(event, Finished))
     seen = see_tensorboard(newest)
     ((_, accuracy),) = seen.points["val/acc"]
