@@ -39,6 +39,10 @@ class Behind(Notice, frozen=True, kw_only=True, tag="mirror.behind"):
     problem: str
     hint: str
 
+    def warning(self) -> str:
+        """Say it in one line."""
+        return f"warning: the mirror {self.mirror} is behind: {self.problem}; {self.hint}"
+
 
 @contextmanager
 def following(run_folder: Path, names: Iterable[str]) -> Iterator[None]:

@@ -216,6 +216,37 @@ def log_file(run_folder: Path, rank: int) -> Path:
     return run_folder / "logs" / f"rank-{rank}.log"
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Which rank a process is, of how many; on its machine, and which machine that is."""
+
+    number: int
+    count: int
+    local_number: int
+    local_count: int
+    group: int = 0
+
+
+def contract(run: str, standing: Standing) -> dict[str, str]:
+    """Give what torchelastic tells a rank in its environment, but for where they meet."""
+    number, count = str(standing.number), str(standing.count)
+    return {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",
+        "RANK": number,
+        "ROLE_RANK": number,
+        "LOCAL_RANK": str(standing.local_number),
+        "GROUP_RANK": str(standing.group),
+        "WORLD_SIZE": count,
+        "ROLE_WORLD_SIZE": count,
+        "LOCAL_WORLD_SIZE": str(standing.local_count),
+        "GROUP_WORLD_SIZE": str(standing.count // standing.local_count),
+        "TORCHELASTIC_RUN_ID": run,
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+    }
+
+
 def environment(command: Command, rank: int, port: int) -> dict[str, str]:
     """Give what a rank finds in its environment: torchelastic's contract, for one rank too."""
     size = command.spec.ranks
@@ -225,21 +256,9 @@ def environment(command: Command, rank: int, port: int) -> dict[str, str]:
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // size)),
         "OMP_WAIT_POLICY": "PASSIVE",  # others use the machine too; read when torch is loaded
         **given,
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "ROLE_RANK": str(rank),
-        "GROUP_RANK": "0",
-        "WORLD_SIZE": str(size),
-        "LOCAL_WORLD_SIZE": str(size),
-        "ROLE_WORLD_SIZE": str(size),
-        "GROUP_WORLD_SIZE": "1",
+        **contract(command.spec.id, Standing(rank, size, rank, size)),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
-        "TORCHELASTIC_RUN_ID": command.spec.id,
-        "TORCHELASTIC_RESTART_COUNT": "0",
-        "TORCHELASTIC_MAX_RESTARTS": "0",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the order of nvidia-smi, hence of our indices
         "CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in command.gpus),
     }

@@ -119,6 +119,13 @@ def how_it_ended(code: int, *, out_of_memory: bool) -> str:
     return f"was ended by {name}"
 
 
+def told(
+    run: str, problem: str, hint: str, *, category: str = "StepError", rank: int = 0
+) -> Failed:
+    """Say what was found without a rank that could be asked."""
+    return Failed(run=run, at=time.time(), rank=rank, problem=problem, hint=hint, category=category)
+
+
 def _failed(run: str, rank: Rank, problem: str, hint: str, lines: int = 20) -> Failed:
     return Failed(
         run=run,

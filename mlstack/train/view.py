@@ -56,7 +56,7 @@ def draw(record: Record) -> Any:
         case Unlisted():
             return f"warning: the run is not in the list of all runs yet: {record.problem}"
         case Behind():
-            return behind(record)
+            return record.warning()
         case Result():
             return _result(record)
     return None
@@ -66,11 +66,6 @@ def _bar(progress: Stepped | WorkerProgress | Reading) -> Bar:
     if isinstance(progress, Stepped):
         return Bar(_stepped(progress), progress.batch, progress.batches)
     return Bar(progress.text, progress.done, progress.total)
-
-
-def behind(late: Behind) -> str:
-    """Say that a mirror does not have all of a run."""
-    return f"warning: the mirror {late.mirror} is behind: {late.problem}; {late.hint}"
 
 
 def _result(result: Result) -> Any:

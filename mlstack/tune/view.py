@@ -31,7 +31,7 @@ def draw(record: Record) -> Any:
         case WorkerProgress():
             return Bar(record.text, record.done, record.total)
         case Behind():
-            return f"warning: the mirror {record.mirror} is behind: {record.problem}; {record.hint}"
+            return record.warning()
         case Tuned():
             return _tuned(record)
         case TrialStarted():

@@ -1,36 +1,27 @@
 """The page in a real browser, driven like a person drives it: by keys."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from browser import opened, started
 from label_server import IMAGES, LABELED, Server, labels_of, run
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from mlstack.label.store import read_events
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 Serve = Callable[..., Server]
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    yield from started()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page that may complain about nothing."""
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
-    page.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)  # the machine may be busy
+    page, complaints = opened(browser)
     yield page
     page.close()
     assert [c for c in complaints if "ERR_CONNECTION" not in c] == []

@@ -1,35 +1,27 @@
 """The page at `/` in a real browser."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from browser import opened, started
+from playwright.sync_api import Browser, Page
 from serving import NAME, Server, eventually
 
 from mlstack.records import requests
 
-CHROMIUM = next(filter(os.path.exists, ["/usr/bin/chromium", "/usr/bin/chromium-browser"]), None)
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    yield from started()
 
 
 @pytest.fixture
 def page(browser: Browser, server: Server) -> Iterator[Page]:
-    opened = browser.new_page()
-    complaints: list[str] = []
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("console", lambda said: complaints.append(said.text) if said.type == "error" else 0)
-    opened.goto(server.url)
-    yield opened
-    opened.close()
+    page, complaints = opened(browser)
+    page.goto(server.url)
+    yield page
+    page.close()
     assert [c for c in complaints if "400" not in c] == []
 
 

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browser import opened, started
 from msgspec import structs
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from train.test_train_runs import make_run
 
 from mlstack.records import base
 from mlstack.records.run import SPEC, Finished, RunSpec, Stepped, append_event
 from mlstack.records.system import GpuUse, Speed, Used, append_system
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MANY = 12
 
 
@@ -75,22 +75,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory, project_maker) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    yield from started()
 
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page that may complain about nothing, and ask for nothing but itself."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda said: said.type == "error" and complaints.append(said.text))
+    page, complaints = opened(browser, height=900)
     page.on("request", lambda asked: asked.url.endswith(".html") or complaints.append(asked.url))
-    page.set_default_timeout(20_000)
-    expect.set_options(timeout=20_000)  # the machine may be busy
     yield page
     page.close()
     assert complaints == []

@@ -1,7 +1,6 @@
 """What a network gets for training alone changes what it should, and can be gone on with."""
 
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,14 +69,6 @@ class Around(Flat):
     def training_step(self, batch, batch_idx):
         return nn.functional.cross_entropy(self.body(batch[0].flatten(1).float()), batch[1])
 """
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_before() -> object:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

@@ -116,14 +116,6 @@ def own_code(plan: Plan) -> tuple[str, ...]:
     )
 
 
-@pytest.fixture(autouse=True)
-def _signals_as_before() -> object:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def test_a_run_reports_and_leaves_plain_checkpoints(plan: Plan, start: Start) -> None:
     folder = plan("one")
 

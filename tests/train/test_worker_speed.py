@@ -1,6 +1,5 @@
 """What rank 0 says about the speed of each epoch."""
 
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,14 +41,6 @@ class Waited(Images):
         if not isinstance(self.parts["train"], Slow):
             self.parts["train"] = Slow(self.parts["train"])
 """
-
-
-@pytest.fixture(autouse=True)
-def _signals_as_before() -> object:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def run(folder: Path) -> list[Speed]:

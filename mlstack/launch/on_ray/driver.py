@@ -25,9 +25,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from mlstack.errors import MachineError
+from mlstack.launch import verdict
 from mlstack.launch.on_ray.hosts import Board, MeetingConfig, Order, host
 from mlstack.records.base import read
-from mlstack.records.run import SPEC, Failed, RunSpec, append_event
+from mlstack.records.run import SPEC, RunSpec, append_event
 
 RAY: Any = ray  # its own annotations are only half there
 ADDRESS = "RAY_ADDRESS"
@@ -50,7 +51,8 @@ def main() -> int:
         order = Order(module, arguments, spec.root, spec.id, str(folder), bool(spec.gpus))
         return _drive(spec, order, wish)
     except MachineError as error:
-        append_event(folder, _failed(spec, error.problem, error.hint, type(error).__name__))
+        name = type(error).__name__
+        append_event(folder, verdict.told(spec.id, error.problem, error.hint, category=name))
         return 1
     finally:
         ray.shutdown()
@@ -192,16 +194,8 @@ def _tell_lost(spec: RunSpec, folder: Path, error: Exception, told: set[int]) ->
     who = f"rank {lost[0]}" if lost else "the run"
     first = f"{error}".strip().split("\n")[0]
     problem = f"{who} was lost with its worker of Ray (has its machine gone?)" if lost else first
-    append_event(
-        folder, _failed(spec, problem, "`mlstack train --on ray --resume` goes on", "StepError",
-                        lost[0] if lost else 0)
-    )  # fmt: skip
-
-
-def _failed(spec: RunSpec, problem: str, hint: str, category: str, rank: int = 0) -> Failed:
-    return Failed(
-        run=spec.id, at=time.time(), rank=rank, problem=problem, hint=hint, category=category
-    )
+    hint = "`mlstack train --on ray --resume` goes on"
+    append_event(folder, verdict.told(spec.id, problem, hint, rank=lost[0] if lost else 0))
 
 
 def _cpus(spec: RunSpec) -> int:

@@ -114,27 +114,16 @@ def host(given: Mapping[str, Any]) -> None:
 
 def _environment(order: Order) -> dict[str, str]:
     context = ray.train.get_context()
-    number, count = str(context.get_world_rank()), str(context.get_world_size())
-    local = context.get_local_world_size()
-    given = dict(os.environ)
-    given.setdefault("OMP_NUM_THREADS", "1")
-    contract = {
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",
-        "RANK": number,
-        "ROLE_RANK": number,
-        "LOCAL_RANK": str(context.get_local_rank()),
-        "GROUP_RANK": str(context.get_node_rank()),
-        "WORLD_SIZE": count,
-        "ROLE_WORLD_SIZE": count,
-        "LOCAL_WORLD_SIZE": str(local),
-        "GROUP_WORLD_SIZE": str(int(count) // local),
-        "TORCHELASTIC_RUN_ID": order.run,
-        "TORCHELASTIC_RESTART_COUNT": "0",
-        "TORCHELASTIC_MAX_RESTARTS": "0",
-    }
+    standing = ranks.Standing(
+        number=context.get_world_rank(),
+        count=context.get_world_size(),
+        local_number=context.get_local_rank(),
+        local_count=context.get_local_world_size(),
+        group=context.get_node_rank(),
+    )
+    given = {"OMP_NUM_THREADS": "1"} | dict(os.environ)
     hidden = {} if order.on_gpu else {"CUDA_VISIBLE_DEVICES": ""}
-    return given | contract | hidden
+    return given | ranks.contract(order.run, standing) | hidden
 
 
 def _address() -> tuple[str, int]:

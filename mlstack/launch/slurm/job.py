@@ -9,20 +9,19 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack.errors import OK, ConfigError, Interrupted, MlstackError, StepError
-from mlstack.launch import code, ranks
+from mlstack.launch import code, ranks, verdict
 from mlstack.launch.remote import Launcher, ranks_of
 from mlstack.launch.slurm import queue
 from mlstack.launch.supervise import Patience, StopRequest, Terms, supervise
 from mlstack.records.base import read
 from mlstack.records.job import JOB, Job
-from mlstack.records.run import SPEC, Failed, RunSpec, Started, Stopped, append_event
+from mlstack.records.run import SPEC, RunSpec, Started, Stopped, append_event
 
 # srun: error: node-1: tasks 0-3,7: Exited with exit code 1
 ENDED = re.compile(r"^srun: error: \S+: tasks? ([\d,-]+): (.+?)( \(core dumped\))?$")
@@ -48,7 +47,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop.ask)
     signal.signal(signal.SIGUSR1, stop.ask)
     if _has_changed(folder, spec):
-        append_event(folder, _failed(spec, *CHANGED, category=ConfigError.__name__))
+        append_event(folder, verdict.told(spec.id, *CHANGED, category=ConfigError.__name__))
         return ConfigError.exit_code
     try:
         return _watch(folder, spec, stop, _Srun(launch, job))
@@ -109,7 +108,7 @@ def _watch(folder: Path, spec: RunSpec, stop: StopRequest, srun: _Srun) -> int:
         if stop.signal != signal.SIGUSR1:
             return stopped.exit_code
         if ended <= began:
-            append_event(folder, _failed(spec, *TOO_SHORT))
+            append_event(folder, verdict.told(spec.id, *TOO_SHORT))
             return StepError.exit_code
         sys.stderr.write(f"mlstack: {stopped.problem}; back into the queue\n")
         sys.stderr.flush()
@@ -124,12 +123,6 @@ def _has_changed(folder: Path, spec: RunSpec) -> bool:
         return False
     submitted = read(folder / JOB, Job).python_sha256
     return submitted != code.python_sha256(Path(spec.root))
-
-
-def _failed(spec: RunSpec, problem: str, hint: str, category: str = "StepError") -> Failed:
-    return Failed(
-        run=spec.id, at=time.time(), rank=0, problem=problem, hint=hint, category=category
-    )
 
 
 def _numbers(listed: str) -> Iterator[int]:

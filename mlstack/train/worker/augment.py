@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from mlstack.errors import ConfigError
 from mlstack.launch.user_code import load_function
-from mlstack.train.worker.ranks import Job
+from mlstack.train.worker.ranks import Job, Rank
 
 DRAWS = 13  # random numbers of one picture
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -89,20 +89,34 @@ def augmentation(job: Job) -> "Augment":
     """
     wanted = job.config.data.augment
     preset = PRESETS.get(wanted)
-    if preset is None:
-        own = load_function(wanted, Path(job.spec.root), key="data.augment")
-        return Augment(job, lambda images, draws: own(images), draws=0)
-    return Augment(job, lambda images, draws: changed(images, preset, draws), draws=DRAWS)
+    if preset is not None:
+        return Augment(job, partial(_by_preset, preset, job.rank))
+    own = load_function(wanted, Path(job.spec.root), key="data.augment")
+    return Augment(job, partial(_by_function, own, job.rank))
+
+
+def _by_preset(preset: Preset, rank: Rank, images: Tensor, moment: str) -> Tensor:
+    """Draw for the batch of all ranks, and change what this rank has of it."""
+    generator = torch.Generator().manual_seed(_number(moment))
+    draws = torch.rand(len(images) * rank.count, DRAWS, generator=generator)
+    return changed(images, preset, draws[rank.number :: rank.count].to(images.device))
+
+
+def _by_function(
+    own: Callable[[Tensor], Tensor], rank: Rank, images: Tensor, moment: str
+) -> Tensor:
+    """Let the user's function draw from torch's own generator, which is put back after."""
+    with torch.random.fork_rng([images.device] if images.is_cuda else []):
+        torch.manual_seed(_number(f"{moment} {rank.number}"))
+        return own(images)
 
 
 class Augment:
-    """Changes the images of a batch."""
+    """Changes the images of a batch; `change` is given them and the moment, a text."""
 
-    def __init__(self, job: Job, change: Callable[[Tensor, Tensor], Tensor], *, draws: int) -> None:
+    def __init__(self, job: Job, change: Callable[[Tensor, str], Tensor]) -> None:
         self._seed = job.spec.seed
-        self._rank = job.rank
         self._change = change
-        self._draws = draws
 
     def batch(self, batch: Any, epoch: int, number: int) -> Any:
         """Change the images of a batch of train, the first part of it.
@@ -124,15 +138,9 @@ class Augment:
         Raises:
             ConfigError: the function of the user gives something else.
         """
-        count, number_of_all = len(images), f"{self._seed} {epoch} {number}"
-        draws = torch.rand(
-            count * self._rank.count, self._draws, generator=_generator(number_of_all)
-        )
-        mine = draws[self._rank.number :: self._rank.count].to(images.device)
-        devices = [images.device] if images.is_cuda else []
-        with torch.no_grad(), torch.random.fork_rng(devices):
-            torch.manual_seed(_number(f"{number_of_all} {self._rank.number}"))
-            found = self._change(images, mine)
+        count = len(images)
+        with torch.no_grad():
+            found = self._change(images, f"{self._seed} {epoch} {number}")
         if not isinstance(found, Tensor) or len(found) != count or found.dtype != images.dtype:
             raise ConfigError(
                 f"data.augment: the function must give {count} images of {images.dtype}",
@@ -204,10 +212,6 @@ def _wiped(x: Tensor, preset: Preset, draws: Tensor) -> Tensor:
     inside = (down >= top) & (down < top + tall / 3) & (across >= left) & (across < left + wide / 3)
     inside &= draws[:, 12, None, None] < preset.erase
     return torch.where(inside[:, None], x.mean(dim=(1, 2, 3), keepdim=True), x)
-
-
-def _generator(text: str) -> torch.Generator:
-    return torch.Generator().manual_seed(_number(text))
 
 
 def _number(text: str) -> int:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
@@ -14,6 +13,7 @@ from mlstack.inputs import decoded
 from mlstack.inputs.images import ImageSpec, load
 from mlstack.inputs.splits import PARTS
 from mlstack.records.dataset import read_examples
+from mlstack.train.worker.sampling import as_it_is
 
 
 class Images(LightningDataModule):
@@ -47,17 +47,31 @@ class Images(LightningDataModule):
         if self.parts:
             return
         table = read_examples(self.examples)
-        has_room = decoded.has_room(self.examples, table, self.input_spec)
-        for part in PARTS:
-            chosen = table.filter(pc.equal(table["split"], part))
-            self.parts[part] = self._mapped(chosen) if has_room else self._files(chosen)
+        parts = np.asarray(table["split"].to_pylist())
+        targets = torch.from_numpy(table["target"].to_numpy().astype(np.int64))
+        read = (
+            self._mapped if decoded.has_room(self.examples, table, self.input_spec) else self._files
+        )
+        self.parts = read(table, {part: np.flatnonzero(parts == part) for part in PARTS}, targets)
 
-    def _mapped(self, chosen: pa.Table) -> "Mapped":
-        images, places = decoded.images(self.examples, chosen, self.input_spec)
-        return Mapped(torch.from_numpy(images), torch.from_numpy(places), _targets(chosen))
+    def _mapped(
+        self, table: pa.Table, rows: dict[str, np.ndarray], targets: torch.Tensor
+    ) -> dict[str, Dataset[Any]]:
+        images, places = decoded.images(self.examples, table, self.input_spec)
+        whole = torch.from_numpy(images)
+        return {
+            part: Mapped(whole, torch.from_numpy(places[chosen]), targets[chosen])
+            for part, chosen in rows.items()
+        }
 
-    def _files(self, chosen: pa.Table) -> "Files":
-        return Files(chosen["path"].to_pylist(), _targets(chosen), self.input_spec)
+    def _files(
+        self, table: pa.Table, rows: dict[str, np.ndarray], targets: torch.Tensor
+    ) -> dict[str, Dataset[Any]]:
+        paths: list[str] = table["path"].to_pylist()
+        return {
+            part: Files([paths[row] for row in chosen], targets[chosen], self.input_spec)
+            for part, chosen in rows.items()
+        }
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Give the train part, shuffled."""
@@ -74,7 +88,7 @@ class Images(LightningDataModule):
     def _loader(self, part: str, *, shuffle: bool = False) -> DataLoader[Any]:
         dataset = self.parts[part]
         if isinstance(dataset, Mapped):
-            return DataLoader(dataset, self.batch_size, shuffle=shuffle, collate_fn=_as_it_is)
+            return DataLoader(dataset, self.batch_size, shuffle=shuffle, collate_fn=as_it_is)
         return DataLoader(dataset, self.batch_size, shuffle=shuffle, num_workers=self.workers)
 
 
@@ -111,11 +125,3 @@ class Files(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(load(self.paths[index], self.spec).copy()), self.targets[index]
-
-
-def _targets(chosen: pa.Table) -> torch.Tensor:
-    return torch.from_numpy(chosen["target"].to_numpy().astype(np.int64))
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch

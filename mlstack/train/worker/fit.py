@@ -118,7 +118,7 @@ def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
         "accelerator": "gpu" if on_gpu else "cpu",
         "devices": job.rank.local_count,
         "num_nodes": job.rank.count // job.rank.local_count,
-        "strategy": strategy_of(job, sharded=False),
+        "strategy": "auto",  # of one rank; `fit` says what several do
         "precision": _precision(train, on_gpu=on_gpu),
         "max_epochs": train.epochs,
         "accumulate_grad_batches": train.accumulate,

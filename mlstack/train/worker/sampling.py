@@ -208,11 +208,12 @@ def _gathered(loader: DataLoader[Any], kept: dict[str, Any]) -> Dataset[Any]:
     dataset = loader.dataset
     if type(dataset) is not TensorDataset or loader.collate_fn is not default_collate:
         return dataset
-    kept["collate_fn"] = _as_it_is
+    kept["collate_fn"] = as_it_is
     return Gathered(*dataset.tensors)
 
 
-def _as_it_is(batch: Any) -> Any:
+def as_it_is(batch: Any) -> Any:
+    """Collate what is a batch already."""
     return batch
 
 
