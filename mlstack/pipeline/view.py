@@ -12,6 +12,8 @@ from mlstack.pipeline.result import (
 )
 from mlstack.records.base import Record
 
+BEFORE = "was made before, from the same data, code and settings"
+
 
 def draw(record: Record) -> str | None:
     """Turn a record into text."""
@@ -19,7 +21,7 @@ def draw(record: Record) -> str | None:
         case StageStarts():
             return f"-- {record.stage}: {record.command} ({record.why})"
         case StageTakes():
-            return f"{record.result} was made before, from the same data, code and settings"
+            return f"{record.result} {BEFORE}"
         case StageRetries():
             return (
                 f"-- {record.stage}: {record.problem}; "
@@ -44,8 +46,10 @@ def _ran(record: Ran) -> str:
 
 
 def _outcome(outcome: StageOutcome) -> str:
-    verb = {"resumed": "went on", "taken": "was made before"}.get(outcome.how, "ran")
+    verb = "went on" if outcome.how == "resumed" else "ran"
     did = f"{verb}, because {outcome.why}" if outcome.ran else "up to date"
+    if outcome.how == "taken":
+        did = BEFORE
     return f"{outcome.stage:<8} {outcome.result:<26} {did}"
 
 
