@@ -4,10 +4,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from mlstack.config.duration import DURATION
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 AUGMENT = r"^(none|basic|photo|strong|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
-DURATION = r"^(\d+(\.\d+)?[dhms])+$"
 ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
 STORE = r"^(local|postgresql://([^:@/]+@)?[^@/]+/[^@]+)$"
 SECRET = r"^env:[A-Za-z_][A-Za-z0-9_]*$"

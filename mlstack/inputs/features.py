@@ -5,7 +5,6 @@ time on, this was known of that key. A row of the table names a key and a time, 
 file the newest values that are not later than it. A value from the row's future never leaks in.
 """
 
-import re
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlstack.config.duration import seconds
 from mlstack.errors import ConfigError, DataError
 from mlstack.inputs.tables import Row
 
@@ -27,7 +27,6 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "preserve_insertion_order": False,
 }
-SECONDS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 FOREVER_US = 1 << 62
 ASOF = """
 WITH rows AS (
@@ -60,8 +59,7 @@ class FeatureSpec:
     @classmethod
     def from_settings(cls, given: dict[str, Any]) -> "FeatureSpec":
         """Read `data.features` as the config and the package hold it."""
-        parts = re.findall(r"([\d.]+)([dhms])", given["ttl"] or "")
-        ttl_s = sum(float(number) * SECONDS[unit] for number, unit in parts)
+        ttl_s = seconds(given["ttl"] or "")
         return cls(given["key"], given["time"], tuple(given["files"]), ttl_s or None)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from mlstack.config import Project, load, refuse_unbuilt
+from mlstack.config.duration import DURATION, seconds
 from mlstack.errors import ConfigError
 from mlstack.monitor import alerts, html, pictures, probe, target, verdict, windows
 from mlstack.monitor.probe import Attempt, Pace
@@ -20,7 +21,6 @@ from mlstack.records.base import write
 from mlstack.records.layout import Layout
 from mlstack.records.report import Probed, Report, Reported, Rows
 
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ALL_ROWS = 1 << 40
 
 
@@ -122,10 +122,8 @@ def parse_since(text: str, now: datetime) -> int:
     Raises:
         ConfigError: it is neither.
     """
-    if re.fullmatch(r"(\d+(\.\d+)?[dhms])+", text):
-        parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", text)
-        ago_s = sum(float(number) * SECONDS[unit] for number, unit in parts)
-        return int((now.timestamp() - ago_s) * 1e6)
+    if re.fullmatch(DURATION, text):
+        return int((now.timestamp() - seconds(text)) * 1e6)
     try:
         given = datetime.fromisoformat(text)
     except ValueError as error:

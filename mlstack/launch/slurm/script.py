@@ -1,11 +1,11 @@
 """job.sh: what Slurm runs, readable, and fit to be submitted again by hand."""
 
-import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlstack.config.duration import seconds
 from mlstack.config.train_sections import Slurm
 from mlstack.records.run import SPEC, RunSpec
 
@@ -13,7 +13,6 @@ SCRIPT = "job.sh"
 LOG = "slurm.log"
 UNSEEN = 66  # exit code of a job whose node does not see the run's folder
 GRACE_S = (60, 120)  # from the warning to the end of the time limit, at least and at most
-UNITS_S = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 FREE_PORT = 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
 
 BODY = """
@@ -70,12 +69,6 @@ def render(run_folder: Path, spec: RunSpec, slurm: Slurm, module: str) -> str:
     return f"#!/bin/bash\n{head}\n{options}\n{body}"
 
 
-def seconds(duration: str) -> int:
-    """Turn "2h30m" into seconds."""
-    parts = re.findall(r"([\d.]+)([dhms])", duration)
-    return round(sum(float(count) * UNITS_S[unit] for count, unit in parts))
-
-
 def _options(run_folder: Path, spec: RunSpec, slurm: Slurm) -> Iterator[str]:
     local = spec.ranks // slurm.nodes
     yield f"--job-name=mlstack-{spec.id}"
@@ -91,7 +84,7 @@ def _options(run_folder: Path, spec: RunSpec, slurm: Slurm) -> Iterator[str]:
     if slurm.account:
         yield f"--account={slurm.account}"
     if slurm.time:
-        yield f"--time={_limit(seconds(slurm.time))}"
+        yield f"--time={_limit(round(seconds(slurm.time)))}"
     yield "--requeue"
     yield f"--signal=B:USR1@{_grace_s(slurm)}"
     yield from slurm.extra
@@ -100,7 +93,7 @@ def _options(run_folder: Path, spec: RunSpec, slurm: Slurm) -> Iterator[str]:
 def _grace_s(slurm: Slurm) -> int:
     """Give how long before the time limit the run is saved: a tenth of it, within bounds."""
     least, most = GRACE_S
-    return max(least, min(most, seconds(slurm.time) // 10)) if slurm.time else most
+    return max(least, min(most, round(seconds(slurm.time)) // 10)) if slurm.time else most
 
 
 def _limit(limit_s: int) -> str:

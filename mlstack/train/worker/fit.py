@@ -1,6 +1,5 @@
 """Fit: Lightning's Trainer set up from the spec, then the best weights and the test part."""
 
-import re
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, Trainer, see
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
+from mlstack.config.duration import seconds
 from mlstack.config.train_sections import Train
 from mlstack.errors import ConfigError, Interrupted, MachineError
 from mlstack.launch.user_code import construct
@@ -71,7 +71,7 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     if sharded := is_sharded(job, model):
         shard(model)
     limit = job.config.train.hang_limit
-    heartbeat = Heartbeat(job, _duration(limit).total_seconds() if limit else None)
+    heartbeat = Heartbeat(job, seconds(limit) if limit else None)
     others = [RunningMetrics(job, position), heartbeat, *_reporters(job, stop)]
     callbacks = [*([average] if average else []), *others, keeper]
     trainer = build_trainer(job, callbacks, strategy=strategy_of(job, sharded=sharded))
@@ -122,7 +122,7 @@ def build_trainer(job: Job, callbacks: list[Any], **changed: Any) -> Trainer:
         "precision": _precision(train, on_gpu=on_gpu),
         "max_epochs": train.epochs,
         "accumulate_grad_batches": train.accumulate,
-        "max_time": _duration(train.max_time) if train.max_time else None,
+        "max_time": timedelta(seconds=seconds(train.max_time)) if train.max_time else None,
         "callbacks": [lighten(callback) for callback in callbacks],
         "profiler": Unprofiled(),
         "plugins": [WholeFiles()],
@@ -166,12 +166,6 @@ def _precision(train: Train, *, on_gpu: bool) -> str:
         fast = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16-mixed" if fast else "32-true"
     return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[train.precision]
-
-
-def _duration(text: str) -> timedelta:
-    units = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
-    parts = re.findall(r"([\d.]+)([dhms])", text)
-    return sum((timedelta(**{units[unit]: float(count)}) for count, unit in parts), timedelta())
 
 
 def _attempt(folder: Path) -> int:
