@@ -1,23 +1,35 @@
 """The model card and Triton's configuration, rendered from facts alone."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from mlstack.export.handover import Built, Figures
 from mlstack.inputs.tables import TableSpec
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import GateResult, Tensor
+from mlstack.records.variants import Variants
 
 MOST_CLASSES = 50
 
 
-def card(
-    lineage: Lineage, built: Built, figures: Figures, gates: list[GateResult], precision: str
-) -> str:
+@dataclass(frozen=True)
+class Shown:
+    """What a card shows beside the figures."""
+
+    precision: str
+    gates: list[GateResult]
+    variants: Variants
+    latency_ms: dict[str, float]
+
+
+def card(lineage: Lineage, built: Built, figures: Figures, shown: Shown) -> str:
     """Render README.md of a package."""
     return "\n".join(
         [
             f"# {lineage.model} {lineage.number}",
             "",
             f"{lineage.config['project']['task']}, {len(built.classes)} classes, "
-            f"{built.parameters:,} parameters, {precision}, {figures.size_bytes:,} bytes.",
+            f"{built.parameters:,} parameters, {shown.precision}, {figures.size_bytes:,} bytes.",
             "",
             "## Where it comes from",
             f"- run `{lineage.run}`, seed {lineage.seed}, checkpoint SHA-256 "
@@ -44,13 +56,16 @@ def card(
             "|---|---|",
             *(f"| {n} | {v:.4f} |" for n, v in list(figures.per_class.items())[:MOST_CLASSES]),
             "",
+            "## Variants that were tried",
+            *_variants(shown.variants),
+            "",
             "## What it had to prove",
             "| gate | measured | limit | |",
             "|---|---|---|---|",
-            *(_gate(gate) for gate in gates),
+            *(_gate(gate) for gate in shown.gates),
             "",
-            f"One call: p50 {figures.latency_ms['p50']:.3g} ms, "
-            f"p99 {figures.latency_ms['p99']:.3g} ms on the machine that exported it.",
+            f"One call: p50 {shown.latency_ms['p50']:.3g} ms, "
+            f"p99 {shown.latency_ms['p99']:.3g} ms on the machine that exported it.",
             "",
             f"`mlstack export verify` answers its {len(figures.golden.examples)} golden examples "
             "again; the manifest names the SHA-256 of every file.",
@@ -117,3 +132,18 @@ def _gate(gate: GateResult) -> str:
     measured = "" if gate.measured is None else f"{gate.measured:.4g}"
     limit = "" if gate.limit is None else f"{gate.limit:g}"
     return f"| {gate.name} | {measured} | {limit} | {gate.detail} |"
+
+
+def _variants(weighed: Variants) -> Iterator[str]:
+    yield "| variant | size | p50 of 1 row | agreement | largest change | |"
+    yield "|---|---|---|---|---|---|"
+    for row in weighed.variants:
+        if row.size_bytes is None:
+            yield f"| {row.precision} | | | | | {row.why} |"
+            continue
+        p50 = row.p50_ms()
+        yield (
+            f"| {row.precision} | {row.size_bytes:,} bytes | {p50 or 0:.3g} ms "
+            f"| {row.agreement:.2%} | {row.max_probability_diff:.2g} "
+            f"| {'**chosen**: ' if row.chosen else ''}{row.why} |"
+        )

@@ -1,13 +1,16 @@
 """Packages on the disk: which one is meant, whether it is whole, which one is live."""
 
 from pathlib import Path
+from typing import Any
 
 from mlstack.config import load
 from mlstack.errors import DataError
 from mlstack.export.bundle import LIVE
 from mlstack.export.handover import Rival
 from mlstack.records import base
+from mlstack.records.dataset import EXAMPLES
 from mlstack.records.layout import Layout
+from mlstack.records.lineage import Lineage
 from mlstack.records.package import (
     MANIFEST,
     MODEL,
@@ -18,6 +21,7 @@ from mlstack.records.package import (
     numbers,
     verify_files,
 )
+from mlstack.records.run import RunSpec
 
 NEEDED = (MODEL, f"{SIDE}/signature.json", f"{SIDE}/golden.json")
 
@@ -72,21 +76,32 @@ def check(package: Path) -> Manifest:
     return manifest
 
 
-def rival(model_folder: Path) -> Rival | None:
-    """Describe the live package; None when no package is live."""
-    if not (model_folder / LIVE).is_file():
+def rival(layout: Layout, model: str, spec: RunSpec) -> Rival | None:
+    """Describe the live package, and what it was trained on; None when no package is live."""
+    folder = layout.model(model)
+    if not (folder / LIVE).is_file():
         return None
-    number = base.read(model_folder / LIVE, Live).live
+    number = base.read(folder / LIVE, Live).live
     if number is None:
         return None
-    package = model_folder / str(number)
+    package = folder / str(number)
     signature = base.read(package / SIDE / "signature.json", Signature)
+    lineage = base.read(package / SIDE / "lineage.json", Lineage)
+    examples = layout.run(lineage.run) / EXAMPLES
     return Rival(
         number=number,
         model=str(package / MODEL),
         classes=signature.classes,
         preprocess=signature.preprocess,
+        examples=str(examples) if examples.is_file() else None,
+        same_split=_split(lineage) == _split(spec),
     )
+
+
+def _split(origin: Lineage | RunSpec) -> tuple[Any, ...]:
+    """Give all that decides which examples are in the test part."""
+    data = origin.config["data"]
+    return origin.dataset.md5, data["split"], origin.config["project"]["seed"]
 
 
 def _short(path: Path) -> Path:
