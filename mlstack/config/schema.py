@@ -99,7 +99,7 @@ class Export(Section):
         default=True, description="Tensor arithmetic of the input inside the graph."
     )
     max_diff: float = Field(
-        default=1e-3, gt=0, description="Largest |torch - onnx| relative to the output's scale."
+        default=1e-4, gt=0, description="Largest |torch - onnx| relative to the output's scale."
     )
 
 

@@ -12,10 +12,9 @@ from mlstack.export.handover import Built
 from mlstack.export.order import Order, Wish, order
 from mlstack.export.safety import check_graph
 from mlstack.export.trial import Stage
-from mlstack.records import base
 from mlstack.records.base import Record, Result
 from mlstack.records.layout import Layout
-from mlstack.records.package import MODEL, SIDE, GateResult, Golden
+from mlstack.records.package import MODEL, GateResult
 from mlstack.records.variants import Variant, Variants
 
 __all__ = ["Exported", "Verified", "Weighed", "Wish", "export", "verify"]
@@ -142,7 +141,7 @@ def verify(path: Path, *, sets: tuple[str, ...], wanted: str | None) -> Iterator
     package = packages.find(path, sets, wanted)
     manifest = packages.check(package)
     check_graph(package / MODEL)
-    golden = base.read(package / SIDE / "golden.json", Golden)
+    golden = packages.golden(package)
     yield Stage(text=f"replaying {len(golden.examples)} golden examples")
     with tempfile.TemporaryDirectory(prefix="mlstack-verify-") as work:
         replayed = yield from ask.replay(package, Path(work))

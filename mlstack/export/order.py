@@ -7,7 +7,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project, refuse_unbuilt
 from mlstack.errors import ConfigError, DataError, MachineError
-from mlstack.export import budget, expected
+from mlstack.export import budget, divided, expected
 from mlstack.export.budget import Budget
 from mlstack.export.handover import Expected
 from mlstack.launch import moved
@@ -70,6 +70,7 @@ def order(project: Project, wish: Wish) -> Order:
     spec = moved.spec_here(project.root, run_id)
     _check_finished(folder, spec)
     _check_data(project.root / spec.dataset.source)
+    divided.check(spec, folder)
     checkpoint = _checkpoint(folder)
     _check_installed()
     files.write_bytes(folder / "logs" / "export.log", b"")
