@@ -1,11 +1,9 @@
 """`python -m mlstack.export.worker.build REQUEST`: the one process of `export` that has torch."""
 
 import json
-import re
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
 import msgspec
@@ -20,6 +18,7 @@ from mlstack.export.handover import MODEL_FP32, BuildRequest, Built, Part, Said,
 from mlstack.export.worker import clock, graph
 from mlstack.export.worker.arrays import ArrayFile, opened
 from mlstack.export.worker.channel import answer
+from mlstack.export.worker.weights import load_weights
 from mlstack.launch.user_code import construct, load_class
 from mlstack.records import base, run
 from mlstack.records import dataset as datasets
@@ -139,31 +138,6 @@ def load_network(request: BuildRequest, spec: run.RunSpec, config: Config) -> nn
             hint="the code has changed since" + (commit if spec.code.commit else " the run"),
         ) from error
     return network.cpu().float().eval()
-
-
-def load_weights(checkpoint: str) -> dict[str, Tensor]:
-    """Read the weights without running any code that the file may hold.
-
-    Raises:
-        DataError: it is damaged, or holds more than plain values.
-    """
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        weights: dict[str, Tensor] = stored["state_dict"]
-    except UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise DataError(
-            f"the checkpoint holds a `{named[1] if named else 'value'}`, which is not loaded",
-            hint="keep hyper-parameters plain (numbers, text, lists), and train again",
-            where=checkpoint,
-        ) from error
-    except (RuntimeError, EOFError, KeyError, OSError) as error:
-        raise DataError(
-            f"the checkpoint is damaged: {str(error).splitlines()[0]}",
-            hint="train again",
-            where=checkpoint,
-        ) from error
-    return weights
 
 
 class Recorder:
