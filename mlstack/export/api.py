@@ -7,7 +7,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import load
 from mlstack.errors import GateError, Mistake
-from mlstack.export import ask, bundle, choice, packages, report, trial
+from mlstack.export import ask, bundle, choice, facts, packages, report, trial
 from mlstack.export.handover import Built
 from mlstack.export.order import Order, Wish, order
 from mlstack.export.safety import check_graph
@@ -112,6 +112,8 @@ def _parts(
         times=best.times,
         variants=weighed,
         page=page,
+        training=facts.training(asked.folder),
+        mlflow=asked.mlflow,
     )
 
 

@@ -11,7 +11,9 @@ from typing import Any
 
 from mlstack import __version__, files
 from mlstack.errors import MachineError
+from mlstack.export import mlflow, sbom
 from mlstack.export.card import Shown, card, triton
+from mlstack.export.facts import Training
 from mlstack.export.handover import GOLDEN, Built, Figures
 from mlstack.records import base
 from mlstack.records.lineage import Lineage
@@ -49,6 +51,8 @@ class Parts:
     times: list[Times]
     variants: Variants
     page: str  # HTML
+    training: Training
+    mlflow: bool = False  # write what MLflow reads, too
 
 
 @contextmanager
@@ -130,6 +134,10 @@ def _fill(folder: Path, parts: Parts, number: int) -> None:
     base.write(side / "golden.json", figures.golden)
     base.write(side / "variants.json", parts.variants)
     files.write_text(side / "report.html", parts.page)
+    digest = files.sha256(folder / MODEL)
+    files.write_bytes(side / "sbom.json", sbom.render(lineage, digest, built.parameters))
+    if parts.mlflow:
+        files.write_text(folder / "MLmodel", _mlflow(parts))
     files.write_text(folder / "README.md", card(lineage, built, figures, _shown(parts)))
     present = list(files.walk(folder))
     for path in present:
@@ -155,7 +163,13 @@ def latency(times: list[Times]) -> dict[str, float]:
 
 
 def _shown(parts: Parts) -> Shown:
-    return Shown(parts.precision, parts.gates, parts.variants, latency(parts.times))
+    return Shown(parts.precision, parts.gates, parts.variants, latency(parts.times), parts.training)
+
+
+def _mlflow(parts: Parts) -> str:
+    environment = parts.spec.environment
+    versions = environment.packages | {"python": environment.python}
+    return mlflow.render(parts.spec.id, [parts.built.input], parts.built.outputs, versions)
 
 
 def _lineage(parts: Parts, number: int, created: str) -> Lineage:

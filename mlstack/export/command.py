@@ -31,6 +31,9 @@ def export(
         str,
         typer.Option("--format", help="Formats, with commas [export.formats].", show_default=False),
     ] = "",
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Also write MLmodel, which MLflow reads.")
+    ] = False,
 ) -> None:
     """Turn a run into a verified model package; a red gate leaves none (exit 4)."""
     from mlstack.export import api, view
@@ -39,7 +42,7 @@ def export(
         api.export(
             call.config,
             sets=call.sets,
-            wish=api.Wish(run=run, precision=precision, formats=formats, budget=budget),
+            wish=api.Wish(run, precision, formats, budget, mlflow),
         ),
         view.draw,
     )

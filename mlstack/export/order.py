@@ -31,6 +31,7 @@ class Order:
     precision: str  # auto, fp32, fp16, int8, int8-static or int8-dynamic
     budget: Budget
     expected: list[Expected]
+    mlflow: bool = False  # write what MLflow reads, too
 
     @property
     def model(self) -> str:
@@ -56,6 +57,7 @@ class Wish:
     precision: str = ""
     formats: str = ""
     budget: str = ""
+    mlflow: bool = False
 
 
 def order(project: Project, wish: Wish) -> Order:
@@ -75,7 +77,9 @@ def order(project: Project, wish: Wish) -> Order:
     _check_installed()
     files.write_bytes(folder / "logs" / "export.log", b"")
     digest = _sha256(folder, checkpoint)
-    return Order(project, spec, folder, checkpoint, digest, kind, limits, examples)
+    return Order(
+        project, spec, folder, checkpoint, digest, kind, limits, examples, mlflow=wish.mlflow
+    )
 
 
 def _budget(project: Project, typed: str) -> Budget:
