@@ -237,7 +237,8 @@ def variants(package: Path) -> None:
         print(
             f"| {row['precision']} | {row['size_bytes'] / 1e6:.2f} MB, "
             f"{row['size_bytes'] / whole:.2f}x | {speed} | {row['metrics']['test/acc']:.4f} "
-            f"| {row['agreement']:.2%} | {row['max_probability_diff']:.2g} | {'chosen' if row['chosen'] else row['why']} |"
+            f"| {row['agreement']:.2%} | {row['max_probability_diff']:.2g} "
+            f"| {'chosen' if row['chosen'] else row['why']} |"
         )
     print(f"\ntorch, ms at 1 / 8 / 32 rows: {' / '.join(f'{ms:.2f}' for ms in torch.values())}")
 

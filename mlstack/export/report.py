@@ -137,6 +137,9 @@ def _changes(one: Tried) -> str:
     else:
         lead = f"None of {total} rows changed its class; these changed most."
     cards = "".join(_card(c) for c in (flipped or changed))
+    if one.figures.loss_change is not None:
+        low, high = one.figures.loss_change
+        lead += f" The mean loss of a row moved by {low:+.2g} to {high:+.2g} (95 %, bootstrap)."
     title = f"<h2>Rows that {escape(one.precision)} changed</h2>"
     return f'{title}<p>{lead}</p><div class="rows">{cards}</div>'
 

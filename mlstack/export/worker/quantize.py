@@ -32,6 +32,8 @@ from mlstack.records.worker import WorkerProgress
 BATCH = 16
 SPARE = 400  # bytes of what calibration keeps for each byte of input: all tensors, in FP32
 PRODUCTS = ("MatMul", "Gemm")
+# What stands between convolutions. Without Clip, the ranges of a ReLU6 are those before it.
+AROUND = ("MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip", "Add", "Concat")
 # What the converters raise on a graph that they cannot convert.
 REFUSALS = (*RUNTIME, ValueError, TypeError, RuntimeError, KeyError, NotImplementedError)
 
@@ -95,7 +97,7 @@ def _static(source: Path, target: Path, request: QuantizeRequest, *, symmetric: 
         activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
-        op_types_to_quantize=["Conv", *PRODUCTS, "MaxPool", "Relu", "Add"],
+        op_types_to_quantize=["Conv", *PRODUCTS, *AROUND],
         extra_options={
             "ActivationSymmetric": symmetric,
             "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
