@@ -13,7 +13,7 @@ from mlstack.records.variants import Variants
 from mlstack.stats.testing import wilson
 
 MOST_CLASSES = 50
-TAGS = {"image-classification": "image-classification", "tabular": "tabular-classification"}
+TAGS = {"tabular": "tabular-classification"}
 
 
 @dataclass(frozen=True)
@@ -202,6 +202,11 @@ def _preprocess(spec: dict[str, object] | None) -> str:
         return "none; it takes tensors only"
     if spec["kind"] == "table":
         return _columns(TableSpec.from_json(spec))
+    if spec["kind"] == "text":
+        return (
+            f"texts as JSON, in `{spec['column']}`: the first {spec['length']} tokens of a "
+            "byte-pair encoding that `signature.json` holds (library `tokenizers`)"
+        )
     return ", ".join(f"{key} {value}" for key, value in spec.items())
 
 

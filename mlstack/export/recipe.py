@@ -3,7 +3,6 @@
 from typing import Any
 
 from mlstack.inputs.images import ImageSpec
-from mlstack.inputs.tables import TableSpec
 
 IMAGE = """\
 import sys
@@ -50,6 +49,22 @@ session = onnxruntime.InferenceSession("model.onnx")
 logits, probabilities = session.run(["logits", "probabilities"], {{"{input}": read(sys.argv[1])}})
 print(probabilities[0].tolist())
 """
+TEXT = """\
+import json, sys
+import numpy as np, onnxruntime, tokenizers
+
+spec = json.load(open("mlstack/signature.json"))["preprocess"]
+tokenizer = tokenizers.Tokenizer.from_str(json.dumps(spec["tokenizer"]))
+
+def read(path):
+    text = json.load(open(path))[spec["column"]] or ""
+    text = text.encode("utf-8", "replace").decode()
+    return np.array([tokenizer.encode(text).ids], dtype=np.int32)
+
+session = onnxruntime.InferenceSession("model.onnx")
+logits, probabilities = session.run(["logits", "probabilities"], {{"{input}": read(sys.argv[1])}})
+print(probabilities[0].tolist())
+"""
 
 
 def python(preprocess: dict[str, Any] | None, entry: str) -> str:
@@ -62,8 +77,9 @@ def python(preprocess: dict[str, Any] | None, entry: str) -> str:
     if preprocess is None or preprocess.get("features"):
         return ""
     if preprocess["kind"] == "table":
-        TableSpec.from_json(preprocess)
         return TABLE.format(input=entry)
+    if preprocess["kind"] == "text":
+        return TEXT.format(input=entry)
     spec = ImageSpec.from_json(preprocess)
     return IMAGE.format(
         mode="L" if spec.channels == 1 else "RGB",
