@@ -38,7 +38,7 @@ READY = {
     "pytriton": "/v2/models/bench/ready",
     "mlstack": "/health/ready",
 }
-START_S = 90.0
+START_S = 40.0
 REPAIR = """
 from multiprocessing import resource_tracker as _tracker
 _tracker._resource_tracker._lock = threading._PyRLock()

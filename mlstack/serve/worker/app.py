@@ -1,4 +1,4 @@
-"""The ASGI application: routes, limits, and the way of one request through the model."""
+"""The application: routes, limits, and the way of one request through the model."""
 
 import asyncio
 import os
@@ -23,18 +23,17 @@ from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import Entry, RequestLog, row_id
 from mlstack.serve.worker.metrics import TYPE, Metrics
 from mlstack.serve.worker.model import Model
-from mlstack.serve.worker.request import Receive, Request, new_id
+from mlstack.serve.worker.request import Request, new_id
 from mlstack.serve.worker.traffic import Deployed, Traffic
 
 Handler = Callable[[Request], Awaitable[Answer]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 INLINE_IMAGE_BYTES = 32 << 10  # larger images are decoded beside the event loop
 LOGGED = frozenset({"predict", "infer"})
 
 
 class App:
-    """The server's behaviour; uvicorn does the HTTP."""
+    """The server's behaviour; `connection` does the HTTP."""
 
     def __init__(self, spec: ServerSpec, log: RequestLog, late: Feedback) -> None:
         self._spec = spec
@@ -58,9 +57,13 @@ class App:
             "/v2/health/ready": ("health", "GET", self._ready),
         }
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI)."""
-        request = Request.of(scope, receive)
+    @property
+    def max_body_bytes(self) -> int:
+        """Tell how large a body may be."""
+        return self._spec.max_body_bytes
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer one request, whatever happens."""
         try:
             answer = await self._answer(request)
         except Refused as refused:
@@ -71,11 +74,7 @@ class App:
             traceback.print_exception(error, file=sys.stderr)
             answer = self._refuse(request, Refused(500, f"{type(error).__name__} in the server"))
         self.metrics.count(request.version, request.route, answer.status, request.seconds())
-        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-        headers += [(b"connection", b"close")] if self.is_stopping else []
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        body = b"" if request.method == "HEAD" else answer.body
-        await send({"type": "http.response.body", "body": body})
+        return answer
 
     def paths(self) -> list[tuple[str, str]]:
         """List (path, method) of everything that is answered, as openapi.json must."""
@@ -83,6 +82,8 @@ class App:
         return fixed + [(path, method) for path, method in MODEL_PATHS]
 
     async def _answer(self, request: Request) -> Answer:
+        if request.refused is not None:
+            raise request.refused
         route, method, handler = self._fixed.get(request.path) or self._model_route(request)
         request.route = route
         if request.method != method and (request.method, method) != ("HEAD", "GET"):

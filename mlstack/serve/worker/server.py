@@ -20,6 +20,7 @@ from mlstack.records.layout import Layout
 from mlstack.records.server import ServerSpec
 from mlstack.serve.worker import feedback
 from mlstack.serve.worker.app import App
+from mlstack.serve.worker.connection import Connection, end_late
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.model import Model
@@ -29,6 +30,7 @@ DRAIN_S = 30
 LINGER_S = 1.0  # how long an open connection may bring its last request
 LOOK_S = 0.02
 TICK_S = 5.0
+LATE_S = 1.0
 
 
 def serve(spec_file: Path, listening: socket.socket) -> int:
@@ -65,8 +67,8 @@ class _Life:
         self._draining: list[asyncio.Task[None]] = []
         self._server = _Server(
             uvicorn.Config(
-                self._app,
-                http="httptools",
+                self._app,  # type: ignore[arg-type]  # it is asked by our own protocol
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -75,7 +77,6 @@ class _Life:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=75,
                 timeout_graceful_shutdown=DRAIN_S,
             )
         )
@@ -94,6 +95,7 @@ class _Life:
             others = [
                 asyncio.create_task(self._deployment.watch()),
                 asyncio.create_task(self._keep_house()),
+                asyncio.create_task(self._end_late()),
             ]
             await http
         finally:
@@ -152,6 +154,12 @@ class _Life:
             await asyncio.sleep(LOOK_S)
         self._app.is_closed = True
         self._server.should_exit = True
+
+    async def _end_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LATE_S)
+            end_late(self._server.server_state.connections, loop.time())
 
     async def _keep_house(self) -> None:
         while True:
