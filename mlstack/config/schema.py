@@ -101,6 +101,9 @@ class Batching(Section):
     max_delay_ms: float = Field(default=0, ge=0, description="Wait for more rows; 0 never waits.")
     adaptive: bool = Field(default=True, description="Learn the best size from latency.")
     max_queue: int = Field(default=1024, ge=1, description="Rows waiting before 429 is answered.")
+    deadline_ms: float = Field(
+        default=5000, ge=0, description="Time for an answer; what cannot keep it gets 429 or 504."
+    )
 
 
 class Traffic(Section):

@@ -18,6 +18,7 @@ class BatchingSpec(Record, frozen=True, kw_only=True, tag="serve.batching"):
     max_delay_ms: float = 0.0
     adaptive: bool = True
     max_queue: int = 1024
+    deadline_ms: float = 0.0  # from question to answer; 0 waits for ever
 
 
 class LogSpec(Record, frozen=True, kw_only=True, tag="serve.log"):

@@ -108,6 +108,7 @@ def _spec(project: Project, wanted: Wanted, listening: socket.socket) -> ServerS
             max_delay_ms=config.batching.max_delay_ms,
             adaptive=config.batching.adaptive,
             max_queue=config.batching.max_queue,
+            deadline_ms=config.batching.deadline_ms,
         ),
         log=LogSpec(
             inputs=config.log.inputs,

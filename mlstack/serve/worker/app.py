@@ -123,6 +123,7 @@ class App:
         request_id = request.request_id()
         deployed = self.traffic.pick(request.sticky_key())
         request.version = deployed.model.number
+        deployed.batcher.admit(1, request.timeout_s())  # before anything is parsed
         model = deployed.model
         asked = decode.parse(body, request.headers.get(b"content-type", b""), model)
         arrays = asked.arrays or [await self._decoded(asked, model)]
@@ -149,6 +150,7 @@ class App:
             deployed = self.traffic.pick(request.sticky_key())
         model = deployed.model
         request.version = model.number
+        deployed.batcher.admit(1, request.timeout_s())
         infer = protocol.check(parsed, extra, model.signature)
         entry = self._entry(request, request_id)
         job, outputs = await self._run(request, deployed, infer.arrays)
@@ -186,7 +188,7 @@ class App:
             raise Refused(
                 413, f"{rows} rows; at most {most} (`serve.batching.max_queue`)", field="inputs"
             )
-        job = deployed.batcher.submit(arrays, rows, request.is_gone)
+        job = deployed.batcher.submit(arrays, rows, request.is_gone, request.timeout_s())
         try:
             return job, await job.done
         except (asyncio.CancelledError, Refused):
@@ -226,9 +228,11 @@ class App:
     def _record(self, request: Request, entry: Entry, model: Model) -> None:
         entry.latency_us = int(request.seconds() * 1e6)
         self._log.add(entry)
-        if entry.probabilities is not None:
-            for index in entry.probabilities.argmax(axis=1).tolist():
-                self.metrics.predictions[model.number, model.signature.classes[index]] += 1
+        if entry.probabilities is None:
+            return
+        predictions, classes = self.metrics.predictions, model.signature.classes
+        for row in entry.probabilities.tolist():
+            predictions[model.number, classes[row.index(max(row))]] += 1
 
     def _headers(self, request: Request, request_id: str) -> Headers:
         headers = [
@@ -240,7 +244,7 @@ class App:
         return headers
 
     def _refuse(self, request: Request, refused: Refused) -> Answer:
-        if refused.status in (408, 413, 429, 431, 499, 503):
+        if refused.status in (408, 413, 429, 431, 499, 503, 504):
             self.metrics.rejected[str(refused.status)] += 1
         if request.route in LOGGED and request.method == "POST":
             prediction_id = request.prediction_id or new_id()
@@ -359,14 +363,14 @@ def _predictions(model: Model, entry: Entry, outputs: list[np.ndarray]) -> list[
         ]
         return [{"outputs": n, "prediction_id": i} for n, i in zip(named, ids, strict=True)]
     said = []
-    for row, prediction_id in zip(entry.probabilities, ids, strict=True):
-        shares = dict(zip(entry.classes, np.round(row.astype(np.float64), 6).tolist(), strict=True))
-        best = entry.classes[int(row.argmax())]
+    for row, prediction_id in zip(entry.probabilities.tolist(), ids, strict=True):
+        best = row.index(max(row))
+        shares = [round(value, 6) for value in row]
         said.append(
             {
-                "prediction": best,
+                "prediction": entry.classes[best],
                 "confidence": shares[best],
-                "probabilities": shares,
+                "probabilities": dict(zip(entry.classes, shares, strict=True)),
                 "prediction_id": prediction_id,
             }
         )

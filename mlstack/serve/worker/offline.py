@@ -13,8 +13,9 @@ from mlstack.records.base import Record
 from mlstack.records.server import BatchingSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve.results import Benched, Predicted, Timing
+from mlstack.serve.worker.engine import INLINE_S
 from mlstack.serve.worker.lookup import filled, open_lookup
-from mlstack.serve.worker.model import INLINE_S, Model, load
+from mlstack.serve.worker.model import Model, load
 
 BATCH = 32
 SECONDS_PER_SIZE = 0.5

@@ -93,7 +93,9 @@ class Deployment:
         )
 
     def _deployed(self, model: Model) -> Deployed:
-        batcher = Batcher(model.runner.run, model.plan, self._app.metrics.batches.add)
+        engine = model.engine
+        on_batch = self._app.metrics.batches.add
+        batcher = Batcher(engine.run, engine.plan, on_batch, engine.runner.run)
         return Deployed(model, batcher)
 
     def _live(self) -> Path:

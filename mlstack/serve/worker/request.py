@@ -1,5 +1,6 @@
 """One HTTP request as the handlers see it."""
 
+import math
 import random
 import time
 from dataclasses import dataclass, field
@@ -53,6 +54,19 @@ class Request:
     def sticky_key(self) -> str:
         """Give what decides between live model and canary: the session, else the request."""
         return self._name(b"x-session-id") or self._name(b"x-request-id") or self.prediction_id
+
+    def timeout_s(self) -> float:
+        """Give the time that the caller allows, `X-Timeout-Ms`; for ever when it says nothing.
+
+        Raises:
+            Refused: 400, it is no number of milliseconds.
+        """
+        given = self.headers.get(b"x-timeout-ms")
+        if given is None:
+            return math.inf
+        if not (given.isdigit() and 0 < len(given) < 8 and int(given) > 0):
+            raise bad("must be a whole number of milliseconds above 0", "x-timeout-ms")
+        return int(given) / 1000
 
     async def body(self, limit: int) -> bytes:
         """Give the body, which the connection has read.
