@@ -96,7 +96,16 @@ def closed(url: str, call: Call, root: psutil.Process, *, c: int, seconds: float
         body.write_bytes(call.body)
         headers = "\n".join(f'wrk.headers["{k}"] = "{v}"' for k, v in call.headers.items())
         script.write_text(LUA.format(method="POST", body=body, headers=headers))
-        command = ["wrk", "-t1", f"-c{c}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "-s", str(script)]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{c}",
+            f"-d{max(1, round(seconds))}s",
+            "--timeout",
+            "30s",
+            "-s",
+            str(script),
+        ]
         before = cpu_seconds(root)
         out = subprocess.run(
             [*command, url + call.path], capture_output=True, text=True, check=True

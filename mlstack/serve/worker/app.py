@@ -29,6 +29,7 @@ from mlstack.serve.worker.traffic import Deployed, Traffic
 Handler = Callable[[Request], Awaitable[Answer]]
 
 INLINE_IMAGE_BYTES = 32 << 10  # larger images are decoded beside the event loop
+COPIED_BYTES = 1 << 10  # rows up to this size are copied for the log, larger ones held on to
 LOGGED = frozenset({"predict", "infer"})
 
 
@@ -351,7 +352,12 @@ MODEL_PATHS = [
 
 
 def _rows_as_bytes(array: np.ndarray) -> list[bytes] | None:
-    return None if array.dtype.kind == "O" else [row.tobytes() for row in array]
+    """Give the rows for the log; large ones are copied by its thread, not here."""
+    if array.dtype.kind == "O":
+        return None
+    if array.nbytes < COPIED_BYTES * len(array) or not array.flags.c_contiguous:
+        return [row.tobytes() for row in array]
+    return [memoryview(row).cast("B") for row in array]  # type: ignore[misc]  # Arrow takes both
 
 
 def _predictions(model: Model, entry: Entry, outputs: list[np.ndarray]) -> list[dict[str, Any]]:
