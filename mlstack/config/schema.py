@@ -131,6 +131,9 @@ class Serve(Section):
     port: int = Field(default=8000, ge=0, le=65535, description="Port; 0 takes a free one.")
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="Where it runs.")
     max_body_mb: float = Field(default=16, gt=0, description="Largest request body.")
+    model_control: Literal["none", "explicit"] = Field(
+        default="none", description="May requests load and unload the model (V2 repository)?"
+    )
     batching: Batching = Field(default_factory=Batching, description="Sharing of calls.")
     traffic: Traffic = Field(default_factory=Traffic, description="Shares of requests.")
     log: RequestLog = Field(default_factory=RequestLog, description="What is kept.")

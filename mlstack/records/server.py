@@ -44,6 +44,7 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     device: str = "auto"
     fixed: str | None = None  # a package or .onnx file to serve instead of the live one
     max_body_bytes: int = 16_000_000
+    model_control: Literal["none", "explicit"] = "none"  # may requests load and unload
     output: Literal["text", "json", "quiet"] = "text"  # how it says that it is ready
     batching: BatchingSpec = msgspec.field(default_factory=BatchingSpec)
     log: LogSpec = msgspec.field(default_factory=LogSpec)

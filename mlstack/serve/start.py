@@ -103,6 +103,7 @@ def _spec(project: Project, wanted: Wanted, listening: socket.socket) -> ServerS
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
         output=wanted.output,
+        model_control=config.model_control,
         batching=BatchingSpec(
             max_size=config.batching.max_size,
             max_delay_ms=config.batching.max_delay_ms,

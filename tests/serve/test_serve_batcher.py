@@ -45,7 +45,6 @@ def with_batcher(
     async def main() -> None:
         batcher = Batcher(model.run, plan, lambda _: None, alone.run if alone else None)
         await act(batcher)
-        batcher.close()
 
     asyncio.run(main())
 
@@ -162,6 +161,21 @@ def test_a_call_that_fails_fails_its_own_requests_only() -> None:
         assert (await good.done)[0].tolist() == [[1.0]]
         with pytest.raises(ValueError, match="negative"):
             await bad.done
-        batcher.close()
 
     asyncio.run(act())
+
+
+def test_the_threads_of_a_replaced_model_end_with_its_last_request() -> None:
+    async def act() -> int:
+        batcher = Batcher(
+            Doubler(0.1).run, Plan(max_rows=1, max_queue=8, runners=2), lambda _: None
+        )
+        jobs = [batcher.submit(rows(index, 1), 1, here) for index in range(5)]
+        del batcher
+        for job in jobs:
+            await job.done
+        await asyncio.sleep(0.1)
+        return sum("runner" in thread.name for thread in threading.enumerate())
+
+    before = sum("runner" in thread.name for thread in threading.enumerate())
+    assert asyncio.run(act()) <= before

@@ -135,7 +135,7 @@ def test_metadata_and_health_follow_the_protocol(server: Server) -> None:
         assert client.get("/health/live").status_code == 200
         assert client.get("/v2/health/live").status_code == 200
         assert client.get("/v2/health/ready").status_code == 200
-        assert client.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+        assert client.get("/v2").json()["extensions"] == ["binary_tensor_data", "model_repository"]
         model = client.get(f"/v2/models/{NAME}").json()
         assert model["versions"] == ["2"]
         assert model["inputs"] == [

@@ -16,13 +16,14 @@ from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.tables import TableSpec
 from mlstack.records import requests
 from mlstack.records.server import ServerSpec
-from mlstack.serve.worker import decode, feedback, openapi, page, protocol
+from mlstack.serve.worker import decode, feedback, openapi, page, protocol, repository
 from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
 from mlstack.serve.worker.batcher import Job
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import Entry, RequestLog, row_id
 from mlstack.serve.worker.metrics import TYPE, Metrics
 from mlstack.serve.worker.model import Model
+from mlstack.serve.worker.repository import Repository
 from mlstack.serve.worker.request import Request, new_id
 from mlstack.serve.worker.traffic import Deployed, Traffic
 
@@ -42,6 +43,7 @@ class App:
         self._late = late
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
+        self.repository: Repository
         self.is_stopping = False  # each connection is closed after its next answer
         self.is_closed = False  # nothing more is answered
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
@@ -55,6 +57,7 @@ class App:
             "/openapi.json": ("openapi", "GET", self._openapi),
             "/v2": ("v2", "GET", self._server_metadata),
             "/v2/health/live": ("health", "GET", self._alive),
+            "/v2/repository/index": ("repository", "POST", self._index),
             "/v2/health/ready": ("health", "GET", self._ready),
         }
 
@@ -95,6 +98,8 @@ class App:
     def _model_route(self, request: Request) -> tuple[str, str, Handler]:
         """Route /v2/models/NAME[/versions/N][/ready|/infer]."""
         _, *parts = request.path.split("/")
+        if request.path.startswith(repository.PREFIX):
+            return "repository", "POST", self._change
         if len(parts) < 3 or parts[:2] != ["v2", "models"]:
             raise Refused(
                 404, f"there is no `{request.path[:200]}`; see /openapi.json", field="path"
@@ -315,9 +320,7 @@ class App:
         return Answer(200, openapi.render(self._spec.model, self.traffic), [JSON])
 
     async def _server_metadata(self, request: Request) -> Answer:
-        return json_answer(
-            {"name": "mlstack", "version": __version__, "extensions": ["binary_tensor_data"]}
-        )
+        return json_answer({"name": "mlstack", "version": __version__, "extensions": EXTENSIONS})
 
     async def _model_metadata(self, request: Request) -> Answer:
         model = self._named(request)[0].model
@@ -335,6 +338,13 @@ class App:
             }
         )
 
+    async def _index(self, request: Request) -> Answer:
+        body = await request.body(self._spec.max_body_bytes)
+        return self.repository.index(body, self.traffic)
+
+    async def _change(self, request: Request) -> Answer:
+        return await self.repository.change(request.path, self._spec.model)
+
     async def _model_ready(self, request: Request) -> Answer:
         model = self._named(request)[0].model
         answer = json_answer({"name": model.name, "ready": not self.is_stopping})
@@ -342,13 +352,14 @@ class App:
         return answer
 
 
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
 _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 MODEL_PATHS = [
     (base + end, method)
     for base in (_MODEL, _VERSION)
     for end, method in (("", "GET"), ("/ready", "GET"), ("/infer", "POST"))
-]
+] + [(f"{repository.PREFIX}{{name}}/{verb}", "POST") for verb in ("load", "unload")]
 
 
 def _rows_as_bytes(array: np.ndarray) -> list[bytes] | None:

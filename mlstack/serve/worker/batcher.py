@@ -61,7 +61,11 @@ class Part:
 
 
 class Batcher:
-    """The queue of one loaded model. Everything but the calls happens in the event loop."""
+    """The queue of one loaded model. Everything but the calls happens in the event loop.
+
+    Nobody closes it: what was sent here before a change of the model is answered here, and its
+    threads end when the last request lets go of it.
+    """
 
     def __init__(
         self, run: Run, plan: Plan, on_batch: Callable[[int], None], run_alone: Run | None = None
@@ -123,10 +127,6 @@ class Batcher:
         if self.queued_rows and wait_s > PROMISED * timeout_s:
             problem = f"an answer would take {wait_s:.1f} s; {timeout_s:g} s are allowed"
             raise busy(429, problem, seconds=retry_s)
-
-    def close(self) -> None:
-        """Let the threads go once their batches are done."""
-        self._threads.shutdown(wait=False)
 
     def _schedule(self) -> None:
         if self._is_scheduled or self._running >= self._plan.runners:

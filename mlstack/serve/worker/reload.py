@@ -65,17 +65,30 @@ class Deployment:
                 continue
             self._seen = stamp
             try:
-                traffic = await self._follow(read(self._folder / "live.json", Live))
+                await self.load()
             except MlstackError as error:
-                self._app.metrics.reloads["failed"] += 1
                 sys.stderr.write(f"warning: the old model goes on answering: {error.problem}\n")
-                continue
-            old, self._app.traffic = self._app.traffic, traffic
-            self._app.metrics.reloads["done"] += 1
-            for deployed in old.loaded():
-                if deployed not in traffic.loaded():
-                    deployed.batcher.close()
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {_says(traffic)}\n")
+
+    async def load(self) -> None:
+        """Change over to what live.json says, or to the fixed package again.
+
+        Raises:
+            MlstackError: it cannot be loaded; what answered goes on.
+        """
+        try:
+            if self._spec.fixed is not None:
+                await self.start()
+            else:
+                self._app.traffic = await self._follow(read(self._folder / "live.json", Live))
+        except MlstackError:
+            self._app.metrics.reloads["failed"] += 1
+            raise
+        self._app.metrics.reloads["done"] += 1
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {_says(self._app.traffic)}\n")
+
+    def unload(self) -> None:
+        """Let the model go; requests get 503 until it is loaded again."""
+        self._app.traffic = Traffic(name=self._spec.model)
 
     async def _follow(self, live: Live) -> Traffic:
         loaded = {d.model.number: d for d in self._app.traffic.loaded()}

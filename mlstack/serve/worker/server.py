@@ -25,6 +25,7 @@ from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.reload import Deployment
+from mlstack.serve.worker.repository import Repository
 
 DRAIN_S = 30
 LINGER_S = 1.0  # how long an open connection may bring its last request
@@ -63,6 +64,12 @@ class _Life:
         self._late = Feedback(layout.feedback)
         self._app = App(spec, self._log, self._late)
         self._deployment = Deployment(spec, self._app)
+        self._app.repository = Repository(
+            folder=Path(spec.root) / "models" / spec.model,
+            is_explicit=spec.model_control == "explicit",
+            load=self._deployment.load,
+            unload=self._deployment.unload,
+        )
         self._code = 0
         self._draining: list[asyncio.Task[None]] = []
         self._server = _Server(
