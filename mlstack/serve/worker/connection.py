@@ -120,12 +120,17 @@ class Connection(asyncio.Protocol):
         """Parse; what cannot be parsed is answered behind what could."""
         if self._is_last:
             return
+        begun = self._headers
         try:
             self._parser.feed_data(data)
+            if self._headers is begun:  # the same request as before, and not at its end
+                self._count(len(data))
         except httptools.HttpParserUpgrade:
             self._is_last = True  # the request itself was whole; nobody here speaks anything else
             if self._task is None and not self._waiting:
                 self.transport.close()
+        except Refused as refused:
+            self._refuse(refused)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             if not isinstance(cause, Refused):
@@ -133,6 +138,18 @@ class Connection(asyncio.Protocol):
             self._refuse(cause)
         except httptools.HttpParserError as error:
             self._refuse(Refused(400, f"this is not HTTP: {error}", field="request"))
+
+    def _count(self, size: int) -> None:
+        """Bound what llhttp and httptools hold on to: a header, or a chunk, that never ends.
+
+        Raises:
+            Refused: 431 or 413.
+        """
+        self._raw += size
+        if not self._has_headers and self._raw > MAX_HEADER_BYTES:
+            raise Refused(431, f"more than {MAX_HEADER_BYTES} bytes of headers", field="headers")
+        if self._raw > 2 * self._app.max_body_bytes + MAX_HEADER_BYTES:
+            raise too_large(self._app.max_body_bytes)
 
     # What the parser says
 
@@ -150,7 +167,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header; the last of equal ones counts, trailers never."""
-        self._header_bytes += len(name) + len(value)
+        self._header_bytes += len(name) + len(value) + 4
         if self._header_bytes > MAX_HEADER_BYTES:
             raise Refused(431, f"more than {MAX_HEADER_BYTES} bytes of headers", field="headers")
         if not self._has_headers:
@@ -182,6 +199,8 @@ class Connection(asyncio.Protocol):
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         request = Request(self._method(), self._path(), self._headers, body, self)
         request.keeps_alive = self._keeps_alive
+        if not self._headers and self._parser.get_http_version() == "0.9":
+            raise Refused(400, "this is not HTTP/1.1", field="request")
         if b"connection" in self._headers:
             request.is_old = self._parser.get_http_version() == "1.0"
         self._begin()
@@ -197,6 +216,7 @@ class Connection(asyncio.Protocol):
         self._keeps_alive = False
         self._pieces: list[bytes] = []
         self._size = 0
+        self._raw = 0
 
     def _method(self) -> str:
         method: bytes = self._parser.get_method()
