@@ -79,6 +79,17 @@ class Connection(asyncio.Protocol):
         self._is_full = False  # the client does not take what was written
         self._begin()
 
+    def _begin(self) -> None:
+        """Forget the request before."""
+        self._url = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._header_bytes = 0
+        self._has_headers = False
+        self._keeps_alive = False
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._raw = 0
+
     # What the transport says
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -203,20 +214,11 @@ class Connection(asyncio.Protocol):
             raise Refused(400, "this is not HTTP/1.1", field="request")
         if b"connection" in self._headers:
             request.is_old = self._parser.get_http_version() == "1.0"
-        self._begin()
+        self._url = b""  # nothing has begun; `on_message_begin` clears the rest
+        self._headers = {}
         self._add(request)
 
     # The way of a request
-
-    def _begin(self) -> None:
-        self._url = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._header_bytes = 0
-        self._has_headers = False
-        self._keeps_alive = False
-        self._pieces: list[bytes] = []
-        self._size = 0
-        self._raw = 0
 
     def _method(self) -> str:
         method: bytes = self._parser.get_method()
@@ -243,6 +245,9 @@ class Connection(asyncio.Protocol):
         self._is_last = True
 
     def _add(self, request: Request) -> None:
+        if self._task is None and not self._is_full and not self._waiting:
+            self._start(request)
+            return
         self._waiting.append(request)
         if self._task is None:
             self._next()
@@ -254,12 +259,14 @@ class Connection(asyncio.Protocol):
         """Answer the next request, if there is one and the client takes answers."""
         if self._task is not None or self._is_full or not self._waiting:
             return
-        self.deadline = FOREVER
-        request = self._waiting.popleft()
-        self._task = self._loop.create_task(self._serve(request))
+        self._start(self._waiting.popleft())
         if self._is_paused and not self._waiting and not self._is_last:
             self._is_paused = False
             self.transport.resume_reading()
+
+    def _start(self, request: Request) -> None:
+        self.deadline = FOREVER
+        self._task = self._loop.create_task(self._serve(request))
 
     async def _serve(self, request: Request) -> None:
         answer: Answer = await self._app.answer(request)
