@@ -50,6 +50,19 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     log: LogSpec = msgspec.field(default_factory=LogSpec)
 
 
+class DeviceChoice(Record, frozen=True, kw_only=True, tag="serve.device"):
+    """Which device answered a package faster, as `serve bench` measured it; `auto` follows."""
+
+    package: int
+    device: Literal["cpu", "gpu"]
+    rows_per_s: dict[str, float]  # by device
+
+
+def choice_path(state: Path) -> Path:
+    """Give the file of the faster device below the project's state folder."""
+    return state / "serve-device.json"
+
+
 def path(state: Path) -> Path:
     """Give the file below the project's state folder."""
     return state / FILE

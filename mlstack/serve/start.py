@@ -12,10 +12,10 @@ from typing import Literal, NoReturn
 from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.errors import ConfigError, MachineError
 from mlstack.records import server as server_record
-from mlstack.records.base import Record, write
+from mlstack.records.base import Record, read, write
 from mlstack.records.layout import Layout
 from mlstack.records.package import verify_files
-from mlstack.records.server import WORKER, BatchingSpec, LogSpec, ServerSpec
+from mlstack.records.server import WORKER, BatchingSpec, DeviceChoice, LogSpec, ServerSpec
 from mlstack.serve import live as live_file
 from mlstack.serve.results import Promoted
 
@@ -99,7 +99,7 @@ def _spec(project: Project, wanted: Wanted, listening: socket.socket) -> ServerS
         url=f"http://{shown}:{port}",
         pid=os.getpid(),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        device=wanted.device or config.device,
+        device=_device(project, wanted),
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
         output=wanted.output,
@@ -119,6 +119,18 @@ def _spec(project: Project, wanted: Wanted, listening: socket.socket) -> ServerS
             redact=config.log.redact,
         ),
     )
+
+
+def _device(project: Project, wanted: Wanted) -> str:
+    """Give the device; where nobody chose, the one that `serve bench` found faster."""
+    device = wanted.device or project.config.serve.device
+    layout = Layout(project.root)
+    place = server_record.choice_path(layout.state)
+    if device != "auto" or wanted.model is not None or not place.is_file():
+        return device
+    choice = read(place, DeviceChoice)
+    live = live_file.current(layout.model(project.config.project.name)).live
+    return choice.device if choice.package == live else device
 
 
 def _become(spec: Path, listening: socket.socket) -> NoReturn:
