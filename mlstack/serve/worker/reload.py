@@ -14,6 +14,7 @@ from mlstack.serve.worker.app import App
 from mlstack.serve.worker.batcher import Batcher
 from mlstack.serve.worker.lookup import open_lookup
 from mlstack.serve.worker.model import Model, load, load_bare
+from mlstack.serve.worker.runner import give_back_memory
 from mlstack.serve.worker.traffic import Deployed, Traffic
 
 POLL_S = 0.2
@@ -50,10 +51,12 @@ class Deployment:
         if self._spec.fixed is not None:
             model = await asyncio.to_thread(_load_fixed, Path(self._spec.fixed), self._spec)
             self._app.traffic = Traffic(self._deployed(model), name=self._spec.model)
+            await asyncio.to_thread(give_back_memory)
             return model
         self._seen = self._stamp()
         self._app.traffic = await self._follow(read(self._folder / "live.json", Live))
         assert self._app.traffic.live is not None
+        await asyncio.to_thread(give_back_memory)
         return self._app.traffic.live.model
 
     async def watch(self) -> None:
@@ -84,6 +87,7 @@ class Deployment:
             self._app.metrics.reloads["failed"] += 1
             raise
         self._app.metrics.reloads["done"] += 1
+        await asyncio.to_thread(give_back_memory)
         sys.stderr.write(f"{time.strftime('%H:%M:%S')} {_says(self._app.traffic)}\n")
 
     def unload(self) -> None:
