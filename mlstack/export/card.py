@@ -88,6 +88,11 @@ def _preprocess(spec: dict[str, object] | None) -> str:
         return "none; it takes tensors only"
     if spec["kind"] == "table":
         return _columns(TableSpec.from_json(spec))
+    if spec["kind"] == "text":
+        return (
+            f"texts as JSON, in `{spec['column']}`: the first {spec['length']} tokens of a "
+            "byte-pair encoding that `signature.json` holds (library `tokenizers`)"
+        )
     return ", ".join(f"{key} {value}" for key, value in spec.items())
 
 

@@ -20,6 +20,7 @@ from mlstack.export.handover import MODEL_FP32, BuildRequest, Built, Part, Said,
 from mlstack.export.worker import graph
 from mlstack.export.worker.arrays import ArrayFile, opened
 from mlstack.export.worker.channel import answer
+from mlstack.inputs.tasks import reads_rows
 from mlstack.launch.user_code import construct, load_class
 from mlstack.records import base, run
 from mlstack.records import dataset as datasets
@@ -96,7 +97,7 @@ def load_data(request: BuildRequest, spec: run.RunSpec, config: Config) -> Any:
         "num_classes": len(spec.classes),
         "seed": spec.seed,
     }
-    if config.project.task == "tabular":
+    if reads_rows(config.project.task):
         offered["label"] = config.data.label
     wanted = load_class(config.data.module, Path(request.root), key="data.module")
     data = construct(wanted, config.data.args, offered, key="data.args")

@@ -10,6 +10,7 @@ from pytorch_lightning import LightningDataModule, LightningModule
 
 from mlstack.errors import ConfigError
 from mlstack.inputs import decoded
+from mlstack.inputs.tasks import reads_rows
 from mlstack.launch.user_code import construct, load_class
 from mlstack.records.dataset import EXAMPLES
 from mlstack.train.worker import augment
@@ -17,7 +18,7 @@ from mlstack.train.worker.callbacks import ReadingProgress
 from mlstack.train.worker.classes import class_weights, train_targets
 from mlstack.train.worker.data import Images
 from mlstack.train.worker.ranks import Job
-from mlstack.train.worker.sampling import EpochSampler, Seat, samplers, seat
+from mlstack.train.worker.sampling import Drawn, Seat, samplers, seat
 
 
 def build_model(job: Job) -> LightningModule:
@@ -45,9 +46,7 @@ def build_model(job: Job) -> LightningModule:
     return model
 
 
-def build_data(
-    job: Job, place: Callable[[EpochSampler], None] = lambda _: None
-) -> LightningDataModule:
+def build_data(job: Job, place: Callable[[Drawn], None] = lambda _: None) -> LightningDataModule:
     """Build the data module, its plain loaders in an order that can be gone on with.
 
     Args:
@@ -74,7 +73,7 @@ def build_data(
         "num_classes": len(job.spec.classes),
         "seed": job.spec.seed,
     }
-    if job.config.project.task == "tabular":
+    if reads_rows(job.config.project.task):
         offered["label"] = job.config.data.label
     data: LightningDataModule = construct(wanted, job.config.data.args, offered, key="data.args")
     changed = {
@@ -106,10 +105,13 @@ def batch_size(job: Job) -> int:
     return whole // parts
 
 
-def _for_training(given: Any, job: Job, place: Callable[[EpochSampler], None]) -> Any:
+def _for_training(given: Any, job: Job, place: Callable[[Drawn], None]) -> Any:
     balanced = job.config.data.sampling == "balanced"
     targets = train_targets(job) if balanced else None
-    loaders = seat(given(), Seat(job.rank, job.spec.seed, train=True, targets=targets))
+    by_chance = job.config.train.privacy is not None
+    loaders = seat(
+        given(), Seat(job.rank, job.spec.seed, train=True, targets=targets, by_chance=by_chance)
+    )
     for sampler in samplers(loaders):
         place(sampler)
     return loaders
