@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -45,6 +45,7 @@ class Job:
     is_gone: Callable[[], bool]
     done: "asyncio.Future[Arrays]"
     deadline: float = math.inf  # of time.perf_counter(); not run after it
+    spare_s: float = math.inf  # half of the allowed time
     outputs: list[Arrays | None] = field(default_factory=list)
     missing: int = 0
     batch: int = 0  # rows of the largest call that answered it
@@ -88,6 +89,7 @@ class Batcher:
         self._running = 0  # calls that threads are at
         self._is_scheduled = False
         self._row_s = 0.0  # what a row takes, all runners together
+        self._call_s = 0.0  # what a call takes
         self.queued_rows = 0
 
     def submit(
@@ -103,15 +105,21 @@ class Batcher:
         job = Job(arrays, rows, is_gone, self._loop.create_future())
         if timeout_s < math.inf:
             job.deadline = time.perf_counter() + timeout_s
-        for index, start in enumerate(range(0, rows, self._plan.max_rows)):
-            size = min(self._plan.max_rows, rows - start)
-            piece = arrays if size == rows else [a[start : start + size] for a in arrays]
-            self._queue.append(Part(job, index, piece, size))
-            job.outputs.append(None)
-        job.missing = len(job.outputs)
+            job.spare_s = timeout_s / 2
+        if rows <= self._plan.max_rows:
+            self._queue.append(Part(job, 0, arrays, rows))
+        else:
+            self._queue.extend(self._parted(job))
+        job.missing = max(1, -(-rows // self._plan.max_rows))
+        job.outputs = [None] * job.missing
         self.queued_rows += rows
         self._schedule()
         return job
+
+    def _parted(self, job: Job) -> Iterator[Part]:
+        for index, start in enumerate(range(0, job.rows, self._plan.max_rows)):
+            piece = [array[start : start + self._plan.max_rows] for array in job.arrays]
+            yield Part(job, index, piece, len(piece[0]))
 
     def admit(self, rows: int, timeout_s: float = math.inf) -> None:
         """Refuse what cannot be answered in time: at once, so that its sender can go elsewhere.
@@ -170,7 +178,9 @@ class Batcher:
     def _returned(
         self, parts: list[Part], rows: int, started: float, ran: "asyncio.Future[Arrays]"
     ) -> None:
-        seconds = (time.perf_counter() - started) / self._running
+        took_s = time.perf_counter() - started
+        self._call_s += LEARNING * (took_s - self._call_s)
+        seconds = took_s / self._running
         self._running -= 1
         self._ran(parts, rows, seconds, ran)
 
@@ -181,7 +191,7 @@ class Batcher:
         now = time.perf_counter()
         while self._queue:
             part = self._queue[0]
-            if _is_over(part.job, now):
+            if _is_over(part.job, now, self._call_s):
                 self._queue.popleft()
                 self.queued_rows -= part.rows
                 continue
@@ -239,14 +249,18 @@ class Batcher:
         job.done.set_result([np.concatenate(column) for column in zip(*whole, strict=True)])
 
 
-def _is_over(job: Job, now: float) -> bool:
-    """Tell whether a job need not run: answered, without a client, or too late (504)."""
+def _is_over(job: Job, now: float, call_s: float) -> bool:
+    """Tell whether a job need not run: answered, without a client, or too late (504).
+
+    It is too late when a call would end too late; but who has just come is always run, or a
+    model that is slower than the time allowed would never show that it has become faster.
+    """
     if job.done.done():
         return True
     if job.is_gone():
         job.done.cancel()
         return True
-    if now > job.deadline:
+    if job.deadline - now < min(call_s, job.spare_s):
         problem = "the time was over before the model was free (`serve.batching.deadline_ms`)"
         job.done.set_exception(Refused(504, problem))
         return True

@@ -134,6 +134,9 @@ def _from_table(body: bytes, model: Model, spec: RowSpec) -> Asked:
 
 
 def _from_inputs(given: Any, tensors: list[Tensor]) -> Asked:
+    if len(tensors) == 1 and not isinstance(given, dict):
+        array, is_single = _from_input(given, tensors[0], "inputs")
+        return Asked([], [], [array], is_single)
     by_name = given if isinstance(given, dict) else {tensors[0].name: given}
     names = [tensor.name for tensor in tensors]
     if sorted(by_name) != sorted(names):
@@ -142,14 +145,22 @@ def _from_inputs(given: Any, tensors: list[Tensor]) -> Asked:
     is_single = False
     for tensor in tensors:
         field = f"inputs.{tensor.name}" if isinstance(given, dict) else "inputs"
-        array = from_values(by_name[tensor.name], tensor.datatype, field)
-        if array.ndim == len(tensor.shape) - 1:
-            array, is_single = array[None], True
-        check_shape(array, tensor, field)
+        array, is_one = _from_input(by_name[tensor.name], tensor, field)
+        is_single = is_single or is_one
         arrays.append(array)
     if any(len(array) != len(arrays[0]) for array in arrays):
         raise bad("the inputs have different numbers of rows", "inputs")
     return Asked([], [], arrays, is_single)
+
+
+def _from_input(given: Any, tensor: Tensor, field: str) -> tuple[np.ndarray, bool]:
+    """Read the values of one input; and tell whether they are one row without a list around it."""
+    array = from_values(given, tensor.datatype, field)
+    is_single = array.ndim == len(tensor.shape) - 1
+    if is_single:
+        array = array[None]
+    check_shape(array, tensor, field)
+    return array, is_single
 
 
 def _needs_images(model: Model, field: str) -> None:
