@@ -30,6 +30,23 @@ class LogSpec(Record, frozen=True, kw_only=True, tag="serve.log"):
     redact: list[str] = msgspec.field(default_factory=list)
 
 
+class TlsSpec(Record, frozen=True, kw_only=True, tag="serve.tls"):
+    """Which certificate the server shows."""
+
+    cert: str
+    key: str
+
+
+class AccessSpec(Record, frozen=True, kw_only=True, tag="serve.access"):
+    """Who may call."""
+
+    keys_file: str = ""  # is read again when it changes
+    asks_for_keys: bool = False  # decided at the start: a file that is deleted opens no door
+    public: list[str] = msgspec.field(default_factory=lambda: ["health"])
+    cors_origins: list[str] = msgspec.field(default_factory=list)
+    tls: TlsSpec | None = None
+
+
 class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     """Everything the server process needs; it keeps the process id of the command."""
 
@@ -46,6 +63,7 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     output: Literal["text", "json", "quiet"] = "text"  # how it says that it is ready
     batching: BatchingSpec = msgspec.field(default_factory=BatchingSpec)
     log: LogSpec = msgspec.field(default_factory=LogSpec)
+    access: AccessSpec = msgspec.field(default_factory=AccessSpec)
 
 
 def path(state: Path) -> Path:

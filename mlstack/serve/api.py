@@ -14,6 +14,7 @@ import msgspec
 from mlstack.config import Project, load
 from mlstack.errors import BusyError, ConfigError, DataError, StepError
 from mlstack.launch.worker import run_worker
+from mlstack.records import keys
 from mlstack.records import server as server_record
 from mlstack.records.base import Record, read
 from mlstack.records.layout import Layout
@@ -21,6 +22,7 @@ from mlstack.records.package import MANIFEST, SIDE, Live, Manifest, Metrics, num
 from mlstack.records.server import WORKER, ServerSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve import live as live_file
+from mlstack.serve.access import trust
 from mlstack.serve.results import (
     Benched,
     Changed,
@@ -87,7 +89,7 @@ def status(path: Path, *, sets: tuple[str, ...]) -> Status:
     folder = _folder(project)
     live = live_file.current(folder)
     running = running_server(project)
-    health = _health(running.url) if running else {}
+    health = _health(running) if running else {}
     return Status(
         model=project.config.project.name,
         live=live.live,
@@ -179,7 +181,7 @@ def _changed(project: Project, live: Live) -> Changed:
 def _takes_over(running: ServerSpec, live: Live) -> bool:
     stop = time.monotonic() + TAKE_OVER_S
     while time.monotonic() < stop:
-        health = _health(running.url)
+        health = _health(running)
         if not health:
             return False
         answering = health.get("version"), health.get("canary"), health.get("canary_percent")
@@ -189,9 +191,10 @@ def _takes_over(running: ServerSpec, live: Live) -> bool:
     return False
 
 
-def _health(url: str) -> dict[str, Any]:
+def _health(running: ServerSpec) -> dict[str, Any]:
     with contextlib.suppress(httpx.HTTPError, ValueError):
-        body = httpx.get(f"{url}/health/ready", timeout=2).json()
+        address = f"{running.url}/health/ready"
+        body = httpx.get(address, timeout=2, verify=trust(running.access.tls)).json()
         return body if isinstance(body, dict) else {}
     return {}
 
@@ -223,7 +226,8 @@ def _ask(url: str, names: list[Path]) -> Predictions:
     answers: list[Predicted] = []
     body: dict[str, Any] = {}
     try:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        headers = keys.own_headers(os.environ)
+        with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
             for name in names:
                 body = _asked(client, name)
                 answers.append(_answered(name, body))
@@ -247,6 +251,8 @@ def _asked(client: httpx.Client, name: Path) -> dict[str, Any]:
         return body
     problem = body.get("error", "no JSON") if isinstance(body, dict) else "no JSON"
     text = f"`{name}` is refused with {answer.status_code}: {problem}"
+    if answer.status_code == 401:
+        raise ConfigError(text, hint=f"give your key in `{keys.OWN}`")
     if answer.status_code in (429, 503):
         raise BusyError(text, hint="try again")
     if 400 <= answer.status_code < 500:

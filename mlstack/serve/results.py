@@ -105,3 +105,48 @@ class Status(Result, frozen=True, kw_only=True, tag="serve.status"):
     def headline(self) -> str:
         """Give the live package's number."""
         return str(self.live) if self.live is not None else ""
+
+
+class KeyAdded(Result, frozen=True, kw_only=True, tag="serve.key_added"):
+    """A new API key: the only time that it is shown."""
+
+    id: str
+    name: str
+    key: str
+    file: str
+
+    def headline(self) -> str:
+        """Give the key."""
+        return self.key
+
+
+class KeyLine(Record, frozen=True, kw_only=True, tag="serve.key_line"):
+    """One key in `serve keys ls`."""
+
+    id: str
+    name: str
+    created: str
+    revoked: str
+
+
+class KeysListed(Result, frozen=True, kw_only=True, tag="serve.keys_listed"):
+    """Every key that was given out."""
+
+    file: str
+    keys: list[KeyLine]
+
+    def headline(self) -> str:
+        """Give the names of the good ones."""
+        return "\n".join(key.name for key in self.keys if not key.revoked)
+
+
+class KeyRevoked(Result, frozen=True, kw_only=True, tag="serve.key_revoked"):
+    """A key that is refused from now on."""
+
+    id: str
+    name: str
+    left: int
+
+    def headline(self) -> str:
+        """Give its id."""
+        return self.id

@@ -6,7 +6,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from mlstack.records.worker import WorkerProgress
-from mlstack.serve.results import Benched, Changed, PackageLine, Predictions, Promoted, Status
+from mlstack.serve.results import (
+    Benched,
+    Changed,
+    KeyAdded,
+    KeyRevoked,
+    KeysListed,
+    PackageLine,
+    Predictions,
+    Promoted,
+    Status,
+)
 from mlstack.ui import Bar
 
 MOST_METRICS = 3
@@ -27,7 +37,26 @@ def draw(record: Any) -> RenderableType | Bar | None:
             return _predictions(record)
         case Benched():
             return _benched(record)
+        case KeyAdded() | KeysListed() | KeyRevoked():
+            return _keys(record)
     return None
+
+
+def _keys(record: KeyAdded | KeysListed | KeyRevoked) -> RenderableType:
+    match record:
+        case KeyAdded(name=name, key=key):
+            how = f'callers send "Authorization: Bearer {key[:12]}..."; `predict` reads'
+            return f"{key}\n\nthe key of {name}, shown this once; {how} MLSTACK_API_KEY"
+        case KeyRevoked(name=name, id=number, left=left):
+            return f"the key of {name} ({number}) is refused from now on; {left} left"
+        case KeysListed(keys=[]):
+            return "no keys; type `mlstack serve keys add NAME`"
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("key", "name", "made", "revoked"):
+        table.add_column(title, overflow="fold")
+    for line in record.keys:
+        table.add_row(f"{line.id}...", line.name, line.created, line.revoked)
+    return table
 
 
 def _changed(changed: Changed) -> str:

@@ -17,6 +17,7 @@ from mlstack.inputs.tables import TableSpec
 from mlstack.records import requests
 from mlstack.records.server import ServerSpec
 from mlstack.serve.worker import decode, feedback, openapi, page, protocol
+from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
 from mlstack.serve.worker.batcher import Job
 from mlstack.serve.worker.feedback import Feedback
@@ -40,6 +41,7 @@ class App:
         self._spec = spec
         self._log = log
         self._late = late
+        self.access = Access(spec.access)
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
         self.is_stopping = False  # each connection is closed after its next answer
@@ -71,7 +73,8 @@ class App:
             traceback.print_exception(error, file=sys.stderr)
             answer = self._refuse(request, Refused(500, f"{type(error).__name__} in the server"))
         self.metrics.count(request.version, request.route, answer.status, request.seconds())
-        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+        headers = [*answer.headers, *self.access.headers(request)]
+        headers += [(b"content-length", str(len(answer.body)).encode())]
         headers += [(b"connection", b"close")] if self.is_stopping else []
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if request.method == "HEAD" else answer.body
@@ -83,6 +86,8 @@ class App:
         return fixed + [(path, method) for path, method in MODEL_PATHS]
 
     async def _answer(self, request: Request) -> Answer:
+        if (permission := self.access.admit(request)) is not None:
+            return permission
         route, method, handler = self._fixed.get(request.path) or self._model_route(request)
         request.route = route
         if request.method != method and (request.method, method) != ("HEAD", "GET"):
@@ -239,7 +244,7 @@ class App:
         return headers
 
     def _refuse(self, request: Request, refused: Refused) -> Answer:
-        if refused.status in (408, 413, 429, 431, 499, 503):
+        if refused.status in (401, 403, 408, 413, 429, 431, 499, 503):
             self.metrics.rejected[str(refused.status)] += 1
         if request.route in LOGGED and request.method == "POST":
             prediction_id = request.prediction_id or new_id()

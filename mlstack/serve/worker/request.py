@@ -29,6 +29,7 @@ class Request:
     route: str = "other"
     version: int = 0
     prediction_id: str = ""
+    caller: str = ""  # id of the API key
 
     @classmethod
     def of(cls, scope: dict[str, Any], receive: Receive) -> "Request":

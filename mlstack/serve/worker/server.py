@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -24,9 +25,11 @@ from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.reload import Deployment
+from mlstack.serve.worker.tls import Tls
 
 DRAIN_S = 30
 LINGER_S = 1.0  # how long an open connection may bring its last request
+GOODBYE_S = 0.5
 LOOK_S = 0.02
 TICK_S = 5.0
 
@@ -60,6 +63,7 @@ class _Life:
         feedback.merge(layout.feedback)
         self._late = Feedback(layout.feedback)
         self._app = App(spec, self._log, self._late)
+        self._tls = Tls(spec.access.tls)
         self._deployment = Deployment(spec, self._app)
         self._code = 0
         self._draining: list[asyncio.Task[None]] = []
@@ -77,8 +81,13 @@ class _Life:
                 server_header=False,
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=DRAIN_S,
+                ssl_context_factory=self._ssl_context if spec.access.tls else None,
             )
         )
+
+    def _ssl_context(self, *_: object) -> ssl.SSLContext:
+        assert self._tls.context is not None
+        return self._tls.context
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -94,6 +103,8 @@ class _Life:
             others = [
                 asyncio.create_task(self._deployment.watch()),
                 asyncio.create_task(self._keep_house()),
+                asyncio.create_task(self._app.access.watch()),
+                asyncio.create_task(self._tls.watch()),
             ]
             await http
         finally:
@@ -141,6 +152,7 @@ class _Life:
                 config=config, server_state=state, app_state={}, _loop=loop
             ),
             connection,
+            ssl=self._tls.context,
         )
 
     async def _drain(self) -> None:
@@ -152,6 +164,16 @@ class _Life:
             await asyncio.sleep(LOOK_S)
         self._app.is_closed = True
         self._server.should_exit = True
+        if self._tls.context is not None:
+            await self._part()
+
+    async def _part(self) -> None:
+        """End HTTPS connections whose other side does not say goodbye; it has 30 s otherwise."""
+        while connections := list(self._server.server_state.connections):
+            closing = [one for one in connections if one.transport.is_closing()]
+            await asyncio.sleep(GOODBYE_S)
+            for connection in closing:
+                connection.transport.abort()
 
     async def _keep_house(self) -> None:
         while True:
