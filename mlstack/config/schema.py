@@ -12,7 +12,7 @@ from pydantic import Field
 
 from mlstack.config.data_sections import Data, Label, Versioning
 from mlstack.config.kinds import AlertTarget, Name, Section, Share
-from mlstack.config.serve_sections import Tls
+from mlstack.config.serve_sections import Rollback, Tls
 from mlstack.config.train_sections import Model, Track, Train, Tune
 
 VERSION = 1
@@ -111,6 +111,7 @@ class Traffic(Section):
     live: float = Field(default=100, ge=0, le=100, description="Answered by the live model.")
     canary: float = Field(default=0, ge=0, le=100, description="Answered by the canary.")
     shadow: float = Field(default=0, ge=0, le=100, description="Copied to the shadow.")
+    rollback: Rollback = Field(default_factory=Rollback, description="When a canary has failed.")
 
 
 class RequestLog(Section):

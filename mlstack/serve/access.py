@@ -3,6 +3,7 @@
 import datetime
 import ipaddress
 import os
+import secrets
 import ssl
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ def decide(project: Project, address: str, *, is_insecure: bool) -> AccessSpec:
     return AccessSpec(
         keys_file=str(place),
         asks_for_keys=bool(active) and not is_insecure,
+        own_key=secrets.token_hex(32),
         public=list(config.public),
         cors_origins=[origin.rstrip("/") for origin in config.cors_origins],
         tls=tls,

@@ -77,8 +77,25 @@ def canary(
     """Give a share of the requests to another package."""
     from mlstack.serve import api, view
 
-    wanted = api.Canary(number=number, percent=percent, is_off=off)
+    wanted = api.Wanted(number=number, percent=percent, is_off=off)
     call.show(api.canary(call.config, sets=call.sets, wanted=wanted), view.draw)
+
+
+@app.command("shadow")
+@common_options
+def shadow(
+    call: Call,
+    number: Annotated[int | None, typer.Argument(help="Package that is asked too.")] = None,
+    percent: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Share of the requests [all].")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="End the shadow.")] = False,
+) -> None:
+    """Ask another package too, compare its answers, and give them to nobody."""
+    from mlstack.serve import api, view
+
+    wanted = api.Wanted(number=number, percent=percent, is_off=off)
+    call.show(api.shadow(call.config, sets=call.sets, wanted=wanted), view.draw)
 
 
 @app.command("status")

@@ -64,7 +64,7 @@ class PackageLine(Record, frozen=True, kw_only=True, tag="serve.package"):
     """One package in `serve status`."""
 
     number: int
-    role: str  # live, canary, previous or ""
+    role: str  # live, canary, shadow, previous or ""
     created: str = ""
     run: str = ""
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
@@ -79,6 +79,8 @@ class Changed(Result, frozen=True, kw_only=True, tag="serve.changed"):
     previous: int | None = None
     canary: int | None = None
     canary_percent: float = 0.0
+    shadow: int | None = None
+    shadow_percent: float = 0.0
     url: str | None = None  # of the running server
     taken_over: bool = False  # that server answers with it
     note: str = ""  # why nothing was changed
@@ -88,6 +90,20 @@ class Changed(Result, frozen=True, kw_only=True, tag="serve.changed"):
         return str(self.live)
 
 
+class Beside(Record, frozen=True, kw_only=True, tag="serve.beside"):
+    """How a canary or a shadow does, since it was loaded."""
+
+    role: str
+    version: int
+    percent: float
+    compared: int = 0  # rows that the live model answered too
+    agreed: int = 0
+    failed: int = 0
+    requests: int = 0  # of a canary
+    slow: int = 0
+    dropped: int = 0  # of a shadow: rows that it had no time for
+
+
 class Status(Result, frozen=True, kw_only=True, tag="serve.status"):
     """The answer of `serve status`."""
 
@@ -95,6 +111,10 @@ class Status(Result, frozen=True, kw_only=True, tag="serve.status"):
     live: int | None
     canary: int | None
     canary_percent: float
+    shadow: int | None = None
+    shadow_percent: float = 0.0
+    note: str = ""  # what was changed last, when it was changed by itself
+    beside: list[Beside] = msgspec.field(default_factory=list)  # what the running server says
     packages: list[PackageLine]
     url: str | None = None
     pid: int | None = None

@@ -9,13 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from mlstack import files
 from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.errors import ConfigError, MachineError
 from mlstack.records import server as server_record
-from mlstack.records.base import Record, write
+from mlstack.records.base import Record, encode
 from mlstack.records.layout import Layout
 from mlstack.records.package import verify_files
-from mlstack.records.server import WORKER, AccessSpec, BatchingSpec, LogSpec, ServerSpec
+from mlstack.records.server import (
+    WORKER,
+    AccessSpec,
+    BatchingSpec,
+    LogSpec,
+    RollbackSpec,
+    ServerSpec,
+)
 from mlstack.serve import live as live_file
 from mlstack.serve.access import decide
 from mlstack.serve.results import Promoted
@@ -51,7 +59,7 @@ def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Reco
     yield from _make_live(project, wanted)
     spec = _spec(project, wanted, listening, access)
     place = server_record.path(Layout(project.root).state)
-    write(place, spec)
+    files.write_bytes(place, encode(spec), mode=0o600)  # it holds a key
     _become(place, listening)
 
 
@@ -124,6 +132,7 @@ def _spec(
             redact=config.log.redact,
         ),
         access=access,
+        rollback=RollbackSpec(**config.traffic.rollback.model_dump()),
     )
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve.results import (
     Benched,
+    Beside,
     Changed,
     KeyAdded,
     KeyRevoked,
@@ -65,6 +66,8 @@ def _changed(changed: Changed) -> str:
         lines[0] += f" (before: {changed.previous})"
     if changed.canary is not None:
         lines.append(f"version {changed.canary} gets {changed.canary_percent:g} % as a canary")
+    if changed.shadow is not None:
+        lines.append(f"version {changed.shadow} is asked {changed.shadow_percent:g} % as a shadow")
     if changed.note:
         return "\n".join([*lines, changed.note])
     if changed.url is None:
@@ -94,13 +97,29 @@ def _status(status: Status) -> RenderableType:
         table.add_column(title, overflow="fold")
     for package in reversed(status.packages):
         table.add_row(*_row(package, status, names))
-    return Group(first, "", table)
+    notes = [status.note] if status.note else []
+    notes += [_how_it_does(one) for one in status.beside]
+    return Group(first, "", table, *(["", *notes] if notes else []))
+
+
+def _how_it_does(one: Beside) -> str:
+    text = f"{one.role} {one.version}: "
+    if one.role == "canary":
+        text += f"{one.requests:,} requests, {one.failed:,} failed, {one.slow:,} slow"
+    else:
+        text += f"{one.failed:,} rows failed, {one.dropped:,} dropped"
+    if one.compared:
+        share = one.agreed / one.compared
+        text += f"; agrees with the live model in {share:.1%} of {one.compared:,} rows"
+    return text
 
 
 def _row(package: PackageLine, status: Status, names: list[str]) -> list[str]:
     role = package.role
     if role == "canary":
         role = f"canary {status.canary_percent:g} %"
+    if role == "shadow":
+        role = f"shadow {status.shadow_percent:g} %"
     if package.problem:
         return [str(package.number), role or "damaged", package.problem]
     measured = [f"{package.metrics[n]:.4g}" if n in package.metrics else "" for n in names]

@@ -45,10 +45,12 @@ class Access:
         self._place = Path(spec.keys_file)
         self._origins = {origin.encode("latin-1", "replace") for origin in spec.cors_origins}
         self._public = frozenset(path for name in spec.public for path in PATHS[name])
-        self._fixed = record.from_environment(os.environ) if spec.asks_for_keys else []
-        self._keys: list[Key] = self._fixed
         self._seen = self._stamp()
+        self._fixed: list[Key] = []
+        self._keys: list[Key] = []
         if spec.asks_for_keys:
+            own = Key(id="own", name="commands", sha256=record.digest(spec.own_key), created="")
+            self._fixed = [own, *record.from_environment(os.environ)]
             self._keys = [*self._fixed, *record.read_keys(self._place).active()]
 
     def admit(self, request: Request) -> Answer | None:

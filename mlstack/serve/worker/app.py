@@ -16,16 +16,18 @@ from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.tables import TableSpec
 from mlstack.records import requests
 from mlstack.records.server import ServerSpec
-from mlstack.serve.worker import decode, feedback, openapi, page, protocol
+from mlstack.serve.worker import decode, feedback, openapi, page, protocol, trial
 from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
 from mlstack.serve.worker.batcher import Job
+from mlstack.serve.worker.compare import Sample
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import Entry, RequestLog, row_id
 from mlstack.serve.worker.metrics import TYPE, Metrics
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.request import Receive, Request, new_id
 from mlstack.serve.worker.traffic import Deployed, Traffic
+from mlstack.serve.worker.trial import Trial
 
 Handler = Callable[[Request], Awaitable[Answer]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -44,6 +46,7 @@ class App:
         self.access = Access(spec.access)
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
+        self.trial: Trial | None = None  # of the canary
         self.is_stopping = False  # each connection is closed after its next answer
         self.is_closed = False  # nothing more is answered
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
@@ -55,6 +58,7 @@ class App:
             "/health/ready": ("health", "GET", self._ready),
             "/metrics": ("metrics", "GET", self._metrics),
             "/openapi.json": ("openapi", "GET", self._openapi),
+            "/traffic": ("traffic", "GET", self._traffic),
             "/v2": ("v2", "GET", self._server_metadata),
             "/v2/health/live": ("health", "GET", self._alive),
             "/v2/health/ready": ("health", "GET", self._ready),
@@ -79,6 +83,11 @@ class App:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if request.method == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
+
+    def is_busy(self) -> bool:
+        """Tell whether rows wait for the live model."""
+        live = self.traffic.live
+        return live is not None and live.batcher.queued_rows > 0
 
     def paths(self) -> list[tuple[str, str]]:
         """List (path, method) of everything that is answered, as openapi.json must."""
@@ -125,13 +134,33 @@ class App:
         body = await request.body(self._spec.max_body_bytes)
         request.prediction_id = new_id()
         request_id = request.request_id()
-        deployed = self.traffic.pick(request.sticky_key())
-        request.version = deployed.model.number
+        kind = request.headers.get(b"content-type", b"")
+
+        async def by(deployed: Deployed) -> Answer:
+            return await self._predicted(request, request_id, (body, kind), deployed)
+
+        return await self._routed(request.sticky_key(), by)
+
+    async def _predicted(
+        self, request: Request, request_id: str, sent: tuple[bytes, bytes], deployed: Deployed
+    ) -> Answer:
         model = deployed.model
-        asked = decode.parse(body, request.headers.get(b"content-type", b""), model)
+        request.version = model.number
+        asked = decode.parse(*sent, model)
         arrays = asked.arrays or [await self._decoded(asked, model)]
         entry = self._entry(request, request_id)
         job, outputs = await self._run(request, deployed, arrays)
+        self._mirror(
+            deployed,
+            Sample(
+                request.prediction_id,
+                model,
+                arrays,
+                outputs,
+                lambda other: decode.arrays(*sent, other),
+                len(sent[0]),
+            ),
+        )
         self._fill(entry, model, job, outputs)
         entry.inputs = asked.contents or _rows_as_bytes(arrays[0])
         self._describe(entry, model, arrays[0], asked.described)
@@ -148,14 +177,42 @@ class App:
         parsed, extra = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH))
         request.prediction_id = new_id()
         request_id = request.request_id() or parsed.id[:128]
-        deployed, is_exact = self._named(request)
+        named, is_exact = self._named(request)
+
+        async def by(deployed: Deployed) -> Answer:
+            return await self._inferred(request, request_id, (parsed, extra), deployed)
+
         if not is_exact:
-            deployed = self.traffic.pick(request.sticky_key())
+            return await self._routed(request.sticky_key(), by)
+        named.enter()
+        try:
+            return await by(named)
+        finally:
+            named.leave()
+
+    async def _inferred(
+        self,
+        request: Request,
+        request_id: str,
+        sent: tuple[protocol.InferBody, memoryview],
+        deployed: Deployed,
+    ) -> Answer:
         model = deployed.model
         request.version = model.number
-        infer = protocol.check(parsed, extra, model.signature)
+        infer = protocol.check(*sent, model.signature)
         entry = self._entry(request, request_id)
         job, outputs = await self._run(request, deployed, infer.arrays)
+        self._mirror(
+            deployed,
+            Sample(
+                request.prediction_id,
+                model,
+                infer.arrays,
+                outputs,
+                lambda other: protocol.check(*sent, other.signature).arrays,
+                len(sent[1]),
+            ),
+        )
         self._fill(entry, model, job, outputs)
         entry.inputs = _rows_as_bytes(infer.arrays[0])
         self._describe(entry, model, infer.arrays[0], None)
@@ -169,6 +226,32 @@ class App:
         answer = protocol.respond(infer, model.signature.outputs, outputs, said)
         answer.headers += self._headers(request, request_id)
         return answer
+
+    async def _routed(self, key: str, by: Callable[[Deployed], Awaitable[Answer]]) -> Answer:
+        """Let the live model or the canary answer; both stay loaded until it is done."""
+        chosen, live, trial = self.traffic.pick(key), self.traffic.live, self.trial
+        assert live is not None  # `pick` refuses otherwise
+        chosen.enter()
+        live.enter()
+        try:
+            if trial is not None and chosen is trial.canary:
+                return await trial.answer(by, live)
+            started = time.perf_counter()
+            answer = await by(chosen)
+            if trial is not None:
+                trial.guard.live_answered(time.perf_counter() - started)
+            return answer
+        finally:
+            chosen.leave()
+            live.leave()
+
+    def _mirror(self, deployed: Deployed, sample: Sample) -> None:
+        """Ask the shadow too; compare the canary with the live model."""
+        traffic, trial = self.traffic, self.trial
+        if trial is not None and deployed is trial.canary and traffic.live is not None:
+            trial.compare(sample, traffic.live)
+        elif deployed is traffic.live and (shadow := traffic.shadow_for(sample.prediction_id)):
+            shadow.offer(sample)
 
     def _check_open(self) -> None:
         if self.is_closed:
@@ -291,6 +374,8 @@ class App:
                 "provider": live.model.runner.provider,
                 "canary": canary.model.number if canary else None,
                 "canary_percent": self.traffic.canary_percent if canary else 0,
+                "shadow": self.traffic.shadow.number if self.traffic.shadow else None,
+                "shadow_percent": self.traffic.shadow_percent if self.traffic.shadow else 0,
                 "mlstack": __version__,
             }
         answer = json_answer(body)
@@ -309,6 +394,9 @@ class App:
             "mlstack_start_time_seconds": ("When the server started.", self.metrics.started),
         }
         return Answer(200, self.metrics.render(gauges), [(b"content-type", TYPE.encode())])
+
+    async def _traffic(self, request: Request) -> Answer:
+        return json_answer(trial.describe(self.traffic, self.trial))
 
     async def _openapi(self, request: Request) -> Answer:
         return Answer(200, openapi.render(self._spec.model, self.traffic), [JSON])

@@ -1,20 +1,25 @@
 """Follow `live.json`: load what it names beside what answers, then change over in one step."""
 
 import asyncio
+import dataclasses
+import functools
 import sys
 import time
 from pathlib import Path
 
-from mlstack.errors import MlstackError
+from mlstack.errors import BusyError, MlstackError
 from mlstack.inputs import preprocess
 from mlstack.records.base import read
 from mlstack.records.package import MANIFEST, SIDE, Live, Signature
 from mlstack.records.server import ServerSpec
+from mlstack.serve import live as live_file
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.batcher import Batcher
 from mlstack.serve.worker.lookup import open_lookup
 from mlstack.serve.worker.model import Model, load, load_bare
+from mlstack.serve.worker.shadow import Shadow
 from mlstack.serve.worker.traffic import Deployed, Traffic
+from mlstack.serve.worker.trial import Trial
 
 POLL_S = 0.2
 
@@ -27,6 +32,8 @@ class Deployment:
         self._app = app
         self._folder = Path(spec.root) / "models" / spec.model
         self._seen: tuple[int, int, int] | None = None
+        self._unwritten: tuple[int, str] | None = None  # an end that live.json does not tell yet
+        self._is_failing = False
 
     def features(self) -> list[str]:
         """Name the monitored features: those of images, or the columns of a table.
@@ -52,7 +59,7 @@ class Deployment:
             self._app.traffic = Traffic(self._deployed(model), name=self._spec.model)
             return model
         self._seen = self._stamp()
-        self._app.traffic = await self._follow(read(self._folder / "live.json", Live))
+        self._take_up(await self._follow(read(self._folder / "live.json", Live)))
         assert self._app.traffic.live is not None
         return self._app.traffic.live.model
 
@@ -60,6 +67,7 @@ class Deployment:
         """Follow changes for ever; what cannot be loaded leaves the old model answering."""
         while self._spec.fixed is None:
             await asyncio.sleep(POLL_S)
+            await self._judge()
             stamp = self._stamp()
             if stamp == self._seen:
                 continue
@@ -67,30 +75,92 @@ class Deployment:
             try:
                 traffic = await self._follow(read(self._folder / "live.json", Live))
             except MlstackError as error:
-                self._app.metrics.reloads["failed"] += 1
-                sys.stderr.write(f"warning: the old model goes on answering: {error.problem}\n")
+                self._warn("the old model goes on answering", error)
                 continue
-            old, self._app.traffic = self._app.traffic, traffic
+            self._take_up(traffic)
             self._app.metrics.reloads["done"] += 1
-            for deployed in old.loaded():
-                if deployed not in traffic.loaded():
-                    deployed.batcher.close()
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {_says(traffic)}\n")
+            _say(_says(traffic))
+
+    def _take_up(self, traffic: Traffic) -> None:
+        """Change over between two requests; what is no longer named goes after its last one."""
+        app = self._app
+        old, app.traffic = app.traffic, traffic
+        if traffic.canary is None:
+            app.trial = None
+        elif app.trial is None or app.trial.canary is not traffic.canary:
+            app.trial = Trial(traffic.canary, self._spec.rollback, app.metrics)
+        for deployed in old.loaded():
+            if deployed not in traffic.loaded():
+                deployed.retire()
+        if old.shadow is not None and old.shadow is not traffic.shadow:
+            old.shadow.close()
+
+    async def _judge(self) -> None:
+        """End a canary that has left its bounds: for callers at once, then in live.json."""
+        trial = self._app.trial
+        if trial is not None and (verdict := trial.guard.verdict()) is not None:
+            self._take_up(dataclasses.replace(self._app.traffic, canary=None, canary_percent=0.0))
+            self._app.metrics.rollbacks[verdict.reason] += 1
+            self._unwritten = (trial.number, f"canary {trial.number} was ended: {verdict.text}")
+            _say(self._unwritten[1])
+        if self._unwritten is not None:
+            await self._write_down(*self._unwritten)
+
+    async def _write_down(self, number: int, why: str) -> None:
+        try:
+            await asyncio.to_thread(live_file.give_up_canary, self._folder, number, why)
+        except BusyError:
+            return  # somebody changes the file; tried again at the next look
+        except (MlstackError, OSError) as error:
+            if not self._is_failing:
+                sys.stderr.write(f"warning: live.json still names canary {number}: {error}\n")
+            self._is_failing = True
+            return
+        self._is_failing = False
+        self._unwritten = None
 
     async def _follow(self, live: Live) -> Traffic:
         loaded = {d.model.number: d for d in self._app.traffic.loaded()}
-        wanted = [number for number in (live.live, live.canary) if number is not None]
-        for number in wanted:
-            if number not in loaded:
-                package = self._folder / str(number)
-                model = await asyncio.to_thread(load_packed, package, self._spec)
-                loaded[number] = self._deployed(model)
+        if live.live is not None and live.live not in loaded:
+            loaded[live.live] = await self._loaded(live.live)
+        if live.canary is not None and live.canary not in loaded:
+            try:
+                loaded[live.canary] = await self._loaded(live.canary)
+            except MlstackError as error:
+                self._warn("it answers without the canary", error)
+        canary = loaded.get(live.canary) if live.canary is not None else None
         return Traffic(
             live=loaded[live.live] if live.live is not None else self._app.traffic.live,
-            canary=loaded[live.canary] if live.canary is not None else None,
-            canary_percent=live.canary_percent,
+            canary=canary,
+            canary_percent=live.canary_percent if canary is not None else 0.0,
+            shadow=await self._shadow(live.shadow),
+            shadow_percent=live.shadow_percent,
             name=self._spec.model,
         )
+
+    async def _loaded(self, number: int) -> Deployed:
+        package = self._folder / str(number)
+        return self._deployed(await asyncio.to_thread(load_packed, package, self._spec))
+
+    async def _shadow(self, number: int | None) -> Shadow | None:
+        """Open the shadow, or keep the one that is open; one that cannot be loaded is left out."""
+        app = self._app
+        if number is None:
+            return None
+        if app.traffic.shadow is not None and app.traffic.shadow.number == number:
+            return app.traffic.shadow
+        load = functools.partial(load_packed, self._folder / str(number), self._spec)
+        shadow = Shadow(number, load, app.metrics, app.is_busy)
+        try:
+            await asyncio.to_thread(shadow.open)
+        except MlstackError as error:
+            self._warn("it answers without the shadow", error)
+            return None
+        return shadow
+
+    def _warn(self, what: str, error: MlstackError) -> None:
+        self._app.metrics.reloads["failed"] += 1
+        sys.stderr.write(f"warning: {what}: {error.problem}\n")
 
     def _deployed(self, model: Model) -> Deployed:
         batcher = Batcher(model.runner.run, model.plan, self._app.metrics.batches.add)
@@ -134,4 +204,10 @@ def _says(traffic: Traffic) -> str:
     text = f"version {traffic.live.model.number} answers"
     if traffic.canary is not None:
         text += f"; version {traffic.canary.model.number} gets {traffic.canary_percent:g} %"
+    if traffic.shadow is not None:
+        text += f"; version {traffic.shadow.number} is asked {traffic.shadow_percent:g} % too"
     return text
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")

@@ -6,16 +6,37 @@ from dataclasses import dataclass
 from mlstack.serve.worker.answers import Refused, busy
 from mlstack.serve.worker.batcher import Batcher
 from mlstack.serve.worker.model import Model
+from mlstack.serve.worker.shadow import Shadow
 
 SCALE = 1 << 32
 
 
-@dataclass
+@dataclass(eq=False)
 class Deployed:
-    """A loaded model with its queue."""
+    """A loaded model with its queue. Who uses it says so; it is closed after its last user."""
 
     model: Model
     batcher: Batcher
+    users: int = 0
+    is_retired: bool = False
+
+    def enter(self) -> None:
+        """Keep it open until `leave`."""
+        self.users += 1
+
+    def leave(self) -> None:
+        """Need it no more."""
+        self.users -= 1
+        self._close_if_unused()
+
+    def retire(self) -> None:
+        """Take it out of service once the requests that have chosen it are answered."""
+        self.is_retired = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if self.is_retired and not self.users:
+            self.batcher.close()
 
 
 @dataclass
@@ -25,6 +46,8 @@ class Traffic:
     live: Deployed | None = None
     canary: Deployed | None = None
     canary_percent: float = 0.0
+    shadow: Shadow | None = None
+    shadow_percent: float = 0.0
     name: str = ""
 
     def pick(self, key: str) -> Deployed:
@@ -38,6 +61,11 @@ class Traffic:
         if self.canary is not None and share(key) * 100 < self.canary_percent:
             return self.canary
         return self.live
+
+    def shadow_for(self, key: str) -> Shadow | None:
+        """Give the shadow if this request belongs to its share."""
+        is_chosen = self.shadow is not None and share(key) * 100 < self.shadow_percent
+        return self.shadow if is_chosen else None
 
     def version(self, name: str, number: str) -> Deployed:
         """Find the version that a path names.
