@@ -120,6 +120,11 @@ class Track(Section):
         default_factory=list,
         description="Copies of each run: tensorboard, wandb, mlflow (at $MLFLOW_TRACKING_URI).",
     )
+    copy_to: str | None = Field(
+        default=None,
+        min_length=1,
+        description="URL or folder for copies of whole runs; --resume fetches from there.",
+    )
 
 
 def _ascending(low: float, high: float) -> None:

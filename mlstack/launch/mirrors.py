@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,12 +24,15 @@ from mlstack.launch import tether
 from mlstack.launch.worker import run_worker
 from mlstack.records import base
 from mlstack.records.base import Notice, Record
-from mlstack.records.mirror import Mirrored, is_behind, last_state, state_file
+from mlstack.records.mirror import COPY, Mirrored, is_behind, last_state, state_file
 from mlstack.records.worker import WorkerProgress
 
 WORKER = "mlstack.train.worker.mirrors"
 PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb"}  # mlflow is spoken to by httpx
 LEAVE_S = 10.0  # for the last points, when the run is over; one that is down needs none of it
+COPY_LEAVE_S = 600.0  # for the last checkpoint, which may be large
+
+Wanted = Mapping[str, str]  # mirrors by name, each with where it goes when it has to be told
 
 
 class Behind(Notice, frozen=True, kw_only=True, tag="mirror.behind"):
@@ -44,13 +48,19 @@ class Behind(Notice, frozen=True, kw_only=True, tag="mirror.behind"):
         return f"warning: the mirror {self.mirror} is behind: {self.problem}; {self.hint}"
 
 
+def wanted(track: Mapping[str, Any]) -> Wanted:
+    """Give the mirrors that a section `track` asks for."""
+    copy_to = track.get("copy_to")
+    return dict.fromkeys(track.get("mirror", ()), "") | ({COPY: copy_to} if copy_to else {})
+
+
 @contextmanager
-def following(run_folder: Path, names: Iterable[str]) -> Iterator[None]:
+def following(run_folder: Path, mirrors: Wanted) -> Iterator[None]:
     """Copy a run into mirrors for a block; those that are late at its end are cut off."""
     with ExitStack() as stack:
         started = [
-            stack.enter_context(_started(run_folder, name))
-            for name in names
+            stack.enter_context(_started(run_folder, name, to))
+            for name, to in mirrors.items()
             if _is_there(run_folder, name)
         ]
         try:
@@ -60,7 +70,7 @@ def following(run_folder: Path, names: Iterable[str]) -> Iterator[None]:
                 with suppress(OSError):  # it has died already
                     assert process.stdin is not None
                     process.stdin.close()
-            deadline = time.monotonic() + LEAVE_S
+            deadline = time.monotonic() + (COPY_LEAVE_S if COPY in mirrors else LEAVE_S)
             for process in started:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(max(0, deadline - time.monotonic()))
@@ -80,7 +90,7 @@ def behind(run_folder: Path, names: Iterable[str]) -> Iterator[Behind]:
             )
 
 
-def copy(name: str, folders: list[Path]) -> Iterator[WorkerProgress]:
+def copy(name: str, folders: list[Path], to: str = "") -> Iterator[WorkerProgress]:
     """Bring a mirror up to date with runs.
 
     Raises:
@@ -91,18 +101,18 @@ def copy(name: str, folders: list[Path]) -> Iterator[WorkerProgress]:
     if lack := lacking(name):
         raise MachineError(lack.problem, hint=lack.hint)
     said = msgspec.json.Decoder(WorkerProgress).decode
-    words = [name, *map(str, folders)]
+    words = [name, *map(str, folders), *_where(to)]
     yield from run_worker(WORKER, words, said, _log(folders[0], name))
 
 
-def catch_up(folders: list[Path], names: Iterable[str]) -> Iterator[Record]:
+def catch_up(folders: list[Path], mirrors: Wanted) -> Iterator[Record]:
     """Copy runs that are over; what does not work is told and fails nothing."""
-    for name in names:
+    for name, to in mirrors.items():
         late = [folder for folder in folders if is_behind(folder, name)]
         if not late:
             continue
         try:
-            yield from copy(name, late)
+            yield from copy(name, late, to)
         except MlstackError as error:
             hint = "`mlstack train mirror` brings it up to date"
             yield Behind(run=late[0].name, mirror=name, problem=error.problem, hint=hint)
@@ -130,9 +140,9 @@ def _is_there(run_folder: Path, name: str) -> bool:
 
 
 @contextmanager
-def _started(run_folder: Path, name: str) -> Iterator["subprocess.Popen[bytes]"]:
+def _started(run_folder: Path, name: str, to: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run a mirror's process for a block; nothing of it is left after it."""
-    words = [sys.executable, "-m", WORKER, name, str(run_folder), "--follow"]
+    words = [sys.executable, "-m", WORKER, name, str(run_folder), "--follow", *_where(to)]
     log = _log(run_folder, name)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as stream:
@@ -149,6 +159,10 @@ def _started(run_folder: Path, name: str) -> Iterator["subprocess.Popen[bytes]"]
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _where(to: str) -> list[str]:
+    return ["--to", to] if to else []
 
 
 def _log(run_folder: Path, name: str) -> Path:

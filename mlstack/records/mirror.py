@@ -7,6 +7,7 @@ from mlstack.records.base import Record, read
 from mlstack.records.run import EVENTS
 
 FOLDER = "mirrors"
+COPY = "copy"  # of the whole folder, at track.copy_to
 
 
 class Mirrored(Record, frozen=True, kw_only=True, tag="run.mirrored"):

@@ -32,7 +32,7 @@ from mlstack.train import runs
 from mlstack.train.places import PLACES, Events, Place, Room, folder_of
 from mlstack.train.request import Request, overrides_of, refuse_contradictions
 from mlstack.train.results import CheckPassed, Planned, Trained, Unlisted
-from mlstack.train.resume import changed, resumable
+from mlstack.train.resume import bring, changed, resumable
 
 LONG = 200_000  # examples to go through, from which a check before is nothing beside them
 
@@ -124,6 +124,7 @@ def _listed(project: Project) -> Iterator[Record]:
 
 def _resume(project: Project, request: Request) -> Iterator[Record]:
     place = PLACES[request.on]
+    yield from bring(project, request.run)
     wanted = resumable(Layout(project.root), request.run, at_work=place.follows_others)
     spec = spec_here(project.root, wanted)
     is_going = place.follows_others and is_at_work(folder_of(spec))
@@ -137,11 +138,11 @@ def _resume(project: Project, request: Request) -> Iterator[Record]:
 
 def _train(spec: RunSpec, events: Events) -> Iterator[Record]:
     """Follow a training to its end, and let the mirrors do so, too."""
-    names = spec.config.get("track", {}).get("mirror", [])
+    wanted = mirrors.wanted(spec.config.get("track", {}))
     folder = folder_of(spec)
-    with mirrors.following(folder, names), _closed(events):
+    with mirrors.following(folder, wanted), _closed(events):
         yield from _follow(spec, events)
-    yield from mirrors.behind(folder, names)
+    yield from mirrors.behind(folder, wanted)
 
 
 def _follow(spec: RunSpec, events: Events) -> Iterator[Record]:

@@ -1,12 +1,29 @@
 """Which run to go on with, and whether that is still the same run."""
 
+import time
+from collections.abc import Iterator
+
 from mlstack.config import Project
-from mlstack.errors import ConfigError, DataError
+from mlstack.errors import BusyError, ConfigError, DataError
 from mlstack.launch import code
 from mlstack.records.dataset_hash import hash_dataset
 from mlstack.records.layout import Layout
-from mlstack.records.run import RunSpec, find_run
+from mlstack.records.run import (
+    CheckpointSaved,
+    EpochEnded,
+    Finished,
+    Reading,
+    RunSpec,
+    Started,
+    Stepped,
+    find_run,
+)
+from mlstack.records.worker import WorkerProgress
 from mlstack.train import store
+from mlstack.train.copies import Copies
+
+GOING = Started | Reading | Stepped | EpochEnded | CheckpointSaved  # the last word of no run
+QUIET_S = 60.0  # without a new copy: nobody trains the run any more
 
 
 def resumable(layout: Layout, wanted: str | None, *, at_work: bool = False) -> str:
@@ -37,6 +54,42 @@ def resumable(layout: Layout, wanted: str | None, *, at_work: bool = False) -> s
     if found.mode != "fit":
         raise ConfigError(f"run `{run_id}` was a check", hint="type `mlstack train`")
     return run_id
+
+
+def bring(project: Project, wanted: str | None) -> Iterator[WorkerProgress]:
+    """Fetch the run to go on with from `track.copy_to`, when it is not here.
+
+    Raises:
+        BusyError: it seems to be trained on another machine, or the place cannot be reached.
+    """
+    url = project.config.track.copy_to
+    layout = Layout(project.root)
+    if url is None or _is_here(layout, wanted):
+        return
+    copies = Copies(url, project.root)
+    there = copies.runs()
+    fitting = [run for run in there if run == wanted] or [r for r in there if (wanted or "") in r]
+    if not fitting or (wanted and len(fitting) > 1):
+        return  # `resumable` says what is here
+    run = fitting[-1]
+    last = copies.last_event(run)
+    if isinstance(last, GOING) and time.time() - last.at < QUIET_S:
+        raise BusyError(
+            f"run `{run}` seems to be trained on another machine: it was copied a moment ago",
+            hint=f"stop it there; {QUIET_S:.0f} s after its last copy it can go on here",
+        )
+    if wanted or not isinstance(last, Finished):
+        yield from copies.fetch(run, layout.run(run))
+
+
+def _is_here(layout: Layout, wanted: str | None) -> bool:
+    try:
+        resumable(layout, wanted)
+    except DataError:
+        return False
+    except ConfigError:  # it is here, and has nothing to go on with
+        return True
+    return True
 
 
 def changed(project: Project, spec: RunSpec, *, allow_dirty: bool) -> list[str]:

@@ -71,7 +71,7 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
             work.settle()
             raise _stopped(search, wanted, error) from None
         folders = [Layout(project.root).run(row.run) for row in search.rows() if row.run]
-        yield from mirrors.catch_up(folders, project.config.track.mirror)
+        yield from mirrors.catch_up(folders, dict.fromkeys(project.config.track.mirror, ""))
         yield _result(search, wanted, "finished")
 
 

@@ -286,7 +286,7 @@ def test_a_copy_that_goes_along_with_a_resume_has_no_step_twice(lay_out):
     for step in (11, 12, 13):
         append_event(folder, stepped(spec, step, 1 / step))
 
-    with following(folder, [name]):  # before the ranks say where they go on from
+    with following(folder, {name: ""}):  # before the ranks say where they go on from
         wait_for(lambda: last_state(folder, name))
         append_event(folder, Started(run=spec.id, at=time.time(), attempt=2, step=11))
         for step in (12, 13, 14):
@@ -300,7 +300,7 @@ def test_a_copy_that_goes_along_with_a_resume_has_no_step_twice(lay_out):
 def test_points_are_there_while_the_run_goes_on(lay_out):
     folder, spec = lay_out(finished=False)
 
-    with following(folder, ["tensorboard"]):
+    with following(folder, {"tensorboard": ""}):
         wait_for(lambda: see_tensorboard_points(folder) == [5, 10])
         append_event(folder, epoch_ended(spec, 15))
         wait_for(lambda: see_tensorboard_points(folder) == [5, 10, 15])
@@ -315,7 +315,7 @@ def test_a_server_that_is_down_is_told_and_caught_up_with(lay_out, address, monk
     folder, _ = lay_out()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
-    with following(folder, ["mlflow"]):
+    with following(folder, {"mlflow": ""}):
         wait_for(lambda: last_state(folder, "mlflow"))
         began = time.monotonic()
     seconds = time.monotonic() - began
@@ -337,7 +337,7 @@ def test_a_server_that_never_answers_is_cut_off(lay_out, monkeypatch):
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{mute.getsockname()[1]}")
-        with following(folder, ["mlflow"]):
+        with following(folder, {"mlflow": ""}):
             began = time.monotonic()
         seconds = time.monotonic() - began
 
@@ -350,7 +350,7 @@ def test_a_server_that_never_answers_is_cut_off(lay_out, monkeypatch):
 def test_a_mirror_that_is_killed_fails_no_run_and_is_told(lay_out):
     folder, _ = lay_out()
 
-    with following(folder, ["tensorboard"]):
+    with following(folder, {"tensorboard": ""}):
         wait_for(lambda: mirrors_of(folder))
         for process in mirrors_of(folder):
             process.kill()
@@ -365,7 +365,7 @@ def test_no_copying_process_outlives_a_command_that_is_killed(lay_out):
     folder, _ = lay_out(finished=False)
     script = (
         "import sys, time; from pathlib import Path; from mlstack.launch.mirrors import following\n"
-        "with following(Path(sys.argv[1]), ['wandb']): time.sleep(60)"
+        "with following(Path(sys.argv[1]), {'wandb': ''}): time.sleep(60)"
     )
     command = subprocess.Popen([sys.executable, "-c", script, str(folder)])
     wait_for(lambda: last_state(folder, "wandb"))  # wandb has started a process of its own by then
@@ -382,7 +382,7 @@ def test_a_package_that_is_missing_is_told_and_starts_nothing(lay_out, monkeypat
     folder, _ = lay_out()
     monkeypatch.setitem(sys.modules, "wandb", None)  # Python's own way to say: not there
 
-    with following(folder, ["wandb"]):
+    with following(folder, {"wandb": ""}):
         started = mirrors_of(folder)
 
     (late,) = behind(folder, ["wandb"])
@@ -413,12 +413,12 @@ def test_runs_of_a_search_are_caught_up_with_and_trouble_is_told(lay_out, monkey
     folders = [lay_out()[0], lay_out()[0]]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
-    said = list(mirrors.catch_up(folders, ["tensorboard", "mlflow"]))
+    said = list(mirrors.catch_up(folders, {"tensorboard": "", "mlflow": ""}))
 
     assert [see_tensorboard(folder).entries for folder in folders] == [1, 1]
     (late,) = (one for one in said if isinstance(one, Behind))
     assert late.mirror == "mlflow" and "does not answer" in late.problem
-    assert list(mirrors.catch_up(folders, ["tensorboard"])) == []  # nothing is left to do
+    assert list(mirrors.catch_up(folders, {"tensorboard": ""})) == []  # nothing is left to do
 
 
 @pytest.mark.parametrize(

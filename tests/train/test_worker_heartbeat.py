@@ -37,17 +37,17 @@ def test_the_first_steps_teach_nothing() -> None:
 
     assert pace.limits == UNKNOWN
     pace.add(0.1)
-    assert pace.limits == (pytest.approx(10.3), pytest.approx(63))
+    assert pace.limits == (pytest.approx(8.8), pytest.approx(63))
 
 
-def test_regular_steps_may_take_three_medians_and_ten_seconds() -> None:
-    assert pace_of(*[4.0] * 40).limits[0] == pytest.approx(22)
+def test_regular_steps_may_take_three_medians_and_some_seconds() -> None:
+    assert pace_of(*[4.0] * 40).limits[0] == pytest.approx(20.5)
 
 
 def test_where_steps_differ_the_longest_ones_count() -> None:
     steps = [0.1] * WARM_UP + [0.1, 0.1, 0.1, 30.0] * 10
 
-    assert pace_of(*steps).limits[0] == pytest.approx(70)
+    assert pace_of(*steps).limits[0] == pytest.approx(60)
 
 
 def test_a_rank_that_computes_never_gets_less_than_one_that_does_not() -> None:
@@ -63,7 +63,7 @@ def test_of_two_ranks_the_one_that_hangs_in_a_step_is_named_with_its_stack(plan:
     (folder.parents[1] / "hanging.py").write_text(HANGS)
     spec = base.read(folder / SPEC, RunSpec)
 
-    with pytest.raises(StepError, match=r"rank 1 has not moved for 1\d s in a training step"):
+    with pytest.raises(StepError, match=r"rank 1 has not moved for \d+ s in a training step"):
         list(supervise(folder, spec, resume=False))
 
     failed = read_events(folder)[-1]

@@ -1,8 +1,9 @@
 """What a rank says of itself while it works: where it is, and how long it may be silent there.
 
-In the middle of a step the limit is learnt: three median steps and ten seconds, or twice the
-longest of the last ones where they differ much. A rank that computes all the while gets more, for a
-step may do something rare and long (draw samples, say), and only the supervisor can see that.
+In the middle of a step the limit is learnt: three median steps and 8.5 seconds (the command needs
+up to a second more to end), or twice the longest of the last ones where they differ much. A rank
+that computes all the while gets more, for a step may do something rare and long (draw samples,
+say), and only the supervisor can see that.
 Everything that may take long without being a hang says so: the first steps (compiling, cuDNN's
 search), waiting for data, hooks between steps, validation, checkpoints.
 """
@@ -21,7 +22,7 @@ from mlstack.train.worker.ranks import Job
 WARM_UP = 10  # steps of a process that teach nothing
 RECENT = 128  # steps that are remembered
 LEARN_EVERY = 16  # steps
-SLACK_S = 10.0
+SLACK_S = 8.5
 BUSY_SLACK_S, BUSY_MEDIANS = 60.0, 30
 PLACES = 8  # of one step; more than there are activities
 
@@ -53,7 +54,7 @@ class Pace:
         if _compiles():  # another shape of batch, and it compiles again
             return UNKNOWN
         median = statistics.median(self._recent)
-        idle = max(3 * median, 2 * max(self._recent)) + SLACK_S
+        idle = max(3 * median + SLACK_S, 2 * max(self._recent))
         return idle, max(idle, min(BUSY_MEDIANS * median + BUSY_SLACK_S, UNKNOWN[1]))
 
 
