@@ -144,6 +144,10 @@ class Serve(Section):
         default_factory=list, description='Web pages that may call, as "https://host"; "*" is all.'
     )
     tls: Tls | None = Field(default=None, description="HTTPS by the server itself.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="What the server says on stderr."
+    )
+    access_log: bool = Field(default=False, description="A JSON line on stderr for each request.")
 
 
 class Drift(Section):

@@ -73,6 +73,8 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     fixed: str | None = None  # a package or .onnx file to serve instead of the live one
     max_body_bytes: int = 16_000_000
     output: Literal["text", "json", "quiet"] = "text"  # how it says that it is ready
+    log_format: Literal["text", "json"] = "text"  # of what it says on stderr
+    access_log: bool = False
     batching: BatchingSpec = msgspec.field(default_factory=BatchingSpec)
     log: LogSpec = msgspec.field(default_factory=LogSpec)
     access: AccessSpec = msgspec.field(default_factory=AccessSpec)

@@ -118,6 +118,8 @@ def _spec(
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
         output=wanted.output,
+        log_format=config.log_format,
+        access_log=config.access_log,
         batching=BatchingSpec(
             max_size=config.batching.max_size,
             max_delay_ms=config.batching.max_delay_ms,

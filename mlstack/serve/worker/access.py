@@ -4,7 +4,6 @@ import asyncio
 import binascii
 import contextlib
 import os
-import sys
 from base64 import b64decode
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from mlstack.records.keys import Key
 from mlstack.records.server import AccessSpec
 from mlstack.serve.worker.answers import Answer, Headers, Refused
 from mlstack.serve.worker.request import Request
+from mlstack.serve.worker.said import log
 
 LOOK_S = 0.5
 PATHS = {
@@ -98,7 +98,7 @@ class Access:
             try:
                 self._keys = [*self._fixed, *record.read_keys(self._place).active()]
             except (MlstackError, OSError) as error:
-                sys.stderr.write(f"warning: the API keys stay as they were: {error}\n")
+                log.warning("the API keys stay as they were: %s", error)
 
     def _check_key(self, request: Request) -> None:
         given = _given(request)

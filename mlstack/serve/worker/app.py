@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -26,6 +24,7 @@ from mlstack.serve.worker.log import Entry, RequestLog, row_id
 from mlstack.serve.worker.metrics import TYPE, Metrics
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.request import Receive, Request, new_id
+from mlstack.serve.worker.said import AccessLog, log, moment
 from mlstack.serve.worker.traffic import Deployed, Traffic
 from mlstack.serve.worker.trial import Trial
 
@@ -44,6 +43,7 @@ class App:
         self._log = log
         self._late = late
         self.access = Access(spec.access)
+        self.access_log = AccessLog(spec.access_log)
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
         self.trial: Trial | None = None  # of the canary
@@ -67,6 +67,7 @@ class App:
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         request = Request.of(scope, receive)
+        request.begin()
         try:
             answer = await self._answer(request)
         except Refused as refused:
@@ -74,15 +75,47 @@ class App:
         except asyncio.CancelledError:
             answer = self._refuse(request, Refused(499, "the client hung up"))
         except Exception as error:  # the last resort of the process: say it, answer, go on
-            traceback.print_exception(error, file=sys.stderr)
+            log.exception("%s in the server", type(error).__name__)
             answer = self._refuse(request, Refused(500, f"{type(error).__name__} in the server"))
-        self.metrics.count(request.version, request.route, answer.status, request.seconds())
-        headers = [*answer.headers, *self.access.headers(request)]
-        headers += [(b"content-length", str(len(answer.body)).encode())]
+        self._finish(request, answer)
+        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
         headers += [(b"connection", b"close")] if self.is_stopping else []
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         body = b"" if request.method == "HEAD" else answer.body
         await send({"type": "http.response.body", "body": body})
+
+    def _finish(self, request: Request, answer: Answer) -> None:
+        """Count and note an answer, and give it the headers that every answer has."""
+        seconds = request.seconds()
+        self.metrics.count(request.version, request.route, answer.status, seconds)
+        answer.headers += self.access.headers(request)
+        answer.headers += request.names()
+        if self.access_log.is_on:
+            self.access_log.add(self._line(request, answer, seconds))
+
+    def _line(self, request: Request, answer: Answer, seconds: float) -> dict[str, Any]:
+        fields: dict[str, Any] = {
+            "ts": moment(time.time()),
+            "level": "info",
+            "event": "request",
+            "model": self._spec.model,
+            "version": request.version,
+            "route": request.route,
+            "method": request.method,
+            "status": answer.status,
+            "ms": round(seconds * 1000, 3),
+            "bytes": len(answer.body),
+            "request_id": request.given_id,
+        }
+        if request.prediction_id:
+            fields["prediction_id"] = request.prediction_id
+        if request.caller:
+            fields["key"] = request.caller
+        if request.trace is not None:
+            fields["trace_id"] = request.trace.trace_id
+            fields["span_id"] = request.trace.span_id
+            fields["parent_id"] = request.trace.parent_id
+        return fields
 
     def is_busy(self) -> bool:
         """Tell whether rows wait for the live model."""
@@ -318,13 +351,12 @@ class App:
                 self.metrics.predictions[model.number, model.signature.classes[index]] += 1
 
     def _headers(self, request: Request, request_id: str) -> Headers:
-        headers = [
+        if request_id and request_id.isprintable() and request_id.isascii():
+            request.given_id = request_id  # the `id` of a V2 request is one too
+        return [
             (b"x-prediction-id", request.prediction_id.encode()),
             (b"x-model-version", str(request.version).encode()),
         ]
-        if request_id and request_id.isprintable() and request_id.isascii():
-            headers.append((b"x-request-id", request_id.encode()))
-        return headers
 
     def _refuse(self, request: Request, refused: Refused) -> Answer:
         if refused.status in (401, 403, 408, 413, 429, 431, 499, 503):
@@ -335,7 +367,7 @@ class App:
             self._log.add(
                 Entry(
                     prediction_id=prediction_id,
-                    request_id="",
+                    request_id=request.given_id,
                     ts_us=time.time_ns() // 1000,
                     version=request.version or live,
                     route=request.route,
@@ -391,6 +423,10 @@ class App:
             "mlstack_canary_percent": ("Share of the canary.", self.traffic.canary_percent),
             "mlstack_log_rows_total": ("Rows written to the request log.", self._log.written_rows),
             "mlstack_log_rows_lost_total": ("Rows the log could not keep.", self._log.lost_rows),
+            "mlstack_access_log_lost_total": (
+                "Lines that stderr did not take.",
+                self.access_log.lost,
+            ),
             "mlstack_start_time_seconds": ("When the server started.", self.metrics.started),
         }
         return Answer(200, self.metrics.render(gauges), [(b"content-type", TYPE.encode())])

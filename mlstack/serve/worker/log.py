@@ -6,7 +6,6 @@ touches a disk or builds columns happens in one thread of its own; predicting ne
 
 import asyncio
 import random
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mlstack.errors import MachineError
 from mlstack.inputs import images
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
+from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import Wal, compact_leftovers, delete_old
 
 MAX_PENDING_ROWS = 200_000
@@ -167,7 +167,7 @@ class RequestLog:
         self.lost_rows += rows
         self._wal = None
         if not self._is_failing:
-            sys.stderr.write(f"warning: the request log cannot be written: {error}\n")
+            log.warning("the request log cannot be written: %s", error)
         self._is_failing = True
 
     def _rotate_if_due(self) -> None:

@@ -55,6 +55,7 @@ class Metrics:
     reloads: Counter[str] = field(default_factory=Counter)
     predictions: Counter[tuple[int, str]] = field(default_factory=Counter)  # version, class
     by_version: Counter[tuple[str, int]] = field(default_factory=Counter)  # name, version
+    loaded: dict[tuple[int, str, str], float] = field(default_factory=dict)  # see `note_loaded`
     rollbacks: Counter[str] = field(default_factory=Counter)  # reason
     shadow_durations: Histogram = field(default_factory=lambda: Histogram.over(LATENCY_S))
 
@@ -69,6 +70,11 @@ class Metrics:
     def add(self, name: str, version: int, by: int = 1) -> None:
         """Count on one of `BY_VERSION`."""
         self.by_version[name, version] += by
+
+    def note_loaded(self, models: list[tuple[int, str, str]]) -> None:
+        """Keep since when each (version, role, provider) is what it is; forget what is no more."""
+        now = time.time()
+        self.loaded = {model: self.loaded.get(model, now) for model in models}
 
     def render(self, gauges: dict[str, tuple[str, float]]) -> bytes:
         """Write everything, and `gauges` (name -> help, value), in Prometheus' text format."""
@@ -94,6 +100,11 @@ class Metrics:
             "mlstack_rollback_total", "reason", "Canaries ended by themselves.", self.rollbacks
         )
         lines += self._beside(model)
+        name = "mlstack_model_loaded_timestamp_seconds"
+        lines += _head(name, "gauge", "Since when a package is loaded, as what and on what.")
+        for (version, role, provider), since in self.loaded.items():
+            labels = (model, ("version", str(version)), ("role", role), ("provider", provider))
+            lines.append(_line(name, labels, since))
         for name, (text, value) in gauges.items():
             kind = "counter" if name.endswith("_total") else "gauge"
             lines += [*_head(name, kind, text), _line(name, (), value)]
@@ -134,7 +145,7 @@ def _histogram(name: str, labels: Labels, histogram: Histogram) -> list[str]:
 
 def _line(name: str, labels: Labels, value: float) -> str:
     inside = ",".join(f'{key}="{_escape(text)}"' for key, text in labels)
-    return f"{name}{{{inside}}} {value:.10g}" if inside else f"{name} {value:.10g}"
+    return f"{name}{{{inside}}} {value:.13g}" if inside else f"{name} {value:.13g}"
 
 
 def _escape(text: str) -> str:

@@ -3,8 +3,6 @@
 import asyncio
 import dataclasses
 import functools
-import sys
-import time
 from pathlib import Path
 
 from mlstack.errors import BusyError, MlstackError
@@ -15,8 +13,10 @@ from mlstack.records.server import ServerSpec
 from mlstack.serve import live as live_file
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.batcher import Batcher
+from mlstack.serve.worker.guard import Verdict
 from mlstack.serve.worker.lookup import open_lookup
 from mlstack.serve.worker.model import Model, load, load_bare
+from mlstack.serve.worker.said import log
 from mlstack.serve.worker.shadow import Shadow
 from mlstack.serve.worker.traffic import Deployed, Traffic
 from mlstack.serve.worker.trial import Trial
@@ -56,7 +56,7 @@ class Deployment:
         """
         if self._spec.fixed is not None:
             model = await asyncio.to_thread(_load_fixed, Path(self._spec.fixed), self._spec)
-            self._app.traffic = Traffic(self._deployed(model), name=self._spec.model)
+            self._take_up(Traffic(self._deployed(model), name=self._spec.model))
             return model
         self._seen = self._stamp()
         self._take_up(await self._follow(read(self._folder / "live.json", Live)))
@@ -79,12 +79,13 @@ class Deployment:
                 continue
             self._take_up(traffic)
             self._app.metrics.reloads["done"] += 1
-            _say(_says(traffic))
+            log.info("%s", _says(traffic), extra={"event": "reload"})
 
     def _take_up(self, traffic: Traffic) -> None:
         """Change over between two requests; what is no longer named goes after its last one."""
         app = self._app
         old, app.traffic = app.traffic, traffic
+        app.metrics.note_loaded(traffic.roles())
         if traffic.canary is None:
             app.trial = None
         elif app.trial is None or app.trial.canary is not traffic.canary:
@@ -102,7 +103,7 @@ class Deployment:
             self._take_up(dataclasses.replace(self._app.traffic, canary=None, canary_percent=0.0))
             self._app.metrics.rollbacks[verdict.reason] += 1
             self._unwritten = (trial.number, f"canary {trial.number} was ended: {verdict.text}")
-            _say(self._unwritten[1])
+            log.warning("%s", self._unwritten[1], extra=_rolled_back(trial.number, verdict))
         if self._unwritten is not None:
             await self._write_down(*self._unwritten)
 
@@ -113,7 +114,7 @@ class Deployment:
             return  # somebody changes the file; tried again at the next look
         except (MlstackError, OSError) as error:
             if not self._is_failing:
-                sys.stderr.write(f"warning: live.json still names canary {number}: {error}\n")
+                log.warning("live.json still names canary %d: %s", number, error)
             self._is_failing = True
             return
         self._is_failing = False
@@ -160,7 +161,7 @@ class Deployment:
 
     def _warn(self, what: str, error: MlstackError) -> None:
         self._app.metrics.reloads["failed"] += 1
-        sys.stderr.write(f"warning: {what}: {error.problem}\n")
+        log.warning("%s: %s", what, error.problem, extra={"event": "reload"})
 
     def _deployed(self, model: Model) -> Deployed:
         batcher = Batcher(model.runner.run, model.plan, self._app.metrics.batches.add)
@@ -198,6 +199,10 @@ def load_packed(package: Path, spec: ServerSpec) -> Model:
     return model
 
 
+def _rolled_back(number: int, verdict: Verdict) -> dict[str, object]:
+    return {"event": "rollback", "version": number, "reason": verdict.reason}
+
+
 def _says(traffic: Traffic) -> str:
     if traffic.live is None:
         return "nothing is live"
@@ -207,7 +212,3 @@ def _says(traffic: Traffic) -> str:
     if traffic.shadow is not None:
         text += f"; version {traffic.shadow.number} is asked {traffic.shadow_percent:g} % too"
     return text
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")

@@ -19,7 +19,7 @@ from mlstack.records import server as record
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.server import ServerSpec
-from mlstack.serve.worker import feedback
+from mlstack.serve.worker import feedback, said
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
@@ -37,6 +37,7 @@ TICK_S = 5.0
 def serve(spec_file: Path, listening: socket.socket) -> int:
     """Serve until a signal asks to stop; give the exit code."""
     spec = read(spec_file, ServerSpec)
+    said.configure(spec.log_format)
     try:
         return uvloop.run(_Life(spec, listening).run())
     except MlstackError as error:
@@ -114,6 +115,7 @@ class _Life:
             await http
             self._late.close()
             self._log.close()
+            self._app.access_log.close()
         return self._code
 
     def _stop(self, number: int) -> None:

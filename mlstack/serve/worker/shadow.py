@@ -18,6 +18,7 @@ from mlstack.serve.worker.answers import Refused
 from mlstack.serve.worker.compare import Sample, agreeing
 from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.model import Model
+from mlstack.serve.worker.said import log
 
 MAX_ROWS = 256
 MAX_BYTES = 32 << 20
@@ -145,7 +146,7 @@ class Shadow:
         if time.monotonic() - self._said > SAID_S:
             self._said = time.monotonic()
             first = (str(error).splitlines() or [type(error).__name__])[0][:300]
-            sys.stderr.write(f"warning: the shadow {self.number} fails: {first}\n")
+            log.warning("the shadow %d fails: %s", self.number, first, extra={"event": "shadow"})
 
 
 Group = list[tuple[Sample, list[np.ndarray]]]

@@ -2,12 +2,12 @@
 
 import asyncio
 import ssl
-import sys
 from pathlib import Path
 
 from mlstack.errors import MlstackError
 from mlstack.records.server import TlsSpec
 from mlstack.serve import certificate
+from mlstack.serve.worker.said import log
 
 LOOK_S = 1.0
 
@@ -40,7 +40,7 @@ class Tls:
                 self.expires = certificate.check(self._spec).timestamp()
                 certificate.load(self.context, self._spec)
             except (MlstackError, OSError) as error:
-                sys.stderr.write(f"warning: the old certificate stays: {error}\n")
+                log.warning("the old certificate stays: %s", error)
             self._seen = stamp
 
     def _stamp(self) -> tuple[int, ...] | None:

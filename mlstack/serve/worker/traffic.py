@@ -89,6 +89,15 @@ class Traffic:
         """List what answers, the live model first."""
         return [d for d in (self.live, self.canary) if d is not None]
 
+    def roles(self) -> list[tuple[int, str, str]]:
+        """List version, role and the provider that its session really uses."""
+        named = (("live", self.live), ("canary", self.canary), ("shadow", self.shadow))
+        return [
+            (one.model.number, role, one.model.runner.provider)
+            for role, one in named
+            if one is not None and one.model is not None
+        ]
+
 
 def share(key: str) -> float:
     """Map a key to [0, 1), evenly and always to the same place."""

@@ -1,7 +1,6 @@
 """A canary on trial: it answers its share, is compared, and judged."""
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ from mlstack.serve.worker.answers import Refused
 from mlstack.serve.worker.compare import Sample, agreeing
 from mlstack.serve.worker.guard import Guard
 from mlstack.serve.worker.metrics import Metrics
+from mlstack.serve.worker.said import log
 from mlstack.serve.worker.traffic import Deployed, Traffic
 
 MAX_ROWS = 64  # of a request that the live model is asked too
@@ -70,7 +70,7 @@ class Trial:
         except Refused:
             return  # full, or another kind of input: nothing can be said
         except Exception as error:  # the live model's own failure is seen where it answers
-            sys.stderr.write(f"warning: the canary could not be compared: {error}\n")
+            log.warning("the canary could not be compared: %s", error)
             return
         finally:
             live.leave()
