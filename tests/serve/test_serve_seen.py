@@ -1,5 +1,6 @@
 """What is seen from outside: ids, traces, lines on stderr, metrics."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ from serving import CONFIG, NAME, Server, end, eventually, make_image, make_pack
 from mlstack.records import requests
 from mlstack.serve import live as live_file
 from mlstack.serve.worker import said, tracing
+from mlstack.serve.worker.answers import Answer
+from mlstack.serve.worker.request import Request
 from mlstack.serve.worker.said import AccessLog
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -166,8 +169,9 @@ def test_who_does_not_read_stderr_stops_no_answer(home: Path, tmp_path: Path) ->
 
 def test_lines_that_stderr_does_not_take_are_lost_and_counted() -> None:
     kept = AccessLog(is_on=False)
+    request, answer = Request("GET", "/v2", {}, asyncio.Event().wait), Answer(200, b"")
 
     for _ in range(said.MAX_LINES + 3):
-        kept.add({})
+        kept.note(NAME, request, answer, 0.001)
 
     assert kept.lost == 3

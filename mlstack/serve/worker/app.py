@@ -24,7 +24,7 @@ from mlstack.serve.worker.log import Entry, RequestLog, row_id
 from mlstack.serve.worker.metrics import TYPE, Metrics
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.request import Receive, Request, new_id
-from mlstack.serve.worker.said import AccessLog, log, moment
+from mlstack.serve.worker.said import AccessLog, log
 from mlstack.serve.worker.traffic import Deployed, Traffic
 from mlstack.serve.worker.trial import Trial
 
@@ -91,31 +91,7 @@ class App:
         answer.headers += self.access.headers(request)
         answer.headers += request.names()
         if self.access_log.is_on:
-            self.access_log.add(self._line(request, answer, seconds))
-
-    def _line(self, request: Request, answer: Answer, seconds: float) -> dict[str, Any]:
-        fields: dict[str, Any] = {
-            "ts": moment(time.time()),
-            "level": "info",
-            "event": "request",
-            "model": self._spec.model,
-            "version": request.version,
-            "route": request.route,
-            "method": request.method,
-            "status": answer.status,
-            "ms": round(seconds * 1000, 3),
-            "bytes": len(answer.body),
-            "request_id": request.given_id,
-        }
-        if request.prediction_id:
-            fields["prediction_id"] = request.prediction_id
-        if request.caller:
-            fields["key"] = request.caller
-        if request.trace is not None:
-            fields["trace_id"] = request.trace.trace_id
-            fields["span_id"] = request.trace.span_id
-            fields["parent_id"] = request.trace.parent_id
-        return fields
+            self.access_log.note(self._spec.model, request, answer, seconds)
 
     def is_busy(self) -> bool:
         """Tell whether rows wait for the live model."""
@@ -261,30 +237,10 @@ class App:
         return answer
 
     async def _routed(self, key: str, by: Callable[[Deployed], Awaitable[Answer]]) -> Answer:
-        """Let the live model or the canary answer; both stay loaded until it is done."""
-        chosen, live, trial = self.traffic.pick(key), self.traffic.live, self.trial
-        assert live is not None  # `pick` refuses otherwise
-        chosen.enter()
-        live.enter()
-        try:
-            if trial is not None and chosen is trial.canary:
-                return await trial.answer(by, live)
-            started = time.perf_counter()
-            answer = await by(chosen)
-            if trial is not None:
-                trial.guard.live_answered(time.perf_counter() - started)
-            return answer
-        finally:
-            chosen.leave()
-            live.leave()
+        return await trial.route(self.traffic, self.trial, key, by)
 
     def _mirror(self, deployed: Deployed, sample: Sample) -> None:
-        """Ask the shadow too; compare the canary with the live model."""
-        traffic, trial = self.traffic, self.trial
-        if trial is not None and deployed is trial.canary and traffic.live is not None:
-            trial.compare(sample, traffic.live)
-        elif deployed is traffic.live and (shadow := traffic.shadow_for(sample.prediction_id)):
-            shadow.offer(sample)
+        trial.mirror(self.traffic, self.trial, deployed, sample)
 
     def _check_open(self) -> None:
         if self.is_closed:

@@ -10,6 +10,9 @@ from typing import Any, Literal
 
 import orjson
 
+from mlstack.serve.worker.answers import Answer
+from mlstack.serve.worker.request import Request
+
 log = logging.getLogger("mlstack.serve")
 
 FLUSH_S = 0.1
@@ -69,11 +72,32 @@ class AccessLog:
         if is_on:
             self._thread.start()
 
-    def add(self, fields: dict[str, Any]) -> None:
-        """Keep a line; where nobody reads stderr fast enough it is lost and counted."""
+    def note(self, model: str, request: Request, answer: Answer, seconds: float) -> None:
+        """Keep the line of an answer; where nobody reads stderr fast enough it is lost, counted."""
         if len(self._lines) >= MAX_LINES:
             self.lost += 1
             return
+        fields: dict[str, Any] = {
+            "ts": moment(time.time()),
+            "level": "info",
+            "event": "request",
+            "model": model,
+            "version": request.version,
+            "route": request.route,
+            "method": request.method,
+            "status": answer.status,
+            "ms": round(seconds * 1000, 3),
+            "bytes": len(answer.body),
+            "request_id": request.given_id,
+        }
+        if request.prediction_id:
+            fields["prediction_id"] = request.prediction_id
+        if request.caller:
+            fields["key"] = request.caller
+        if request.trace is not None:
+            fields["trace_id"] = request.trace.trace_id
+            fields["span_id"] = request.trace.span_id
+            fields["parent_id"] = request.trace.parent_id
         self._lines.append(fields)
 
     def close(self) -> None:

@@ -80,6 +80,42 @@ class Trial:
         self._metrics.add("mlstack_canary_mismatch_total", self.number, sample.rows - same)
 
 
+async def route(
+    traffic: Traffic,
+    trial: Trial | None,
+    key: str,
+    by: Callable[[Deployed], Awaitable[Answered]],
+) -> Answered:
+    """Let the live model or the canary answer; both stay loaded until it is done.
+
+    Raises:
+        Refused: nothing is loaded yet, or whatever the live model says.
+    """
+    chosen, live = traffic.pick(key), traffic.live
+    assert live is not None  # `pick` refuses otherwise
+    chosen.enter()
+    live.enter()
+    try:
+        if trial is not None and chosen is trial.canary:
+            return await trial.answer(by, live)
+        started = perf_counter()
+        answered = await by(chosen)
+        if trial is not None:
+            trial.guard.live_answered(perf_counter() - started)
+        return answered
+    finally:
+        chosen.leave()
+        live.leave()
+
+
+def mirror(traffic: Traffic, trial: Trial | None, deployed: Deployed, sample: Sample) -> None:
+    """Ask the shadow what the live model has answered; compare what the canary has."""
+    if trial is not None and deployed is trial.canary and traffic.live is not None:
+        trial.compare(sample, traffic.live)
+    elif deployed is traffic.live and (shadow := traffic.shadow_for(sample.prediction_id)):
+        shadow.offer(sample)
+
+
 def describe(traffic: Traffic, trial: Trial | None) -> dict[str, Any]:
     """Tell what stands beside the live model and how it does, since it was loaded."""
     body: dict[str, Any] = {"live": traffic.live.model.number if traffic.live else None}
