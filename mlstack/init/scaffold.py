@@ -12,7 +12,11 @@ from mlstack.init.dataset import Dataset
 from mlstack.init.naming import Names
 
 CI_FILES = {"github": ".github/workflows/mlstack.yml", "gitlab": ".gitlab-ci.yml"}
-DEPLOY_FILES = {"docker": "Dockerfile", "systemd": "mlstack.service", "k8s": "k8s.yaml"}
+DEPLOY_FILES = {
+    "docker": ("Dockerfile", "Dockerfile.dockerignore"),
+    "systemd": ("mlstack.service", "nginx.conf"),
+    "k8s": ("k8s.yaml", "kserve.yaml"),
+}
 EXAMPLE_SOURCE = "data/digits"
 
 
@@ -82,8 +86,9 @@ def write_deploy(folder: Path, kinds: list[str], names: Names, source: str) -> N
         # Kubernetes takes lower-case letters, digits and dashes.
         name = names.project.lower().replace("_", "-").replace(".", "-")
         shown = Names(name, names.package) if kind != "systemd" else names
-        origin = catalog.root() / "deploy" / DEPLOY_FILES[kind]
-        _copy(origin, folder / "deploy" / origin.name, Words(shown, source))
+        for file in DEPLOY_FILES[kind]:
+            origin = catalog.root() / "deploy" / file
+            _copy(origin, folder / "deploy" / file, Words(shown, source))
 
 
 def _for_own_data(text: str, dataset: Dataset) -> str:

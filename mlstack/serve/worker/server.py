@@ -19,7 +19,7 @@ from mlstack.records import server as record
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.server import ServerSpec
-from mlstack.serve.worker import feedback, said
+from mlstack.serve.worker import feedback, notify, said
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
@@ -101,6 +101,7 @@ class _Life:
             model = await self._deployment.start()
             if not self._app.is_stopping:
                 _announce(self._spec, model)
+                notify.tell("READY=1")
             others = [
                 asyncio.create_task(self._deployment.watch()),
                 asyncio.create_task(self._keep_house()),
@@ -119,6 +120,7 @@ class _Life:
         return self._code
 
     def _stop(self, number: int) -> None:
+        notify.tell("STOPPING=1")
         if self._app.is_stopping:  # asked twice: at once
             self._server.force_exit = True
             self._code = 128 + number
@@ -180,6 +182,7 @@ class _Life:
     async def _keep_house(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            notify.tell("WATCHDOG=1")
             self._log.tick()
 
 
