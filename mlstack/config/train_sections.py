@@ -15,6 +15,8 @@ from mlstack.config.kinds import (
     Share,
 )
 
+LEAST_PRIVATE = 32  # examples a step on average: that there are none has a chance of 1e-14
+
 
 class Model(Section):
     """The user's own LightningModule."""
@@ -33,6 +35,18 @@ class Distill(Section):
     run: str = Field(min_length=1, description="The teacher: a run, or a part of its id.")
     weight: Share = Field(default=0.5, description="Share of the teacher in the loss.")
     temperature: float = Field(default=2.0, gt=0, description="How soft its answers are made.")
+
+
+class Privacy(Section):
+    """How much the weights may give away of a single example (DP-SGD)."""
+
+    epsilon: float = Field(gt=0, description="What all epochs may spend; 1 is strong, 10 weak.")
+    delta: float = Field(
+        default=1e-5, gt=0, lt=1, description="Chance that it does not hold; far below 1/examples."
+    )
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, description="Length to which the gradient of an example is cut."
+    )
 
 
 class Slurm(Section):
@@ -90,6 +104,9 @@ class Train(Section):
         default=False, description="Compute activations twice: slower, with less memory."
     )
     distill: Distill | None = Field(default=None, description="Learn from a finished run too.")
+    privacy: Privacy | None = Field(
+        default=None, description="Train with differential privacy; needs mlstack[privacy]."
+    )
     monitor: str = Field(default="val/loss", description="Metric that decides which epoch is best.")
     mode: Literal["min", "max"] = Field(default="min", description="Which direction is better.")
     patience: int | None = Field(
@@ -107,6 +124,27 @@ class Train(Section):
     trainer_args: dict[str, Any] = Field(
         default_factory=dict, description="Anything else for lightning's Trainer."
     )
+
+    @model_validator(mode="after")
+    def _can_be_private(self) -> "Train":
+        if self.privacy is None:
+            return self
+        others = {
+            "accumulate": self.accumulate > 1,
+            "compile": self.compile,
+            "checkpoint_activations": self.checkpoint_activations,
+            "class_weights": self.class_weights != "none",
+            "strategy": self.strategy != "auto",
+            "precision": self.precision not in ("auto", "fp32"),
+            "trainer_args.gradient_clip_val": "gradient_clip_val" in self.trainer_args,
+        }
+        for name in (name for name, is_set in others.items() if is_set):
+            raise ValueError(f"privacy and {name} do not go together; remove one of them")
+        if self.batch_size < LEAST_PRIVATE:
+            raise ValueError(
+                f"privacy draws batches by chance, so batch_size must be at least {LEAST_PRIVATE}"
+            )
+        return self
 
 
 class Track(Section):

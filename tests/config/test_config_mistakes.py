@@ -227,6 +227,25 @@ def test_a_split_that_does_not_add_up_is_pointed_at(tmp_path: Path) -> None:
     assert mistake.where == f"{path}:3:26"
 
 
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ("compile: true", "privacy and compile do not go together; remove one of them"),
+        ("accumulate: 4", "privacy and accumulate do not go together; remove one of them"),
+        ("precision: bf16", "privacy and precision do not go together; remove one of them"),
+        ("batch_size: 8", "privacy draws batches by chance, so batch_size must be at least 32"),
+    ],
+)
+def test_what_privacy_does_not_go_together_with_is_named(
+    tmp_path: Path, other: str, words: str
+) -> None:
+    path = write(tmp_path, f"{HEAD}train: {{privacy: {{epsilon: 8}}, {other}}}\n")
+
+    (mistake,) = mistakes_of(path)
+
+    assert mistake.problem == f"train: {words}"
+
+
 def test_a_class_without_a_colon_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, HEAD.replace("model:Net", "model.Net"))
 

@@ -17,7 +17,7 @@ from mlstack.train.worker.callbacks import ReadingProgress
 from mlstack.train.worker.classes import class_weights, train_targets
 from mlstack.train.worker.data import Images
 from mlstack.train.worker.ranks import Job
-from mlstack.train.worker.sampling import EpochSampler, Seat, samplers, seat
+from mlstack.train.worker.sampling import Drawn, Seat, samplers, seat
 
 
 def build_model(job: Job) -> LightningModule:
@@ -45,9 +45,7 @@ def build_model(job: Job) -> LightningModule:
     return model
 
 
-def build_data(
-    job: Job, place: Callable[[EpochSampler], None] = lambda _: None
-) -> LightningDataModule:
+def build_data(job: Job, place: Callable[[Drawn], None] = lambda _: None) -> LightningDataModule:
     """Build the data module, its plain loaders in an order that can be gone on with.
 
     Args:
@@ -106,10 +104,13 @@ def batch_size(job: Job) -> int:
     return whole // parts
 
 
-def _for_training(given: Any, job: Job, place: Callable[[EpochSampler], None]) -> Any:
+def _for_training(given: Any, job: Job, place: Callable[[Drawn], None]) -> Any:
     balanced = job.config.data.sampling == "balanced"
     targets = train_targets(job) if balanced else None
-    loaders = seat(given(), Seat(job.rank, job.spec.seed, train=True, targets=targets))
+    by_chance = job.config.train.privacy is not None
+    loaders = seat(
+        given(), Seat(job.rank, job.spec.seed, train=True, targets=targets, by_chance=by_chance)
+    )
     for sampler in samplers(loaders):
         place(sampler)
     return loaders

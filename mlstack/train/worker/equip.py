@@ -26,6 +26,7 @@ from mlstack.errors import ConfigError, MachineError
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.run import BEST, CHECKPOINTS, SPEC, RunSpec
+from mlstack.train.worker import privacy
 from mlstack.train.worker.build import build_model
 from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.ranks import Job
@@ -42,6 +43,8 @@ def equip(job: Job, model: LightningModule) -> LightningModule:
         DataError: the teacher cannot be read.
     """
     train = job.config.train
+    if train.privacy is not None:
+        privacy.refuse(job, model)
     if train.checkpoint_activations:
         compute_twice(model)
     if train.compile:

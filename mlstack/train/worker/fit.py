@@ -35,6 +35,7 @@ from mlstack.train.worker.checkpoint import (
 from mlstack.train.worker.equip import equip
 from mlstack.train.worker.heartbeat import Heartbeat
 from mlstack.train.worker.keeper import Attempt, Keeper
+from mlstack.train.worker.privacy import Private, spent_at_end
 from mlstack.train.worker.ranks import Job
 from mlstack.train.worker.running import RunningMetrics
 from mlstack.train.worker.speed import Speedometer
@@ -70,10 +71,11 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     model, data = equip(job, build_model(job)), build_data(job, keeper.place)
     if sharded := is_sharded(job, model):
         shard(model)
-    limit = job.config.train.hang_limit
+    wanted, limit = job.config.train.privacy, job.config.train.hang_limit
+    private = Private(job, wanted, model) if wanted else None
     heartbeat = Heartbeat(job, seconds(limit) if limit else None)
     others = [RunningMetrics(job, position), heartbeat, *_reporters(job, stop)]
-    callbacks = [*([average] if average else []), *others, keeper]
+    callbacks = [*([average] if average else []), *([private] if private else []), *others, keeper]
     trainer = build_trainer(job, callbacks, strategy=strategy_of(job, sharded=sharded))
     try:
         if stop.asked and job.rank.count == 1:
@@ -89,7 +91,9 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
             at=time.time(),
             step=trainer.global_step,
             epoch=keeper.position.epoch,
-            metrics=keeper.position.best_metrics | tested,
+            metrics=keeper.position.best_metrics
+            | tested
+            | spent_at_end(private, trainer.global_step),
             seconds=time.monotonic() - began,
         )
         append_event(job.folder, finished)
@@ -162,10 +166,12 @@ def _precision(train: Train, *, on_gpu: bool) -> str:
         raise ConfigError(
             "train.precision: fp16 needs a GPU", hint="write `precision: auto`, or bf16"
         )
-    if train.precision == "auto":
+    if train.precision == "auto" and train.privacy is None:
         fast = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16-mixed" if fast else "32-true"
-    return {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[train.precision]
+    return {"auto": "32-true", "fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[
+        train.precision
+    ]
 
 
 def _attempt(folder: Path) -> int:

@@ -35,7 +35,7 @@ from mlstack.train.worker.checkpoint import (
 )
 from mlstack.train.worker.ranks import Agreement, Job
 from mlstack.train.worker.running import running_metrics
-from mlstack.train.worker.sampling import EpochSampler
+from mlstack.train.worker.sampling import Drawn
 from mlstack.train.worker.stop import StopRequest
 
 SAVE_EVERY_S = 30.0  # inside an epoch
@@ -70,7 +70,7 @@ class Keeper(Checkpoint):
         self._saved_at = time.monotonic()
         self._saving_s = 0.0
 
-    def place(self, sampler: EpochSampler) -> None:
+    def place(self, sampler: Drawn) -> None:
         """Let a sampler of train go on where the run stands.
 
         Reading examples may draw random numbers (augmentation), so in the middle of an epoch the
@@ -78,8 +78,7 @@ class Keeper(Checkpoint):
         """
         sampler.set_epoch(self.position.epoch)
         if self._resuming and self.position.batch:
-            seen = self.position.batch * batch_size(self.job)
-            sampler.skip = (self.position.epoch, seen)
+            sampler.go_on(self.position.epoch, self.position.batch, batch_size(self.job))
             sampler.on_start = self._restore
             self._placed = True
 

@@ -36,6 +36,7 @@ class Seat:
     seed: int
     train: bool
     targets: Tensor | None = None  # class of each example, int64; given, all come equally often
+    by_chance: bool = False  # each example is in a batch by chance of its own (Poisson)
 
 
 class EpochSampler(Sampler[int]):
@@ -63,6 +64,10 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
         self.generator.manual_seed(self.seed + 1_000_003 * (epoch + 1))
 
+    def go_on(self, epoch: int, batches: int, size: int) -> None:
+        """Leave out the first batches of an epoch, of `size` examples each."""
+        self.skip = (epoch, batches * size)
+
     def __len__(self) -> int:
         """Count the examples of a whole epoch, also when it is gone on with in the middle."""
         count = self.rank.count
@@ -86,6 +91,49 @@ class EpochSampler(Sampler[int]):
         if self.targets is not None:
             return balanced(self.targets, own)
         return torch.randperm(self.size, generator=own) if self.shuffle else torch.arange(self.size)
+
+
+class PoissonBatches(Sampler[list[int]]):
+    """Batches that each example is in by chance of its own, as differential privacy asks for.
+
+    They differ in size and have `batch` examples on average; an epoch has as many as without
+    chance. Each is a function of (seed, epoch, number).
+    """
+
+    def __init__(self, size: int, batch: int, seed: int) -> None:
+        self.size, self.batch, self.seed = size, batch, seed
+        self.epoch = 0
+        self.skip = (0, 0)  # (epoch, batches already seen in it)
+        self.on_start: Callable[[], None] = lambda: None
+        self.generator = torch.Generator()  # seeds the loader's processes
+        self.sampler = self  # where Lightning looks for `set_epoch`
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the batches; Lightning calls this before each epoch."""
+        self.epoch = epoch
+        self.generator.manual_seed(self.seed + 1_000_003 * (epoch + 1))
+
+    def go_on(self, epoch: int, batches: int, size: int) -> None:
+        """Leave out the first batches of an epoch."""
+        self.skip = (epoch, batches)
+
+    def __len__(self) -> int:
+        """Count the batches of a whole epoch."""
+        return -(-self.size // self.batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Give the batches; `on_start` is called before the first one is read."""
+        own = torch.Generator().manual_seed(self.seed + 1_000_003 * (self.epoch + 1))
+        epoch, seen = self.skip
+        self.on_start()
+        for number in range(len(self)):
+            drawn = torch.rand(self.size, generator=own) < self.batch / self.size
+            if number >= (seen if epoch == self.epoch else 0):
+                yield drawn.nonzero().flatten().tolist()
+
+
+Drawn = EpochSampler | PoissonBatches
 
 
 def balanced(targets: Tensor, generator: torch.Generator) -> Tensor:
@@ -143,6 +191,11 @@ def seat(loaders: Any, place: Seat) -> Any:
     if _is_plain(loaders):
         return _rebuild(loaders, place)
     own = type(loaders.sampler).__name__
+    if place.by_chance:
+        raise ConfigError(
+            f"train.privacy: the DataLoader of train has a `{own}` of its own",
+            hint="use a plain DataLoader with shuffle=True",
+        )
     if place.targets is not None:
         raise ConfigError(
             f"data.sampling: balanced, but the DataLoader of train has a `{own}` of its own",
@@ -159,14 +212,14 @@ def seat(loaders: Any, place: Seat) -> Any:
     return loaders
 
 
-def samplers(loaders: Any) -> list[EpochSampler]:
+def samplers(loaders: Any) -> list[Drawn]:
     """List the samplers that `seat` put in."""
     if isinstance(loaders, dict):
         loaders = list(loaders.values())
     if isinstance(loaders, list | tuple):
         return [found for one in loaders for found in samplers(one)]
-    found = getattr(loaders, "sampler", None)
-    return [found] if isinstance(found, EpochSampler) else []
+    both = (getattr(loaders, "sampler", None), getattr(loaders, "batch_sampler", None))
+    return [found for found in both if isinstance(found, Drawn)]
 
 
 def _is_plain(loader: DataLoader[Any]) -> bool:
@@ -191,10 +244,14 @@ def _rebuild(loader: DataLoader[Any], place: Seat) -> DataLoader[Any]:
             f"of examples {len(place.targets)}",
             hint="read the rows of the table as they are, or write `sampling: natural`",
         )
-    sampler = EpochSampler(size, place, shuffle=type(loader.sampler) is RandomSampler)
     kept = {name: getattr(loader, name) for name in _KEPT}
+    dataset = _gathered(loader, kept)
+    if place.by_chance:
+        drawn = PoissonBatches(size, loader.batch_size or 1, place.seed)
+        return DataLoader(dataset, batch_sampler=drawn, generator=drawn.generator, **kept)
+    sampler = EpochSampler(size, place, shuffle=type(loader.sampler) is RandomSampler)
     return DataLoader(
-        _gathered(loader, kept),
+        dataset,
         batch_size=loader.batch_size,
         sampler=sampler,
         drop_last=loader.drop_last,
