@@ -103,6 +103,9 @@ class Batching(Section):
     max_delay_ms: float = Field(default=0, ge=0, description="Wait for more rows; 0 never waits.")
     adaptive: bool = Field(default=True, description="Learn the best size from latency.")
     max_queue: int = Field(default=1024, ge=1, description="Rows waiting before 429 is answered.")
+    deadline_ms: float = Field(
+        default=5000, ge=0, description="Time for an answer; what cannot keep it gets 429 or 504."
+    )
 
 
 class Traffic(Section):
@@ -131,6 +134,9 @@ class Serve(Section):
     port: int = Field(default=8000, ge=0, le=65535, description="Port; 0 takes a free one.")
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="Where it runs.")
     max_body_mb: float = Field(default=16, gt=0, description="Largest request body.")
+    model_control: Literal["none", "explicit"] = Field(
+        default="none", description="May requests load and unload the model (V2 repository)?"
+    )
     batching: Batching = Field(default_factory=Batching, description="Sharing of calls.")
     traffic: Traffic = Field(default_factory=Traffic, description="Shares of requests.")
     log: RequestLog = Field(default_factory=RequestLog, description="What is kept.")

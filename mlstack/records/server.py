@@ -18,6 +18,7 @@ class BatchingSpec(Record, frozen=True, kw_only=True, tag="serve.batching"):
     max_delay_ms: float = 0.0
     adaptive: bool = True
     max_queue: int = 1024
+    deadline_ms: float = 0.0  # from question to answer; 0 waits for ever
 
 
 class LogSpec(Record, frozen=True, kw_only=True, tag="serve.log"):
@@ -72,6 +73,7 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     device: str = "auto"
     fixed: str | None = None  # a package or .onnx file to serve instead of the live one
     max_body_bytes: int = 16_000_000
+    model_control: Literal["none", "explicit"] = "none"  # may requests load and unload
     output: Literal["text", "json", "quiet"] = "text"  # how it says that it is ready
     log_format: Literal["text", "json"] = "text"  # of what it says on stderr
     access_log: bool = False
@@ -79,6 +81,19 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     log: LogSpec = msgspec.field(default_factory=LogSpec)
     access: AccessSpec = msgspec.field(default_factory=AccessSpec)
     rollback: RollbackSpec = msgspec.field(default_factory=RollbackSpec)
+
+
+class DeviceChoice(Record, frozen=True, kw_only=True, tag="serve.device"):
+    """Which device answered a package faster, as `serve bench` measured it; `auto` follows."""
+
+    package: int
+    device: Literal["cpu", "gpu"]
+    rows_per_s: dict[str, float]  # by device
+
+
+def choice_path(state: Path) -> Path:
+    """Give the file of the faster device below the project's state folder."""
+    return state / "serve-device.json"
 
 
 def path(state: Path) -> Path:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import msgspec
@@ -16,10 +16,10 @@ from mlstack.errors import BusyError, ConfigError, DataError, StepError
 from mlstack.launch.worker import run_worker
 from mlstack.records import keys
 from mlstack.records import server as server_record
-from mlstack.records.base import Record, read
+from mlstack.records.base import Record, read, write
 from mlstack.records.layout import Layout
 from mlstack.records.package import MANIFEST, SIDE, Live, Manifest, Metrics, numbers
-from mlstack.records.server import WORKER, ServerSpec
+from mlstack.records.server import WORKER, DeviceChoice, ServerSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve import live as live_file
 from mlstack.serve.access import trust
@@ -147,13 +147,22 @@ def predict(path: Path, *, sets: tuple[str, ...], asked: Asked) -> Iterator[Reco
 def bench(
     path: Path, *, sets: tuple[str, ...], device: str | None, largest: int
 ) -> Iterator[Record]:
-    """Time the live package, without HTTP, and say which batch size to set."""
+    """Time the live package, alone and behind a server; the faster device is remembered."""
     project = load(path, sets=sets)
     package, _ = _live_package(project)
     arguments = ["bench", str(package), device or project.config.serve.device, str(largest)]
     log = Layout(project.root).state / "serve-worker.log"
     decode = msgspec.json.Decoder(Benched | WorkerProgress).decode
-    yield from run_worker(WORKER, arguments, decode, log)
+    for record in run_worker(WORKER, arguments, decode, log):
+        if isinstance(record, Benched) and len(record.rows_per_s_by_device) > 1:
+            write(server_record.choice_path(Layout(project.root).state), _choice(record))
+        yield record
+
+
+def _choice(benched: Benched) -> DeviceChoice:
+    rates = benched.rows_per_s_by_device
+    faster: Literal["cpu", "gpu"] = "gpu" if rates["gpu"] >= rates["cpu"] else "cpu"
+    return DeviceChoice(package=benched.version, device=faster, rows_per_s=rates)
 
 
 def running_server(project: Project) -> ServerSpec | None:

@@ -132,7 +132,7 @@ def bench(
     device: Device = None,
     largest: Annotated[int, typer.Option(min=1, max=2048, help="Largest batch.")] = 64,
 ) -> None:
-    """Time the live package at growing batch sizes and say what to set."""
+    """Time the live package, alone and behind a server, and say what to set."""
     from mlstack.serve import api, view
 
     call.show(api.bench(call.config, sets=call.sets, device=device, largest=largest), view.draw)

@@ -43,8 +43,18 @@ class Timing(Record, frozen=True, kw_only=True, tag="serve.timing"):
     rows_per_s: float
 
 
+class Load(Record, frozen=True, kw_only=True, tag="serve.load"):
+    """A server asked over HTTP by some connections at once."""
+
+    payload: str  # V2 binary, JSON or file
+    connections: int
+    p50_ms: float
+    p99_ms: float
+    requests_per_s: float
+
+
 class Benched(Result, frozen=True, kw_only=True, tag="serve.benched"):
-    """The answer of `serve bench`: the model alone, without HTTP."""
+    """The answer of `serve bench`: the model alone, then behind a server."""
 
     model: str
     version: int
@@ -54,6 +64,9 @@ class Benched(Result, frozen=True, kw_only=True, tag="serve.benched"):
     decode_ms: float | None = None  # one golden example from bytes to array
     example: str = "image"  # or row: what `decode_ms` is about
     advice: str = ""
+    loads: list[Load] = msgspec.field(default_factory=list)
+    load_advice: str = ""
+    rows_per_s_by_device: dict[str, float] = msgspec.field(default_factory=dict)
 
     def headline(self) -> str:
         """Give the batch size to set."""

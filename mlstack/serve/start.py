@@ -13,13 +13,14 @@ from mlstack import files
 from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.errors import ConfigError, MachineError
 from mlstack.records import server as server_record
-from mlstack.records.base import Record, encode
+from mlstack.records.base import Record, encode, read
 from mlstack.records.layout import Layout
 from mlstack.records.package import verify_files
 from mlstack.records.server import (
     WORKER,
     AccessSpec,
     BatchingSpec,
+    DeviceChoice,
     LogSpec,
     RollbackSpec,
     ServerSpec,
@@ -114,17 +115,19 @@ def _spec(
         url=f"{'https' if access.tls else 'http'}://{shown}:{port}",
         pid=os.getpid(),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        device=wanted.device or config.device,
+        device=_device(project, wanted),
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
         output=wanted.output,
         log_format=config.log_format,
         access_log=config.access_log,
+        model_control=config.model_control,
         batching=BatchingSpec(
             max_size=config.batching.max_size,
             max_delay_ms=config.batching.max_delay_ms,
             adaptive=config.batching.adaptive,
             max_queue=config.batching.max_queue,
+            deadline_ms=config.batching.deadline_ms,
         ),
         log=LogSpec(
             inputs=config.log.inputs,
@@ -136,6 +139,18 @@ def _spec(
         access=access,
         rollback=RollbackSpec(**config.traffic.rollback.model_dump()),
     )
+
+
+def _device(project: Project, wanted: Wanted) -> str:
+    """Give the device; where nobody chose, the one that `serve bench` found faster."""
+    device = wanted.device or project.config.serve.device
+    layout = Layout(project.root)
+    place = server_record.choice_path(layout.state)
+    if device != "auto" or wanted.model is not None or not place.is_file():
+        return device
+    choice = read(place, DeviceChoice)
+    live = live_file.current(layout.model(project.config.project.name)).live
+    return choice.device if choice.package == live else device
 
 
 def _become(spec: Path, listening: socket.socket) -> NoReturn:

@@ -151,4 +151,26 @@ def _benched(benched: Benched) -> RenderableType:
     notes = [benched.advice]
     if benched.decode_ms is not None:
         notes.append(f"decoding one {benched.example} takes {benched.decode_ms:.2f} ms")
-    return Group(*lines, "", table, "", *notes)
+    parts: list[RenderableType] = [*lines, "", table, "", *notes]
+    if benched.loads:
+        parts += ["", "behind a server on loopback", "", _loads(benched), "", benched.load_advice]
+    if len(benched.rows_per_s_by_device) > 1:
+        devices = benched.rows_per_s_by_device.items()
+        parts.append("rows a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in devices))
+    return Group(*parts)
+
+
+def _loads(benched: Benched) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("payload")
+    for title in ("connections", "p50 ms", "p99 ms", "requests/s"):
+        table.add_column(title, justify="right")
+    for load in benched.loads:
+        table.add_row(
+            load.payload,
+            str(load.connections),
+            f"{load.p50_ms:.3f}",
+            f"{load.p99_ms:.3f}",
+            f"{load.requests_per_s:,.0f}",
+        )
+    return table

@@ -1,6 +1,5 @@
 """What is seen from outside: ids, traces, lines on stderr, metrics."""
 
-import asyncio
 import json
 import os
 import subprocess
@@ -8,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -169,7 +169,10 @@ def test_who_does_not_read_stderr_stops_no_answer(home: Path, tmp_path: Path) ->
 
 def test_lines_that_stderr_does_not_take_are_lost_and_counted() -> None:
     kept = AccessLog(is_on=False)
-    request, answer = Request("GET", "/v2", {}, asyncio.Event().wait), Answer(200, b"")
+    request, answer = (
+        Request("GET", "/v2", {}, b"", SimpleNamespace(is_gone=False)),
+        Answer(200, b""),
+    )
 
     for _ in range(said.MAX_LINES + 3):
         kept.note(NAME, request, answer, 0.001)

@@ -17,6 +17,7 @@ from mlstack.inputs import images, tables
 from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.tables import TableSpec
 from mlstack.records.package import Tensor
+from mlstack.serve.worker import numbers
 from mlstack.serve.worker.answers import Refused, bad
 from mlstack.serve.worker.lookup import filled
 from mlstack.serve.worker.model import Model
@@ -97,6 +98,8 @@ def decode_images(asked: Asked, spec: ImageSpec) -> np.ndarray:
 
 
 def _from_json(body: bytes, model: Model) -> Asked:
+    if (read := numbers.read_inputs(body, model.signature.inputs)) is not None:
+        return Asked([], [], [read[0]], is_single=read[1])
     try:
         asked = _json.decode(body)
     except msgspec.ValidationError as error:

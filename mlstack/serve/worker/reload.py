@@ -73,13 +73,32 @@ class Deployment:
                 continue
             self._seen = stamp
             try:
-                traffic = await self._follow(read(self._folder / "live.json", Live))
+                await self.load()
             except MlstackError as error:
-                self._warn("the old model goes on answering", error)
-                continue
-            self._take_up(traffic)
-            self._app.metrics.reloads["done"] += 1
-            log.info("%s", _says(traffic), extra={"event": "reload"})
+                log.warning(
+                    "the old model goes on answering: %s", error.problem, extra={"event": "reload"}
+                )
+
+    async def load(self) -> None:
+        """Change over to what live.json says, or to the fixed package again.
+
+        Raises:
+            MlstackError: it cannot be loaded; what answered goes on.
+        """
+        try:
+            if self._spec.fixed is not None:
+                await self.start()
+            else:
+                self._take_up(await self._follow(read(self._folder / "live.json", Live)))
+        except MlstackError:
+            self._app.metrics.reloads["failed"] += 1
+            raise
+        self._app.metrics.reloads["done"] += 1
+        log.info("%s", _says(self._app.traffic), extra={"event": "reload"})
+
+    def unload(self) -> None:
+        """Let the model go; requests get 503 until it is loaded again."""
+        self._take_up(Traffic(name=self._spec.model))
 
     def _take_up(self, traffic: Traffic) -> None:
         """Change over between two requests; what is no longer named goes after its last one."""
@@ -90,9 +109,6 @@ class Deployment:
             app.trial = None
         elif app.trial is None or app.trial.canary is not traffic.canary:
             app.trial = Trial(traffic.canary, self._spec.rollback, app.metrics)
-        for deployed in old.loaded():
-            if deployed not in traffic.loaded():
-                deployed.retire()
         if old.shadow is not None and old.shadow is not traffic.shadow:
             old.shadow.close()
 
@@ -164,7 +180,9 @@ class Deployment:
         log.warning("%s: %s", what, error.problem, extra={"event": "reload"})
 
     def _deployed(self, model: Model) -> Deployed:
-        batcher = Batcher(model.runner.run, model.plan, self._app.metrics.batches.add)
+        engine = model.engine
+        on_batch = self._app.metrics.batches.add
+        batcher = Batcher(engine.run, engine.plan, on_batch, engine.runner.run)
         return Deployed(model, batcher)
 
     def _live(self) -> Path:

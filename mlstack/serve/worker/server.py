@@ -21,10 +21,12 @@ from mlstack.records.layout import Layout
 from mlstack.records.server import ServerSpec
 from mlstack.serve.worker import feedback, notify, said
 from mlstack.serve.worker.app import App
+from mlstack.serve.worker.connection import Connection, end_late
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.reload import Deployment
+from mlstack.serve.worker.repository import Repository
 from mlstack.serve.worker.tls import Tls
 
 DRAIN_S = 30
@@ -32,6 +34,7 @@ LINGER_S = 1.0  # how long an open connection may bring its last request
 GOODBYE_S = 0.5
 LOOK_S = 0.02
 TICK_S = 5.0
+LATE_S = 1.0
 
 
 def serve(spec_file: Path, listening: socket.socket) -> int:
@@ -66,12 +69,18 @@ class _Life:
         self._app = App(spec, self._log, self._late)
         self._tls = Tls(spec.access.tls)
         self._deployment = Deployment(spec, self._app)
+        self._app.repository = Repository(
+            folder=Path(spec.root) / "models" / spec.model,
+            is_explicit=spec.model_control == "explicit",
+            load=self._deployment.load,
+            unload=self._deployment.unload,
+        )
         self._code = 0
         self._draining: list[asyncio.Task[None]] = []
         self._server = _Server(
             uvicorn.Config(
-                self._app,
-                http="httptools",
+                self._app,  # type: ignore[arg-type]  # it is asked by our own protocol
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -80,7 +89,6 @@ class _Life:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=75,
                 timeout_graceful_shutdown=DRAIN_S,
                 ssl_context_factory=self._ssl_context if spec.access.tls else None,
             )
@@ -107,6 +115,7 @@ class _Life:
                 asyncio.create_task(self._keep_house()),
                 asyncio.create_task(self._app.access.watch()),
                 asyncio.create_task(self._tls.watch()),
+                asyncio.create_task(self._end_late()),
             ]
             await http
         finally:
@@ -178,6 +187,12 @@ class _Life:
             await asyncio.sleep(GOODBYE_S)
             for connection in closing:
                 connection.transport.abort()
+
+    async def _end_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LATE_S)
+            end_late(self._server.server_state.connections, loop.time())
 
     async def _keep_house(self) -> None:
         while True:

@@ -13,30 +13,10 @@ SCALE = 1 << 32
 
 @dataclass(eq=False)
 class Deployed:
-    """A loaded model with its queue. Who uses it says so; it is closed after its last user."""
+    """A loaded model with its queue."""
 
     model: Model
     batcher: Batcher
-    users: int = 0
-    is_retired: bool = False
-
-    def enter(self) -> None:
-        """Keep it open until `leave`."""
-        self.users += 1
-
-    def leave(self) -> None:
-        """Need it no more."""
-        self.users -= 1
-        self._close_if_unused()
-
-    def retire(self) -> None:
-        """Take it out of service once the requests that have chosen it are answered."""
-        self.is_retired = True
-        self._close_if_unused()
-
-    def _close_if_unused(self) -> None:
-        if self.is_retired and not self.users:
-            self.batcher.close()
 
 
 @dataclass

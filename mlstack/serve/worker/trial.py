@@ -62,7 +62,6 @@ class Trial:
             self._comparison = asyncio.create_task(self._compared(sample, live))
 
     async def _compared(self, sample: Sample, live: Deployed) -> None:
-        live.enter()
         try:
             inputs = await asyncio.to_thread(sample.inputs_for, live.model)
             job = live.batcher.submit(inputs, sample.rows, lambda: False)
@@ -72,8 +71,6 @@ class Trial:
         except Exception as error:  # the live model's own failure is seen where it answers
             log.warning("the canary could not be compared: %s", error)
             return
-        finally:
-            live.leave()
         same = int(agree.sum())
         self.guard.compared(sample.rows, same)
         self._metrics.add("mlstack_canary_rows_total", self.number, sample.rows)
@@ -86,26 +83,20 @@ async def route(
     key: str,
     by: Callable[[Deployed], Awaitable[Answered]],
 ) -> Answered:
-    """Let the live model or the canary answer; both stay loaded until it is done.
+    """Let the live model or the canary answer.
 
     Raises:
         Refused: nothing is loaded yet, or whatever the live model says.
     """
     chosen, live = traffic.pick(key), traffic.live
     assert live is not None  # `pick` refuses otherwise
-    chosen.enter()
-    live.enter()
-    try:
-        if trial is not None and chosen is trial.canary:
-            return await trial.answer(by, live)
-        started = perf_counter()
-        answered = await by(chosen)
-        if trial is not None:
-            trial.guard.live_answered(perf_counter() - started)
-        return answered
-    finally:
-        chosen.leave()
-        live.leave()
+    if trial is not None and chosen is trial.canary:
+        return await trial.answer(by, live)
+    started = perf_counter()
+    answered = await by(chosen)
+    if trial is not None:
+        trial.guard.live_answered(perf_counter() - started)
+    return answered
 
 
 def mirror(traffic: Traffic, trial: Trial | None, deployed: Deployed, sample: Sample) -> None:
