@@ -13,7 +13,11 @@ from mlstack.records.variants import Variants
 from mlstack.stats.testing import wilson
 
 MOST_CLASSES = 50
-TAGS = {"image-classification": "image-classification", "tabular": "tabular-classification"}
+TAGS = {
+    "image-classification": "image-classification",
+    "tabular": "tabular-classification",
+    "text-classification": "text-classification",
+}
 
 
 @dataclass(frozen=True)

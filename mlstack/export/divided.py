@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mlstack.errors import DataError
+from mlstack.inputs.tasks import reads_rows
 from mlstack.records import dataset
 from mlstack.records.run import RunSpec
 
@@ -34,7 +35,7 @@ def check(spec: RunSpec, folder: Path) -> None:
         )
     rows = table.select([n for n in (*_NEEDED, "md5") if n in table.column_names]).to_pylist()
     _check_classes(rows, spec, where)
-    if spec.config["project"]["task"] != "tabular":  # rows of a table share the table's path
+    if not reads_rows(spec.config["project"]["task"]):  # rows of a table share the table's path
         _check_parts(rows, spec, where)
 
 

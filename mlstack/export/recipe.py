@@ -4,6 +4,7 @@ from typing import Any
 
 from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.tables import TableSpec
+from mlstack.inputs.texts import TextSpec
 
 IMAGE = """\
 import sys
@@ -50,6 +51,22 @@ session = onnxruntime.InferenceSession("model.onnx")
 logits, probabilities = session.run(["logits", "probabilities"], {{"{input}": read(sys.argv[1])}})
 print(probabilities[0].tolist())
 """
+TEXT = """\
+import json, sys
+import numpy as np, onnxruntime
+from tokenizers import Tokenizer
+
+spec = json.load(open("mlstack/signature.json"))["preprocess"]
+tokenizer = Tokenizer.from_str(json.dumps(spec["tokenizer"]))
+
+def read(path):
+    text = json.load(open(path))[spec["column"]] or ""
+    return np.array([tokenizer.encode(text).ids], dtype=np.int32)
+
+session = onnxruntime.InferenceSession("model.onnx")
+logits, probabilities = session.run(["logits", "probabilities"], {{"{input}": read(sys.argv[1])}})
+print(probabilities[0].tolist())
+"""
 
 
 def python(preprocess: dict[str, Any] | None, entry: str) -> str:
@@ -64,6 +81,9 @@ def python(preprocess: dict[str, Any] | None, entry: str) -> str:
     if preprocess["kind"] == "table":
         TableSpec.from_json(preprocess)
         return TABLE.format(input=entry)
+    if preprocess["kind"] == "text":
+        TextSpec.from_json(preprocess)
+        return TEXT.format(input=entry)
     spec = ImageSpec.from_json(preprocess)
     return IMAGE.format(
         mode="L" if spec.channels == 1 else "RGB",

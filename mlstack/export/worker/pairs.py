@@ -86,4 +86,4 @@ def _pair(column: str, value: str, was: np.ndarray, now: np.ndarray) -> Pair:
 def _row(part: Answered, place: int) -> dict[str, object] | None:
     if not part.rows:
         return None
-    return {name: part.rows[place].get(name) for name in part.columns}
+    return {name: part.rows[place].get(name) for name in part.fields}

@@ -13,7 +13,6 @@ from mlstack.export.worker import raw
 from mlstack.export.worker.raw import Answered
 from mlstack.export.worker.session import Session
 from mlstack.inputs import preprocess
-from mlstack.inputs.tables import TableSpec
 from mlstack.records import dataset
 
 
@@ -68,7 +67,9 @@ def _unseen(live: Rival, rows: raw.Rows, spec: preprocess.Spec) -> np.ndarray | 
     """Tell which rows the live package never saw in training; None if nobody can know."""
     if live.same_split:
         return np.ones(len(rows.paths), dtype=bool)
-    if live.examples is None or isinstance(spec, TableSpec):  # rows of a table share their path
+    if live.examples is None or isinstance(
+        spec, preprocess.RowSpec
+    ):  # rows of a table share their path
         return None
     examples = dataset.read_examples(Path(live.examples)).to_pylist()
     seen = {row["path"] for row in examples if row["split"] != "test"}
