@@ -13,6 +13,7 @@ from mlflow.models import Model
 
 from mlstack.export import recipe
 from mlstack.export.facts import training
+from mlstack.inputs import texts
 from mlstack.inputs.tables import learn
 from mlstack.records import run
 
@@ -86,6 +87,21 @@ def test_the_script_for_rows_encodes_missing_and_unseen_values_alike(
     found = run_script(tmp_path / "read.py", tmp_path / "row.json", tmp_path, tmp_path)
 
     assert np.array(found, np.float32).tobytes() == spec.encode([row])[0].tobytes()
+
+
+@pytest.mark.parametrize("text", ["Grüße aus Zürich", "猫", "", None, "x" * 900])
+def test_the_script_of_a_text_encodes_it_as_serving_does(text: str | None, tmp_path: Path) -> None:
+    spec = texts.learn(["grüße aus bern", "the cat"] * 9, "text", 320, 12)
+    (tmp_path / "mlstack").mkdir()
+    signature = tmp_path / "mlstack/signature.json"
+    signature.write_text(json.dumps({"preprocess": spec.to_json()}))
+    (tmp_path / "row.json").write_text(json.dumps({"text": text}))
+    script = recipe.python(spec.to_json(), "input").split("session =")[0]
+    (tmp_path / "read.py").write_text(script + "print(read(sys.argv[1])[0].tolist())\n")
+
+    found = run_script(tmp_path / "read.py", tmp_path / "row.json", tmp_path, tmp_path)
+
+    assert found == spec.encode([{"text": text}])[0].tolist()
 
 
 @pytest.mark.slow
