@@ -1,6 +1,7 @@
 """Every setting of mlstack.yaml, its type, its default and one line about it.
 
-The sections of the data stand in `data_sections.py`, those of the model in `train_sections.py`.
+The sections of the data stand in `data_sections.py`, those of the model in `train_sections.py`,
+some of the server in `serve_sections.py`.
 """
 
 import enum
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from mlstack.config.data_sections import Data, Label, Versioning
 from mlstack.config.kinds import AlertTarget, Name, Section, Share
+from mlstack.config.serve_sections import Rollback, Tls
 from mlstack.config.train_sections import Model, Track, Train, Tune
 
 VERSION = 1
@@ -65,6 +67,9 @@ class Gates(Section):
         default=None, description="File of golden examples (JSON lines)."
     )
     latency: LatencyGate | None = Field(default=None, description="Speed of one call.")
+    live: Literal["paired", "off"] = Field(
+        default="paired", description="A paired test against the live package, on the test part."
+    )
 
 
 class Format(enum.StrEnum):
@@ -84,13 +89,19 @@ class Export(Section):
         default_factory=lambda: [Format.ONNX], description="Formats; onnx always."
     )
     quantize: Literal["none", "auto", "int8-dynamic", "int8-static", "fp16"] = Field(
-        default="none", description="Smaller arithmetic."
+        default="none", description="Smaller arithmetic; auto takes the fastest that is as good."
+    )
+    target: Literal["cpu", "arm", "gpu", "tensorrt"] = Field(
+        default="cpu", description="Where the package runs: which smaller arithmetic suits."
+    )
+    budget: str = Field(
+        default="", description="What a package may cost: size<5MB,p50<10ms,drop<0.5pt."
     )
     embed_preprocessing: bool = Field(
         default=True, description="Tensor arithmetic of the input inside the graph."
     )
     max_diff: float = Field(
-        default=1e-3, gt=0, description="Largest |torch - onnx| relative to the output's scale."
+        default=1e-4, gt=0, description="Largest |torch - onnx| relative to the output's scale."
     )
 
 
@@ -112,6 +123,7 @@ class Traffic(Section):
     live: float = Field(default=100, ge=0, le=100, description="Answered by the live model.")
     canary: float = Field(default=0, ge=0, le=100, description="Answered by the canary.")
     shadow: float = Field(default=0, ge=0, le=100, description="Copied to the shadow.")
+    rollback: Rollback = Field(default_factory=Rollback, description="When a canary has failed.")
 
 
 class RequestLog(Section):
@@ -137,6 +149,20 @@ class Serve(Section):
     batching: Batching = Field(default_factory=Batching, description="Sharing of calls.")
     traffic: Traffic = Field(default_factory=Traffic, description="Shares of requests.")
     log: RequestLog = Field(default_factory=RequestLog, description="What is kept.")
+    keys_file: str | None = Field(
+        default=None, description="Hashes of the API keys [.mlstack/keys.json]."
+    )
+    public: list[Literal["health", "metrics", "openapi"]] = Field(
+        default=["health"], description="Answered without a key."
+    )
+    cors_origins: list[str] = Field(
+        default_factory=list, description='Web pages that may call, as "https://host"; "*" is all.'
+    )
+    tls: Tls | None = Field(default=None, description="HTTPS by the server itself.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="What the server says on stderr."
+    )
+    access_log: bool = Field(default=False, description="A JSON line on stderr for each request.")
 
 
 class Drift(Section):

@@ -102,8 +102,10 @@ class Live(Record, frozen=True, kw_only=True, tag="model.live"):
     previous: int | None = None
     canary: int | None = None
     canary_percent: float = 0.0
-    shadow: int | None = None
+    shadow: int | None = None  # is asked too, and never answers
+    shadow_percent: float = 0.0
     changed: str = ""  # UTC, ISO 8601
+    note: str = ""  # why, when it was changed by itself
 
 
 def verify_files(package: Path) -> Manifest:
@@ -116,7 +118,10 @@ def verify_files(package: Path) -> Manifest:
     present = {p.relative_to(package).as_posix() for p in files.walk(package)}
     present.discard(f"{SIDE}/{MANIFEST}")
     for name in sorted(manifest.files.keys() | present):
-        problem = _problem(package / name, manifest.files.get(name))
+        if name not in present:  # or it lies elsewhere: `../name`
+            problem = "is missing from the package"
+        else:
+            problem = _problem(package / name, manifest.files.get(name))
         if problem:
             raise DataError(f"`{name}` {problem}", hint="export the run again", where=str(package))
     return manifest
@@ -132,8 +137,6 @@ def numbers(model_folder: Path) -> list[int]:
 def _problem(path: Path, expected: str | None) -> str:
     if expected is None:
         return "is not named by the package's manifest"
-    if not path.is_file():
-        return "is missing from the package"
     if files.sha256(path) != expected:
         return "differs from the package's manifest"
     return ""

@@ -32,8 +32,8 @@ from mlstack.records import requests
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project with three packages, none live."""
-    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    """A project with three packages, none live; they disagree, which ends no canary here."""
+    (tmp_path / "mlstack.yaml").write_text(CONFIG + "serve: {traffic: {rollback: {auto: false}}}\n")
     for number in (1, 2, 3):
         make_package(tmp_path, number=number, seed=number)
     return tmp_path

@@ -69,6 +69,19 @@ def parse(body: bytes, content_type: bytes, model: Model) -> Asked:
     return Asked(contents, fields, [], is_single=len(contents) == 1)
 
 
+def arrays(body: bytes, content_type: bytes, model: Model) -> list[np.ndarray]:
+    """Read a body all the way to the arrays that a model takes.
+
+    Raises:
+        Refused: as `parse` and `decode_images` do.
+    """
+    asked = parse(body, content_type, model)
+    if asked.arrays:
+        return asked.arrays
+    assert isinstance(model.spec, ImageSpec)  # `parse` refuses images otherwise
+    return [decode_images(asked, model.spec)]
+
+
 def decode_images(asked: Asked, spec: ImageSpec) -> np.ndarray:
     """Decode every image of a request; uint8 of shape (images, height, width, channels).
 

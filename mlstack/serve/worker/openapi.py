@@ -103,6 +103,7 @@ def _simple(classes: list[str]) -> Schema:
         "/health/live": {"get": _operation("The process runs", _json({"type": "object"}))},
         "/health/ready": {"get": _ready()},
         "/metrics": {"get": _operation("Prometheus metrics", {"text/plain": {"schema": TEXT}})},
+        "/traffic": {"get": _operation("Canary and shadow", _json({"type": "object"}))},
         "/openapi.json": {"get": _operation("This document", _json({"type": "object"}))},
     }
 

@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mlstack.serve.worker import tracing
 from mlstack.serve.worker.answers import Refused, bad
+from mlstack.serve.worker.tracing import Trace
 
 MAX_HEADER_BYTES = 64 << 10
 MAX_ID = 128
@@ -34,6 +36,9 @@ class Request:
     route: str = "other"
     version: int = 0
     prediction_id: str = ""
+    caller: str = ""  # id of the API key
+    given_id: str = ""  # the caller's own id, where it can be repeated
+    trace: Trace | None = None
 
     def is_gone(self) -> bool:
         """Tell whether the client has hung up, so that its rows need not run."""
@@ -50,6 +55,21 @@ class Request:
             Refused: 400, it is too long or not plain ASCII.
         """
         return self._name(b"x-request-id")
+
+    def begin(self) -> None:
+        """Note by what names the caller knows it; what is no name is passed over here."""
+        given = self.headers.get(b"x-request-id", b"")
+        if len(given) <= MAX_ID and given.isascii():
+            text = given.decode()
+            self.given_id = text if text.isprintable() else ""
+        self.trace = tracing.read(self.headers.get(b"traceparent", b""))
+
+    def names(self) -> list[tuple[bytes, bytes]]:
+        """Give the headers by which a caller, and who reads our logs, finds it again."""
+        name = self.given_id or self.prediction_id or new_id()
+        self.given_id = name
+        found = [(b"x-request-id", name.encode())]
+        return [*found, (b"traceparent", self.trace.header())] if self.trace else found
 
     def sticky_key(self) -> str:
         """Give what decides between live model and canary: the session, else the request."""
