@@ -35,11 +35,13 @@ GOODBYE_S = 0.5
 LOOK_S = 0.02
 TICK_S = 5.0
 LATE_S = 1.0
+SWITCH_S = 0.0005  # the thread of the log must not keep a request waiting for 5 ms
 
 
 def serve(spec_file: Path, listening: socket.socket) -> int:
     """Serve until a signal asks to stop; give the exit code."""
     spec = read(spec_file, ServerSpec)
+    sys.setswitchinterval(SWITCH_S)
     said.configure(spec.log_format)
     try:
         return uvloop.run(_Life(spec, listening).run())
