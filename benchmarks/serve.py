@@ -1,6 +1,6 @@
 """`mlstack serve` beside its peers: rates, latencies, CPU, start, memory, overload and reloads.
 
-    python benchmarks/serve.py [--rounds 3] [--seconds 2] [--peers FastAPI,mosec] [--quick]
+    python benchmarks/serve.py [--rounds 3] [--seconds 2] [--peers FastAPI,mosec] [--changes 100]
 
 Each peer lives in a virtualenv of its own below MLSTACK_BENCH_SERVE (/tmp/mlstack-bench-serve),
 made by pip on the first run (minutes, 2 GB). Servers run one after the other, in turns over the
@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 
 from serving import changes, packages, servers
-from serving.load import Measured, closed, memory_mb
+from serving.load import Measured, closed, memory_mb, need_wrk
 from serving.servers import Case
 
 HOME = Path(os.environ.get("MLSTACK_BENCH_SERVE", "/tmp/mlstack-bench-serve"))
@@ -72,6 +72,7 @@ def main() -> None:
     words.add_argument("--peers", default=",".join(servers.NEEDS))
     words.add_argument("--changes", type=int, default=100, help="reloads under load")
     options = words.parse_args()
+    need_wrk()
     started = time.perf_counter()
     book = Book()
     HOME.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from statistics import median
 import psutil
 import uvicorn
 import uvloop
-from serving.load import Call, closed
+from serving.load import Call, closed, need_wrk
 
 from mlstack.serve.worker.answers import JSON, Answer
 from mlstack.serve.worker.connection import Connection
@@ -77,6 +77,7 @@ def measure(kind: str) -> tuple[float, float]:
 
 def main() -> None:
     """Print both, and the ratio."""
+    need_wrk()
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     found = {kind: [] for kind in ("uvicorn", "ours")}
     for turn in range(rounds):

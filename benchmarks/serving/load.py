@@ -8,7 +8,9 @@ comes back. All of it is bounded by a duration, and by connections.
 
 import asyncio
 import json
+import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
@@ -87,6 +89,12 @@ def memory_mb(root: psutil.Process) -> float:
         except psutil.NoSuchProcess:
             continue
     return total / 1e6
+
+
+def need_wrk() -> None:
+    """End where there is no wrk."""
+    if shutil.which("wrk") is None:
+        sys.exit("this needs wrk; type: sudo apt-get install wrk")
 
 
 def closed(url: str, call: Call, root: psutil.Process, *, c: int, seconds: float) -> Measured:

@@ -225,7 +225,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     children = psutil.Process(process.pid).children(recursive=True) if _runs(process) else []
     process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(8)
+        process.wait(4)  # mosec takes longer, whatever it is asked
     for child in [*children, process]:
         with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
             child.kill()
