@@ -20,6 +20,7 @@ Arrays = list[np.ndarray]
 Run = Callable[[Arrays], Arrays]
 
 LEARNING = 0.1  # weight of the newest call in what a row is expected to take
+CAUTION = 1.5  # times the usual call, for one that would end too late
 PROMISED = 0.8  # of the allowed time may be spent in the queue
 
 
@@ -191,7 +192,7 @@ class Batcher:
         now = time.perf_counter()
         while self._queue:
             part = self._queue[0]
-            if _is_over(part.job, now, self._call_s):
+            if _is_over(part.job, now, CAUTION * self._call_s):
                 self._queue.popleft()
                 self.queued_rows -= part.rows
                 continue
