@@ -184,6 +184,21 @@ def test_what_cannot_be_loaded_beside_the_live_model_does_not_keep_it_from_answe
     assert f"it answers without the {role}" in (root / "stderr.txt").read_text()
 
 
+@pytest.mark.parametrize("change", ["promote", "rollback"])
+def test_who_becomes_live_is_its_own_shadow_no_more(root: Path, change: str) -> None:
+    make_package(root, number=2, seed=1)
+    if change == "rollback":
+        live_file.promote(folder(root), 2)
+        live_file.set_shadow(folder(root), 1, 100)
+        live_file.roll_back(folder(root))
+    else:
+        live_file.set_shadow(folder(root), 2, 100)
+        live_file.promote(folder(root), 2)
+
+    assert live(root).live == (1 if change == "rollback" else 2)
+    assert (live(root).shadow, live(root).shadow_percent) == (None, 0)
+
+
 # A canary that is ended by itself
 
 
