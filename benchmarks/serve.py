@@ -86,7 +86,9 @@ def main() -> None:
             for kind in ("cnn", "pictures"):
                 _raw(projects[kind], kind, options.seconds, book)
             print(f"round {turn + 1} done", file=sys.stderr)
-        changes.overload(projects["cnn"], HOME, book)
+        settings = f"serve: {{batching: {{deadline_ms: {changes.DEADLINE_S * 1000:g}}}}}\n"
+        busy = packages.make_project("cnn", Path(folder) / "busy", settings=settings)
+        changes.overload(busy, HOME, book)
         changes.reloads(projects["mlp"], HOME, book, count=options.changes)
     _print(names, book)
     print(f"\ntook {(time.perf_counter() - started) / 60:.1f} min")

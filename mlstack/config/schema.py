@@ -67,6 +67,9 @@ class Gates(Section):
         default=None, description="File of golden examples (JSON lines)."
     )
     latency: LatencyGate | None = Field(default=None, description="Speed of one call.")
+    live: Literal["paired", "off"] = Field(
+        default="paired", description="A paired test against the live package, on the test part."
+    )
 
 
 class Format(enum.StrEnum):
@@ -86,13 +89,19 @@ class Export(Section):
         default_factory=lambda: [Format.ONNX], description="Formats; onnx always."
     )
     quantize: Literal["none", "auto", "int8-dynamic", "int8-static", "fp16"] = Field(
-        default="none", description="Smaller arithmetic."
+        default="none", description="Smaller arithmetic; auto takes the fastest that is as good."
+    )
+    target: Literal["cpu", "arm", "gpu", "tensorrt"] = Field(
+        default="cpu", description="Where the package runs: which smaller arithmetic suits."
+    )
+    budget: str = Field(
+        default="", description="What a package may cost: size<5MB,p50<10ms,drop<0.5pt."
     )
     embed_preprocessing: bool = Field(
         default=True, description="Tensor arithmetic of the input inside the graph."
     )
     max_diff: float = Field(
-        default=1e-3, gt=0, description="Largest |torch - onnx| relative to the output's scale."
+        default=1e-4, gt=0, description="Largest |torch - onnx| relative to the output's scale."
     )
 
 

@@ -11,7 +11,7 @@ UNBUILT: dict[str, tuple[str, ...]] = {
     "monitor": ("monitor.retrain.auto",),
 }
 
-BUILT_TASKS = ("image-classification", "tabular")
+BUILT_TASKS = ("image-classification", "text-classification", "tabular")
 
 
 def refuse_unbuilt(project: Project, room: str) -> None:

@@ -4,27 +4,28 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlstack import files
 from mlstack.config import load
 from mlstack.errors import GateError, Mistake
-from mlstack.export import ask, bundle, gates, packages
-from mlstack.export.order import Order, order
+from mlstack.export import ask, bundle, choice, facts, packages, report, trial
+from mlstack.export.handover import Built
+from mlstack.export.order import Order, Wish, order
 from mlstack.export.safety import check_graph
-from mlstack.records import base, run
+from mlstack.export.trial import Stage
 from mlstack.records.base import Record, Result
 from mlstack.records.layout import Layout
-from mlstack.records.package import MODEL, SIDE, GateResult, Golden
+from mlstack.records.package import MODEL, GateResult
+from mlstack.records.variants import Variant, Variants
+
+__all__ = ["Exported", "Verified", "Weighed", "Wish", "export", "verify"]
+REPORT = "export.html"  # in the run's folder
 
 
-class Stage(Record, frozen=True, kw_only=True, tag="export.stage"):
-    """What is being done now."""
+class Weighed(Record, frozen=True, kw_only=True, tag="export.weighed"):
+    """Every variant that was tried, before anything is packed."""
 
-    text: str
-
-
-class Judged(Record, frozen=True, kw_only=True, tag="export.judged"):
-    """Every gate, green or red, before anything is packed."""
-
-    gates: list[GateResult]
+    variants: list[Variant]
+    gates: list[GateResult]  # of the one that is packed, or of the best that is not
 
 
 class Exported(Result, frozen=True, kw_only=True, tag="export.package"):
@@ -39,6 +40,8 @@ class Exported(Result, frozen=True, kw_only=True, tag="export.package"):
     metrics: dict[str, float]
     latency_ms: dict[str, float]
     gates: list[GateResult]
+    variants: list[Variant]
+    page: str  # HTML, relative to the project
 
     def headline(self) -> str:
         """Give the package's path."""
@@ -62,47 +65,71 @@ class Verified(Result, frozen=True, kw_only=True, tag="export.verified"):
         return self.path
 
 
-def export(
-    path: Path, *, sets: tuple[str, ...], wanted: str | None, precision: str, formats: str
-) -> Iterator[Record]:
-    """Build, measure and judge a run's graph; pack it when every gate is green.
+def export(path: Path, *, sets: tuple[str, ...], wish: Wish) -> Iterator[Record]:
+    """Build a run's graph, try its variants, judge them; pack the best when its gates are green.
 
     Raises:
-        GateError: a gate is red, or the graph ended the process that measured it.
+        GateError: a gate is red, the graph ended the process that measured it, or nothing is
+            inside the budget.
     """
-    asked = order(load(path, sets=sets), wanted, precision, formats)
+    asked = order(load(path, sets=sets), wish)
     layout = Layout(asked.project.root)
     with bundle.workplace(layout.state, asked.model) as work:
         yield Stage(text=f"building the graph of run {asked.spec.id}")
         built = yield from ask.build(asked, work)
-        graph, chosen = yield from ask.quantize(asked, work, built)
-        yield Stage(text=f"measuring it in {chosen}, without torch")
-        figures = yield from ask.measure(asked, graph, chosen, built)
-        judged = gates.judge(figures, _standard(asked, chosen))
-        yield Judged(gates=judged)
-        gates.refuse(judged, model=asked.model)
-        parts = bundle.Parts(
-            spec=asked.spec,
-            model=asked.model,
-            graph=graph,
-            precision=chosen,
-            checkpoint_sha256=asked.checkpoint_sha256,
-            built=built,
-            figures=figures,
-            gates=judged,
-            max_batch=asked.project.config.serve.batching.max_size,
-        )
+        field = yield from trial.everything(asked, work, built)
+        weighed = choice.table(field, asked, built)
+        page = report.render(asked.spec, asked.model, field, weighed)
+        files.write_text(asked.folder / REPORT, page)
+        yield _weighed(field, weighed)
+        best = choice.chosen(field, weighed, asked)
+        parts = _parts(asked, built, best, weighed, page)
         package = bundle.pack(parts, layout.model(asked.model))
-    yield Exported(
+    yield _exported(asked, parts, package)
+
+
+def _weighed(field: trial.Field, weighed: Variants) -> Weighed:
+    named = {row.precision: row for row in weighed.variants}
+    shown = [one for one in field.tried if named[one.precision].chosen] or field.tried[-1:]
+    return Weighed(variants=weighed.variants, gates=shown[0].gates)
+
+
+def _parts(
+    asked: Order, built: Built, best: trial.Tried, weighed: Variants, page: str
+) -> bundle.Parts:
+    assert best.graph is not None
+    assert best.figures is not None
+    return bundle.Parts(
+        spec=asked.spec,
+        model=asked.model,
+        graph=best.graph,
+        precision=best.precision,
+        checkpoint_sha256=asked.checkpoint_sha256,
+        built=built,
+        figures=best.figures,
+        gates=best.gates,
+        max_batch=asked.project.config.serve.batching.max_size,
+        times=best.times,
+        variants=weighed,
+        page=page,
+        training=facts.training(asked.folder),
+        mlflow=asked.mlflow,
+    )
+
+
+def _exported(asked: Order, parts: bundle.Parts, package: Path) -> Exported:
+    return Exported(
         model=asked.model,
         number=int(package.name),
         path=package.relative_to(asked.project.root).as_posix(),
         run=asked.spec.id,
-        precision=chosen,
-        size_bytes=figures.size_bytes,
-        metrics=figures.metrics,
-        latency_ms=figures.latency_ms,
-        gates=judged,
+        precision=parts.precision,
+        size_bytes=parts.figures.size_bytes,
+        metrics=parts.figures.metrics,
+        latency_ms=bundle.latency(parts.times),
+        gates=parts.gates,
+        variants=parts.variants.variants,
+        page=(asked.folder / REPORT).relative_to(asked.project.root).as_posix(),
     )
 
 
@@ -116,7 +143,7 @@ def verify(path: Path, *, sets: tuple[str, ...], wanted: str | None) -> Iterator
     package = packages.find(path, sets, wanted)
     manifest = packages.check(package)
     check_graph(package / MODEL)
-    golden = base.read(package / SIDE / "golden.json", Golden)
+    golden = packages.golden(package)
     yield Stage(text=f"replaying {len(golden.examples)} golden examples")
     with tempfile.TemporaryDirectory(prefix="mlstack-verify-") as work:
         replayed = yield from ask.replay(package, Path(work))
@@ -137,14 +164,4 @@ def verify(path: Path, *, sets: tuple[str, ...], wanted: str | None) -> Iterator
         examples=replayed.examples,
         max_diff=replayed.max_diff,
         tolerance=golden.tolerance,
-    )
-
-
-def _standard(asked: Order, precision: str) -> gates.Standard:
-    config = asked.project.config
-    return gates.Standard(
-        gates=config.gates,
-        precision=precision,
-        max_diff=config.export.max_diff,
-        run_metrics=run.summarise(asked.folder).metrics,
     )

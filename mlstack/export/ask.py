@@ -1,6 +1,6 @@
 """Ask the workers of `export`: each gets a request in a file and answers with records."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,18 +10,20 @@ from mlstack import files
 from mlstack.errors import GateError, StepError
 from mlstack.export import gates, packages
 from mlstack.export.handover import (
-    MODEL_FP32,
     BuildRequest,
     Built,
     Figures,
     MeasureRequest,
     Quantized,
     QuantizeRequest,
+    Raced,
+    RaceRequest,
     Replayed,
     ReplayRequest,
     Said,
 )
 from mlstack.export.order import Order
+from mlstack.export.safety import check_graph
 from mlstack.launch.worker import run_worker
 from mlstack.records import base
 from mlstack.records.base import Record
@@ -29,6 +31,7 @@ from mlstack.records.dataset import EXAMPLES, LABELS
 from mlstack.records.layout import Layout
 
 CALIBRATION = 256
+TIMED = (1, 8, 32)
 # What another processor's arithmetic may change in a probability of a golden example.
 TOLERANCE = {"fp32": 1e-3, "fp16": 5e-3}
 TOLERANCE_INT8 = 2e-2
@@ -50,34 +53,40 @@ def build(order: Order, work: Path) -> Generator[Record, None, Built]:
     return (yield from _ask("build", request, order.log, Built))
 
 
-def quantize(order: Order, work: Path, built: Built) -> Generator[Record, None, tuple[Path, str]]:
-    """Have a smaller graph made when one is asked for; give its file and precision."""
-    if order.precision == "fp32":
-        return work / MODEL_FP32, "fp32"
-    request = QuantizeRequest(
-        folder=str(work), precision=order.precision, built=built, target="smaller.onnx"
-    )
-    try:
-        done = yield from _ask("quantize", request, order.log, Quantized)
-    except StepError as error:
-        _refuse_crash(error, order.model)
-        raise
-    return work / request.target, done.precision
+def quantize(
+    order: Order, work: Path, built: Built, kinds: list[str]
+) -> Generator[Record, None, list[Quantized]]:
+    """Have smaller graphs made, all in one process; one that ends it is skipped.
+
+    A converter that crashes takes the others' time only: they go on in another process.
+    """
+    done: list[Quantized] = []
+    while len(done) < len(kinds):
+        request = QuantizeRequest(folder=str(work), kinds=kinds[len(done) :], built=built)
+        try:
+            for said in _said("quantize", request, order.log):
+                if isinstance(said, Quantized):
+                    done.append(said)
+                else:
+                    yield said
+        except StepError as error:
+            if _was_reported(error):
+                raise
+            done.append(Quantized(precision=kinds[len(done)], problem=error.problem))
+    return done
 
 
 def measure(
-    order: Order, graph: Path, precision: str, built: Built
+    order: Order, graph: Path, precision: str, built: Built, baseline: Figures | None
 ) -> Generator[Record, None, Figures]:
     """Have the worker without torch measure a graph; one that crashes it is a red gate."""
     config = order.project.config
     labels = order.project.root / order.spec.dataset.source / LABELS
-    latency = config.gates.latency
-    models = Layout(order.project.root).model(order.model)
-    drops = [b.max_drop_vs_live for b in config.gates.validation.values()]
     request = MeasureRequest(
         folder=str(graph.parent),
         model=graph.name,
-        baseline=None if precision == "fp32" else MODEL_FP32,
+        precision=precision,
+        baseline=baseline.answers if baseline else None,
         built=built,
         run=order.spec.id,
         root=str(order.project.root),
@@ -85,16 +94,30 @@ def measure(
         labels=str(labels) if labels.is_file() else None,
         columns=sorted({s.column for s in config.gates.slices} - {"class"}),
         expected=order.expected,
-        latency_batch=latency.batch if latency else 1,
-        device=latency.device if latency else "cpu",
-        live=packages.rival(models) if any(d is not None for d in drops) else None,
+        live=packages.rival(Layout(order.project.root), order.model, order.spec),
         tolerance=TOLERANCE.get(precision, TOLERANCE_INT8),
     )
+    check_graph(graph)
     try:
         return (yield from _ask("measure", request, order.log, Figures))
     except StepError as error:
         _refuse_crash(error, order.model)
         raise
+
+
+def race(
+    order: Order, work: Path, models: list[str], built: Built
+) -> Generator[Record, None, Raced]:
+    """Have graphs timed, in turns in one process."""
+    latency = order.project.config.gates.latency
+    request = RaceRequest(
+        folder=str(work),
+        models=models,
+        inputs=built.val.inputs,
+        batches=sorted({*TIMED, latency.batch} if latency else TIMED),
+        device=latency.device if latency else "cpu",
+    )
+    return (yield from _ask("race", request, order.log, Raced))
 
 
 def replay(package: Path, work: Path) -> Generator[Record, None, Replayed]:
@@ -118,24 +141,29 @@ def _ask(
     worker: str, request: Record, log: Path, wanted: type[Answer]
 ) -> Generator[Record, None, Answer]:
     """Start a worker, pass on its progress, and give its answer."""
+    answer: Answer | None = None
+    for said in _said(worker, request, log):
+        if isinstance(said, wanted):
+            answer = said
+        else:
+            yield said
+    if answer is None:
+        raise StepError(f"the worker `{worker}` ended without an answer", hint=f"see {log}")
+    return answer
+
+
+def _said(worker: str, request: Record, log: Path) -> Iterator[Said]:
+    """Start a worker and yield what it says; keep the traceback of one that failed."""
     work = Path(getattr(request, "folder", "") or getattr(request, "work", ""))
     paper = work / f"{worker}.json"
     base.write(paper, request)
-    answer: Answer | None = None
     try:
-        for said in run_worker(f"mlstack.export.worker.{worker}", [str(paper)], SAID.decode, log):
-            if isinstance(said, wanted):
-                answer = said
-            else:
-                yield said
+        yield from run_worker(f"mlstack.export.worker.{worker}", [str(paper)], SAID.decode, log)
     except StepError as error:
         if _was_reported(error):
             files.append_line(log, "\n".join(error.__notes__).encode())
             error.hint = error.hint or f"see {log}"
         raise
-    if answer is None:
-        raise StepError(f"the worker `{worker}` ended without an answer", hint=f"see {log}")
-    return answer
 
 
 def _refuse_crash(error: StepError, model: str) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 from mlstack import __version__, files
 from mlstack.errors import MachineError
-from mlstack.export.card import card, triton
+from mlstack.export import mlflow, sbom
+from mlstack.export.card import Shown, card, triton
+from mlstack.export.facts import Training
 from mlstack.export.handover import GOLDEN, Built, Figures
 from mlstack.records import base
 from mlstack.records.lineage import Lineage
@@ -27,6 +29,7 @@ from mlstack.records.package import (
     numbers,
 )
 from mlstack.records.run import RunSpec
+from mlstack.records.variants import Times, Variants
 
 LIVE = "live.json"
 BUILDING = ".*.tmp-*"
@@ -45,6 +48,11 @@ class Parts:
     figures: Figures
     gates: list[GateResult]
     max_batch: int
+    times: list[Times]
+    variants: Variants
+    page: str  # HTML
+    training: Training
+    mlflow: bool = False  # write what MLflow reads, too
 
 
 @contextmanager
@@ -117,16 +125,20 @@ def _fill(folder: Path, parts: Parts, number: int) -> None:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     lineage = _lineage(parts, number, created)
     shutil.copyfile(parts.graph, folder / MODEL)
-    shutil.copytree(parts.graph.parent / GOLDEN, side / "golden")
+    shutil.copytree(parts.graph.parent / f"{parts.precision}-{GOLDEN}", side / "golden")
     base.write(side / "signature.json", _signature(parts))
     base.write(side / "parity.json", figures.parity)
     base.write(side / "metrics.json", _metrics(parts))
     base.write(side / "lineage.json", lineage)
     base.write(side / "reference.json", figures.reference)
     base.write(side / "golden.json", figures.golden)
-    files.write_text(
-        folder / "README.md", card(lineage, built, figures, parts.gates, parts.precision)
-    )
+    base.write(side / "variants.json", parts.variants)
+    files.write_text(side / "report.html", parts.page)
+    digest = files.sha256(folder / MODEL)
+    files.write_bytes(side / "sbom.json", sbom.render(lineage, digest, built.parameters))
+    if parts.mlflow:
+        files.write_text(folder / "MLmodel", _mlflow(parts))
+    files.write_text(folder / "README.md", card(lineage, built, figures, _shown(parts)))
     present = list(files.walk(folder))
     for path in present:
         files.sync_file(path)
@@ -142,6 +154,22 @@ def _fill(folder: Path, parts: Parts, number: int) -> None:
     base.write(side / MANIFEST, manifest)
     for path in (side / "golden", side, folder):
         files.sync_folder(path)
+
+
+def latency(times: list[Times]) -> dict[str, float]:
+    """Give the percentiles of calls of one row."""
+    single = next(t for t in times if t.batch == 1)
+    return {"p50": single.p50_ms, "p99": single.p99_ms}
+
+
+def _shown(parts: Parts) -> Shown:
+    return Shown(parts.precision, parts.gates, parts.variants, latency(parts.times), parts.training)
+
+
+def _mlflow(parts: Parts) -> str:
+    environment = parts.spec.environment
+    versions = environment.packages | {"python": environment.python}
+    return mlflow.render(parts.spec.id, [parts.built.input], parts.built.outputs, versions)
 
 
 def _lineage(parts: Parts, number: int, created: str) -> Lineage:
@@ -184,5 +212,5 @@ def _metrics(parts: Parts) -> Metrics:
         values=parts.figures.metrics,
         per_class=parts.figures.per_class,
         gates=parts.gates,
-        latency_ms=parts.figures.latency_ms,
+        latency_ms=latency(parts.times),
     )

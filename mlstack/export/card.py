@@ -1,62 +1,180 @@
 """The model card and Triton's configuration, rendered from facts alone."""
 
-from mlstack.export.handover import Built, Figures
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mlstack.export import recipe
+from mlstack.export.facts import Training
+from mlstack.export.handover import Built, Figures, Slice
 from mlstack.inputs.tables import TableSpec
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import GateResult, Tensor
+from mlstack.records.variants import Variants
+from mlstack.stats.testing import wilson
 
 MOST_CLASSES = 50
+TAGS = {
+    "image-classification": "image-classification",
+    "tabular": "tabular-classification",
+    "text-classification": "text-classification",
+}
 
 
-def card(
-    lineage: Lineage, built: Built, figures: Figures, gates: list[GateResult], precision: str
-) -> str:
-    """Render README.md of a package."""
-    return "\n".join(
-        [
-            f"# {lineage.model} {lineage.number}",
-            "",
-            f"{lineage.config['project']['task']}, {len(built.classes)} classes, "
-            f"{built.parameters:,} parameters, {precision}, {figures.size_bytes:,} bytes.",
-            "",
-            "## Where it comes from",
-            f"- run `{lineage.run}`, seed {lineage.seed}, checkpoint SHA-256 "
-            f"`{lineage.checkpoint_sha256[:16]}...`",
-            f"- data `{lineage.dataset.source}`, version `{lineage.dataset.md5}`"
-            + _revision(lineage.dataset.revision, lineage.dataset.dirty),
-            f"- code commit `{lineage.code.commit or 'none'}`"
-            + (" with uncommitted changes" if lineage.code.dirty else ""),
-            f"- split: {_split(lineage.dataset.split)}",
-            "",
-            "## What goes in and what comes out",
-            *(_tensor(t) for t in [built.input, *built.outputs]),
-            f"- raw files: {_preprocess(built.preprocess)}",
-            f"- classes: {_classes(built.classes)}",
-            "",
-            "## How good it is",
-            "Measured on this graph, on examples it was not trained on.",
-            "",
-            "| metric | value |",
-            "|---|---|",
-            *(f"| {name} | {value:.4f} |" for name, value in sorted(figures.metrics.items())),
-            "",
-            "| class | accuracy |",
-            "|---|---|",
-            *(f"| {n} | {v:.4f} |" for n, v in list(figures.per_class.items())[:MOST_CLASSES]),
-            "",
-            "## What it had to prove",
-            "| gate | measured | limit | |",
-            "|---|---|---|---|",
-            *(_gate(gate) for gate in gates),
-            "",
-            f"One call: p50 {figures.latency_ms['p50']:.3g} ms, "
-            f"p99 {figures.latency_ms['p99']:.3g} ms on the machine that exported it.",
-            "",
-            f"`mlstack export verify` answers its {len(figures.golden.examples)} golden examples "
-            "again; the manifest names the SHA-256 of every file.",
-            "",
-        ]
+@dataclass(frozen=True)
+class Shown:
+    """What a card shows beside the figures."""
+
+    precision: str
+    gates: list[GateResult]
+    variants: Variants
+    latency_ms: dict[str, float]
+    training: Training
+
+
+def card(lineage: Lineage, built: Built, figures: Figures, shown: Shown) -> str:
+    """Render README.md of a package, with the front matter that model hubs read."""
+    task = lineage.config["project"]["task"]
+    title = f"# {lineage.model} {lineage.number}"
+    lead = (
+        f"{task}, {len(built.classes)} classes, {built.parameters:,} parameters, "
+        f"{shown.precision}, {figures.size_bytes:,} bytes."
     )
+    sections = (
+        _front(task),
+        [title, "", lead],
+        _origin(lineage, shown.training),
+        _interface(built),
+        _use(built),
+        _quality(lineage, figures),
+        _limits(built, figures),
+        ["## Variants that were tried", *_variants(shown.variants)],
+        _proofs(figures, shown),
+    )
+    return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
+
+
+def _front(task: str) -> list[str]:
+    return [
+        "---",
+        "library_name: onnx",
+        f"pipeline_tag: {TAGS.get(task, task)}",
+        "tags: [onnx, mlstack]",
+        "---",
+    ]
+
+
+def _origin(lineage: Lineage, training: Training) -> list[str]:
+    return [
+        "## Where it comes from",
+        f"- run `{lineage.run}`, seed {lineage.seed}, checkpoint SHA-256 "
+        f"`{lineage.checkpoint_sha256[:16]}...`",
+        f"- data `{lineage.dataset.source}`, version `{lineage.dataset.md5}`"
+        + _revision(lineage.dataset.revision, lineage.dataset.dirty)
+        + _amount(lineage),
+        f"- code commit `{lineage.code.commit or 'none'}`"
+        + (" with uncommitted changes" if lineage.code.dirty else ""),
+        f"- split: {_split(lineage.dataset.split)}",
+        f"- training: {training.told()}",
+    ]
+
+
+def _interface(built: Built) -> list[str]:
+    return [
+        "## What goes in and what comes out",
+        *(_tensor(t) for t in [built.input, *built.outputs]),
+        f"- raw files: {_preprocess(built.preprocess)}",
+        f"- classes: {_classes(built.classes)}",
+    ]
+
+
+def _use(built: Built) -> list[str]:
+    script = recipe.python(built.preprocess, built.input.name)
+    if not script:
+        return []
+    return [
+        "## How to use it without mlstack",
+        "In this folder, with the file to answer:",
+        "",
+        "```python",
+        script.rstrip(),
+        "```",
+    ]
+
+
+def _quality(lineage: Lineage, figures: Figures) -> list[str]:
+    rows = {name: value for name, value in sorted(figures.metrics.items())}
+    examples = lineage.dataset.split
+    lines = [
+        "## How good it is",
+        "Measured on this graph, on examples it was not trained on.",
+        "",
+        "| metric | value | 95 % interval |",
+        "|---|---|---|",
+    ]
+    for name, value in rows.items():
+        part, _, kind = name.partition("/")
+        interval = _interval(value, examples.get(part, 0)) if kind == "acc" else ""
+        lines.append(f"| {name} | {value:.4f} | {interval} |")
+    lines += ["", "| class | accuracy |", "|---|---|"]
+    lines += [f"| {n} | {v:.4f} |" for n, v in list(figures.per_class.items())[:MOST_CLASSES]]
+    if figures.slices:
+        lines += ["", "| slice | accuracy | examples |", "|---|---|---|"]
+        lines += [f"| {_named(s)} | {s.accuracy:.4f} | {s.examples} |" for s in figures.slices]
+    return lines
+
+
+def _interval(share: float, examples: int) -> str:
+    if not examples:
+        return ""
+    low, high = wilson(round(share * examples), examples)
+    return f"{low:.4f} to {high:.4f}"
+
+
+def _limits(built: Built, figures: Figures) -> list[str]:
+    """Say what the figures say against it."""
+    lines = [
+        "## Limits",
+        f"- It answers one of its {len(built.classes)} classes to anything; "
+        "it has no answer for what is none of them.",
+    ]
+    if figures.per_class:
+        name, value = min(figures.per_class.items(), key=lambda entry: entry[1])
+        lines.append(f"- Its weakest class is `{name}`: {value:.1%} of those examples are right.")
+    few = [s for s in figures.slices if s.examples < 30]
+    if few:
+        lines.append(
+            f"- {len(few)} slices have fewer than 30 examples, so their figures say little: "
+            + ", ".join(_named(s) for s in few[:5])
+        )
+    absent = [name for name in built.classes if name not in figures.per_class]
+    if absent:
+        lines.append(f"- Not measured, for want of examples: {_classes(absent)}.")
+    lines.append("- Fairness, robustness against attacks and energy were not measured.")
+    return lines
+
+
+def _named(found: Slice) -> str:
+    return f"{found.column} {found.value}"
+
+
+def _proofs(figures: Figures, shown: Shown) -> list[str]:
+    return [
+        "## What it had to prove",
+        "| gate | measured | limit | |",
+        "|---|---|---|---|",
+        *(_gate(gate) for gate in shown.gates),
+        "",
+        f"One call: p50 {shown.latency_ms['p50']:.3g} ms, "
+        f"p99 {shown.latency_ms['p99']:.3g} ms on the machine that exported it.",
+        "",
+        f"`mlstack export verify` answers its {len(figures.golden.examples)} golden examples "
+        "again; the manifest names the SHA-256 of every file.",
+    ]
+
+
+def _amount(lineage: Lineage) -> str:
+    data = lineage.dataset
+    return f", {data.files:,} files, {data.size_bytes:,} bytes" if data.files else ""
 
 
 def triton(model: str, built: Built, max_batch: int) -> str:
@@ -88,6 +206,11 @@ def _preprocess(spec: dict[str, object] | None) -> str:
         return "none; it takes tensors only"
     if spec["kind"] == "table":
         return _columns(TableSpec.from_json(spec))
+    if spec["kind"] == "text":
+        return (
+            f"texts as JSON, in `{spec['column']}`: the first {spec['length']} tokens of a "
+            "byte-pair encoding that `signature.json` holds (library `tokenizers`)"
+        )
     return ", ".join(f"{key} {value}" for key, value in spec.items())
 
 
@@ -117,3 +240,18 @@ def _gate(gate: GateResult) -> str:
     measured = "" if gate.measured is None else f"{gate.measured:.4g}"
     limit = "" if gate.limit is None else f"{gate.limit:g}"
     return f"| {gate.name} | {measured} | {limit} | {gate.detail} |"
+
+
+def _variants(weighed: Variants) -> Iterator[str]:
+    yield "| variant | size | p50 of 1 row | agreement | largest change | |"
+    yield "|---|---|---|---|---|---|"
+    for row in weighed.variants:
+        if row.size_bytes is None:
+            yield f"| {row.precision} | | | | | {row.why} |"
+            continue
+        p50 = row.p50_ms()
+        yield (
+            f"| {row.precision} | {row.size_bytes:,} bytes | {p50 or 0:.3g} ms "
+            f"| {row.agreement:.2%} | {row.max_probability_diff:.2g} "
+            f"| {'**chosen**: ' if row.chosen else ''}{row.why} |"
+        )

@@ -16,19 +16,34 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="auto, fp32, fp16 or int8 [export.quantize; auto is fp32].", show_default=False
+            help="fp32, fp16, int8, or auto: the best that passes [export.quantize].",
+            show_default=False,
         ),
-    ] = "auto",
+    ] = "",
+    budget: Annotated[
+        str,
+        typer.Option(
+            help="What it may cost: size<5MB,p50<10ms,drop<0.5pt [export.budget].",
+            show_default=False,
+        ),
+    ] = "",
     formats: Annotated[
         str,
         typer.Option("--format", help="Formats, with commas [export.formats].", show_default=False),
     ] = "",
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Also write MLmodel, which MLflow reads.")
+    ] = False,
 ) -> None:
     """Turn a run into a verified model package; a red gate leaves none (exit 4)."""
     from mlstack.export import api, view
 
     call.show(
-        api.export(call.config, sets=call.sets, wanted=run, precision=precision, formats=formats),
+        api.export(
+            call.config,
+            sets=call.sets,
+            wish=api.Wish(run, precision, formats, budget, mlflow),
+        ),
         view.draw,
     )
 

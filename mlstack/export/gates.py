@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from mlstack.config.schema import Gates, SliceGate, ValidationGate
 from mlstack.errors import GateError, Mistake
-from mlstack.export.handover import Figures
+from mlstack.export.handover import Figures, Pair
+from mlstack.records.base import Record
 from mlstack.records.package import GateResult
+from mlstack.records.variants import Times
+from mlstack.stats.testing import holm, mcnemar
 
 # Honest INT8 graphs of small nets kept 99.4 % of the classes and moved single probabilities by
 # 0.16; calibrated on noise, by 0.41. The percentile leaves single rows out.
@@ -18,13 +21,25 @@ SMALLER_AGREEMENT = 0.99
 SMALLER_PROBABILITY = 0.1
 SMALLER_DROP = 0.01
 SUM_ERROR = 1e-4
+# A paired test says that a graph is worse only when chance would be rare, and it matters: with
+# enough examples even a hundredth of a point is no chance.
+RARE = 0.01
+MATTERS = 0.002  # of all examples
+MATTERS_IN_PART = 0.01  # of a class or a slice
 HINTS = {
     "preprocessing min": "give what `mlstack.inputs` makes of a raw file or row; scale in forward",
     "batch invariance max": "forward must answer each row by itself, not by its batch",
     "parity max": "forward does something that the graph does not repeat",
     "checkpoint is the run's": "the code or the files have changed since; train again",
+    "no worse than live": "train a better one, or set gates.live to off",
     "runs": "the graph crashes onnxruntime; try --precision fp32",
 }
+
+
+class Judged(Record, frozen=True, kw_only=True, tag="export.judged"):
+    """Every gate, green or red, before anything is packed."""
+
+    gates: list[GateResult]
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,7 @@ class Standard:
     precision: str
     max_diff: float
     run_metrics: dict[str, float]  # as the run logged them
+    allowed_drop: float = SMALLER_DROP  # of a smaller graph's accuracy, as a share
 
 
 def judge(figures: Figures, standard: Standard) -> list[GateResult]:
@@ -42,17 +58,32 @@ def judge(figures: Figures, standard: Standard) -> list[GateResult]:
     if standard.precision == "fp32":
         faithful = _same_as_training(figures, standard.max_diff)
     else:
-        faithful = _close_to_training(figures)
+        faithful = _close_to_training(figures, standard.allowed_drop)
     return [
         *faithful,
         *_invariants(figures),
         *_preprocessing(figures),
         *_as_recorded(figures, standard),
         *_validation(figures, standard),
+        *_live(figures, standard.gates),
         *(_slice(figures, gate) for gate in standard.gates.slices),
         *_functionality(figures, standard.gates),
-        *_latency(figures, standard.gates),
     ]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast and how large a graph is, and the one that it was made of."""
+
+    times: list[Times]
+    size_bytes: int
+    baseline_times: list[Times] | None = None
+    baseline_size_bytes: int = 0
+
+
+def judge_speed(speed: Speed, gates: Gates) -> list[GateResult]:
+    """Hold latency against its limit; a smaller graph must be smaller or faster."""
+    return [*_worth_it(speed), *_latency(speed.times, gates)]
 
 
 def crashed(problem: str) -> list[GateResult]:
@@ -98,24 +129,72 @@ def _same_as_training(figures: Figures, max_diff: float) -> Iterator[GateResult]
     yield at_most("batch invariance max", figures.batch_diff, max_diff)
 
 
-def _close_to_training(figures: Figures) -> Iterator[GateResult]:
+def _close_to_training(figures: Figures, allowed: float) -> Iterator[GateResult]:
     # On few examples, one that was a close call must not decide.
     one = 1.001 / figures.parity.examples
     yield at_least("agreement min", figures.parity.agreement, min(SMALLER_AGREEMENT, 1 - one))
     detail = "99.9 % of the examples"
     yield at_most("probability change max", figures.probability_diff, SMALLER_PROBABILITY, detail)
-    yield at_most("accuracy drop max", figures.accuracy_drop, max(SMALLER_DROP, one))
+    yield at_most("accuracy drop max", figures.accuracy_drop, max(allowed, one))
     yield at_most("batch invariance max", figures.batch_probability_diff, SMALLER_PROBABILITY)
-    if figures.baseline_size_bytes is not None:
-        size = figures.size_bytes / figures.baseline_size_bytes
-        speed = figures.latency_ms["p50"] / figures.baseline_latency_ms["p50"]
-        detail = f"{size:.2f} of the size, {speed:.2f} of the latency of fp32"
-        yield at_most("smaller or faster max", min(size, speed), 1.0, detail)
+    yield from _paired(figures.pairs)
+
+
+def _paired(pairs: list[Pair]) -> Iterator[GateResult]:
+    """Test whether what was lost against full precision can be chance; each part by itself."""
+    whole = [pair for pair in pairs if not pair.column]
+    parts = [pair for pair in pairs if pair.column]
+    for pair in whole:
+        yield no_worse("no worse than fp32", pair, "examples")
+    if not parts:
+        return
+    chances = holm([mcnemar(pair.lost, pair.gained) for pair in parts]).tolist()
+    bad = [
+        (chance, pair)
+        for chance, pair in zip(chances, parts, strict=True)
+        if chance < RARE and drop(pair) > MATTERS_IN_PART
+    ]
+    lowest, pair = min(bad or zip(chances, parts, strict=True), key=lambda entry: entry[0])
+    where = f"{pair.column} {pair.value}: {pair.lost} of {pair.examples} lost, {pair.gained} gained"
+    yield GateResult(
+        name="no class or slice worse",
+        passed=not bad,
+        measured=lowest,
+        limit=RARE,
+        detail=f"chance, all {len(parts)} held together; {where}",
+    )
+
+
+def no_worse(name: str, pair: Pair, rows: str) -> GateResult:
+    """Judge a paired comparison by the chance of what was lost."""
+    chance = mcnemar(pair.lost, pair.gained)
+    return GateResult(
+        name=name,
+        passed=chance >= RARE or drop(pair) <= MATTERS,
+        measured=chance,
+        limit=RARE,
+        detail=f"chance of {pair.lost} lost, {pair.gained} gained of {pair.examples} {rows}",
+    )
+
+
+def drop(pair: Pair) -> float:
+    """Give the share of examples that were lost, less those gained."""
+    return (pair.lost - pair.gained) / max(pair.examples, 1)
+
+
+def _worth_it(speed: Speed) -> Iterator[GateResult]:
+    if speed.baseline_times is None:
+        return
+    size = speed.size_bytes / speed.baseline_size_bytes
+    faster = speed.times[0].p50_ms / speed.baseline_times[0].p50_ms
+    detail = f"{size:.2f} of the size, {faster:.2f} of the latency of fp32"
+    yield at_most("smaller or faster max", min(size, faster), 1.0, detail)
 
 
 def _invariants(figures: Figures) -> Iterator[GateResult]:
     yield at_most("probabilities sum to 1", figures.sum_error, SUM_ERROR)
     yield at_least("answers are finite", float(figures.finite), 1.0)
+    yield at_least("answers are the same twice", float(figures.deterministic), 1.0)
 
 
 def _preprocessing(figures: Figures) -> Iterator[GateResult]:
@@ -166,10 +245,15 @@ def _against_live(metric: str, measured: float, limit: float, figures: Figures) 
     if metric not in figures.live_metrics:
         detail = figures.live_problem or f"the live package has no {metric}"
         return GateResult(name=name, passed=True, limit=limit, detail=detail)
-    live = figures.live_metrics[metric]
+    live, here = figures.live_metrics[metric], figures.rival_metrics.get(metric, measured)
     # Of a loss, more is worse.
-    drop = measured - live if metric.endswith("loss") else live - measured
-    return at_most(name, drop, limit, f"live has {live:.4f} on the same examples")
+    lost = here - live if metric.endswith("loss") else live - here
+    return at_most(name, lost, limit, f"live has {live:.4f} on the same examples")
+
+
+def _live(figures: Figures, gates: Gates) -> Iterator[GateResult]:
+    if gates.live == "paired" and figures.live_pair is not None:
+        yield no_worse("no worse than live", figures.live_pair, "examples of the test part")
 
 
 def _slice(figures: Figures, gate: SliceGate) -> GateResult:
@@ -203,12 +287,14 @@ def _functionality(figures: Figures, gates: Gates) -> Iterator[GateResult]:
     yield at_most("functionality max", float(len(figures.wrong)), 0.0, shown + more)
 
 
-def _latency(figures: Figures, gates: Gates) -> Iterator[GateResult]:
+def _latency(times: list[Times], gates: Gates) -> Iterator[GateResult]:
     if gates.latency is None:
         return
-    rows = "one row" if gates.latency.batch == 1 else f"{gates.latency.batch} rows"
+    batch = gates.latency.batch
+    measured = next(t.p99_ms for t in times if t.batch == batch)
+    rows = "one row" if batch == 1 else f"{batch} rows"
     detail = f"{rows} a call on the {gates.latency.device}"
-    yield at_most("latency p99 ms max", figures.latency_ms["p99"], gates.latency.p99_ms, detail)
+    yield at_most("latency p99 ms max", measured, gates.latency.p99_ms, detail)
 
 
 def _sentence(gate: GateResult) -> str:

@@ -7,6 +7,7 @@ import msgspec
 from mlstack.records.base import Record
 from mlstack.records.package import Golden, Parity, Tensor
 from mlstack.records.reference import Reference
+from mlstack.records.variants import Times
 from mlstack.records.worker import WorkerProgress
 
 MODEL_FP32 = "fp32.onnx"
@@ -51,21 +52,24 @@ class Built(Record, frozen=True, kw_only=True, tag="export.built"):
     test: Part | None = None
     calibration: Stored | None = None
     preprocess: dict[str, Any] | None = None
+    work: dict[str, int] = msgspec.field(default_factory=dict)  # multiplications of a row, by op
+    training_times: list[Times] = msgspec.field(default_factory=list)  # of the user's module
 
 
 class QuantizeRequest(Record, frozen=True, kw_only=True, tag="export.quantize"):
-    """Make a smaller graph of the one in full precision."""
+    """Make smaller graphs of the one in full precision, each `KIND.onnx` below `folder`."""
 
     folder: str
-    precision: str  # fp16, int8, int8-static or int8-dynamic
+    kinds: list[str]
     built: Built
-    target: str  # file name below `folder`
+    limit_s: int = 900
 
 
 class Quantized(Record, frozen=True, kw_only=True, tag="export.quantized"):
-    """The smaller graph is written."""
+    """A smaller graph is written, or cannot be made."""
 
-    precision: str  # what was chosen: fp16, int8-static or int8-dynamic
+    precision: str
+    problem: str = ""
 
 
 class Expected(Record, frozen=True, kw_only=True, tag="export.expected"):
@@ -82,6 +86,8 @@ class Rival(Record, frozen=True, kw_only=True, tag="export.rival"):
     model: str
     classes: list[str]
     preprocess: dict[str, Any] | None
+    examples: str | None = None  # of the run that it was made of, where it is still here
+    same_split: bool = False  # same data, seed and shares: it never saw the test part
 
 
 class MeasureRequest(Record, frozen=True, kw_only=True, tag="export.measure"):
@@ -89,7 +95,8 @@ class MeasureRequest(Record, frozen=True, kw_only=True, tag="export.measure"):
 
     folder: str
     model: str  # file name below `folder`
-    baseline: str | None  # the graph it was made from, when it is a smaller one
+    precision: str
+    baseline: Stored | None  # what the graph in full precision answered to the raw rows
     built: Built
     run: str
     root: str
@@ -97,8 +104,6 @@ class MeasureRequest(Record, frozen=True, kw_only=True, tag="export.measure"):
     labels: str | None  # table with further columns that make slices
     columns: list[str] = msgspec.field(default_factory=list)
     expected: list[Expected] = msgspec.field(default_factory=list)
-    latency_batch: int = 1
-    device: str = "cpu"
     live: Rival | None = None
     tolerance: float = 1e-3
     limit_s: int = 3600
@@ -113,32 +118,92 @@ class Slice(Record, frozen=True, kw_only=True, tag="export.slice"):
     examples: int
 
 
+class Pair(Record, frozen=True, kw_only=True, tag="export.pair"):
+    """The same examples answered by two graphs: how many only one of them gets right."""
+
+    column: str  # empty for all examples, `class`, or a column of the labels
+    value: str
+    examples: int
+    lost: int  # right before, wrong now
+    gained: int  # wrong before, right now
+
+
+class Changed(Record, frozen=True, kw_only=True, tag="export.changed"):
+    """A row that a smaller graph answers otherwise than the one in full precision."""
+
+    path: str  # of the raw file; empty for a row of a table or a tensor
+    row: dict[str, Any] | None
+    label: str
+    before: str
+    after: str
+    before_probability: float  # of the class `before`, in full precision
+    after_probability: float  # of the class `after`, in the smaller graph
+    diff: float  # largest change of a probability
+
+    @property
+    def is_flipped(self) -> bool:
+        """Tell whether the class is another one."""
+        return self.before != self.after
+
+
 class Figures(Record, frozen=True, kw_only=True, tag="export.figures"):
-    """Everything that was measured on a graph; `gates` judges it."""
+    """Everything that was measured on a graph but its speed; `gates` judges it."""
 
     parity: Parity
     probability_diff: float  # 99.9th percentile of |torch - graph|
+    max_probability_diff: float
     accuracy_drop: float  # training code minus graph, on the validation part
     batch_diff: float  # largest difference of an answer between batches, relative
     batch_probability_diff: float
     sum_error: float  # largest |sum of probabilities - 1|
     finite: bool
+    deterministic: bool  # the same batch twice, the same bits
     metrics: dict[str, float]
     training_metrics: dict[str, float]  # the same metrics, from the training code
     per_class: dict[str, float]
-    latency_ms: dict[str, float]
     golden: Golden
     reference: Reference
     size_bytes: int
+    answers: Stored  # probabilities of the raw rows, validation part first
     same_inputs: float | None = None  # share of the data module's rows found in the raw files
     inputs_detail: str = ""
-    baseline_size_bytes: int | None = None
-    baseline_latency_ms: dict[str, float] = msgspec.field(default_factory=dict)
     slices: list[Slice] = msgspec.field(default_factory=list)
     missing_columns: list[str] = msgspec.field(default_factory=list)
+    pairs: list[Pair] = msgspec.field(default_factory=list)  # against full precision
+    changed: list[Changed] = msgspec.field(default_factory=list)
+    loss_change: tuple[float, float] | None = None  # 95 % interval of its mean, by bootstrap
     wrong: list[str] = msgspec.field(default_factory=list)  # golden examples answered wrongly
     live_metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    rival_metrics: dict[str, float] = msgspec.field(default_factory=dict)  # on the same rows
+    live_pair: Pair | None = None
     live_problem: str = ""
+
+
+class RaceRequest(Record, frozen=True, kw_only=True, tag="export.race"):
+    """Time graphs that have been measured, in turns in one process."""
+
+    folder: str
+    models: list[str]  # file names below `folder`
+    inputs: Stored
+    batches: list[int]
+    device: str = "cpu"
+    limit_s: int = 900
+
+
+class Lap(Record, frozen=True, kw_only=True, tag="export.lap"):
+    """How fast one graph answers."""
+
+    model: str
+    times: list[Times]
+
+
+class Raced(Record, frozen=True, kw_only=True, tag="export.raced"):
+    """How fast each graph answers, and where that was measured."""
+
+    laps: list[Lap]
+    runtime: str
+    threads: int
+    processor: str
 
 
 class ReplayRequest(Record, frozen=True, kw_only=True, tag="export.replay"):
@@ -157,4 +222,4 @@ class Replayed(Record, frozen=True, kw_only=True, tag="export.replayed"):
     differing: list[str]
 
 
-Said = WorkerProgress | Built | Quantized | Figures | Replayed
+Said = WorkerProgress | Built | Quantized | Figures | Raced | Replayed

@@ -7,7 +7,8 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project, refuse_unbuilt
 from mlstack.errors import ConfigError, DataError, MachineError
-from mlstack.export import expected
+from mlstack.export import budget, divided, expected
+from mlstack.export.budget import Budget
 from mlstack.export.handover import Expected
 from mlstack.launch import moved
 from mlstack.records import dvc, run
@@ -27,8 +28,10 @@ class Order:
     folder: Path  # of the run
     checkpoint: Path
     checkpoint_sha256: str
-    precision: str  # fp32, fp16, int8, int8-static or int8-dynamic
+    precision: str  # auto, fp32, fp16, int8, int8-static or int8-dynamic
+    budget: Budget
     expected: list[Expected]
+    mlflow: bool = False  # write what MLflow reads, too
 
     @property
     def model(self) -> str:
@@ -36,26 +39,53 @@ class Order:
         return self.project.config.project.name
 
     @property
+    def target(self) -> str:
+        """Say where the package will run."""
+        return self.project.config.export.target
+
+    @property
     def log(self) -> Path:
         """Give the file where the workers' stderr goes."""
         return self.folder / "logs" / "export.log"
 
 
-def order(project: Project, wanted: str | None, precision: str, formats: str) -> Order:
+@dataclass(frozen=True)
+class Wish:
+    """What was typed; empty where the settings decide."""
+
+    run: str | None = None
+    precision: str = ""
+    formats: str = ""
+    budget: str = ""
+    mlflow: bool = False
+
+
+def order(project: Project, wish: Wish) -> Order:
     """Check everything that can be checked before something heavy starts."""
-    _check_formats(project, formats)
-    kind = _precision(project, precision)
+    _check_formats(project, wish.formats)
+    limits = _budget(project, wish.budget)
+    kind = _precision(project, wish.precision, limits)
     examples = expected.read(project)
     layout = Layout(project.root)
-    run_id = run.find_run(layout.runs, wanted)
+    run_id = run.find_run(layout.runs, wish.run)
     folder = layout.run(run_id)
     spec = moved.spec_here(project.root, run_id)
     _check_finished(folder, spec)
     _check_data(project.root / spec.dataset.source)
+    divided.check(spec, folder)
     checkpoint = _checkpoint(folder)
     _check_installed()
     files.write_bytes(folder / "logs" / "export.log", b"")
-    return Order(project, spec, folder, checkpoint, _sha256(folder, checkpoint), kind, examples)
+    digest = _sha256(folder, checkpoint)
+    return Order(
+        project, spec, folder, checkpoint, digest, kind, limits, examples, mlflow=wish.mlflow
+    )
+
+
+def _budget(project: Project, typed: str) -> Budget:
+    if typed:
+        return budget.parse(typed)
+    return budget.parse(project.config.export.budget, key="export.budget")
 
 
 def _check_formats(project: Project, wanted: str) -> None:
@@ -74,17 +104,19 @@ def _check_formats(project: Project, wanted: str) -> None:
     refuse_unbuilt(project, "export")
 
 
-def _precision(project: Project, wanted: str) -> str:
-    """Decide the precision: the flag, else `export.quantize`; `auto` is fp32 for now."""
-    if wanted not in PRECISIONS:
+def _precision(project: Project, wanted: str, limits: Budget) -> str:
+    """Decide the precision: the flag, else `export.quantize`; a budget alone tries all."""
+    if wanted and wanted not in PRECISIONS:
         raise ConfigError(
             f"--precision: there is no precision `{wanted}`",
             hint=f"choose of {', '.join(PRECISIONS)}",
         )
-    if wanted != "auto":
+    if wanted:
         return wanted
     set_to = project.config.export.quantize
-    return "fp32" if set_to in ("none", "auto") else set_to
+    if set_to == "none":
+        return "auto" if limits.limits else "fp32"
+    return set_to
 
 
 def _check_finished(folder: Path, spec: run.RunSpec) -> None:

@@ -1,24 +1,33 @@
 """Packages on the disk: which one is meant, whether it is whole, which one is live."""
 
 from pathlib import Path
+from typing import Any
 
 from mlstack.config import load
 from mlstack.errors import DataError
 from mlstack.export.bundle import LIVE
 from mlstack.export.handover import Rival
+from mlstack.export.safety import MAX_BYTES
 from mlstack.records import base
+from mlstack.records.dataset import EXAMPLES
 from mlstack.records.layout import Layout
+from mlstack.records.lineage import Lineage
 from mlstack.records.package import (
     MANIFEST,
     MODEL,
     SIDE,
+    Golden,
     Live,
     Manifest,
     Signature,
     numbers,
     verify_files,
 )
+from mlstack.records.run import RunSpec
 
+MAX_FILES = 10_000
+MAX_EXAMPLES = 1000
+MAX_OTHER_BYTES = 256 << 20
 NEEDED = (MODEL, f"{SIDE}/signature.json", f"{SIDE}/golden.json")
 
 
@@ -62,9 +71,7 @@ def check(package: Path) -> Manifest:
             f"`{package}` is not a model package: there is no {SIDE}/{MANIFEST}",
             hint="name a folder like models/NAME/N",
         )
-    for path in package.rglob("*"):
-        if path.is_symlink():
-            raise DataError(f"`{path}` is a link; a package holds plain files only")
+    _check_files(package)
     manifest = verify_files(package)
     missing = [name for name in NEEDED if name not in manifest.files]
     if missing:
@@ -72,21 +79,65 @@ def check(package: Path) -> Manifest:
     return manifest
 
 
-def rival(model_folder: Path) -> Rival | None:
-    """Describe the live package; None when no package is live."""
-    if not (model_folder / LIVE).is_file():
+def _check_files(package: Path) -> None:
+    """Refuse links and sizes that no package has, before anything is hashed or parsed."""
+    for count, path in enumerate(package.rglob("*"), start=1):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise DataError(f"`{path}` is a link or a device; a package holds plain files only")
+        limit = MAX_BYTES if path.suffix == ".onnx" else MAX_OTHER_BYTES
+        if path.is_file() and path.stat().st_size > limit:
+            raise DataError(
+                f"`{path}` has {path.stat().st_size:,} bytes; at most {limit:,} are opened"
+            )
+        if count > MAX_FILES:
+            raise DataError(f"`{package}` holds more than {MAX_FILES:,} files")
+
+
+def golden(package: Path) -> Golden:
+    """Read the golden examples of a package that may be anybody's.
+
+    Raises:
+        DataError: there are none, too many, or one that is not in the package.
+    """
+    found = base.read(package / SIDE / "golden.json", Golden)
+    if not 0 < len(found.examples) <= MAX_EXAMPLES:
+        raise DataError(
+            f"`{package}` has {len(found.examples):,} golden examples; 1 to {MAX_EXAMPLES:,} are "
+            "answered",
+            hint="export the run again",
+        )
+    for example in found.examples:
+        if Path(example.file).name != example.file:
+            raise DataError(f"the golden example `{example.file}` is not a file of the package")
+    return found
+
+
+def rival(layout: Layout, model: str, spec: RunSpec) -> Rival | None:
+    """Describe the live package, and what it was trained on; None when no package is live."""
+    folder = layout.model(model)
+    if not (folder / LIVE).is_file():
         return None
-    number = base.read(model_folder / LIVE, Live).live
+    number = base.read(folder / LIVE, Live).live
     if number is None:
         return None
-    package = model_folder / str(number)
+    package = folder / str(number)
     signature = base.read(package / SIDE / "signature.json", Signature)
+    lineage = base.read(package / SIDE / "lineage.json", Lineage)
+    examples = layout.run(lineage.run) / EXAMPLES
     return Rival(
         number=number,
         model=str(package / MODEL),
         classes=signature.classes,
         preprocess=signature.preprocess,
+        examples=str(examples) if examples.is_file() else None,
+        same_split=_split(lineage) == _split(spec),
     )
+
+
+def _split(origin: Lineage | RunSpec) -> tuple[Any, ...]:
+    """Give all that decides which examples are in the test part."""
+    data = origin.config["data"]
+    return origin.dataset.md5, data["split"], origin.config["project"]["seed"]
 
 
 def _short(path: Path) -> Path:

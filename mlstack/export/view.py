@@ -5,9 +5,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mlstack.export.api import Exported, Judged, Stage, Verified
+from mlstack.export.api import Exported, Verified, Weighed
+from mlstack.export.gates import Judged
+from mlstack.export.trial import Stage
 from mlstack.records.base import Record
 from mlstack.records.package import GateResult
+from mlstack.records.variants import Variant
 from mlstack.records.worker import WorkerProgress
 from mlstack.ui import Bar
 
@@ -22,6 +25,10 @@ def draw(record: Record) -> RenderableType | Bar | None:
         case Judged(gates=gates):
             # Green gates come with the result.
             return None if all(g.passed for g in gates) else _gates(gates)
+        case Weighed(variants=variants, gates=gates):
+            if any(v.chosen for v in variants):
+                return None
+            return Group(_variants(variants), _gates(gates))
         case Exported():
             return _exported(record)
         case Verified():
@@ -38,14 +45,48 @@ def _exported(record: Exported) -> RenderableType:
     latency = record.latency_ms
     return Group(
         _gates(record.gates),
+        *([_variants(record.variants)] if len(record.variants) > 1 else []),
         Text(
             f"package  {record.path}\n"
             f"model    {record.model} {record.number}, {record.precision}, "
             f"{_size(record.size_bytes)}, one call p50 {latency['p50']:.3g} ms, "
             f"p99 {latency['p99']:.3g} ms\n"
+            f"page     {record.page}\n"
             f"next     mlstack serve"
         ),
     )
+
+
+def _variants(variants: list[Variant]) -> RenderableType:
+    """Draw what was measured, and below it why each was packed or not."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("variant", no_wrap=True)
+    for name in ("size", "1 row", "8 rows", "32 rows", "accuracy", "agrees", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in variants:
+        if row.size_bytes is None:
+            continue
+        accuracy = row.metrics.get("test/acc", row.metrics.get("val/acc"))
+        table.add_row(
+            Text(row.precision, style="bold" * row.chosen),
+            _size(row.size_bytes),
+            *(_ms(row.p50_ms(batch)) for batch in (1, 8, 32)),
+            "-" if accuracy is None else f"{accuracy:.2%}",
+            "-" if row.agreement is None else f"{row.agreement:.2%}",
+            _number(row.max_probability_diff),
+        )
+    reasons = [
+        Text(
+            f"{'*' if row.chosen else ' '} {row.precision}: {row.why}",
+            style="green" if row.chosen else "red" if row.red else "",
+        )
+        for row in variants
+    ]
+    return Group(table, *reasons, Text(""))
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g} ms"
 
 
 def _gates(gates: list[GateResult]) -> Table:

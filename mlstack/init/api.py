@@ -91,7 +91,7 @@ def init(wish: Wish) -> Iterator[Record]:
             dataset = yield from _unpack(template.data, folder)
         scaffold.write_project(folder, template, names, dataset)
         scaffold.write_ci(folder, wish.ci, names, dataset.source)
-        scaffold.write_deploy(folder, deploy, names, dataset.source)
+        scaffold.write_deploy(folder, deploy, names, dataset.source, template.task)
         yield Copied(text="git and dvc", done=dataset.images, total=dataset.images)
         repository.start(folder, dataset.source, f"start from the template {template.name}")
         _write_state(folder, wish)

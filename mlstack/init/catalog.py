@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlstack
 from mlstack.errors import ConfigError
+from mlstack.inputs.tasks import reads_rows
 
 MANIFEST = "template.toml"
 
@@ -74,7 +75,7 @@ def find(name: str) -> Template:
     data = stored["data"]
     sheet = (folder / data.pop("sheet")).resolve()
     sample: SampleData | SampleTable
-    if stored["task"] == "tabular":
+    if reads_rows(stored["task"]):
         sample = SampleTable(sheet=sheet, **data)
     else:
         labels = (folder / data.pop("labels")).resolve()

@@ -13,7 +13,7 @@ def init(
     call: Call,
     name: Annotated[Path, typer.Argument(metavar="NAME", help="Folder to make.")],
     template: Annotated[
-        str, typer.Option(help="image-classification, tabular or bare.")
+        str, typer.Option(help="image-classification, text-classification, tabular or bare.")
     ] = "image-classification",
     data: Annotated[
         Path | None,

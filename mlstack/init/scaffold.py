@@ -80,15 +80,18 @@ def write_ci(folder: Path, ci: str, names: Names, source: str) -> None:
         _copy(origin, folder / CI_FILES[ci], Words(names, source))
 
 
-def write_deploy(folder: Path, kinds: list[str], names: Names, source: str) -> None:
+def write_deploy(folder: Path, kinds: list[str], names: Names, source: str, task: str) -> None:
     """Write what a container, a systemd host or a cluster needs to serve."""
     for kind in kinds:
         # Kubernetes takes lower-case letters, digits and dashes.
         name = names.project.lower().replace("_", "-").replace(".", "-")
         shown = Names(name, names.package) if kind != "systemd" else names
         for file in DEPLOY_FILES[kind]:
-            origin = catalog.root() / "deploy" / file
-            _copy(origin, folder / "deploy" / file, Words(shown, source))
+            target = folder / "deploy" / file
+            _copy(catalog.root() / "deploy" / file, target, Words(shown, source))
+            if file == "Dockerfile" and task == "text-classification":
+                text = _replaced(target.read_text(), '"mlstack>=', '"mlstack[text]>=')
+                files.write_text(target, text)
 
 
 def _for_own_data(text: str, dataset: Dataset) -> str:

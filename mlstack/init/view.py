@@ -8,6 +8,7 @@ from mlstack.records.base import Record
 from mlstack.ui import Bar
 
 WIDTH = 80
+UNITS = {"tabular": "rows", "text-classification": "texts"}
 
 
 def draw(record: Record) -> str | Bar | None:
@@ -21,7 +22,7 @@ def draw(record: Record) -> str | Bar | None:
 
 
 def _created(made: Created) -> str:
-    unit = "rows" if made.task == "tabular" else "images"
+    unit = UNITS.get(made.task, "images")
     data = f"{made.images:,} real {unit}, {_size(made.size_bytes)}, {len(made.classes)} classes"
     lines = [f"Created {made.path}/ ({made.task}: {data})", *_wrapped(made.files)]
     waiting = made.images - made.labeled

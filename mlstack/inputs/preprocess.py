@@ -1,4 +1,4 @@
-"""Raw inputs of either kind, images or rows of a table, behind the same few questions."""
+"""Raw inputs of any kind, images, texts or rows of a table, behind the same few questions."""
 
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ from mlstack.errors import DataError
 from mlstack.inputs import images, tables
 from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.tables import TableSpec
+from mlstack.inputs.texts import TextSpec
 
-Spec = ImageSpec | TableSpec
+RowSpec = TableSpec | TextSpec  # of what comes as JSON
+Spec = ImageSpec | RowSpec
 
 
 def from_json(stored: dict[str, Any]) -> Spec:
@@ -21,6 +23,8 @@ def from_json(stored: dict[str, Any]) -> Spec:
     """
     if stored.get("kind") == "table":
         return TableSpec.from_json(stored)
+    if stored.get("kind") == "text":
+        return TextSpec.from_json(stored)
     return ImageSpec.from_json(stored)
 
 
@@ -28,17 +32,21 @@ def shape(spec: Spec) -> list[int]:
     """Give the shape of one encoded input."""
     if isinstance(spec, TableSpec):
         return [spec.width]
+    if isinstance(spec, TextSpec):
+        return [spec.length]
     return [spec.height, spec.width, spec.channels]
 
 
 def datatype(spec: Spec) -> str:
     """Name the numbers of an encoded input, as numpy does."""
-    return "float32" if isinstance(spec, TableSpec) else "uint8"
+    if isinstance(spec, TableSpec):
+        return "float32"
+    return "int32" if isinstance(spec, TextSpec) else "uint8"
 
 
 def features(spec: Spec) -> list[str]:
     """Name what is monitored of an input."""
-    return spec.columns if isinstance(spec, TableSpec) else list(images.FEATURES)
+    return list(images.FEATURES) if isinstance(spec, ImageSpec) else spec.columns
 
 
 def load(path: str | Path, spec: Spec) -> np.ndarray:

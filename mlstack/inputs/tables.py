@@ -42,6 +42,11 @@ class TableSpec:
         return [*self.numbers, *self.categories]
 
     @property
+    def fields(self) -> list[str]:
+        """Name what a row must hold."""
+        return self.columns
+
+    @property
     def width(self) -> int:
         """Count the features of an encoded row."""
         return len(self.numbers) + sum(len(values) + 1 for values in self.categories.values())
@@ -73,6 +78,15 @@ class TableSpec:
                 named, as `where` too.
         """
         return self.widen(self.describe(rows))
+
+    def read(self, rows: list[Row]) -> tuple[np.ndarray, np.ndarray]:
+        """Give rows encoded, and what is monitored of them.
+
+        Raises:
+            DataError: as `encode`.
+        """
+        described = self.describe(rows)
+        return self.widen(described), described
 
     def describe(self, rows: list[Row]) -> np.ndarray:
         """Give a number per column: the value, or the code of a text; NaN where it is missing.

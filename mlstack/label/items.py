@@ -10,6 +10,7 @@ from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError
 from mlstack.inputs import folders
 from mlstack.inputs.images import SUFFIXES
+from mlstack.inputs.tasks import reads_rows
 from mlstack.label.quality import Scope
 from mlstack.records import dataset, dvc
 
@@ -72,7 +73,7 @@ def find(project: Project) -> Items:
 
 
 def _elsewhere(task: str) -> str:
-    if task == "tabular":
+    if reads_rows(task):
         return "a table carries its labels in its target column: write them there"
     return "label elsewhere and put the labels into labels.csv of the dataset"
 

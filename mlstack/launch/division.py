@@ -11,6 +11,7 @@ from mlstack import __version__, files
 from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.inputs.splits import PARTS
+from mlstack.inputs.tasks import reads_rows
 from mlstack.launch import dataset, examples, rows
 from mlstack.records import base
 from mlstack.records.data_folder import FolderHash
@@ -102,7 +103,7 @@ def _with_paths(table: pa.Table, paths: list[str]) -> pa.Table:
 
 
 def _copies(project: Project, hashed: FolderHash, names: list[str]) -> int:
-    if project.config.project.task == "tabular":
+    if reads_rows(project.config.project.task):
         _, contents = rows.read(dataset.source_folder(project), project.config.data)
     else:
         below = len(Path(project.config.data.folder).as_posix()) + 1

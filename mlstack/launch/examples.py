@@ -14,6 +14,7 @@ from mlstack import packed
 from mlstack.config import Config
 from mlstack.errors import ConfigError, DataError, Mistake
 from mlstack.inputs import folders, splits
+from mlstack.inputs.tasks import reads_rows
 from mlstack.launch import rows, synthetic
 from mlstack.records import dataset
 
@@ -32,8 +33,8 @@ def prepare(
         md5s: MD5 of each file by its path below the folder; equal contents stay in one part.
         wide: the table with the features of its rows (`rows.joined`), where there are any.
 
-    For the task `tabular` the examples are the rows of one table: all have its path, and a column
-    `row` says which one is meant.
+    For the tasks `tabular` and `text-classification` the examples are the rows of one table: all
+    have its path, and a column `row` says which one is meant.
 
     Returns:
         The examples (`records.dataset.EXAMPLES_SCHEMA`, the `md5` of each file, then any further
@@ -44,7 +45,7 @@ def prepare(
         DataError: the labels are wrong; `mistakes` names the first ten problems.
         ConfigError: `data.split.group_by` names no column.
     """
-    is_table = config.project.task == "tabular"
+    is_table = reads_rows(config.project.task)
     table, contents = rows.read(folder, config.data, wide) if is_table else (_read(folder), [])
     made = [False] * table.num_rows if is_table else synthetic.flags(table, config)
     paths: list[str] = table["path"].to_pylist()

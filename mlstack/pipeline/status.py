@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.inputs import folders, images
+from mlstack.inputs.tasks import reads_rows
 from mlstack.launch import dataset as launch_dataset
 from mlstack.pipeline import labels, overview, served
 from mlstack.pipeline.result import Line, Status
@@ -138,7 +139,7 @@ def _next_of_alert(opened: OpenAlert, task: str, *, has_new_data: bool) -> tuple
         return "mlstack monitor report", said
     if opened.new_labels or has_new_data:
         return "mlstack run", f"{said}, and there is new data to learn from"
-    if task == "tabular":
+    if reads_rows(task):
         return "mlstack monitor check", f"{said}; add labeled rows to the table, or look again"
     return "mlstack label", f"{said}; its report is written, and new labels are wanted"
 
@@ -174,7 +175,7 @@ def _labels(project: Project, layout: Layout) -> Line:
         return Line(part="labels", state="in packs; mlstack version checkout HEAD lays them out")
     if not source.is_dir():
         return Line(part="labels", state="none yet")
-    if project.config.project.task == "tabular":
+    if reads_rows(project.config.project.task):
         column = project.config.data.label
         return Line(part="labels", state=f"in the column `{column}` of the table")
     try:

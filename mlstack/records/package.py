@@ -118,7 +118,10 @@ def verify_files(package: Path) -> Manifest:
     present = {p.relative_to(package).as_posix() for p in files.walk(package)}
     present.discard(f"{SIDE}/{MANIFEST}")
     for name in sorted(manifest.files.keys() | present):
-        problem = _problem(package / name, manifest.files.get(name))
+        if name not in present:  # or it lies elsewhere: `../name`
+            problem = "is missing from the package"
+        else:
+            problem = _problem(package / name, manifest.files.get(name))
         if problem:
             raise DataError(f"`{name}` {problem}", hint="export the run again", where=str(package))
     return manifest
@@ -134,8 +137,6 @@ def numbers(model_folder: Path) -> list[int]:
 def _problem(path: Path, expected: str | None) -> str:
     if expected is None:
         return "is not named by the package's manifest"
-    if not path.is_file():
-        return "is missing from the package"
     if files.sha256(path) != expected:
         return "differs from the package's manifest"
     return ""

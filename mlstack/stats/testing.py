@@ -77,6 +77,36 @@ def holm(p_values: npt.ArrayLike) -> Floats:
     return adjusted
 
 
+def mcnemar(lost: int, gained: int) -> float:
+    """Give the chance of so many losses, or more, if losing and gaining were as likely.
+
+    The exact one-sided test of paired answers (McNemar 1947): of the examples that only one of two
+    models gets right, half should be lost. Over a thousand of them, by the normal law.
+    """
+    differing = lost + gained
+    if differing == 0 or lost == 0:
+        return 1.0
+    if differing > 1000:
+        z = (lost - 0.5 - differing / 2) / math.sqrt(differing / 4)
+        return 0.5 * math.erfc(z / math.sqrt(2))
+    ways = sum(math.comb(differing, k) for k in range(lost, differing + 1))
+    return float(ways / 2**differing)
+
+
+def bootstrap_mean(values: npt.ArrayLike, draws: int = 1000) -> tuple[float, float]:
+    """Give the 95 % interval of a mean by drawing the values again (Efron 1979), always the same.
+
+    Args:
+        values: one difference for each pair, shape (n,).
+        draws: how often they are drawn.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    source = np.random.default_rng(0)
+    means = [given[source.integers(0, given.size, given.size)].mean() for _ in range(draws)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     """Give the interval of a share (Wilson 1927); z = 1.96 covers 95 %, 2.326 bounds 99 %."""
     if trials == 0:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
+from mlstack.inputs.tasks import reads_rows
 from mlstack.launch.git import git, is_repository
 from mlstack.records import dvc
 from mlstack.records.layout import Layout
@@ -124,7 +125,7 @@ def _in_repository(root: Path) -> bool:
 def label_column(project: Project) -> str | None:
     """Name the column of the labels where the data is a table; None where it is files."""
     config = project.config
-    return config.data.label if config.project.task == "tabular" else None
+    return config.data.label if reads_rows(config.project.task) else None
 
 
 def versions(dataset: Dataset, *, everywhere: bool = False) -> list[Version]:

@@ -8,9 +8,10 @@ import pytest
 from mlstack.config.schema import Gates
 from mlstack.errors import GateError
 from mlstack.export import gates
-from mlstack.export.handover import Figures, Slice
+from mlstack.export.handover import Figures, Pair, Slice, Stored
 from mlstack.records.package import Golden, Parity
 from mlstack.records.reference import Reference
+from mlstack.records.variants import Times
 
 GOOD = Figures(
     parity=Parity(
@@ -22,15 +23,17 @@ GOOD = Figures(
         agreement=1.0,
     ),
     probability_diff=1e-6,
+    max_probability_diff=1e-6,
     accuracy_drop=0.0,
     batch_diff=1e-7,
     batch_probability_diff=1e-7,
     sum_error=1e-7,
     finite=True,
+    deterministic=True,
     metrics={"test/acc": 0.95, "test/loss": 0.2},
     training_metrics={"test/acc": 0.95},
     per_class={"cat": 0.9, "dog": 1.0},
-    latency_ms={"p50": 1.0, "p99": 3.0},
+    answers=Stored(file="", dtype="<f4", shape=[400, 2]),
     golden=Golden(tolerance=1e-3, examples=[]),
     reference=Reference(rows=400, origin="val+test"),
     size_bytes=300,
@@ -45,6 +48,21 @@ GOOD = Figures(
 def judged(figures: Figures = GOOD, precision: str = "fp32", **wanted: object) -> dict:
     standard = gates.Standard(Gates.model_validate(wanted), precision, 1e-3, {"val/iou": 0.7})
     return {gate.name: gate for gate in gates.judge(figures, standard)}
+
+
+def speed(p50_ms: float, size_bytes: int, **wanted: object) -> dict:
+    """Judge a smaller graph beside one of 1000 bytes that takes 2 ms."""
+    given = gates.Speed([lap(p50_ms)], size_bytes, [lap(2.0)], 1000)
+    return {g.name: g for g in gates.judge_speed(given, Gates.model_validate(wanted))}
+
+
+def lap(p50_ms: float, batch: int = 1) -> Times:
+    return Times(batch=batch, p50_ms=p50_ms, p95_ms=2 * p50_ms, p99_ms=3 * p50_ms)
+
+
+def pair(lost: int, gained: int, *, of: int, value: str = "") -> Pair:
+    column = "class" if value else ""
+    return Pair(column=column, value=value, examples=of, lost=lost, gained=gained)
 
 
 def changed(**fields: object) -> Figures:
@@ -65,6 +83,7 @@ def test_a_good_graph_passes_without_any_gate_in_the_config() -> None:
         ({"batch_diff": 0.01}, "batch invariance max"),
         ({"sum_error": 0.01}, "probabilities sum to 1"),
         ({"finite": False}, "answers are finite"),
+        ({"deterministic": False}, "answers are the same twice"),
         ({"same_inputs": 0.995}, "preprocessing min"),
         ({"batch_diff": math.nan}, "batch invariance max"),
     ],
@@ -93,8 +112,9 @@ def test_a_drop_against_live_is_red_and_no_live_package_is_not() -> None:
     wanted = {"test/acc": {"max_drop_vs_live": 0.01}, "test/loss": {"max_drop_vs_live": 0.01}}
 
     alone = judged(changed(live_problem="no package is live yet"), validation=wanted)
-    better = judged(changed(live_metrics={"test/acc": 0.99, "test/loss": 0.1}), validation=wanted)
-    worse = judged(changed(live_metrics={"test/acc": 0.90, "test/loss": 0.3}), validation=wanted)
+    good, bad = {"test/acc": 0.99, "test/loss": 0.1}, {"test/acc": 0.90, "test/loss": 0.3}
+    better = judged(changed(live_metrics=good), validation=wanted)
+    worse = judged(changed(live_metrics=bad), validation=wanted)
 
     assert red(alone) == []
     assert alone["test/acc drop vs live"].detail == "no package is live yet"
@@ -117,30 +137,60 @@ def test_the_lowest_slice_decides_and_an_unknown_column_is_red() -> None:
     assert "no column `camera`" in found["acc by camera min"].detail
 
 
+def test_a_paired_test_against_live_is_red_only_when_chance_is_rare() -> None:
+    close = judged(changed(live_pair=pair(5, 3, of=200)))
+    worse = judged(changed(live_pair=pair(14, 1, of=200)))
+    off = judged(changed(live_pair=pair(14, 1, of=200)), live="off")
+
+    assert red(close) == []
+    assert red(worse) == ["no worse than live"]
+    assert "14 lost, 1 gained of 200" in worse["no worse than live"].detail
+    assert red(off) == []
+
+
 def test_latency_and_functionality_gates() -> None:
     figures = changed(wrong=[f"{n}.png: 3, not 8" for n in range(7)])
 
-    found = judged(figures, latency={"p99_ms": 2.5}, functionality="golden.jsonl")
+    found = judged(figures, functionality="golden.jsonl")
+    slow = speed(1.0, 300, latency={"p99_ms": 2.5})
 
-    assert red(found) == ["functionality max", "latency p99 ms max"]
+    assert red(found) == ["functionality max"]
     assert "and 2 more" in found["functionality max"].detail
+    assert red(slow) == ["latency p99 ms max"]
 
 
-def test_a_smaller_graph_may_differ_a_little_and_must_be_worth_it() -> None:
+def test_a_smaller_graph_may_differ_a_little() -> None:
     parity = msgspec.structs.replace(GOOD.parity, max_relative_diff=0.05, agreement=0.995)
-    small = changed(
-        parity=parity,
-        baseline_size_bytes=1000,
-        baseline_latency_ms={"p50": 2.0},
-        probability_diff=0.02,
-    )
-    vain = msgspec.structs.replace(small, size_bytes=1001, latency_ms={"p50": 2.1, "p99": 3.0})
+    small = changed(parity=parity, probability_diff=0.02)
     noise = msgspec.structs.replace(small, probability_diff=0.41)
 
     assert red(judged(small, "int8-static")) == []
     assert red(judged(small, "fp32")) == ["parity max", "agreement min"]
-    assert red(judged(vain, "int8-static")) == ["smaller or faster max"]
     assert red(judged(noise, "int8-static")) == ["probability change max"]
+
+
+def test_a_smaller_graph_must_be_worth_it() -> None:
+    assert red(speed(2.1, 300)) == []
+    assert red(speed(1.9, 1001)) == []
+    assert red(speed(2.1, 1001)) == ["smaller or faster max"]
+
+
+def test_a_class_that_got_worse_is_red_though_all_together_is_not() -> None:
+    honest = [pair(4, 2, of=2000), *(pair(1, 0, of=200, value=str(n)) for n in range(10))]
+    one = [pair(13, 12, of=2000), pair(13, 0, of=200, value="7")]
+    one += [pair(0, 2, of=200, value=str(n)) for n in range(6)]
+
+    assert red(judged(changed(pairs=honest), "int8-static")) == []
+    found = judged(changed(pairs=one), "int8-static")
+
+    assert red(found) == ["no class or slice worse"]
+    assert "class 7: 13 of 200 lost" in found["no class or slice worse"].detail
+
+
+def test_many_examples_do_not_make_a_trifle_worse() -> None:
+    trifle = [pair(160, 100, of=1_000_000)]
+
+    assert red(judged(changed(pairs=trifle), "int8-static")) == []
 
 
 def test_a_red_gate_is_an_error_that_names_every_red_one() -> None:
@@ -149,7 +199,7 @@ def test_a_red_gate_is_an_error_that_names_every_red_one() -> None:
     with pytest.raises(GateError) as caught:
         gates.refuse(list(found.values()), model="pets")
 
-    assert "2 of 8 gates are red; no package of `pets` was written" in caught.value.problem
+    assert "2 of 9 gates are red; no package of `pets` was written" in caught.value.problem
     assert [m.key for m in caught.value.mistakes] == ["test/acc min", "test/loss max"]
     assert "measured 0.95, limit 0.99" in caught.value.mistakes[0].problem
 

@@ -18,6 +18,7 @@ from mlstack.inputs.images import FEATURES, ImageSpec, features, load
 from mlstack.records import base, dataset, graph, package
 from mlstack.records.lineage import Embedded, Lineage
 from mlstack.records.reference import Reference
+from mlstack.records.variants import Variants
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +52,15 @@ def exported(project: Path) -> Cli:
 @pytest.fixture(scope="module")
 def first(project: Path, exported: Cli) -> Path:
     return project / exported.json["path"]
+
+
+@pytest.fixture(scope="module")
+def second(project: Path, first: Path) -> Path:
+    base.write(project / "models/my_project/live.json", package.Live(live=1))
+    done = mlstack(project, "export", RUN[-4:])
+    assert done.code == 0, done.err
+    assert "next     mlstack serve" in done.out
+    return project / "models/my_project/2"
 
 
 @pytest.fixture
@@ -191,20 +201,45 @@ def test_config_pbtxt_names_the_tensors(project: Path, exported: Cli) -> None:
     assert "dynamic_batching" in text
 
 
-def test_the_same_run_gives_the_same_bytes_and_is_held_against_live(
-    project: Path, first: Path
-) -> None:
-    base.write(project / "models/my_project/live.json", package.Live(live=1))
-
-    done = mlstack(project, "export", RUN[-4:])
-
-    second = project / "models/my_project/2"
-    assert done.code == 0, done.err
-    assert (second / "model.onnx").read_bytes() == (first / "model.onnx").read_bytes()
-    assert "test/acc drop vs live" in done.out
-    assert "next     mlstack serve" in done.out
+def test_a_second_export_is_held_against_live(project: Path, first: Path, second: Path) -> None:
     gates = {g.name: g for g in read(second, "metrics", package.Metrics).gates}
+
     assert gates["test/acc drop vs live"].measured == 0
+    assert "0 lost, 0 gained" in gates["no worse than live"].detail
+
+
+def test_the_same_run_gives_the_same_bytes(first: Path, second: Path) -> None:
+    names = {p.relative_to(first).as_posix() for p in first.rglob("*") if p.is_file()}
+    again = {p.relative_to(second).as_posix() for p in second.rglob("*") if p.is_file()}
+
+    differing = {n for n in names if (first / n).read_bytes() != (second / n).read_bytes()}
+
+    assert names == again
+    timed = {"metrics.json", "variants.json", "report.html"}
+    named = {"manifest.json", "lineage.json"}
+    assert differing <= {"README.md", *(f"mlstack/{n}" for n in timed | named)}
+    one, two = (
+        without(json.loads((f / "mlstack/lineage.json").read_text())) for f in (first, second)
+    )
+    assert one == two
+
+
+def without(lineage: dict) -> dict:
+    return {k: v for k, v in lineage.items() if k not in ("number", "created")}
+
+
+def test_every_variant_is_in_the_package_with_its_speed(first: Path, exported: Cli) -> None:
+    stored = read(first, "variants", Variants)
+
+    (only,) = stored.variants
+    assert (only.precision, only.chosen) == ("fp32", True)
+    assert [t.batch for t in only.times] == [1, 4, 8, 32]  # 4 is the latency gate's
+    assert [t.batch for t in stored.training_code] == [1, 8, 32]
+    assert all(t.p50_ms <= t.p95_ms <= t.p99_ms for t in only.times)
+    assert only.metrics == exported.json["metrics"]
+    page = (first / "mlstack/report.html").read_text()
+    assert "<th>fp32</th>" in page
+    assert "http" not in page
 
 
 def test_verify_takes_a_folder_a_name_or_nothing(project: Path, first: Path) -> None:

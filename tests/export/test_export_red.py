@@ -158,19 +158,6 @@ def test_sigterm_ends_the_worker_and_cleans_up(prepared: Path) -> None:
     assert_nothing_left(prepared)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["int8", "fp16"])
-def test_smaller_precisions_pass_their_own_gates(trained: Path, precision: str) -> None:
-    done = mlstack(trained, "export", "--precision", precision, *EASY, "--json")
-
-    assert done.code == 0, done.out
-    assert done.json["precision"].startswith(precision)
-    gates = {gate["name"]: gate for gate in done.json["gates"]}
-    assert gates["agreement min"]["measured"] >= 0.99
-    assert gates["smaller or faster max"]["measured"] < 0.7
-    assert mlstack(trained, "export", "verify").code == 0
-
-
 def test_a_second_export_of_the_same_model_is_told_to_try_again(prepared: Path) -> None:
     with files.lock(prepared / ".mlstack/export/my_project/lock", "a test"):
         done = mlstack(prepared, "export", *EASY)
@@ -198,6 +185,8 @@ def test_only_finished_runs_are_exported(prepared: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["--precision", "int4"], 2, "there is no precision `int4`"),
+        (["--budget", "size<5"], 2, "`size<5` is not a limit"),
+        (["--set", "export.budget=ram<5MB"], 2, "export.budget: `ram` cannot be limited"),
         (["--format", "onxx"], 2, "there is no format `onxx`"),
         (["--format", "onnx,litert"], 6, "docs/roadmap.md"),
         (["--set", "export.embed_preprocessing=false"], 2, "is not built yet"),

@@ -74,7 +74,7 @@ def clone_of(project: Path, clone: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("template", ["image-classification", "tabular"])
+@pytest.mark.parametrize("template", ["image-classification", "tabular", "text-classification"])
 def test_the_workflows_are_green_in_a_clone_of_a_new_project(
     template, run_init, environment, tmp_path
 ) -> None:

@@ -51,7 +51,10 @@ def test_an_empty_folder_is_filled(tmp_path: Path, run_init: Callable) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("demo", "--template", "text"), "the templates are bare, image-classification, tabular"),
+        (
+            ("demo", "--template", "text"),
+            "bare, image-classification, tabular, text-classification",
+        ),
         (("demo", "--deploy", "docker,nomad"), "--deploy cannot write `nomad`"),
         (("demo", "--ci", "jenkins"), "github"),
         (("demo", "--template", "bare", "--data", "."), "reads its own data"),

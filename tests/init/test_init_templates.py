@@ -17,6 +17,11 @@ if sys.argv[2] == "tabular":
     assert module.Net(features=5, num_classes=4).eval()(torch.zeros(2, 5)).shape == (2, 4)
     assert not [m for m in sys.modules if m == "mlstack"], "the network must not need mlstack"
     sys.exit()
+if sys.argv[2] == "text-classification":
+    net = module.Net(vocabulary=50, num_classes=4).eval()
+    assert net(torch.ones(2, 7, dtype=torch.int32)).shape == (2, 4)
+    assert not [m for m in sys.modules if m == "mlstack"], "the network must not need mlstack"
+    sys.exit()
 for channels, size in ((1, 16), (3, 64)):
     args = {} if sys.argv[2] == "bare" else {"channels": channels}
     if sys.argv[2] == "bare":

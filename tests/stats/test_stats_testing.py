@@ -87,3 +87,24 @@ def test_a_steady_or_constant_series_has_no_change_point():
 
     assert np.mean(np.array(p_values) < 0.01) < 0.04
     assert testing.change_point(np.ones(10)) == (0, 1.0)
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 0), (0, 4), (3, 0), (7, 1), (40, 22), (700, 620)])
+def test_mcnemar_is_the_binomial_test_of_the_differing_pairs(lost: int, gained: int):
+    found = testing.mcnemar(lost, gained)
+
+    if lost + gained == 0:
+        assert found == 1
+        return
+    exact = stats.binomtest(lost, lost + gained, 0.5, alternative="greater").pvalue
+    assert found == pytest.approx(exact, rel=2e-3)
+
+
+def test_the_bootstrap_interval_holds_the_mean_and_has_the_normal_width():
+    values = np.random.default_rng(1).normal(0.3, 1, 2000)
+
+    low, high = testing.bootstrap_mean(values)
+
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 * values.std() / 2000**0.5, rel=0.1)
+    assert testing.bootstrap_mean(values) == (low, high)

@@ -1,11 +1,9 @@
 """`python -m mlstack.export.worker.build REQUEST`: the one process of `export` that has torch."""
 
 import json
-import re
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
 import msgspec
@@ -17,14 +15,17 @@ from mlstack import files
 from mlstack.config import Config
 from mlstack.errors import ConfigError, DataError, GateError
 from mlstack.export.handover import MODEL_FP32, BuildRequest, Built, Part, Said, Stored
-from mlstack.export.worker import graph
+from mlstack.export.worker import clock, graph
 from mlstack.export.worker.arrays import ArrayFile, opened
 from mlstack.export.worker.channel import answer
+from mlstack.export.worker.weights import load_weights
+from mlstack.inputs.tasks import reads_rows
 from mlstack.launch.user_code import construct, load_class
 from mlstack.records import base, run
 from mlstack.records import dataset as datasets
 from mlstack.records.lineage import embedded
 from mlstack.records.package import Tensor as Signed
+from mlstack.records.variants import Times
 from mlstack.records.worker import WorkerProgress
 
 DATATYPES = {
@@ -36,6 +37,7 @@ DATATYPES = {
     "<f2": "FP16",
     "|b1": "BOOL",
 }
+TIMED = (1, 8, 32)
 
 
 def build(request: BuildRequest) -> Iterator[Said]:
@@ -78,7 +80,20 @@ def build(request: BuildRequest) -> Iterator[Said]:
         test=test,
         calibration=calibration,
         preprocess=given.to_json() if given is not None else None,
+        work=graph.work(proto),
+        training_times=_times(network, opened(val.inputs)),
     )
+
+
+def _times(network: nn.Module, inputs: np.ndarray) -> list[Times]:
+    """Time the module itself: what the graph's speed is compared with."""
+    found = []
+    with torch.inference_mode():
+        for batch in TIMED:
+            rows = torch.from_numpy(clock.rows(inputs, batch))
+            taken = clock.race({"torch": lambda rows=rows: network(rows)})  # type: ignore[misc]
+            found.append(clock.times(batch, taken["torch"]))
+    return found
 
 
 def _lineage(request: BuildRequest, spec: run.RunSpec) -> str:
@@ -96,7 +111,7 @@ def load_data(request: BuildRequest, spec: run.RunSpec, config: Config) -> Any:
         "num_classes": len(spec.classes),
         "seed": spec.seed,
     }
-    if config.project.task == "tabular":
+    if reads_rows(config.project.task):
         offered["label"] = config.data.label
     wanted = load_class(config.data.module, Path(request.root), key="data.module")
     data = construct(wanted, config.data.args, offered, key="data.args")
@@ -124,31 +139,6 @@ def load_network(request: BuildRequest, spec: run.RunSpec, config: Config) -> nn
             hint="the code has changed since" + (commit if spec.code.commit else " the run"),
         ) from error
     return network.cpu().float().eval()
-
-
-def load_weights(checkpoint: str) -> dict[str, Tensor]:
-    """Read the weights without running any code that the file may hold.
-
-    Raises:
-        DataError: it is damaged, or holds more than plain values.
-    """
-    try:
-        stored = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        weights: dict[str, Tensor] = stored["state_dict"]
-    except UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise DataError(
-            f"the checkpoint holds a `{named[1] if named else 'value'}`, which is not loaded",
-            hint="keep hyper-parameters plain (numbers, text, lists), and train again",
-            where=checkpoint,
-        ) from error
-    except (RuntimeError, EOFError, KeyError, OSError) as error:
-        raise DataError(
-            f"the checkpoint is damaged: {str(error).splitlines()[0]}",
-            hint="train again",
-            where=checkpoint,
-        ) from error
-    return weights
 
 
 class Recorder:

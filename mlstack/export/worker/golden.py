@@ -70,7 +70,7 @@ def replay(
 def _keep(answered: Answered, part: Part, row: int, target: Path) -> str:
     if answered.rows:
         kept = target.with_name(target.name + ".json")
-        wanted = {name: answered.rows[row][name] for name in answered.columns}
+        wanted = {name: answered.rows[row][name] for name in answered.fields}
         files.write_bytes(kept, tables.encode_row(wanted))
         return kept.name
     if answered.paths:

@@ -1,5 +1,8 @@
 """Trained module -> ONNX graph: dynamic batch, one file, nothing of this machine inside."""
 
+import math
+from collections import Counter
+
 import onnx
 import torch
 from torch import Tensor, nn
@@ -85,6 +88,23 @@ def describe(model: onnx.ModelProto, facts: dict[str, str]) -> bytes:
         model.metadata_props.add(key=f"mlstack.{key}", value=facts[key])
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+def work(model: onnx.ModelProto) -> dict[str, int]:
+    """Count the multiplications of one row in convolutions and in matrix products."""
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    shapes = {t.name: list(t.dims) for t in graph.initializer}
+    for value in (*graph.value_info, *graph.input, *graph.output):
+        sizes = value.type.tensor_type.shape.dim
+        shapes[value.name] = [max(size.dim_value, 1) for size in sizes]  # a symbol counts as one
+    found: Counter[str] = Counter()
+    for node in graph.node:
+        result = math.prod(shapes.get(node.output[0], [0]))
+        if node.op_type == "Conv":
+            found["Conv"] += result * math.prod(shapes[node.input[1]][1:])
+        elif node.op_type in ("MatMul", "Gemm"):
+            found["MatMul"] += result * (shapes.get(node.input[0]) or [0])[-1]
+    return dict(found)
 
 
 def _refuse_random(model: onnx.ModelProto) -> None:

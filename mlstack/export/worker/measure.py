@@ -5,7 +5,6 @@ limits its own time and memory; when the graph crashes it, that is a red gate an
 """
 
 import sys
-from collections import defaultdict
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,64 +12,85 @@ from typing import Any
 
 import numpy as np
 
-from mlstack.errors import MlstackError
-from mlstack.export.handover import GOLDEN, Expected, Figures, MeasureRequest, Said, Slice
-from mlstack.export.worker import golden, parity, raw
-from mlstack.export.worker.arrays import opened
+from mlstack.export.handover import GOLDEN, Expected, Figures, MeasureRequest, Said
+from mlstack.export.worker import golden, pairs, parity, raw, rival
+from mlstack.export.worker.arrays import ArrayFile, opened
 from mlstack.export.worker.channel import answer
 from mlstack.export.worker.profile import profile
 from mlstack.export.worker.session import Session, limit
-from mlstack.inputs import preprocess, tables
+from mlstack.export.worker.slices import every_row, slices
+from mlstack.inputs import preprocess
 from mlstack.inputs.preprocess import Spec
-from mlstack.records import dataset
 from mlstack.records.package import Golden
+from mlstack.stats import testing
 
 
 def measure(request: MeasureRequest) -> Iterator[Said]:
-    """Compare, judge from raw files, time, and keep what the package will hold."""
+    """Compare, judge from raw files, and keep what the package will hold."""
     folder, built = Path(request.folder), request.built
     model = folder / request.model
-    on_cpu = request.device == "cpu"
-    limit(model, request.limit_s, extra_bytes=_mapped_bytes(request) if on_cpu else None)
-    Session(model, device=request.device)  # refused at once where there is no such device
+    limit(model, request.limit_s, extra_bytes=_mapped_bytes(request))
     session = Session(model)
     compared = yield from parity.compare(session, built.val)
     val = yield from _part(session, request, "val")
     test = (yield from _part(session, request, "test")) if built.test else None
     judged, judged_part = (test, built.test) if test and built.test else (val, built.val)
     parts = [val] + ([test] if test else [])
-    slices, missing = _slices(request, test)
-    live, live_problem = _live(request)
-    baseline = folder / request.baseline if request.baseline else None
-    calls = opened(built.val.inputs)
+    found, missing = slices(request, test)
+    duel = rival.duel(request, test)
+    kept = folder / f"{request.precision}-{GOLDEN}"
     yield Figures(
         parity=compared.parity,
         probability_diff=compared.probability_diff,
+        max_probability_diff=compared.max_probability_diff,
         accuracy_drop=compared.accuracy_drop,
         batch_diff=compared.batch_diff,
         batch_probability_diff=compared.batch_probability_diff,
         sum_error=compared.sum_error,
         finite=compared.finite,
+        deterministic=compared.deterministic,
         metrics=_metrics(val, test),
         training_metrics=_training_metrics(request),
         per_class=_per_class(judged, built.classes),
-        latency_ms=_latency(model, request, calls),
         golden=Golden(
             tolerance=request.tolerance,
-            examples=golden.choose(judged, judged_part, built.classes, folder / GOLDEN),
+            examples=golden.choose(judged, judged_part, built.classes, kept),
         ),
         reference=profile(parts, built.classes, _origin(request, bool(test)), _spec(request)),
         size_bytes=model.stat().st_size,
+        answers=_keep(parts, folder / f"{request.precision}-answers.raw"),
         same_inputs=min((p.same for p in parts if p.same is not None), default=None),
         inputs_detail="; ".join(p.detail for p in parts if p.detail),
-        baseline_size_bytes=baseline.stat().st_size if baseline else None,
-        baseline_latency_ms=_latency(baseline, request, calls) if baseline else {},
-        slices=slices,
+        slices=found,
         missing_columns=missing,
         wrong=_wrong(session, request),
-        live_metrics=live,
-        live_problem=live_problem,
+        live_metrics=duel.live,
+        rival_metrics=duel.here,
+        live_pair=duel.pair,
+        live_problem=duel.problem,
+        **_against_baseline(request, parts),
     )
+
+
+def _against_baseline(request: MeasureRequest, parts: list[raw.Answered]) -> dict[str, Any]:
+    """Compare with the answers of the graph in full precision, row by row."""
+    if request.baseline is None:
+        return {}
+    before, classes = np.asarray(opened(request.baseline)), request.built.classes
+    after = np.concatenate([p.probabilities for p in parts])
+    losses = pairs.log_losses(after, parts) - pairs.log_losses(before, parts)
+    return {
+        "pairs": pairs.compare(before, parts, classes, every_row(request, parts)),
+        "changed": pairs.changed(before, parts, classes),
+        "loss_change": testing.bootstrap_mean(losses),
+    }
+
+
+def _keep(parts: list[raw.Answered], path: Path) -> Any:
+    with ArrayFile(path) as kept:
+        for part in parts:
+            kept.append(part.probabilities)
+        return kept.stored()
 
 
 def _part(
@@ -121,68 +141,6 @@ def _per_class(answered: raw.Answered, classes: list[str]) -> dict[str, float]:
     }
 
 
-def _slices(request: MeasureRequest, test: raw.Answered | None) -> tuple[list[Slice], list[str]]:
-    """Give accuracy by the values of each wanted column of the labels table."""
-    if not request.columns or test is None or not test.paths:
-        return [], list(request.columns)
-    right = test.predicted == test.targets
-    slices, missing = [], []
-    for column in request.columns:
-        found = _values(request, test, column)
-        if found is None:
-            missing.append(column)
-            continue
-        members: dict[str, list[int]] = defaultdict(list)
-        for row, value in enumerate(found):
-            members[value].append(row)
-        slices += [
-            Slice(column=column, value=v, accuracy=float(right[m].mean()), examples=len(m))
-            for v, m in sorted(members.items())
-        ]
-    return slices, missing
-
-
-def _values(request: MeasureRequest, test: raw.Answered, column: str) -> list[str] | None:
-    """Give a column's value for each test example; None if there is no such column."""
-    if test.rows:
-        known = column in test.rows[0]
-        return [tables.class_of(row[column]) or "(none)" for row in test.rows] if known else None
-    values = _by_path(request, column)
-    return None if values is None else [values.get(path, "(none)") for path in test.paths]
-
-
-def _by_path(request: MeasureRequest, column: str) -> dict[str, str] | None:
-    """Give a column by absolute path: from the run's examples, else from the labels table."""
-    examples = dataset.read_examples(Path(request.examples))
-    if column in examples.column_names:
-        return {r["path"]: str(r[column]) for r in examples.to_pylist()}
-    if request.labels is None:
-        return None
-    labels = dataset.read_labels(Path(request.labels))
-    if column not in labels.column_names:
-        return None
-    source = Path(request.labels).parent
-    return {str(source / r["path"]): str(r[column]) for r in labels.to_pylist()}
-
-
-def _live(request: MeasureRequest) -> tuple[dict[str, float], str]:
-    """Measure the live package on the raw files of this run's test part."""
-    live = request.live
-    if live is None:
-        return {}, "no package is live yet"
-    if live.classes != request.built.classes or live.preprocess is None:
-        return {}, f"package {live.number} is live and has other classes or takes no files"
-    if request.built.test is None:
-        return {}, "the run has no test part"
-    spec = preprocess.from_json(live.preprocess)
-    rows = raw.rows_of(Path(request.examples), "test", spec)
-    try:
-        answered, _ = _value(raw.answer_files(Session(Path(live.model)), rows, spec, ""))
-    except MlstackError as error:
-        return {}, f"package {live.number} is live and cannot be measured: {error.problem}"
-    return raw.metrics_of("test", answered.logits, answered.targets), ""
-
-
 def _wrong(session: Session, request: MeasureRequest) -> list[str]:
     if not request.expected:
         return []
@@ -201,11 +159,6 @@ def _mismatch(session: Session, expected: Expected, request: MeasureRequest, spe
     return "" if found == expected.label else f"{expected.file}: {found}, not {expected.label}"
 
 
-def _latency(model: Path, request: MeasureRequest, inputs: np.ndarray) -> dict[str, float]:
-    session = Session(model, device=request.device)
-    return session.latency_ms(inputs, request.latency_batch)
-
-
 def _origin(request: MeasureRequest, tested: bool) -> str:
     return f"{'val+test' if tested else 'val'} of run {request.run}"
 
@@ -214,14 +167,6 @@ def _mapped_bytes(request: MeasureRequest) -> int:
     parts = [p for p in (request.built.val, request.built.test) if p]
     paths = [Path(s.file) for p in parts for s in (p.inputs, p.targets, p.logits)]
     return 4 * sum(p.stat().st_size for p in paths)
-
-
-def _value(generator: Iterator[Any]) -> Any:
-    try:
-        while True:
-            next(generator)
-    except StopIteration as end:
-        return end.value
 
 
 if __name__ == "__main__":

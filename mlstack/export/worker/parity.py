@@ -14,6 +14,7 @@ from mlstack.records.worker import WorkerProgress
 # A quantiser can be right at its calibration batch size and wrong at all others, and a traced
 # reshape right at the traced one: hence single rows, odd sizes and a large one.
 SIZES = (1, 2, 7, 32, 256)
+BATCH = 32
 HUGE = 1e30
 
 
@@ -23,11 +24,13 @@ class Compared:
 
     parity: Parity
     probability_diff: float
+    max_probability_diff: float
     accuracy_drop: float
     batch_diff: float
     batch_probability_diff: float
     sum_error: float
     finite: bool
+    deterministic: bool
 
 
 def compare(session: Session, part: Part) -> Generator[WorkerProgress, None, Compared]:
@@ -56,11 +59,13 @@ def compare(session: Session, part: Part) -> Generator[WorkerProgress, None, Com
     return Compared(
         parity=measured,
         probability_diff=worst([np.quantile(change, 0.999)]),
+        max_probability_diff=worst([change]),
         accuracy_drop=max(accuracy(expected, targets) - accuracy(o, targets) for o, _ in answers),
         batch_diff=worst(np.abs(o - first_logits) for o, _ in answers[1:]) / scale,
         batch_probability_diff=worst(np.abs(p - first) for _, p in answers[1:]),
         sum_error=worst(np.abs(p.sum(axis=1) - 1) for _, p in answers),
         finite=_finite_at_ends(session, inputs),
+        deterministic=_same_twice(session, inputs[:BATCH]),
     )
 
 
@@ -98,7 +103,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 def _in_another_order(session: Session, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     order = np.random.default_rng(0).permutation(len(inputs))
-    logits, probabilities = session.answers(inputs[order], 32)
+    logits, probabilities = session.answers(inputs[order], BATCH)
     back = np.argsort(order)
     return logits[back], probabilities[back]
 
@@ -111,3 +116,9 @@ def _finite_at_ends(session: Session, inputs: np.ndarray) -> bool:
     extreme = np.stack([np.full(shape[1:], end, dtype=kind) for end in ends])
     logits, probabilities = session.answer(extreme)
     return bool(np.isfinite(logits).all() and np.isfinite(probabilities).all())
+
+
+def _same_twice(session: Session, batch: np.ndarray) -> bool:
+    """Tell whether the same batch gives the same bits again."""
+    first, second = (session.answer(batch)[0].tobytes() for _ in range(2))
+    return first == second

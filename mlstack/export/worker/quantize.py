@@ -25,31 +25,45 @@ from mlstack.errors import DataError
 from mlstack.export.handover import MODEL_FP32, Quantized, QuantizeRequest, Said
 from mlstack.export.worker.arrays import opened
 from mlstack.export.worker.channel import answer
+from mlstack.export.worker.session import REFUSALS as RUNTIME
+from mlstack.export.worker.session import limit
+from mlstack.records.worker import WorkerProgress
 
 BATCH = 16
+SPARE = 400  # bytes of what calibration keeps for each byte of input: all tensors, in FP32
+PRODUCTS = ("MatMul", "Gemm")
+# What stands between convolutions. Without Clip, the ranges of a ReLU6 are those before it.
+AROUND = ("MaxPool", "AveragePool", "GlobalAveragePool", "Relu", "Clip", "Add", "Concat")
+# What the converters raise on a graph that they cannot convert.
+REFUSALS = (*RUNTIME, ValueError, TypeError, RuntimeError, KeyError, NotImplementedError)
 
 
 def quantize(request: QuantizeRequest) -> Iterator[Said]:
-    """Write the smaller graph beside the one in full precision."""
+    """Write each smaller graph beside the one in full precision; say of each that it is there."""
     folder = Path(request.folder)
-    source, target = folder / MODEL_FP32, folder / request.target
-    kind = choose(request.precision, onnx.load(source))
-    if kind == "fp16":
-        onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
-    elif kind == "int8-static":
-        _static(source, target, Calibration(request))
-    else:
-        quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True)
+    source = folder / MODEL_FP32
+    calibration = request.built.calibration
+    kept = Path(calibration.file).stat().st_size if calibration else 0
+    limit(source, request.limit_s, extra_bytes=SPARE * kept)
+    for kind in request.kinds:
+        yield WorkerProgress(text=f"converting to {kind}", done=0, total=1)
+        yield Quantized(precision=kind, problem=_convert(kind, source, request))
+
+
+def _convert(kind: str, source: Path, request: QuantizeRequest) -> str:
+    """Convert to one kind; give what hindered it."""
+    target = source.with_name(f"{kind}.onnx")
+    try:
+        if kind == "fp16":
+            onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
+        elif kind.startswith("int8-static"):
+            _static(source, target, request, symmetric=kind.endswith("s8s8"))
+        else:
+            _dynamic(source, target, request)
+    except REFUSALS as error:
+        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"
     _finish(target, onnx.load(source), kind)
-    yield Quantized(precision=kind)
-
-
-def choose(precision: str, model: onnx.ModelProto) -> str:
-    """Choose the kind of INT8 that suits the graph: static where there are convolutions."""
-    if precision != "int8":
-        return precision
-    kinds = {node.op_type for node in model.graph.node}
-    return "int8-static" if "Conv" in kinds else "int8-dynamic"
+    return ""
 
 
 class Calibration(CalibrationDataReader):  # type: ignore[misc]  # untyped in onnxruntime
@@ -68,18 +82,39 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]  # untyped in on
         return None if batch is None else {self._name: np.ascontiguousarray(batch)}
 
 
-def _static(source: Path, target: Path, calibration: Calibration) -> None:
-    # U8S8 is 1.3 to 1.9 times as fast as S8S8 on x86; arithmetic before the first convolution
-    # stays in full precision.
+def _static(source: Path, target: Path, request: QuantizeRequest, *, symmetric: bool) -> None:
+    """Calibrate on real data; U8S8, or S8S8 with zero points of zero as TensorRT wants them.
+
+    U8S8 is 1.3 to 1.9 times as fast as S8S8 on x86; arithmetic before the first convolution stays
+    in full precision. So does what matrix products give: the last one's are the logits, and those
+    of inputs beyond the calibrated range would be clipped.
+    """
     quantize_static(
         source,
         target,
-        calibration,
+        Calibration(request),
         quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
+        activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         per_channel=True,
-        op_types_to_quantize=["Conv", "Gemm", "MatMul", "MaxPool", "Relu", "Add"],
+        op_types_to_quantize=["Conv", *PRODUCTS, *AROUND],
+        extra_options={
+            "ActivationSymmetric": symmetric,
+            "OpTypesToExcludeOutputQuantization": list(PRODUCTS),
+        },
+    )
+
+
+def _dynamic(source: Path, target: Path, request: QuantizeRequest) -> None:
+    # Beside matrix products, a few convolutions stay as they are: in dynamic INT8 they are slow.
+    mixed = 0 < request.built.work.get("Conv", 0) < request.built.work.get("MatMul", 0)
+    kinds = [*PRODUCTS, "Gather", "LSTM", "Attention"] if mixed else None
+    quantize_dynamic(
+        source,
+        target,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        op_types_to_quantize=kinds,
     )
 
 

@@ -15,8 +15,7 @@ from mlstack.export.worker.arrays import opened
 from mlstack.export.worker.parity import softmax
 from mlstack.export.worker.session import Session
 from mlstack.inputs import images, preprocess, tables
-from mlstack.inputs.preprocess import Spec
-from mlstack.inputs.tables import TableSpec
+from mlstack.inputs.preprocess import RowSpec, Spec
 from mlstack.records import dataset
 from mlstack.records.worker import WorkerProgress
 
@@ -35,7 +34,7 @@ class Answered:
     same: float | None = None  # share of the data module's rows that the raw files also give
     detail: str = ""
     rows: list[tables.Row] = field(default_factory=list)  # of a table, beside its path
-    columns: list[str] = field(default_factory=list)  # what `features` describes
+    fields: list[str] = field(default_factory=list)  # of a row that are read
 
     @property
     def predicted(self) -> np.ndarray:
@@ -56,7 +55,7 @@ def rows_of(examples: Path, part: str, spec: Spec) -> Rows:
     """Read which files, or which rows of a table, make a part."""
     table = dataset.read_examples(examples)
     table = table.filter(pc.equal(table["split"], part))
-    given = tables.select(table) if isinstance(spec, TableSpec) else []
+    given = tables.select(table) if isinstance(spec, RowSpec) else []
     return Rows(table["path"].to_pylist(), table["target"].to_numpy().astype(np.int64), given)
 
 
@@ -81,7 +80,7 @@ def answer_files(
             np.concatenate(probabilities),
             np.concatenate(features),
             rows=rows.rows,
-            columns=preprocess.features(spec),
+            fields=spec.fields if isinstance(spec, RowSpec) else [],
         ),
         digests,
     )
@@ -89,9 +88,8 @@ def answer_files(
 
 def _decoded(rows: Rows, start: int, spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     """Decode some inputs, and describe them for `monitor`."""
-    if isinstance(spec, TableSpec):
-        described = spec.describe(rows.rows[start : start + BATCH])
-        return spec.widen(described), described
+    if isinstance(spec, RowSpec):
+        return spec.read(rows.rows[start : start + BATCH])
     batch = np.stack([images.load(p, spec) for p in rows.paths[start : start + BATCH]])
     return batch, images.features(batch)
 

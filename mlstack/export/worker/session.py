@@ -5,7 +5,6 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 import onnxruntime
@@ -55,7 +54,7 @@ class Session:
     def __init__(self, model: Path, *, device: str = "cpu") -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads = _cores()
+        options.intra_op_num_threads = cores()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         provider = PROVIDERS[device]
         if provider not in onnxruntime.get_available_providers():
@@ -100,24 +99,6 @@ class Session:
         pairs = [self.answer_data(batch) for batch in batches(inputs, size)]
         return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
 
-    def latency_ms(self, inputs: np.ndarray, batch: int, budget_s: float = 3.0) -> dict[str, float]:
-        """Time single calls of `batch` rows: percentiles in milliseconds.
-
-        At least 30 calls and at most 500, in `budget_s` seconds; twenty before do not count.
-        """
-        rows = np.resize(np.arange(len(inputs)), batch)
-        call = np.ascontiguousarray(inputs[rows])
-        for _ in range(20):
-            self.answer(call)
-        taken: list[float] = []
-        until = perf_counter() + budget_s
-        while len(taken) < 30 or (len(taken) < 500 and perf_counter() < until):
-            start = perf_counter()
-            self.answer(call)
-            taken.append((perf_counter() - start) * 1000)
-        p50, p99 = np.percentile(taken, [50, 99])
-        return {"p50": round(float(p50), 4), "p99": round(float(p99), 4)}
-
 
 def batches(inputs: np.ndarray, size: int) -> Iterator[np.ndarray]:
     """Cut inputs into batches of `size`, the last one with what is left."""
@@ -125,7 +106,7 @@ def batches(inputs: np.ndarray, size: int) -> Iterator[np.ndarray]:
         yield inputs[start : start + size]
 
 
-def _cores() -> int:
+def cores() -> int:
     """Count the cores that this process may use; onnxruntime would count those of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -11,7 +11,7 @@ import numpy as np
 
 from mlstack import __version__
 from mlstack.inputs.images import ImageSpec
-from mlstack.inputs.tables import TableSpec
+from mlstack.inputs.preprocess import RowSpec
 from mlstack.records import requests
 from mlstack.records.server import ServerSpec
 from mlstack.serve.worker import decode, feedback, openapi, page, protocol, repository, trial
@@ -296,12 +296,12 @@ class App:
         self, entry: Entry, model: Model, array: np.ndarray, described: np.ndarray | None
     ) -> None:
         """Give the log a table's columns; a redacted one must not stand in the input either."""
-        if not isinstance(model.spec, TableSpec):
+        if not isinstance(model.spec, RowSpec):
             return
         columns = model.spec.columns
         values = model.spec.narrow(array) if described is None else described
         entry.columns = dict(zip(columns, values.T, strict=True))
-        if not set(columns).isdisjoint(self._spec.log.redact):
+        if not set(columns + model.spec.fields).isdisjoint(self._spec.log.redact):
             entry.inputs = None
 
     def _record(self, request: Request, entry: Entry, model: Model) -> None:

@@ -15,7 +15,7 @@ from python_multipart.multipart import parse_form
 from mlstack.errors import DataError
 from mlstack.inputs import images, tables
 from mlstack.inputs.images import ImageSpec
-from mlstack.inputs.tables import TableSpec
+from mlstack.inputs.preprocess import RowSpec
 from mlstack.records.package import Tensor
 from mlstack.serve.worker import numbers
 from mlstack.serve.worker.answers import Refused, bad
@@ -58,7 +58,7 @@ def parse(body: bytes, content_type: bytes, model: Model) -> Asked:
     kind = content_type.partition(b";")[0].strip().lower()
     if not body:
         raise bad("the body is empty; send an image or JSON", "body")
-    if isinstance(model.spec, TableSpec):
+    if isinstance(model.spec, RowSpec):
         return _from_table(body, model, model.spec)
     if kind == b"application/json" or (not kind.startswith(b"image/") and body[:1] == b"{"):
         return _from_json(body, model)
@@ -121,15 +121,15 @@ def _from_json(body: bytes, model: Model) -> Asked:
     return Asked(contents, fields, [], is_single=asked.image is not None)
 
 
-def _from_table(body: bytes, model: Model, spec: TableSpec) -> Asked:
+def _from_table(body: bytes, model: Model, spec: RowSpec) -> Asked:
     """Read `{"rows": [{...}]}`, one row `{...}`, or `{"inputs": ...}` as for any model."""
     try:
         given = tables.decode_row(body)
     except DataError as error:
         raise bad(f"{error.problem}; {error.hint}", "body") from error
-    if given.keys() == {"inputs"} and "inputs" not in spec.columns:
+    if given.keys() == {"inputs"} and "inputs" not in spec.fields:
         return _from_inputs(given["inputs"], model.signature.inputs)
-    is_single = given.keys() != {"rows"} or "rows" in spec.columns
+    is_single = given.keys() != {"rows"} or "rows" in spec.fields
     rows = [given] if is_single else given["rows"]
     if not isinstance(rows, list) or not 0 < len(rows) <= MAX_ROWS:
         raise bad(f"must be a list of 1 to {MAX_ROWS} rows", "rows")
@@ -138,12 +138,12 @@ def _from_table(body: bytes, model: Model, spec: TableSpec) -> Asked:
             raise bad("is not an object of column and value", f"rows[{place}]")
     try:
         rows = rows if model.lookup is None else filled(model.lookup, rows)
-        described = spec.describe(rows)
+        encoded, described = spec.read(rows)
     except DataError as error:
         field = error.where.partition("].")[2] if is_single else error.where
         raise bad(error.problem, field) from error
-    contents = [tables.encode_row({name: row[name] for name in spec.columns}) for row in rows]
-    return Asked(contents, [], [spec.widen(described)], is_single, described)
+    contents = [tables.encode_row({name: row[name] for name in spec.fields}) for row in rows]
+    return Asked(contents, [], [encoded], is_single, described)
 
 
 def _from_inputs(given: Any, tensors: list[Tensor]) -> Asked:

@@ -49,9 +49,13 @@ def open_engine(graph: Path, device: str, batching: BatchingSpec) -> Engine:
     engine = Engine(runner, _plan(runner, timings, batching), timings=timings)
     cores = len(os.sched_getaffinity(0))
     is_slow = timings.get(1, 0.0) >= SHORT_S
-    if runner.on_gpu or not is_slow or cores == 1 or graph.stat().st_size > TWICE_BYTES:
-        return engine
-    return _side_by_side(engine, graph, cores, batching)
+    can_part = not runner.on_gpu and cores > 1 and graph.stat().st_size <= TWICE_BYTES
+    if is_slow and can_part:
+        engine = _side_by_side(engine, graph, cores, batching)
+    for session in (engine.runner, engine.side):
+        if session is not None and is_slow:
+            session.shrink()
+    return engine
 
 
 def _side_by_side(engine: Engine, graph: Path, cores: int, batching: BatchingSpec) -> Engine:

@@ -7,8 +7,8 @@ import numpy as np
 
 from mlstack.errors import DataError, GateError
 from mlstack.inputs import preprocess, tables
-from mlstack.inputs.preprocess import Spec
-from mlstack.inputs.tables import Row, TableSpec
+from mlstack.inputs.preprocess import RowSpec, Spec
+from mlstack.inputs.tables import Row
 from mlstack.records.base import read
 from mlstack.records.package import MODEL, SIDE, Golden, Signature, verify_files
 from mlstack.records.server import BatchingSpec
@@ -84,7 +84,7 @@ def replay(package: Path, model: Model) -> None:
     if model.spec is None or not golden.examples:
         return
     folder = package / SIDE / "golden"
-    if isinstance(model.spec, TableSpec):
+    if isinstance(model.spec, RowSpec):
         model.example = tables.read_row(folder / golden.examples[0].file)
     batch = np.stack([preprocess.load(folder / e.file, model.spec) for e in golden.examples])
     rows = model.engine.plan.max_rows

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlstack.errors import DataError
 from mlstack.inputs import preprocess, tables
-from mlstack.inputs.tables import TableSpec
+from mlstack.inputs.preprocess import RowSpec
 from mlstack.records.base import Record
 from mlstack.records.server import BatchingSpec
 from mlstack.records.worker import WorkerProgress
@@ -76,7 +76,7 @@ def bench(package: Path, device: str, largest: int) -> Iterator[Record]:
         timings=timings,
         best_size=best.rows,
         decode_ms=_decode_ms(package, model),
-        example="row" if isinstance(model.spec, TableSpec) else "image",
+        example="row" if isinstance(model.spec, RowSpec) else "image",
         advice=_advice(best, timings[0]),
         loads=loads,
         load_advice=_load_advice(loads),
@@ -118,7 +118,7 @@ def _open(package: Path, device: str) -> Model:
 def _loaded(name: str, model: Model) -> np.ndarray:
     """Read one input; the features of a row are looked up as the server does."""
     assert model.spec is not None
-    if model.lookup is None or not isinstance(model.spec, TableSpec):
+    if model.lookup is None or not isinstance(model.spec, RowSpec):
         return preprocess.load(name, model.spec)
     row = tables.read_row(Path(name))
     return np.asarray(model.spec.encode(filled(model.lookup, [row]))[0])

@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 
 from mlstack import __version__
-from mlstack.inputs.tables import TableSpec
+from mlstack.inputs.preprocess import RowSpec
+from mlstack.inputs.texts import TextSpec
 from mlstack.serve.worker.lookup import Lookup
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.traffic import Traffic
@@ -33,20 +34,16 @@ def render(name: str, traffic: Traffic) -> bytes:
         "components": {"schemas": _schemas(classes)},
     }
     spec = traffic.live.model.spec if traffic.live else None
-    if traffic.live and isinstance(spec, TableSpec):
+    if traffic.live and isinstance(spec, RowSpec):
         _take_rows(document, traffic.live.model, spec)
     return orjson.dumps(document)
 
 
-def _take_rows(document: Schema, model: Model, spec: TableSpec) -> None:
+def _take_rows(document: Schema, model: Model, spec: RowSpec) -> None:
     """Say that `/predict` takes rows of a table, and what a row holds."""
-    columns: Schema = {name: {"type": ["number", "null"]} for name in spec.numbers}
-    for name, values in spec.categories.items():
-        is_logical = set(values) <= {"true", "false"}
-        kinds = ["string", "boolean", "null"] if is_logical else ["string", "null"]
-        columns[name] = {"type": kinds, "examples": values[:10]}
+    columns = _columns(spec)
     schemas = document["components"]["schemas"]
-    schemas["Row"] = _object(columns, spec.columns)
+    schemas["Row"] = _object(columns, spec.fields)
     row_kinds = [_ref("Row")]
     if model.lookup is not None and model.signature.preprocess is not None:
         schemas["KeyedRow"] = _keyed(columns, model.lookup, model.signature.preprocess["features"])
@@ -56,6 +53,17 @@ def _take_rows(document: Schema, model: Model, spec: TableSpec) -> None:
     predict = document["paths"]["/predict"]["post"]
     predict["summary"] = "Predict one row, several, or nested lists"
     predict["requestBody"]["content"] = _json(_ref("PredictRequest"))
+
+
+def _columns(spec: RowSpec) -> Schema:
+    if isinstance(spec, TextSpec):
+        return {spec.column: {"type": ["string", "null"]}}
+    columns: Schema = {name: {"type": ["number", "null"]} for name in spec.numbers}
+    for name, values in spec.categories.items():
+        is_logical = set(values) <= {"true", "false"}
+        kinds = ["string", "boolean", "null"] if is_logical else ["string", "null"]
+        columns[name] = {"type": kinds, "examples": values[:10]}
+    return columns
 
 
 def _keyed(columns: Schema, lookup: Lookup, settings: dict[str, Any]) -> Schema:

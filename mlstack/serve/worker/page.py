@@ -4,7 +4,8 @@ import html
 import json
 from pathlib import Path
 
-from mlstack.inputs.tables import TableSpec
+from mlstack.inputs.preprocess import RowSpec
+from mlstack.inputs.texts import TextSpec
 from mlstack.serve.worker.answers import Headers
 from mlstack.serve.worker.model import Model
 
@@ -28,13 +29,15 @@ def render(name: str, model: Model | None) -> bytes:
 
 
 def _fields(model: Model | None) -> str:
-    """List the columns as JSON: name, a value to begin with, and the choices of a text."""
-    if model is None or not isinstance(model.spec, TableSpec):
+    """List the columns as JSON: name, a value to begin with, choices, whether it is free text."""
+    if model is None or not isinstance(model.spec, RowSpec):
         return "null"
-    example = model.example or {}
+    example, spec = model.example or {}, model.spec
+    is_text = isinstance(spec, TextSpec)
+    known = {} if isinstance(spec, TextSpec) else spec.categories
     fields = [
-        {"name": name, "value": example.get(name), "choices": model.spec.categories.get(name)}
-        for name in model.spec.columns
+        {"name": n, "value": example.get(n), "choices": known.get(n), "text": is_text}
+        for n in spec.fields
     ]
     # Nothing in a column's name may end the script.
     return json.dumps(fields).replace("<", "\\u003c")

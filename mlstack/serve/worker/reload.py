@@ -16,6 +16,7 @@ from mlstack.serve.worker.batcher import Batcher
 from mlstack.serve.worker.guard import Verdict
 from mlstack.serve.worker.lookup import open_lookup
 from mlstack.serve.worker.model import Model, load, load_bare
+from mlstack.serve.worker.runner import give_back_memory
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.shadow import Shadow
 from mlstack.serve.worker.traffic import Deployed, Traffic
@@ -57,10 +58,12 @@ class Deployment:
         if self._spec.fixed is not None:
             model = await asyncio.to_thread(_load_fixed, Path(self._spec.fixed), self._spec)
             self._take_up(Traffic(self._deployed(model), name=self._spec.model))
+            await asyncio.to_thread(give_back_memory)
             return model
         self._seen = self._stamp()
         self._take_up(await self._follow(read(self._folder / "live.json", Live)))
         assert self._app.traffic.live is not None
+        await asyncio.to_thread(give_back_memory)
         return self._app.traffic.live.model
 
     async def watch(self) -> None:
@@ -94,6 +97,7 @@ class Deployment:
             self._app.metrics.reloads["failed"] += 1
             raise
         self._app.metrics.reloads["done"] += 1
+        await asyncio.to_thread(give_back_memory)
         log.info("%s", _says(self._app.traffic), extra={"event": "reload"})
 
     def unload(self) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mlstack.errors import ConfigError
+from mlstack.inputs.tasks import reads_rows
 from mlstack.launch.user_code import load_function
 from mlstack.train.worker.ranks import Job, Rank
 
@@ -59,7 +60,7 @@ def installed(job: Job, data: LightningDataModule) -> dict[str, Any]:
     """
     if job.config.data.augment == "none":
         return {}
-    if job.config.project.task == "tabular":
+    if reads_rows(job.config.project.task):
         raise ConfigError(
             "data.augment: rows of a table are not augmented", hint="write `augment: none`"
         )

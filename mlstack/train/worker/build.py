@@ -10,6 +10,7 @@ from pytorch_lightning import LightningDataModule, LightningModule
 
 from mlstack.errors import ConfigError
 from mlstack.inputs import decoded
+from mlstack.inputs.tasks import reads_rows
 from mlstack.launch.user_code import construct, load_class
 from mlstack.records.dataset import EXAMPLES
 from mlstack.train.worker import augment
@@ -72,7 +73,7 @@ def build_data(job: Job, place: Callable[[Drawn], None] = lambda _: None) -> Lig
         "num_classes": len(job.spec.classes),
         "seed": job.spec.seed,
     }
-    if job.config.project.task == "tabular":
+    if reads_rows(job.config.project.task):
         offered["label"] = job.config.data.label
     data: LightningDataModule = construct(wanted, job.config.data.args, offered, key="data.args")
     changed = {

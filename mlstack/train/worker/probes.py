@@ -264,13 +264,27 @@ def _table(batches: list[Any]) -> tuple[Tensor, Tensor] | None:
         inputs, wanted = tensors(batch)[0], _targets(batch)
         if inputs.ndim < 2 or len(wanted) != len(inputs):
             return None
-        flat = inputs.flatten(1).float()
-        step = math.ceil(flat.shape[1] / FEATURES)
-        rows.append(flat[:, ::step])
+        rows.append(_counted(inputs) if _is_tokens(inputs) else _thinned(inputs))
         targets += wanted
     if not rows or len({part.shape[1] for part in rows}) > 1:
         return None
     return torch.cat(rows), torch.tensor(targets)
+
+
+def _is_tokens(inputs: Tensor) -> bool:
+    return inputs.ndim == 2 and inputs.dtype in (torch.int32, torch.int64)
+
+
+def _counted(inputs: Tensor) -> Tensor:
+    """Count the tokens of each text: their numbers are names, and mean nothing as numbers."""
+    names = inputs.long().remainder(FEATURES)
+    ones = torch.ones(names.shape)
+    return torch.zeros(len(inputs), FEATURES).scatter_add_(1, names, ones)
+
+
+def _thinned(inputs: Tensor) -> Tensor:
+    flat = inputs.flatten(1).float()
+    return flat[:, :: math.ceil(flat.shape[1] / FEATURES)]
 
 
 def _gives_away(rows: Tensor, targets: Tensor, classes: int) -> int | None:

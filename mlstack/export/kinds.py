@@ -1,0 +1,68 @@
+"""Which smaller graphs are worth making: by what the graph computes, and where it will run."""
+
+from dataclasses import dataclass, field
+
+TARGETS = ("cpu", "arm", "gpu", "tensorrt")
+CONVOLUTION, PRODUCT = "Conv", "MatMul"
+# Below this share of the work in convolutions, INT8 of the matrix products alone is worth it.
+FEW = 0.5
+NEVER = {
+    "fp16-cpu": "FP16 is 1.4 times slower than FP32 on a processor; for `export.target: gpu`",
+    "dynamic-conv": "convolutions do {share:.0%} of the work, and dynamic INT8 slows them down",
+    "no-conv": "there is no convolution to calibrate; dynamic INT8 suits matrix products",
+    "gpu-int8": "INT8 is slower than FP16 in onnxruntime on a GPU",
+    "no-work": "there is neither a convolution nor a matrix product in the graph",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which kinds are made beside FP32, and why others are not."""
+
+    kinds: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def plan(precision: str, target: str, work: dict[str, int]) -> Plan:
+    """Decide which smaller graphs to make.
+
+    Args:
+        precision: what was asked for; `auto` for all that suit, `int8` for the one kind that does.
+        target: where the package will run: cpu, arm, gpu or tensorrt.
+        work: multiplications of one row by operator (`Conv`, `MatMul`).
+    """
+    if precision == "fp32":
+        return Plan()
+    if precision == "auto":
+        return _all(target, work)
+    if precision == "int8":
+        return Plan([_static(target) if work.get(CONVOLUTION) else "int8-dynamic"])
+    return Plan([_static(target) if precision == "int8-static" else precision])
+
+
+def _all(target: str, work: dict[str, int]) -> Plan:
+    if target in ("gpu", "tensorrt"):
+        static = _static("tensorrt")
+        if target == "tensorrt" and work:
+            return Plan(["fp16", static])
+        return Plan(["fp16"], {static: NEVER["gpu-int8"]})
+    left_out = {"fp16": NEVER["fp16-cpu"]}
+    total = sum(work.values())
+    if not total:
+        return Plan([], left_out | {"int8": NEVER["no-work"]})
+    share = work.get(CONVOLUTION, 0) / total
+    kinds = []
+    if share > 0:
+        kinds.append(_static(target))
+    else:
+        left_out[_static(target)] = NEVER["no-conv"]
+    if share < FEW:
+        kinds.append("int8-dynamic")
+    else:
+        left_out["int8-dynamic"] = NEVER["dynamic-conv"].format(share=share)
+    return Plan(kinds, left_out)
+
+
+def _static(target: str) -> str:
+    """Name the static kind: U8S8 is the faster one on x86, S8S8 what ARM and TensorRT take."""
+    return "int8-static" if target in ("cpu", "gpu") else "int8-static-s8s8"

@@ -1,0 +1,95 @@
+"""Planted defects are caught: a part of the corpus in `faults`; the benchmark plants all of it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from export_runs import RUN, copy_project, mlstack
+from faults import CODE, GRAPH, PACKAGE
+from planting import Bench, build, opened
+
+from mlstack.records import run
+
+SAMPLE = (
+    "a reshape with the batch baked in",
+    "right at one batch size only",
+    "two classes exchanged in the graph",
+    "weights in BF16",
+    "overflows on white images",
+    "asks for 32 GiB",
+)
+
+
+@pytest.fixture(scope="module")
+def bench(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    root = copy_project(trained_once, tmp_path_factory.mktemp("bench"))
+    return build(root, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def package(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = copy_project(trained_once, tmp_path_factory.mktemp("sound"))
+    done = mlstack(root, "export", "--set", "gates={}", "--quiet")
+    assert done.code == 0, done.err
+    return root / done.out.strip()
+
+
+def test_the_corpus_has_more_than_forty_kinds_of_defects() -> None:
+    assert len(CODE) + len(GRAPH) + len(PACKAGE) > 40
+
+
+@pytest.mark.slow
+def test_the_graph_without_a_defect_is_green(bench: Bench) -> None:
+    assert bench.red(lambda model: None) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_defect_in_the_graph_is_a_red_gate(bench: Bench, name: str) -> None:
+    assert bench.red(GRAPH[name]) != []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("an example in train and test", "is in two parts of run"),
+        ("targets of two classes exchanged", "stands for class"),
+        ("names of two classes exchanged", "stands for class"),
+    ],
+)
+def test_examples_that_are_not_those_of_the_run_are_refused(
+    prepared: Path, name: str, words: str
+) -> None:
+    CODE[name](prepared)
+
+    done = mlstack(prepared, "export")
+
+    assert done.code == 3
+    assert words in done.err
+
+
+def test_other_counts_of_examples_than_the_run_had_are_refused(prepared: Path) -> None:
+    spec = prepared / ".mlstack/runs" / RUN / run.SPEC
+    text = spec.read_text()
+    assert '"split": {}' in text
+    spec.write_text(text.replace('"split": {}', '"split": {"train": 900, "val": 1}'))
+
+    done = mlstack(prepared, "export")
+
+    assert done.code == 3
+    assert "had 900 train, 1 val; its examples now are" in done.err
+
+
+@pytest.mark.slow
+def test_a_sound_package_opens(package: Path) -> None:
+    assert opened(package) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(PACKAGE))
+def test_a_package_with_a_defect_does_not_open(package: Path, tmp_path: Path, name: str) -> None:
+    copy = shutil.copytree(package, tmp_path / "folder" / "1")
+
+    PACKAGE[name](copy)
+
+    assert opened(copy) != ""

@@ -1,0 +1,107 @@
+"""Odd images: what they decode to, and that training, verification and serving decode alike."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from odd_images import ODD, SIDE, encoded, pixels
+from PIL import Image
+
+from mlstack.inputs import decoded, images, preprocess
+from mlstack.inputs.images import ImageSpec
+from mlstack.records import dataset
+
+COLOUR, GREY = ImageSpec(16, 16, 3), ImageSpec(16, 16, 1)
+SAME_SIZE = ImageSpec(SIDE, SIDE + 4, 3)
+# EXIF orientation -> how the stored pixels become upright ones, (rows, columns, channels).
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a),
+}
+
+
+@pytest.mark.parametrize("spec", [COLOUR, GREY], ids=["colour", "grey"])
+def test_training_verification_and_serving_decode_to_the_same_bytes(
+    tmp_path: Path, spec: ImageSpec
+) -> None:
+    rows = []
+    for name, content in ODD.items():
+        (tmp_path / name).write_bytes(content())
+        rows.append({"path": str(tmp_path / name), "label": "a", "target": 0, "split": "train"})
+    table = pa.Table.from_pylist(rows, schema=dataset.EXAMPLES_SCHEMA)
+
+    trained, places = decoded.images(tmp_path / ".mlstack/runs/r/examples.parquet", table, spec)
+
+    for name, place in zip(ODD, places, strict=True):
+        path = tmp_path / name
+        served = images.decode(path.read_bytes(), spec)
+        assert trained[place].tobytes() == served.tobytes(), name
+        assert preprocess.load(path, spec).tobytes() == served.tobytes(), name
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_their_exif_says(orientation: int) -> None:
+    content = ODD[f"turned-{orientation}.jpg"]()
+    with Image.open(io.BytesIO(content)) as image:
+        stored = np.asarray(image)
+    upright = UPRIGHT[orientation](stored)
+
+    found = images.decode(content, ImageSpec(*upright.shape))
+
+    assert found.tobytes() == np.ascontiguousarray(upright).tobytes()
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tiff"])
+def test_sixteen_bits_are_scaled_to_eight_not_clipped(name: str) -> None:
+    stored = pixels(3, top=65536)
+
+    found = images.decode(ODD[name](), ImageSpec(SIDE, SIDE + 4, 1))
+
+    assert found[..., 0].tolist() == np.round(stored * 255 / 65535).astype(int).tolist()
+
+
+def test_transparency_lies_on_white() -> None:
+    stored = pixels(5, 4)
+    share = stored[..., 3:] / 255
+    expected = stored[..., :3] * share + 255 * (1 - share)
+
+    found = images.decode(ODD["alpha.png"](), SAME_SIZE)
+
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_the_transparent_colour_of_a_palette_is_white() -> None:
+    with Image.open(io.BytesIO(ODD["palette-transparent.png"]())) as image:
+        is_clear = np.asarray(image) == 3
+
+    found = images.decode(ODD["palette-transparent.png"](), SAME_SIZE)
+
+    assert is_clear.any()
+    assert (found[is_clear] == 255).all()
+    opaque = images.decode(ODD["palette.png"](), SAME_SIZE)
+    assert (found[~is_clear] == opaque[~is_clear]).all()
+
+
+def test_grey_and_bilevel_images_have_three_equal_channels_in_colour() -> None:
+    for name in ("grey.png", "grey.jpg", "bilevel.png"):
+        found = images.decode(ODD[name](), SAME_SIZE)
+
+        assert (found == found[..., :1]).all(), name
+    assert set(np.unique(images.decode(ODD["bilevel.png"](), SAME_SIZE))) == {0, 255}
+
+
+def test_a_smaller_size_is_the_mean_of_what_it_covers() -> None:
+    stripes = np.tile(np.array([0, 255], np.uint8), (8, 8))  # (8, 16), a stripe a column
+
+    found = images.decode(encoded(Image.fromarray(stripes), "PNG"), ImageSpec(4, 4, 1))
+
+    # Without antialiasing, it would be black or white.
+    assert (np.abs(found.astype(int) - 128) < 30).all()
