@@ -71,9 +71,10 @@ def roll_back(model: Path) -> Live:
                 "no package was live before this one", hint="type `mlstack serve promote N`"
             )
         _check(model, live.previous)
-        return _write(
-            model, live, live=live.previous, previous=live.live, canary=None, canary_percent=0.0
-        )
+        ended: dict[str, object] = {"canary": None, "canary_percent": 0.0}
+        if live.shadow == live.previous:
+            ended |= {"shadow": None, "shadow_percent": 0.0}
+        return _write(model, live, live=live.previous, previous=live.live, **ended)
 
 
 def set_canary(model: Path, number: int, percent: float) -> Live:

@@ -9,7 +9,13 @@ from serving import CONFIG, NAME, end, eventually, make_image, make_package, sta
 
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
-from mlstack.serve.worker.log import MANY_ROWS, Entry, RequestLog
+from mlstack.serve.worker.log import (
+    MANY_ROWS,
+    MAX_PENDING_BYTES,
+    MAX_PENDING_ROWS,
+    Entry,
+    RequestLog,
+)
 
 MINUTE_MS = 60_000
 
@@ -76,14 +82,16 @@ def test_what_does_not_fit_into_memory_is_lost_and_counted(tmp_path: Path) -> No
     log.start([])
 
     async def add() -> None:
-        for number in range(5):
-            log.add(Entry(f"id-{number}", "", 1, 1, "infer", 200, inputs=[bytes(60 << 20)]))
+        log.add(Entry("kept", "", 1, 1, "infer", 200))
+        log.add(Entry("many", "", 1, 1, "infer", 200, count=MAX_PENDING_ROWS))
+        log.add(Entry("large", "", 1, 1, "infer", 200, inputs=[bytes(MAX_PENDING_BYTES + 1)]))
+        log.add(Entry("kept too", "", 1, 1, "infer", 200))
 
     asyncio.run(add())
     log.close()
 
-    assert log.lost_rows == 1
-    assert len(kept(tmp_path)) == 4
+    assert log.lost_rows == MAX_PENDING_ROWS + 1
+    assert kept(tmp_path) == ["kept", "kept too"]
 
 
 @pytest.mark.parametrize(

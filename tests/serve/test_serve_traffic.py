@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -184,6 +183,21 @@ def test_what_cannot_be_loaded_beside_the_live_model_does_not_keep_it_from_answe
     assert f"it answers without the {role}" in (root / "stderr.txt").read_text()
 
 
+@pytest.mark.parametrize("change", ["promote", "rollback"])
+def test_who_becomes_live_is_its_own_shadow_no_more(root: Path, change: str) -> None:
+    make_package(root, number=2, seed=1)
+    if change == "rollback":
+        live_file.promote(folder(root), 2)
+        live_file.set_shadow(folder(root), 1, 100)
+        live_file.roll_back(folder(root))
+    else:
+        live_file.set_shadow(folder(root), 2, 100)
+        live_file.promote(folder(root), 2)
+
+    assert live(root).live == (1 if change == "rollback" else 2)
+    assert (live(root).shadow, live(root).shadow_percent) == (None, 0)
+
+
 # A canary that is ended by itself
 
 
@@ -282,19 +296,20 @@ def test_canary_and_shadow_are_there_again_after_a_kill(root: Path) -> None:
 
 def test_a_server_killed_while_it_ends_a_canary_has_ended_it_or_does_so_again(root: Path) -> None:
     make_package(root, number=2, seed=1, kind=FAILING)
-    for pause in (0.0, 0.2):
-        live_file.set_canary(folder(root), 2, 100)
-        with serving(root) as server:
-            ask(server, [white_image()] * 12)
-            time.sleep(pause)
-            server.process.kill()
-            server.process.wait(10)
-        assert live(root).canary in (None, 2)
-        with serving(root) as server:
-            if live(root).canary == 2:
-                assert {status for status, _ in ask(server, [white_image()] * 15)} == {200}
-            eventually(lambda: live(root).canary is None)
-        assert live(root).live == 1
+    live_file.set_canary(folder(root), 2, 100)
+    with serving(root) as server:
+        ask(server, [white_image()] * 12)
+        server.process.kill()
+        server.process.wait(10)
+
+    left = live(root).canary
+    with serving(root) as server:
+        answers = ask(server, [white_image()] * 15)
+        eventually(lambda: live(root).canary is None)
+
+    assert left in (None, 2)
+    assert answers == [(200, 1)] * 15
+    assert live(root).live == 1
 
 
 # Under load

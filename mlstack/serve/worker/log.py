@@ -177,9 +177,10 @@ class RequestLog:
             self._wal.append(batch)
             self.written_rows += batch.num_rows
             self._is_failing = False
-            if self._next is None and self._wal.is_nearly_full():
-                self._next = self._packer.submit(self._open)
-            if self._wal.is_full():
+            if self._next is None:
+                if self._wal.is_nearly_full():
+                    self._next = self._packer.submit(self._open)
+            elif self._next.done() and self._wal.is_full():  # a file may grow while that one waits
                 self._rotate()
         except (OSError, pa.ArrowException, MachineError) as error:
             self._fail(error, sum(entry.count for entry in entries))

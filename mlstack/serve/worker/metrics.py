@@ -14,6 +14,7 @@ BY_VERSION = {
     "mlstack_canary_failed_total": "Requests that the canary failed and the live model answered.",
     "mlstack_canary_rows_total": "Rows of the canary that the live model was asked too.",
     "mlstack_canary_mismatch_total": "Of these, rows that the live model answered otherwise.",
+    "mlstack_model_restarts_total": "Sessions that had broken and were opened anew.",
     "mlstack_shadow_rows_total": "Rows that the shadow was asked too.",
     "mlstack_shadow_mismatch_total": "Of these, rows that the shadow answered otherwise.",
     "mlstack_shadow_failed_total": "Rows that the shadow could not answer.",

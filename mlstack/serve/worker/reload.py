@@ -13,8 +13,10 @@ from mlstack.records.server import ServerSpec
 from mlstack.serve import live as live_file
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.batcher import Batcher
+from mlstack.serve.worker.engine import Engine, open_engine
 from mlstack.serve.worker.guard import Verdict
 from mlstack.serve.worker.lookup import open_lookup
+from mlstack.serve.worker.mending import Mending
 from mlstack.serve.worker.model import Model, load, load_bare
 from mlstack.serve.worker.runner import give_back_memory
 from mlstack.serve.worker.said import log
@@ -184,10 +186,16 @@ class Deployment:
         log.warning("%s: %s", what, error.problem, extra={"event": "reload"})
 
     def _deployed(self, model: Model) -> Deployed:
-        engine = model.engine
-        on_batch = self._app.metrics.batches.add
-        batcher = Batcher(engine.run, engine.plan, on_batch, engine.runner.run)
-        return Deployed(model, batcher)
+        metrics = self._app.metrics
+
+        def reopen() -> Engine:
+            model.engine = open_engine(model.runner.model, self._spec.device, self._spec.batching)
+            metrics.add("mlstack_model_restarts_total", model.number)
+            return model.engine
+
+        mending = Mending(model.engine, reopen)
+        plan = model.engine.plan
+        return Deployed(model, Batcher(mending.run, plan, metrics.batches.add, mending.run_alone))
 
     def _live(self) -> Path:
         return self._folder / str(read(self._folder / "live.json", Live).live)

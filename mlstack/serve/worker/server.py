@@ -198,8 +198,8 @@ class _Life:
 
     async def _keep_house(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
             notify.tell("WATCHDOG=1")
+            await asyncio.sleep(TICK_S)
             self._log.tick()
 
 
