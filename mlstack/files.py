@@ -15,8 +15,10 @@ CHUNK_BYTES = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, somebody's share of it, a file
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Replace `path` by `content`: written beside, synced, renamed; never half there.
+
+    `mode` is what the file may be from its first moment on; the umask takes from it.
 
     Raises:
         MachineError: the disk is full or the folder cannot be written.
@@ -24,7 +26,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
-        with beside.open("wb") as stream:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

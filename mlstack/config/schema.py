@@ -1,6 +1,7 @@
 """Every setting of mlstack.yaml, its type, its default and one line about it.
 
-The sections of the data stand in `data_sections.py`, those of the model in `train_sections.py`.
+The sections of the data stand in `data_sections.py`, those of the model in `train_sections.py`,
+some of the server in `serve_sections.py`.
 """
 
 import enum
@@ -11,6 +12,7 @@ from pydantic import Field
 
 from mlstack.config.data_sections import Data, Label, Versioning
 from mlstack.config.kinds import AlertTarget, Name, Section, Share
+from mlstack.config.serve_sections import Rollback, Tls
 from mlstack.config.train_sections import Model, Track, Train, Tune
 
 VERSION = 1
@@ -110,6 +112,9 @@ class Batching(Section):
     max_delay_ms: float = Field(default=0, ge=0, description="Wait for more rows; 0 never waits.")
     adaptive: bool = Field(default=True, description="Learn the best size from latency.")
     max_queue: int = Field(default=1024, ge=1, description="Rows waiting before 429 is answered.")
+    deadline_ms: float = Field(
+        default=5000, ge=0, description="Time for an answer; what cannot keep it gets 429 or 504."
+    )
 
 
 class Traffic(Section):
@@ -118,6 +123,7 @@ class Traffic(Section):
     live: float = Field(default=100, ge=0, le=100, description="Answered by the live model.")
     canary: float = Field(default=0, ge=0, le=100, description="Answered by the canary.")
     shadow: float = Field(default=0, ge=0, le=100, description="Copied to the shadow.")
+    rollback: Rollback = Field(default_factory=Rollback, description="When a canary has failed.")
 
 
 class RequestLog(Section):
@@ -137,9 +143,26 @@ class Serve(Section):
     port: int = Field(default=8000, ge=0, le=65535, description="Port; 0 takes a free one.")
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="Where it runs.")
     max_body_mb: float = Field(default=16, gt=0, description="Largest request body.")
+    model_control: Literal["none", "explicit"] = Field(
+        default="none", description="May requests load and unload the model (V2 repository)?"
+    )
     batching: Batching = Field(default_factory=Batching, description="Sharing of calls.")
     traffic: Traffic = Field(default_factory=Traffic, description="Shares of requests.")
     log: RequestLog = Field(default_factory=RequestLog, description="What is kept.")
+    keys_file: str | None = Field(
+        default=None, description="Hashes of the API keys [.mlstack/keys.json]."
+    )
+    public: list[Literal["health", "metrics", "openapi"]] = Field(
+        default=["health"], description="Answered without a key."
+    )
+    cors_origins: list[str] = Field(
+        default_factory=list, description='Web pages that may call, as "https://host"; "*" is all.'
+    )
+    tls: Tls | None = Field(default=None, description="HTTPS by the server itself.")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="What the server says on stderr."
+    )
+    access_log: bool = Field(default=False, description="A JSON line on stderr for each request.")
 
 
 class Drift(Section):

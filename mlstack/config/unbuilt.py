@@ -7,7 +7,7 @@ from mlstack.errors import ConfigError
 UNBUILT: dict[str, tuple[str, ...]] = {
     "train": (),
     "export": ("export.embed_preprocessing",),
-    "serve": ("serve.traffic.shadow",),
+    "serve": (),
     "monitor": ("monitor.retrain.auto",),
 }
 

@@ -185,7 +185,8 @@ def _created(wish: Wish, template: catalog.Template, names: Names, dataset: Data
         "tests/",
     ]
     shown += [scaffold.CI_FILES[wish.ci]] if wish.ci in scaffold.CI_FILES else []
-    shown += [f"deploy/{scaffold.DEPLOY_FILES[k]}" for k in scaffold.deploy_kinds(wish.deploy)]
+    kinds = scaffold.deploy_kinds(wish.deploy)
+    shown += [f"deploy/{file}" for kind in kinds for file in scaffold.DEPLOY_FILES[kind]]
     return Created(
         path=str(wish.target),
         template=template.name,

@@ -12,7 +12,11 @@ from mlstack.init.dataset import Dataset
 from mlstack.init.naming import Names
 
 CI_FILES = {"github": ".github/workflows/mlstack.yml", "gitlab": ".gitlab-ci.yml"}
-DEPLOY_FILES = {"docker": "Dockerfile", "systemd": "mlstack.service", "k8s": "k8s.yaml"}
+DEPLOY_FILES = {
+    "docker": ("Dockerfile", "Dockerfile.dockerignore"),
+    "systemd": ("mlstack.service", "nginx.conf"),
+    "k8s": ("k8s.yaml", "kserve.yaml"),
+}
 EXAMPLE_SOURCE = "data/digits"
 
 
@@ -82,12 +86,12 @@ def write_deploy(folder: Path, kinds: list[str], names: Names, source: str, task
         # Kubernetes takes lower-case letters, digits and dashes.
         name = names.project.lower().replace("_", "-").replace(".", "-")
         shown = Names(name, names.package) if kind != "systemd" else names
-        origin = catalog.root() / "deploy" / DEPLOY_FILES[kind]
-        target = folder / "deploy" / origin.name
-        _copy(origin, target, Words(shown, source))
-        if kind == "docker" and task == "text-classification":
-            text = _replaced(target.read_text(), '"mlstack>=', '"mlstack[text]>=')
-            files.write_text(target, text)
+        for file in DEPLOY_FILES[kind]:
+            target = folder / "deploy" / file
+            _copy(catalog.root() / "deploy" / file, target, Words(shown, source))
+            if file == "Dockerfile" and task == "text-classification":
+                text = _replaced(target.read_text(), '"mlstack>=', '"mlstack[text]>=')
+                files.write_text(target, text)
 
 
 def _for_own_data(text: str, dataset: Dataset) -> str:

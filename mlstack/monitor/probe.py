@@ -1,5 +1,6 @@
 """Ask the endpoint as a client would: is it up, ready, right and quick enough."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 import httpx
 
 from mlstack.monitor.target import Target
-from mlstack.records import package, requests
+from mlstack.records import keys, package, requests
 from mlstack.records.base import Record, read
 from mlstack.records.report import Probed
 
@@ -71,7 +72,8 @@ def _attempt(url: str, question: Question, pace: Pace, number: int) -> Attempt:
     ms = 0.0
     try:
         # A new client a time, so that each attempt makes a connection of its own.
-        with httpx.Client(base_url=url, timeout=TIMEOUT) as client:
+        headers = keys.own_headers(os.environ)
+        with httpx.Client(base_url=url, timeout=TIMEOUT, headers=headers) as client:
             start = time.perf_counter()
             failure, problem = _ask(client, question)
             ms = (time.perf_counter() - start) * 1000

@@ -102,8 +102,10 @@ class Live(Record, frozen=True, kw_only=True, tag="model.live"):
     previous: int | None = None
     canary: int | None = None
     canary_percent: float = 0.0
-    shadow: int | None = None
+    shadow: int | None = None  # is asked too, and never answers
+    shadow_percent: float = 0.0
     changed: str = ""  # UTC, ISO 8601
+    note: str = ""  # why, when it was changed by itself
 
 
 def verify_files(package: Path) -> Manifest:

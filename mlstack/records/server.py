@@ -18,6 +18,7 @@ class BatchingSpec(Record, frozen=True, kw_only=True, tag="serve.batching"):
     max_delay_ms: float = 0.0
     adaptive: bool = True
     max_queue: int = 1024
+    deadline_ms: float = 0.0  # from question to answer; 0 waits for ever
 
 
 class LogSpec(Record, frozen=True, kw_only=True, tag="serve.log"):
@@ -28,6 +29,35 @@ class LogSpec(Record, frozen=True, kw_only=True, tag="serve.log"):
     keep_days: int = 30
     flush_ms: int = 50
     redact: list[str] = msgspec.field(default_factory=list)
+
+
+class RollbackSpec(Record, frozen=True, kw_only=True, tag="serve.rollback"):
+    """When a canary is ended by itself."""
+
+    auto: bool = True
+    min_requests: int = 20
+    window: int = 1000
+    max_error_rate: float = 0.02
+    max_slowdown: float = 2.0
+    min_agreement: float = 0.8
+
+
+class TlsSpec(Record, frozen=True, kw_only=True, tag="serve.tls"):
+    """Which certificate the server shows."""
+
+    cert: str
+    key: str
+
+
+class AccessSpec(Record, frozen=True, kw_only=True, tag="serve.access"):
+    """Who may call."""
+
+    keys_file: str = ""  # is read again when it changes
+    asks_for_keys: bool = False  # decided at the start: a file that is deleted opens no door
+    own_key: str = ""  # of the commands on this machine, while the server runs
+    public: list[str] = msgspec.field(default_factory=lambda: ["health"])
+    cors_origins: list[str] = msgspec.field(default_factory=list)
+    tls: TlsSpec | None = None
 
 
 class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
@@ -43,9 +73,27 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     device: str = "auto"
     fixed: str | None = None  # a package or .onnx file to serve instead of the live one
     max_body_bytes: int = 16_000_000
+    model_control: Literal["none", "explicit"] = "none"  # may requests load and unload
     output: Literal["text", "json", "quiet"] = "text"  # how it says that it is ready
+    log_format: Literal["text", "json"] = "text"  # of what it says on stderr
+    access_log: bool = False
     batching: BatchingSpec = msgspec.field(default_factory=BatchingSpec)
     log: LogSpec = msgspec.field(default_factory=LogSpec)
+    access: AccessSpec = msgspec.field(default_factory=AccessSpec)
+    rollback: RollbackSpec = msgspec.field(default_factory=RollbackSpec)
+
+
+class DeviceChoice(Record, frozen=True, kw_only=True, tag="serve.device"):
+    """Which device answered a package faster, as `serve bench` measured it; `auto` follows."""
+
+    package: int
+    device: Literal["cpu", "gpu"]
+    rows_per_s: dict[str, float]  # by device
+
+
+def choice_path(state: Path) -> Path:
+    """Give the file of the faster device below the project's state folder."""
+    return state / "serve-device.json"
 
 
 def path(state: Path) -> Path:

@@ -1,10 +1,12 @@
 """Serve the live model package over HTTP, and say which package is live.
 
 `api.serve` checks the package and the port, writes `.mlstack/serve.json` and replaces its own
-process by `mlstack.serve.worker`: one process, uvicorn and ONNX Runtime, no torch.
+process by `mlstack.serve.worker`: one process, HTTP of our own below
+uvicorn, ONNX Runtime, no torch.
 
 Reads models/NAME/N/ and models/NAME/live.json (watched while serving). Writes
-models/NAME/live.json (promote, rollback, canary), .mlstack/serve.json, .mlstack/requests/ (the
+models/NAME/live.json (promote, rollback, canary, shadow; a canary that has
+failed is ended by the server), .mlstack/serve.json, .mlstack/requests/ (the
 request log, see records/requests.py) and .mlstack/feedback/ (late labels).
 
 SIGTERM or Ctrl-C: no new connections, what is queued and what open connections send within a

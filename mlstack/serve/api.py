@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import msgspec
@@ -14,15 +14,18 @@ import msgspec
 from mlstack.config import Project, load
 from mlstack.errors import BusyError, ConfigError, DataError, StepError
 from mlstack.launch.worker import run_worker
+from mlstack.records import keys
 from mlstack.records import server as server_record
-from mlstack.records.base import Record, read
+from mlstack.records.base import Record, read, write
 from mlstack.records.layout import Layout
 from mlstack.records.package import MANIFEST, SIDE, Live, Manifest, Metrics, numbers
-from mlstack.records.server import WORKER, ServerSpec
+from mlstack.records.server import WORKER, DeviceChoice, ServerSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve import live as live_file
+from mlstack.serve.access import trust
 from mlstack.serve.results import (
     Benched,
+    Beside,
     Changed,
     PackageLine,
     Predicted,
@@ -34,8 +37,8 @@ TAKE_OVER_S = 15.0
 
 
 @dataclass(frozen=True)
-class Canary:
-    """What the command line asks of a canary."""
+class Wanted:
+    """What the command line asks of a canary or a shadow."""
 
     number: int | None
     percent: float | None
@@ -65,20 +68,34 @@ def roll_back(path: Path, *, sets: tuple[str, ...]) -> Changed:
     return _changed(project, live_file.roll_back(_folder(project)))
 
 
-def canary(path: Path, *, sets: tuple[str, ...], wanted: Canary) -> Changed:
+def canary(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Changed:
     """Give a share of the requests to another package, or end that."""
     project = load(path, sets=sets)
-    if wanted.is_off:
-        live, had_one = live_file.end_canary(_folder(project))
-        changed = _changed(project, live)
-        return changed if had_one else msgspec.structs.replace(changed, note="there is no canary")
-    if wanted.number is None:
-        raise ConfigError("which package?", hint="type `mlstack serve canary N --percent P`")
-    configured = project.config.serve.traffic.canary
-    share = configured if wanted.percent is None else wanted.percent
-    if share <= 0:
+    share = project.config.serve.traffic.canary if wanted.percent is None else wanted.percent
+    if share <= 0 and not wanted.is_off and wanted.number is not None:
         raise ConfigError("a canary needs a share of the requests", hint="add `--percent 10`")
-    return _changed(project, live_file.set_canary(_folder(project), wanted.number, share))
+    return _beside(project, "canary", wanted, share)
+
+
+def shadow(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Changed:
+    """Copy a share of the requests (all, unless it is said) to another package, or end that."""
+    project = load(path, sets=sets)
+    share = project.config.serve.traffic.shadow if wanted.percent is None else wanted.percent
+    return _beside(project, "shadow", wanted, share or 100.0)
+
+
+def _beside(project: Project, role: str, wanted: Wanted, share: float) -> Changed:
+    folder = _folder(project)
+    is_canary = role == "canary"
+    if wanted.is_off:
+        end = live_file.end_canary if is_canary else live_file.end_shadow
+        live, had_one = end(folder)
+        changed = _changed(project, live)
+        return changed if had_one else msgspec.structs.replace(changed, note=f"there is no {role}")
+    if wanted.number is None:
+        raise ConfigError("which package?", hint=f"type `mlstack serve {role} N --percent P`")
+    begin = live_file.set_canary if is_canary else live_file.set_shadow
+    return _changed(project, begin(folder, wanted.number, share))
 
 
 def status(path: Path, *, sets: tuple[str, ...]) -> Status:
@@ -87,12 +104,16 @@ def status(path: Path, *, sets: tuple[str, ...]) -> Status:
     folder = _folder(project)
     live = live_file.current(folder)
     running = running_server(project)
-    health = _health(running.url) if running else {}
+    health = _health(running) if running else {}
     return Status(
         model=project.config.project.name,
         live=live.live,
         canary=live.canary,
         canary_percent=live.canary_percent,
+        shadow=live.shadow,
+        shadow_percent=live.shadow_percent,
+        note=live.note,
+        beside=_how_they_do(running) if running else [],
         packages=[_line(folder, number, live) for number in numbers(folder)],
         url=running.url if running else None,
         pid=running.pid if running else None,
@@ -126,13 +147,22 @@ def predict(path: Path, *, sets: tuple[str, ...], asked: Asked) -> Iterator[Reco
 def bench(
     path: Path, *, sets: tuple[str, ...], device: str | None, largest: int
 ) -> Iterator[Record]:
-    """Time the live package, without HTTP, and say which batch size to set."""
+    """Time the live package, alone and behind a server; the faster device is remembered."""
     project = load(path, sets=sets)
     package, _ = _live_package(project)
     arguments = ["bench", str(package), device or project.config.serve.device, str(largest)]
     log = Layout(project.root).state / "serve-worker.log"
     decode = msgspec.json.Decoder(Benched | WorkerProgress).decode
-    yield from run_worker(WORKER, arguments, decode, log)
+    for record in run_worker(WORKER, arguments, decode, log):
+        if isinstance(record, Benched) and len(record.rows_per_s_by_device) > 1:
+            write(server_record.choice_path(Layout(project.root).state), _choice(record))
+        yield record
+
+
+def _choice(benched: Benched) -> DeviceChoice:
+    rates = benched.rows_per_s_by_device
+    faster: Literal["cpu", "gpu"] = "gpu" if rates["gpu"] >= rates["cpu"] else "cpu"
+    return DeviceChoice(package=benched.version, device=faster, rows_per_s=rates)
 
 
 def running_server(project: Project) -> ServerSpec | None:
@@ -171,6 +201,8 @@ def _changed(project: Project, live: Live) -> Changed:
         previous=live.previous,
         canary=live.canary,
         canary_percent=live.canary_percent,
+        shadow=live.shadow,
+        shadow_percent=live.shadow_percent,
         url=running.url if running else None,
         taken_over=_takes_over(running, live) if running and running.fixed is None else False,
     )
@@ -179,19 +211,44 @@ def _changed(project: Project, live: Live) -> Changed:
 def _takes_over(running: ServerSpec, live: Live) -> bool:
     stop = time.monotonic() + TAKE_OVER_S
     while time.monotonic() < stop:
-        health = _health(running.url)
+        health = _health(running)
         if not health:
             return False
-        answering = health.get("version"), health.get("canary"), health.get("canary_percent")
-        if answering == (live.live, live.canary, live.canary_percent):
+        names = ("version", "canary", "canary_percent", "shadow", "shadow_percent")
+        wanted = (
+            live.live,
+            live.canary,
+            live.canary_percent,
+            live.shadow,
+            live.shadow_percent,
+        )
+        if tuple(health.get(name) for name in names) == wanted:
             return True
         time.sleep(0.1)
     return False
 
 
-def _health(url: str) -> dict[str, Any]:
+def _health(running: ServerSpec) -> dict[str, Any]:
+    return _told(running, "/health/ready")
+
+
+def _how_they_do(running: ServerSpec) -> list[Beside]:
+    told = _told(running, "/traffic")
+    return [
+        msgspec.convert({"kind": "serve.beside", "role": role, **told[role]}, Beside)
+        for role in ("canary", "shadow")
+        if role in told
+    ]
+
+
+def _told(running: ServerSpec, path: str) -> dict[str, Any]:
+    """Ask the server of this project, with the key that it has for its own commands."""
+    access = running.access
+    headers = {"authorization": f"Bearer {access.own_key}"}
     with contextlib.suppress(httpx.HTTPError, ValueError):
-        body = httpx.get(f"{url}/health/ready", timeout=2).json()
+        body = httpx.get(
+            running.url + path, timeout=2, headers=headers, verify=trust(access.tls)
+        ).json()
         return body if isinstance(body, dict) else {}
     return {}
 
@@ -201,7 +258,8 @@ def _whole(value: object) -> int | None:
 
 
 def _line(folder: Path, number: int, live: Live) -> PackageLine:
-    roles = {live.previous: "previous", live.canary: "canary", live.live: "live"}
+    roles = {live.previous: "previous", live.shadow: "shadow", live.canary: "canary"}
+    roles[live.live] = "live"
     role = roles.get(number, "")
     package = folder / str(number)
     try:
@@ -223,7 +281,8 @@ def _ask(url: str, names: list[Path]) -> Predictions:
     answers: list[Predicted] = []
     body: dict[str, Any] = {}
     try:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        headers = keys.own_headers(os.environ)
+        with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
             for name in names:
                 body = _asked(client, name)
                 answers.append(_answered(name, body))
@@ -247,6 +306,8 @@ def _asked(client: httpx.Client, name: Path) -> dict[str, Any]:
         return body
     problem = body.get("error", "no JSON") if isinstance(body, dict) else "no JSON"
     text = f"`{name}` is refused with {answer.status_code}: {problem}"
+    if answer.status_code == 401:
+        raise ConfigError(text, hint=f"give your key in `{keys.OWN}`")
     if answer.status_code in (429, 503):
         raise BusyError(text, hint="try again")
     if 400 <= answer.status_code < 500:

@@ -24,6 +24,9 @@ def serve(
         Path | None,
         typer.Option(metavar="PACKAGE_OR_ONNX", help="Serve this instead of the live package."),
     ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Ask for no API key, wherever it listens.")
+    ] = False,
 ) -> None:
     """Serve the live model over HTTP."""
     from mlstack.serve import start, view
@@ -31,7 +34,9 @@ def serve(
     output: Literal["text", "json", "quiet"] = (
         "json" if call.json else "quiet" if call.quiet else "text"
     )
-    wanted = start.Wanted(host=host, port=port, device=device, model=model, output=output)
+    wanted = start.Wanted(
+        host=host, port=port, device=device, model=model, output=output, is_insecure=insecure
+    )
     call.show(start.serve(call.config, sets=call.sets, wanted=wanted), view.draw)
 
 
@@ -72,8 +77,25 @@ def canary(
     """Give a share of the requests to another package."""
     from mlstack.serve import api, view
 
-    wanted = api.Canary(number=number, percent=percent, is_off=off)
+    wanted = api.Wanted(number=number, percent=percent, is_off=off)
     call.show(api.canary(call.config, sets=call.sets, wanted=wanted), view.draw)
+
+
+@app.command("shadow")
+@common_options
+def shadow(
+    call: Call,
+    number: Annotated[int | None, typer.Argument(help="Package that is asked too.")] = None,
+    percent: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Share of the requests [all].")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="End the shadow.")] = False,
+) -> None:
+    """Ask another package too, compare its answers, and give them to nobody."""
+    from mlstack.serve import api, view
+
+    wanted = api.Wanted(number=number, percent=percent, is_off=off)
+    call.show(api.shadow(call.config, sets=call.sets, wanted=wanted), view.draw)
 
 
 @app.command("status")
@@ -110,7 +132,42 @@ def bench(
     device: Device = None,
     largest: Annotated[int, typer.Option(min=1, max=2048, help="Largest batch.")] = 64,
 ) -> None:
-    """Time the live package at growing batch sizes and say what to set."""
+    """Time the live package, alone and behind a server, and say what to set."""
     from mlstack.serve import api, view
 
     call.show(api.bench(call.config, sets=call.sets, device=device, largest=largest), view.draw)
+
+
+@common_options
+def keys_ls(call: Call) -> None:
+    """List the API keys that were given out, and make or revoke them."""
+    from mlstack.serve import keys, view
+
+    call.show(keys.listed(call.config, sets=call.sets), view.draw)
+
+
+keys_app = room(keys_ls)
+keys_app.command("ls")(keys_ls)
+app.add_typer(keys_app, name="keys")
+
+
+@keys_app.command("add")
+@common_options
+def keys_add(
+    call: Call, name: Annotated[str, typer.Argument(help="Who gets it, for your own memory.")]
+) -> None:
+    """Make a key and show it once."""
+    from mlstack.serve import keys, view
+
+    call.show(keys.add(call.config, sets=call.sets, name=name), view.draw)
+
+
+@keys_app.command("revoke")
+@common_options
+def keys_revoke(
+    call: Call, which: Annotated[str, typer.Argument(metavar="NAME_OR_ID", help="Which key.")]
+) -> None:
+    """Take a key back; a running server refuses it within a second."""
+    from mlstack.serve import keys, view
+
+    call.show(keys.revoke(call.config, sets=call.sets, which=which), view.draw)

@@ -49,11 +49,12 @@ def promote(model: Path, number: int) -> Live:
         live = current(model)
         if live.live == number:
             return live
-        canary = None if live.canary == number else live.canary
-        percent = live.canary_percent if canary is not None else 0.0
-        return _write(
-            model, live, live=number, previous=live.live, canary=canary, canary_percent=percent
-        )
+        ended: dict[str, object] = {}
+        if live.canary == number:
+            ended |= {"canary": None, "canary_percent": 0.0}
+        if live.shadow == number:
+            ended |= {"shadow": None, "shadow_percent": 0.0}
+        return _write(model, live, live=number, previous=live.live, **ended)
 
 
 def roll_back(model: Path) -> Live:
@@ -70,9 +71,10 @@ def roll_back(model: Path) -> Live:
                 "no package was live before this one", hint="type `mlstack serve promote N`"
             )
         _check(model, live.previous)
-        return _write(
-            model, live, live=live.previous, previous=live.live, canary=None, canary_percent=0.0
-        )
+        ended: dict[str, object] = {"canary": None, "canary_percent": 0.0}
+        if live.shadow == live.previous:
+            ended |= {"shadow": None, "shadow_percent": 0.0}
+        return _write(model, live, live=live.previous, previous=live.live, **ended)
 
 
 def set_canary(model: Path, number: int, percent: float) -> Live:
@@ -82,16 +84,17 @@ def set_canary(model: Path, number: int, percent: float) -> Live:
         ConfigError: there is no such package, it is the live one, or nothing is live.
         DataError: the package is not whole; nothing is changed.
     """
-    _check(model, number)
-    with _changing(model):
-        live = current(model)
-        if live.live is None or live.live == number:
-            problem = f"`{number}` is live already" if live.live else "nothing is live yet"
-            raise ConfigError(
-                f"{problem}; a canary stands beside the live package",
-                hint="type `mlstack serve status`",
-            )
-        return _write(model, live, canary=number, canary_percent=percent)
+    return _stand_beside(model, number, "canary", percent)
+
+
+def set_shadow(model: Path, number: int, percent: float) -> Live:
+    """Copy a share of the requests to another package, whose answers nobody gets.
+
+    Raises:
+        ConfigError: there is no such package, it is the live one, or nothing is live.
+        DataError: the package is not whole; nothing is changed.
+    """
+    return _stand_beside(model, number, "shadow", percent)
 
 
 def end_canary(model: Path) -> tuple[Live, bool]:
@@ -100,15 +103,53 @@ def end_canary(model: Path) -> tuple[Live, bool]:
     Raises:
         ConfigError: nothing is live.
     """
+    return _end(model, "canary")
+
+
+def end_shadow(model: Path) -> tuple[Live, bool]:
+    """Ask the shadow no more; tell whether there was one.
+
+    Raises:
+        ConfigError: nothing is live.
+    """
+    return _end(model, "shadow")
+
+
+def give_up_canary(model: Path, number: int, why: str) -> None:
+    """End a canary because of what it did, unless somebody has ended or changed it since.
+
+    Raises:
+        BusyError: somebody changes the file at this moment.
+    """
+    with _changing(model):
+        live = current(model)
+        if live.canary == number:
+            _write(model, live, canary=None, canary_percent=0.0, note=why)
+
+
+def _stand_beside(model: Path, number: int, role: str, percent: float) -> Live:
+    _check(model, number)
+    with _changing(model):
+        live = current(model)
+        if live.live is None or live.live == number:
+            problem = f"`{number}` is live already" if live.live else "nothing is live yet"
+            raise ConfigError(
+                f"{problem}; a {role} stands beside the live package",
+                hint="type `mlstack serve status`",
+            )
+        return _write(model, live, **{role: number, f"{role}_percent": percent})
+
+
+def _end(model: Path, role: str) -> tuple[Live, bool]:
     with _changing(model):
         live = current(model)
         if live.live is None:
             raise ConfigError(
-                "nothing is live yet, so there is no canary", hint="type `mlstack serve promote`"
+                f"nothing is live yet, so there is no {role}", hint="type `mlstack serve promote`"
             )
-        if live.canary is None:
+        if getattr(live, role) is None:
             return live, False
-        return _write(model, live, canary=None, canary_percent=0.0), True
+        return _write(model, live, **{role: None, f"{role}_percent": 0.0}), True
 
 
 def _check(model: Path, number: int) -> None:
@@ -129,6 +170,6 @@ def _changing(model: Path) -> Iterator[None]:
 
 def _write(model: Path, before: Live, **changes: object) -> Live:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    changed = msgspec.structs.replace(before, **changes, changed=now)
+    changed = msgspec.structs.replace(before, **{"note": "", **changes}, changed=now)
     write(model / FILE, changed)
     return changed

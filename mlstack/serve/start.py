@@ -9,14 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from mlstack import files
 from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.errors import ConfigError, MachineError
 from mlstack.records import server as server_record
-from mlstack.records.base import Record, write
+from mlstack.records.base import Record, encode, read
 from mlstack.records.layout import Layout
 from mlstack.records.package import verify_files
-from mlstack.records.server import WORKER, BatchingSpec, LogSpec, ServerSpec
+from mlstack.records.server import (
+    WORKER,
+    AccessSpec,
+    BatchingSpec,
+    DeviceChoice,
+    LogSpec,
+    RollbackSpec,
+    ServerSpec,
+)
 from mlstack.serve import live as live_file
+from mlstack.serve.access import decide
 from mlstack.serve.results import Promoted
 
 
@@ -29,6 +39,7 @@ class Wanted:
     device: str | None = None
     model: Path | None = None
     output: Literal["text", "json", "quiet"] = "text"
+    is_insecure: bool = False
 
 
 def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Record]:
@@ -37,16 +48,19 @@ def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Reco
     Raises:
         DataError: there is no package, or it is not whole.
         MachineError: the port is taken.
+        ConfigError: others could call without a key.
     """
     project = load(path, sets=sets)
     refuse_unbuilt(project, "serve")
-    yield from _make_live(project, wanted)
     config = project.config.serve
     host = wanted.host or config.host
     listening = _listen(host, config.port if wanted.port is None else wanted.port)
-    spec = _spec(project, wanted, listening)
+    address = listening.getsockname()[0]
+    access = decide(project, address, is_insecure=wanted.is_insecure)
+    yield from _make_live(project, wanted)
+    spec = _spec(project, wanted, listening, access)
     place = server_record.path(Layout(project.root).state)
-    write(place, spec)
+    files.write_bytes(place, encode(spec), mode=0o600)  # it holds a key
     _become(place, listening)
 
 
@@ -87,7 +101,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _spec(project: Project, wanted: Wanted, listening: socket.socket) -> ServerSpec:
+def _spec(
+    project: Project, wanted: Wanted, listening: socket.socket, access: AccessSpec
+) -> ServerSpec:
     config = project.config.serve
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -96,18 +112,22 @@ def _spec(project: Project, wanted: Wanted, listening: socket.socket) -> ServerS
         model=project.config.project.name,
         host=host,
         port=port,
-        url=f"http://{shown}:{port}",
+        url=f"{'https' if access.tls else 'http'}://{shown}:{port}",
         pid=os.getpid(),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        device=wanted.device or config.device,
+        device=_device(project, wanted),
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
         output=wanted.output,
+        log_format=config.log_format,
+        access_log=config.access_log,
+        model_control=config.model_control,
         batching=BatchingSpec(
             max_size=config.batching.max_size,
             max_delay_ms=config.batching.max_delay_ms,
             adaptive=config.batching.adaptive,
             max_queue=config.batching.max_queue,
+            deadline_ms=config.batching.deadline_ms,
         ),
         log=LogSpec(
             inputs=config.log.inputs,
@@ -116,7 +136,21 @@ def _spec(project: Project, wanted: Wanted, listening: socket.socket) -> ServerS
             flush_ms=config.log.flush_ms,
             redact=config.log.redact,
         ),
+        access=access,
+        rollback=RollbackSpec(**config.traffic.rollback.model_dump()),
     )
+
+
+def _device(project: Project, wanted: Wanted) -> str:
+    """Give the device; where nobody chose, the one that `serve bench` found faster."""
+    device = wanted.device or project.config.serve.device
+    layout = Layout(project.root)
+    place = server_record.choice_path(layout.state)
+    if device != "auto" or wanted.model is not None or not place.is_file():
+        return device
+    choice = read(place, DeviceChoice)
+    live = live_file.current(layout.model(project.config.project.name)).live
+    return choice.device if choice.package == live else device
 
 
 def _become(spec: Path, listening: socket.socket) -> NoReturn:

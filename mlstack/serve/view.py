@@ -6,7 +6,18 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from mlstack.records.worker import WorkerProgress
-from mlstack.serve.results import Benched, Changed, PackageLine, Predictions, Promoted, Status
+from mlstack.serve.results import (
+    Benched,
+    Beside,
+    Changed,
+    KeyAdded,
+    KeyRevoked,
+    KeysListed,
+    PackageLine,
+    Predictions,
+    Promoted,
+    Status,
+)
 from mlstack.ui import Bar
 
 MOST_METRICS = 3
@@ -27,7 +38,26 @@ def draw(record: Any) -> RenderableType | Bar | None:
             return _predictions(record)
         case Benched():
             return _benched(record)
+        case KeyAdded() | KeysListed() | KeyRevoked():
+            return _keys(record)
     return None
+
+
+def _keys(record: KeyAdded | KeysListed | KeyRevoked) -> RenderableType:
+    match record:
+        case KeyAdded(name=name, key=key):
+            how = f'callers send "Authorization: Bearer {key[:12]}..."; `predict` reads'
+            return f"{key}\n\nthe key of {name}, shown this once; {how} MLSTACK_API_KEY"
+        case KeyRevoked(name=name, id=number, left=left):
+            return f"the key of {name} ({number}) is refused from now on; {left} left"
+        case KeysListed(keys=[]):
+            return "no keys; type `mlstack serve keys add NAME`"
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for title in ("key", "name", "made", "revoked"):
+        table.add_column(title, overflow="fold")
+    for line in record.keys:
+        table.add_row(f"{line.id}...", line.name, line.created, line.revoked)
+    return table
 
 
 def _changed(changed: Changed) -> str:
@@ -36,6 +66,8 @@ def _changed(changed: Changed) -> str:
         lines[0] += f" (before: {changed.previous})"
     if changed.canary is not None:
         lines.append(f"version {changed.canary} gets {changed.canary_percent:g} % as a canary")
+    if changed.shadow is not None:
+        lines.append(f"version {changed.shadow} is asked {changed.shadow_percent:g} % as a shadow")
     if changed.note:
         return "\n".join([*lines, changed.note])
     if changed.url is None:
@@ -65,13 +97,29 @@ def _status(status: Status) -> RenderableType:
         table.add_column(title, overflow="fold")
     for package in reversed(status.packages):
         table.add_row(*_row(package, status, names))
-    return Group(first, "", table)
+    notes = [status.note] if status.note else []
+    notes += [_how_it_does(one) for one in status.beside]
+    return Group(first, "", table, *(["", *notes] if notes else []))
+
+
+def _how_it_does(one: Beside) -> str:
+    text = f"{one.role} {one.version}: "
+    if one.role == "canary":
+        text += f"{one.requests:,} requests, {one.failed:,} failed, {one.slow:,} slow"
+    else:
+        text += f"{one.failed:,} rows failed, {one.dropped:,} dropped"
+    if one.compared:
+        share = one.agreed / one.compared
+        text += f"; agrees with the live model in {share:.1%} of {one.compared:,} rows"
+    return text
 
 
 def _row(package: PackageLine, status: Status, names: list[str]) -> list[str]:
     role = package.role
     if role == "canary":
         role = f"canary {status.canary_percent:g} %"
+    if role == "shadow":
+        role = f"shadow {status.shadow_percent:g} %"
     if package.problem:
         return [str(package.number), role or "damaged", package.problem]
     measured = [f"{package.metrics[n]:.4g}" if n in package.metrics else "" for n in names]
@@ -103,4 +151,26 @@ def _benched(benched: Benched) -> RenderableType:
     notes = [benched.advice]
     if benched.decode_ms is not None:
         notes.append(f"decoding one {benched.example} takes {benched.decode_ms:.2f} ms")
-    return Group(*lines, "", table, "", *notes)
+    parts: list[RenderableType] = [*lines, "", table, "", *notes]
+    if benched.loads:
+        parts += ["", "behind a server on loopback", "", _loads(benched), "", benched.load_advice]
+    if len(benched.rows_per_s_by_device) > 1:
+        devices = benched.rows_per_s_by_device.items()
+        parts.append("rows a second: " + ", ".join(f"{name} {rate:,.0f}" for name, rate in devices))
+    return Group(*parts)
+
+
+def _loads(benched: Benched) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("payload")
+    for title in ("connections", "p50 ms", "p99 ms", "requests/s"):
+        table.add_column(title, justify="right")
+    for load in benched.loads:
+        table.add_row(
+            load.payload,
+            str(load.connections),
+            f"{load.p50_ms:.3f}",
+            f"{load.p99_ms:.3f}",
+            f"{load.requests_per_s:,.0f}",
+        )
+    return table

@@ -15,7 +15,6 @@ from mlstack.errors import ConfigError
         ("train", "track.mirror=[comet]"),
         ("train", "project.task=object-detection"),
         ("export", "export.embed_preprocessing=false"),
-        ("serve", "serve.traffic.shadow=100"),
         ("monitor", "monitor.retrain.auto=true"),
     ],
 )

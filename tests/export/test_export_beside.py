@@ -89,7 +89,7 @@ def test_the_script_for_rows_encodes_missing_and_unseen_values_alike(
     assert np.array(found, np.float32).tobytes() == spec.encode([row])[0].tobytes()
 
 
-@pytest.mark.parametrize("text", ["Gr\u00fcezi mitenand", "", None, "half \ud83d", "a " * 99])
+@pytest.mark.parametrize("text", ["Grüße aus Zürich", "猫", "", None, "half \ud83d", "a " * 99])
 def test_the_script_for_texts_gives_the_same_tokens(text: str | None, tmp_path: Path) -> None:
     spec = texts.learn(["hello there", "good morning"], "body", 300, 24)
     (tmp_path / "mlstack").mkdir()

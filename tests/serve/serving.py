@@ -1,5 +1,6 @@
 """Packages made without torch, and real servers to ask."""
 
+import io
 import json
 import os
 import signal
@@ -43,27 +44,66 @@ model: {{class: "m:M"}}
 """
 
 
-def make_graph(path: Path, seed: int) -> None:
+@dataclass(frozen=True)
+class Kind:
+    """What is particular about a graph."""
+
+    size: int = 16  # pixels of a side
+    fails_on_white: bool = False  # an index out of bounds when no pixel is dark
+    work: int = 0  # side of two matrices that are multiplied in every call
+
+
+PLAIN = Kind()
+
+
+def make_graph(path: Path, seed: int, kind: Kind = PLAIN) -> None:
     """Write uint8 [N,16,16,1] -> FP32 -> one linear layer -> logits, probabilities."""
-    weights = np.random.default_rng(seed).normal(0, 0.01, (256, 10)).astype(np.float32)
+    pixels = kind.size**2
+    weights = np.random.default_rng(seed).normal(0, 0.01, (pixels, 10)).astype(np.float32)
+    constants = {"weights": weights, "flat": np.array([-1, pixels])}
     nodes = [
         helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("Reshape", ["floats", "flat"], ["rows"]),
-        helper.make_node("MatMul", ["rows", "weights"], ["logits"]),
+        helper.make_node("MatMul", ["rows", "weights"], ["sums"]),
+    ]
+    last = "sums"
+    if kind.fails_on_white:
+        constants |= {"each": np.array([1]), "ones": np.ones((128, 1), np.float32)}
+        nodes += [
+            helper.make_node("ReduceMin", ["rows", "each"], ["darkest"], keepdims=0),
+            helper.make_node("Cast", ["darkest"], ["index"], to=TensorProto.INT64),
+            helper.make_node("Gather", ["ones", "index"], ["one"]),
+            helper.make_node("Mul", [last, "one"], ["checked"]),
+        ]
+        last = "checked"
+    if kind.work:
+        constants |= {
+            "matrix": np.zeros((kind.work, kind.work), np.float32),
+            "nothing": np.array(0, np.float32),
+        }
+        nodes += [
+            helper.make_node("ReduceMax", ["rows"], ["brightest"], keepdims=0),
+            helper.make_node("Add", ["matrix", "brightest"], ["left"]),
+            helper.make_node("MatMul", ["left", "left"], ["product"]),
+            helper.make_node("ReduceMax", ["product"], ["largest"], keepdims=0),
+            helper.make_node("Mul", ["largest", "nothing"], ["zero"]),
+            helper.make_node("Add", [last, "zero"], ["worked"]),
+        ]
+        last = "worked"
+    nodes += [
+        helper.make_node("Identity", [last], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
     ]
+    shape = ["n", kind.size, kind.size, 1]
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 16, 16, 1])],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, shape)],
         [
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10]),
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 10]),
         ],
-        [
-            numpy_helper.from_array(weights, "weights"),
-            numpy_helper.from_array(np.array([-1, 256]), "flat"),
-        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +124,13 @@ def make_free_graph(path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
 
 
+def white_image() -> bytes:
+    """Give an image that graphs of the kind `fails_on_white` fail on."""
+    stream = io.BytesIO()
+    Image.new("L", (20, 20), 255).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def make_image(path: Path, seed: int) -> bytes:
     """Write a noisy grey image and give its bytes."""
     pixels = np.random.default_rng(seed).integers(0, 256, (20, 20), dtype=np.uint8)
@@ -95,15 +142,18 @@ def make_image(path: Path, seed: int) -> bytes:
 def expected(package: Path, content: bytes) -> np.ndarray:
     """Answer one image in this process; probabilities of shape (classes,)."""
     session = ort.InferenceSession(package / "model.onnx", providers=["CPUExecutionProvider"])
-    batch = images.decode(content, SPEC)[None]
+    size = session.get_inputs()[0].shape[1]
+    batch = images.decode(content, ImageSpec(size, size, 1))[None]
     return session.run(["probabilities"], {"images": batch})[0][0]
 
 
-def make_package(root: Path, name: str = NAME, number: int = 1, seed: int = 1) -> Path:
+def make_package(
+    root: Path, name: str = NAME, number: int = 1, seed: int = 1, kind: Kind = PLAIN
+) -> Path:
     """Write a whole model package with a manifest that fits."""
     package = root / "models" / name / str(number)
     side = package / "mlstack"
-    make_graph(package / "model.onnx", seed)
+    make_graph(package / "model.onnx", seed, kind)
     examples = []
     for index in range(3):
         content = make_image(side / "golden" / f"{index}.png", index)
@@ -122,13 +172,13 @@ def make_package(root: Path, name: str = NAME, number: int = 1, seed: int = 1) -
         side / "signature.json",
         Signature(
             task="image-classification",
-            inputs=[Tensor(name="images", datatype="UINT8", shape=[-1, 16, 16, 1])],
+            inputs=[Tensor(name="images", datatype="UINT8", shape=[-1, kind.size, kind.size, 1])],
             outputs=[
                 Tensor(name="logits", datatype="FP32", shape=shape),
                 Tensor(name="probabilities", datatype="FP32", shape=shape),
             ],
             classes=CLASSES,
-            preprocess=SPEC.to_json(),
+            preprocess=ImageSpec(kind.size, kind.size, 1).to_json(),
         ),
     )
     write_sides(side, name, number)

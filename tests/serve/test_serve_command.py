@@ -24,6 +24,7 @@ from serving import (
 
 from mlstack.records.base import read, write
 from mlstack.records.package import Golden, Live
+from mlstack.records.server import DeviceChoice, ServerSpec
 
 
 @pytest.fixture
@@ -251,3 +252,18 @@ def test_golden_examples_are_optional(root: Path) -> None:
 
     assert server.stop() == 0
     end(server)
+
+
+@pytest.mark.parametrize(("package", "device"), [(2, "cpu"), (1, "auto")])
+def test_auto_takes_the_device_that_bench_found_faster_for_this_package(
+    root: Path, package: int, device: str
+) -> None:
+    mlstack(root, "serve", "promote", "2")
+    choice = DeviceChoice(package=package, device="cpu", rows_per_s={"cpu": 2.0, "gpu": 1.0})
+    write(root / ".mlstack" / "serve-device.json", choice)
+
+    server = start(root)
+    spec = read(root / ".mlstack" / "serve.json", ServerSpec)
+
+    end(server)
+    assert spec.device == device

@@ -135,7 +135,7 @@ def test_metadata_and_health_follow_the_protocol(server: Server) -> None:
         assert client.get("/health/live").status_code == 200
         assert client.get("/v2/health/live").status_code == 200
         assert client.get("/v2/health/ready").status_code == 200
-        assert client.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+        assert client.get("/v2").json()["extensions"] == ["binary_tensor_data", "model_repository"]
         model = client.get(f"/v2/models/{NAME}").json()
         assert model["versions"] == ["2"]
         assert model["inputs"] == [
@@ -232,3 +232,9 @@ def test_bench_measures_and_recommends(home: Path) -> None:
     assert said["best_size"] in (1, 2, 4)
     assert "serve.batching.max_size" in said["advice"]
     assert said["decode_ms"] > 0
+    loads = {(one["payload"], one["connections"]) for one in said["loads"]}
+    payloads = ("V2 binary", "JSON", "file")
+    assert loads == {(payload, n) for payload in payloads for n in (1, 4, 16, 64)}
+    assert all(one["requests_per_s"] > 0 and one["p50_ms"] > 0 for one in said["loads"])
+    assert "connections sending" in said["load_advice"]
+    assert list(said["rows_per_s_by_device"]) == ["cpu"]

@@ -32,8 +32,8 @@ from mlstack.records import requests
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project with three packages, none live."""
-    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    """A project with three packages, none live; they disagree, which ends no canary here."""
+    (tmp_path / "mlstack.yaml").write_text(CONFIG + "serve: {traffic: {rollback: {auto: false}}}\n")
     for number in (1, 2, 3):
         make_package(tmp_path, number=number, seed=number)
     return tmp_path
@@ -281,7 +281,7 @@ def test_what_is_queued_is_answered_before_the_server_stops(root: Path) -> None:
     asking = threading.Thread(target=lambda: answers.append(ask(server, content)))
 
     asking.start()
-    time.sleep(0.2)
+    eventually(lambda: server.metrics()["mlstack_queue_rows"] == 1)
     code = server.stop(signal.SIGTERM)
     asking.join()
 
@@ -302,7 +302,7 @@ def test_a_stopping_server_is_not_ready_and_ends_each_connection_with_its_answer
         other.get("/v2")
         asking = threading.Thread(target=lambda: ask(server, content))
         asking.start()
-        time.sleep(0.1)
+        eventually(lambda: server.metrics()["mlstack_queue_rows"] == 1)
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.02)
         ready = held.get("/health/ready")

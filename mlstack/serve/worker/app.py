@@ -1,10 +1,8 @@
-"""The ASGI application: routes, limits, and the way of one request through the model."""
+"""The application: routes, limits, and the way of one request through the model."""
 
 import asyncio
 import os
-import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,32 +14,41 @@ from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.preprocess import RowSpec
 from mlstack.records import requests
 from mlstack.records.server import ServerSpec
-from mlstack.serve.worker import decode, feedback, openapi, page, protocol
+from mlstack.serve.worker import decode, feedback, openapi, page, protocol, repository, trial
+from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
 from mlstack.serve.worker.batcher import Job
+from mlstack.serve.worker.compare import Sample
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import Entry, RequestLog, row_id
 from mlstack.serve.worker.metrics import TYPE, Metrics
 from mlstack.serve.worker.model import Model
-from mlstack.serve.worker.request import Receive, Request, new_id
+from mlstack.serve.worker.repository import Repository
+from mlstack.serve.worker.request import Request, new_id
+from mlstack.serve.worker.said import AccessLog, log
 from mlstack.serve.worker.traffic import Deployed, Traffic
+from mlstack.serve.worker.trial import Trial
 
 Handler = Callable[[Request], Awaitable[Answer]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 INLINE_IMAGE_BYTES = 32 << 10  # larger images are decoded beside the event loop
+COPIED_BYTES = 1 << 10  # rows up to this size are copied for the log, larger ones held on to
 LOGGED = frozenset({"predict", "infer"})
 
 
 class App:
-    """The server's behaviour; uvicorn does the HTTP."""
+    """The server's behaviour; `connection` does the HTTP."""
 
     def __init__(self, spec: ServerSpec, log: RequestLog, late: Feedback) -> None:
         self._spec = spec
         self._log = log
         self._late = late
+        self.access = Access(spec.access)
+        self.access_log = AccessLog(spec.access_log)
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
+        self.trial: Trial | None = None  # of the canary
+        self.repository: Repository
         self.is_stopping = False  # each connection is closed after its next answer
         self.is_closed = False  # nothing more is answered
         self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, "decode")
@@ -53,14 +60,21 @@ class App:
             "/health/ready": ("health", "GET", self._ready),
             "/metrics": ("metrics", "GET", self._metrics),
             "/openapi.json": ("openapi", "GET", self._openapi),
+            "/traffic": ("traffic", "GET", self._traffic),
             "/v2": ("v2", "GET", self._server_metadata),
             "/v2/health/live": ("health", "GET", self._alive),
+            "/v2/repository/index": ("repository", "POST", self._index),
             "/v2/health/ready": ("health", "GET", self._ready),
         }
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request (ASGI)."""
-        request = Request.of(scope, receive)
+    @property
+    def max_body_bytes(self) -> int:
+        """Tell how large a body may be."""
+        return self._spec.max_body_bytes
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer one request, whatever happens."""
+        request.begin()
         try:
             answer = await self._answer(request)
         except Refused as refused:
@@ -68,14 +82,24 @@ class App:
         except asyncio.CancelledError:
             answer = self._refuse(request, Refused(499, "the client hung up"))
         except Exception as error:  # the last resort of the process: say it, answer, go on
-            traceback.print_exception(error, file=sys.stderr)
+            log.exception("%s in the server", type(error).__name__)
             answer = self._refuse(request, Refused(500, f"{type(error).__name__} in the server"))
-        self.metrics.count(request.version, request.route, answer.status, request.seconds())
-        headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-        headers += [(b"connection", b"close")] if self.is_stopping else []
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        body = b"" if request.method == "HEAD" else answer.body
-        await send({"type": "http.response.body", "body": body})
+        self._finish(request, answer)
+        return answer
+
+    def _finish(self, request: Request, answer: Answer) -> None:
+        """Count and note an answer, and give it the headers that every answer has."""
+        seconds = request.seconds()
+        self.metrics.count(request.version, request.route, answer.status, seconds)
+        answer.headers += self.access.headers(request)
+        answer.headers += request.names()
+        if self.access_log.is_on:
+            self.access_log.note(self._spec.model, request, answer, seconds)
+
+    def is_busy(self) -> bool:
+        """Tell whether rows wait for the live model."""
+        live = self.traffic.live
+        return live is not None and live.batcher.queued_rows > 0
 
     def paths(self) -> list[tuple[str, str]]:
         """List (path, method) of everything that is answered, as openapi.json must."""
@@ -83,6 +107,10 @@ class App:
         return fixed + [(path, method) for path, method in MODEL_PATHS]
 
     async def _answer(self, request: Request) -> Answer:
+        if request.refused is not None:
+            raise request.refused
+        if (permission := self.access.admit(request)) is not None:
+            return permission
         route, method, handler = self._fixed.get(request.path) or self._model_route(request)
         request.route = route
         if request.method != method and (request.method, method) != ("HEAD", "GET"):
@@ -93,6 +121,8 @@ class App:
     def _model_route(self, request: Request) -> tuple[str, str, Handler]:
         """Route /v2/models/NAME[/versions/N][/ready|/infer]."""
         _, *parts = request.path.split("/")
+        if request.path.startswith(repository.PREFIX):
+            return "repository", "POST", self._change
         if len(parts) < 3 or parts[:2] != ["v2", "models"]:
             raise Refused(
                 404, f"there is no `{request.path[:200]}`; see /openapi.json", field="path"
@@ -120,13 +150,34 @@ class App:
         body = await request.body(self._spec.max_body_bytes)
         request.prediction_id = new_id()
         request_id = request.request_id()
-        deployed = self.traffic.pick(request.sticky_key())
-        request.version = deployed.model.number
+        kind = request.headers.get(b"content-type", b"")
+
+        async def by(deployed: Deployed) -> Answer:
+            return await self._predicted(request, request_id, (body, kind), deployed)
+
+        return await self._routed(request.sticky_key(), by)
+
+    async def _predicted(
+        self, request: Request, request_id: str, sent: tuple[bytes, bytes], deployed: Deployed
+    ) -> Answer:
         model = deployed.model
-        asked = decode.parse(body, request.headers.get(b"content-type", b""), model)
+        request.version = model.number
+        deployed.batcher.admit(1, request.timeout_s())  # before anything is parsed
+        asked = decode.parse(*sent, model)
         arrays = asked.arrays or [await self._decoded(asked, model)]
         entry = self._entry(request, request_id)
         job, outputs = await self._run(request, deployed, arrays)
+        self._mirror(
+            deployed,
+            Sample(
+                request.prediction_id,
+                model,
+                arrays,
+                outputs,
+                lambda other: decode.arrays(*sent, other),
+                len(sent[0]),
+            ),
+        )
         self._fill(entry, model, job, outputs)
         entry.inputs = asked.contents or _rows_as_bytes(arrays[0])
         self._describe(entry, model, arrays[0], asked.described)
@@ -143,14 +194,39 @@ class App:
         parsed, extra = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH))
         request.prediction_id = new_id()
         request_id = request.request_id() or parsed.id[:128]
-        deployed, is_exact = self._named(request)
+        named, is_exact = self._named(request)
+
+        async def by(deployed: Deployed) -> Answer:
+            return await self._inferred(request, request_id, (parsed, extra), deployed)
+
         if not is_exact:
-            deployed = self.traffic.pick(request.sticky_key())
+            return await self._routed(request.sticky_key(), by)
+        return await by(named)
+
+    async def _inferred(
+        self,
+        request: Request,
+        request_id: str,
+        sent: tuple[protocol.InferBody, memoryview],
+        deployed: Deployed,
+    ) -> Answer:
         model = deployed.model
         request.version = model.number
-        infer = protocol.check(parsed, extra, model.signature)
+        deployed.batcher.admit(1, request.timeout_s())
+        infer = protocol.check(*sent, model.signature)
         entry = self._entry(request, request_id)
         job, outputs = await self._run(request, deployed, infer.arrays)
+        self._mirror(
+            deployed,
+            Sample(
+                request.prediction_id,
+                model,
+                infer.arrays,
+                outputs,
+                lambda other: protocol.check(*sent, other.signature).arrays,
+                len(sent[1]),
+            ),
+        )
         self._fill(entry, model, job, outputs)
         entry.inputs = _rows_as_bytes(infer.arrays[0])
         self._describe(entry, model, infer.arrays[0], None)
@@ -164,6 +240,12 @@ class App:
         answer = protocol.respond(infer, model.signature.outputs, outputs, said)
         answer.headers += self._headers(request, request_id)
         return answer
+
+    async def _routed(self, key: str, by: Callable[[Deployed], Awaitable[Answer]]) -> Answer:
+        return await trial.route(self.traffic, self.trial, key, by)
+
+    def _mirror(self, deployed: Deployed, sample: Sample) -> None:
+        trial.mirror(self.traffic, self.trial, deployed, sample)
 
     def _check_open(self) -> None:
         if self.is_closed:
@@ -185,7 +267,7 @@ class App:
             raise Refused(
                 413, f"{rows} rows; at most {most} (`serve.batching.max_queue`)", field="inputs"
             )
-        job = deployed.batcher.submit(arrays, rows, request.is_gone)
+        job = deployed.batcher.submit(arrays, rows, request.is_gone, request.timeout_s())
         try:
             return job, await job.done
         except (asyncio.CancelledError, Refused):
@@ -225,21 +307,22 @@ class App:
     def _record(self, request: Request, entry: Entry, model: Model) -> None:
         entry.latency_us = int(request.seconds() * 1e6)
         self._log.add(entry)
-        if entry.probabilities is not None:
-            for index in entry.probabilities.argmax(axis=1).tolist():
-                self.metrics.predictions[model.number, model.signature.classes[index]] += 1
+        if entry.probabilities is None:
+            return
+        predictions, classes = self.metrics.predictions, model.signature.classes
+        for row in entry.probabilities.tolist():
+            predictions[model.number, classes[row.index(max(row))]] += 1
 
     def _headers(self, request: Request, request_id: str) -> Headers:
-        headers = [
+        if request_id and request_id.isprintable() and request_id.isascii():
+            request.given_id = request_id  # the `id` of a V2 request is one too
+        return [
             (b"x-prediction-id", request.prediction_id.encode()),
             (b"x-model-version", str(request.version).encode()),
         ]
-        if request_id and request_id.isprintable() and request_id.isascii():
-            headers.append((b"x-request-id", request_id.encode()))
-        return headers
 
     def _refuse(self, request: Request, refused: Refused) -> Answer:
-        if refused.status in (408, 413, 429, 431, 499, 503):
+        if refused.status in (401, 403, 408, 413, 429, 431, 499, 503, 504):
             self.metrics.rejected[str(refused.status)] += 1
         if request.route in LOGGED and request.method == "POST":
             prediction_id = request.prediction_id or new_id()
@@ -247,7 +330,7 @@ class App:
             self._log.add(
                 Entry(
                     prediction_id=prediction_id,
-                    request_id="",
+                    request_id=request.given_id,
                     ts_us=time.time_ns() // 1000,
                     version=request.version or live,
                     route=request.route,
@@ -286,6 +369,8 @@ class App:
                 "provider": live.model.runner.provider,
                 "canary": canary.model.number if canary else None,
                 "canary_percent": self.traffic.canary_percent if canary else 0,
+                "shadow": self.traffic.shadow.number if self.traffic.shadow else None,
+                "shadow_percent": self.traffic.shadow_percent if self.traffic.shadow else 0,
                 "mlstack": __version__,
             }
         answer = json_answer(body)
@@ -301,17 +386,22 @@ class App:
             "mlstack_canary_percent": ("Share of the canary.", self.traffic.canary_percent),
             "mlstack_log_rows_total": ("Rows written to the request log.", self._log.written_rows),
             "mlstack_log_rows_lost_total": ("Rows the log could not keep.", self._log.lost_rows),
+            "mlstack_access_log_lost_total": (
+                "Lines that stderr did not take.",
+                self.access_log.lost,
+            ),
             "mlstack_start_time_seconds": ("When the server started.", self.metrics.started),
         }
         return Answer(200, self.metrics.render(gauges), [(b"content-type", TYPE.encode())])
+
+    async def _traffic(self, request: Request) -> Answer:
+        return json_answer(trial.describe(self.traffic, self.trial))
 
     async def _openapi(self, request: Request) -> Answer:
         return Answer(200, openapi.render(self._spec.model, self.traffic), [JSON])
 
     async def _server_metadata(self, request: Request) -> Answer:
-        return json_answer(
-            {"name": "mlstack", "version": __version__, "extensions": ["binary_tensor_data"]}
-        )
+        return json_answer({"name": "mlstack", "version": __version__, "extensions": EXTENSIONS})
 
     async def _model_metadata(self, request: Request) -> Answer:
         model = self._named(request)[0].model
@@ -329,6 +419,13 @@ class App:
             }
         )
 
+    async def _index(self, request: Request) -> Answer:
+        body = await request.body(self._spec.max_body_bytes)
+        return self.repository.index(body, self.traffic)
+
+    async def _change(self, request: Request) -> Answer:
+        return await self.repository.change(request.path, self._spec.model)
+
     async def _model_ready(self, request: Request) -> Answer:
         model = self._named(request)[0].model
         answer = json_answer({"name": model.name, "ready": not self.is_stopping})
@@ -336,17 +433,23 @@ class App:
         return answer
 
 
+EXTENSIONS = ["binary_tensor_data", "model_repository"]
 _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 MODEL_PATHS = [
     (base + end, method)
     for base in (_MODEL, _VERSION)
     for end, method in (("", "GET"), ("/ready", "GET"), ("/infer", "POST"))
-]
+] + [(f"{repository.PREFIX}{{name}}/{verb}", "POST") for verb in ("load", "unload")]
 
 
 def _rows_as_bytes(array: np.ndarray) -> list[bytes] | None:
-    return None if array.dtype.kind == "O" else [row.tobytes() for row in array]
+    """Give the rows for the log; large ones are copied by its thread, not here."""
+    if array.dtype.kind == "O":
+        return None
+    if array.nbytes < COPIED_BYTES * len(array) or not array.flags.c_contiguous:
+        return [row.tobytes() for row in array]
+    return [memoryview(row).cast("B") for row in array]  # type: ignore[misc]  # Arrow takes both
 
 
 def _predictions(model: Model, entry: Entry, outputs: list[np.ndarray]) -> list[dict[str, Any]]:
@@ -358,14 +461,14 @@ def _predictions(model: Model, entry: Entry, outputs: list[np.ndarray]) -> list[
         ]
         return [{"outputs": n, "prediction_id": i} for n, i in zip(named, ids, strict=True)]
     said = []
-    for row, prediction_id in zip(entry.probabilities, ids, strict=True):
-        shares = dict(zip(entry.classes, np.round(row.astype(np.float64), 6).tolist(), strict=True))
-        best = entry.classes[int(row.argmax())]
+    for row, prediction_id in zip(entry.probabilities.tolist(), ids, strict=True):
+        best = row.index(max(row))
+        shares = [round(value, 6) for value in row]
         said.append(
             {
-                "prediction": best,
+                "prediction": entry.classes[best],
                 "confidence": shares[best],
-                "probabilities": shares,
+                "probabilities": dict(zip(entry.classes, shares, strict=True)),
                 "prediction_id": prediction_id,
             }
         )

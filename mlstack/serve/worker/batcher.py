@@ -5,16 +5,23 @@ there are many: then the queue fills while the batch before is running.
 """
 
 import asyncio
+import math
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mlstack.serve.worker.answers import busy
+from mlstack.serve.worker.answers import Refused, busy
 
 Arrays = list[np.ndarray]
+Run = Callable[[Arrays], Arrays]
+
+LEARNING = 0.1  # weight of the newest call in what a row is expected to take
+CAUTION = 1.5  # times the usual call, for one that would end too late
+PROMISED = 0.8  # of the allowed time may be spent in the queue
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,8 @@ class Plan:
     max_rows: int
     max_queue: int
     delay_s: float = 0.0
+    deadline_s: float = 0.0  # longest time from question to answer; 0 waits for ever
+    runners: int = 1  # calls at the same time
     inline_rows: int = 0  # batches up to this size are cheaper to run than to hand to a thread
     buckets: tuple[int, ...] = ()  # sizes that batches are padded to; empty pads nothing
 
@@ -36,6 +45,8 @@ class Job:
     rows: int
     is_gone: Callable[[], bool]
     done: "asyncio.Future[Arrays]"
+    deadline: float = math.inf  # of time.perf_counter(); not run after it
+    spare_s: float = math.inf  # half of the allowed time
     outputs: list[Arrays | None] = field(default_factory=list)
     missing: int = 0
     batch: int = 0  # rows of the largest call that answered it
@@ -52,46 +63,82 @@ class Part:
 
 
 class Batcher:
-    """The queue of one loaded model. Everything but `run` happens in the event loop."""
+    """The queue of one loaded model. Everything but the calls happens in the event loop.
+
+    Nobody closes it: what was sent here before a change of the model is answered here, and its
+    threads end when the last request lets go of it.
+    """
 
     def __init__(
-        self, run: Callable[[Arrays], Arrays], plan: Plan, on_batch: Callable[[int], None]
+        self, run: Run, plan: Plan, on_batch: Callable[[int], None], run_alone: Run | None = None
     ) -> None:
+        """Queue for `run`, called by `plan.runners` threads at once.
+
+        Args:
+            run: the model.
+            plan: the limits.
+            on_batch: is told the rows of each call.
+            run_alone: the model with all cores for one call, for when there is no other.
+        """
         self._run = run
-        self._on_batch = on_batch  # told the rows of each call
+        self._run_alone = run_alone or run
+        self._on_batch = on_batch
         self._plan = plan
         self._queue: deque[Part] = deque()
         self._loop = asyncio.get_running_loop()
-        self._thread = ThreadPoolExecutor(1, "runner")
-        self._is_busy = False
+        self._threads = ThreadPoolExecutor(plan.runners, "runner")
+        self._running = 0  # calls that threads are at
         self._is_scheduled = False
+        self._row_s = 0.0  # what a row takes, all runners together
+        self._call_s = 0.0  # what a call takes
         self.queued_rows = 0
 
-    def submit(self, arrays: Arrays, rows: int, is_gone: Callable[[], bool]) -> Job:
+    def submit(
+        self, arrays: Arrays, rows: int, is_gone: Callable[[], bool], timeout_s: float = math.inf
+    ) -> Job:
         """Queue a request; await its `done` for one array an output.
 
         Raises:
-            Refused: 429, the queue is full.
+            Refused: 429, the queue is full, or too long for an answer in time.
         """
-        if self.queued_rows + rows > self._plan.max_queue:
-            raise busy(429, f"the queue is full ({self.queued_rows} rows)")
+        timeout_s = min(timeout_s, self._plan.deadline_s or math.inf)
+        self.admit(rows, timeout_s)
         job = Job(arrays, rows, is_gone, self._loop.create_future())
-        for index, start in enumerate(range(0, rows, self._plan.max_rows)):
-            size = min(self._plan.max_rows, rows - start)
-            piece = arrays if size == rows else [a[start : start + size] for a in arrays]
-            self._queue.append(Part(job, index, piece, size))
-            job.outputs.append(None)
-        job.missing = len(job.outputs)
+        if timeout_s < math.inf:
+            job.deadline = time.perf_counter() + timeout_s
+            job.spare_s = timeout_s / 2
+        if rows <= self._plan.max_rows:
+            self._queue.append(Part(job, 0, arrays, rows))
+        else:
+            self._queue.extend(self._parted(job))
+        job.missing = max(1, -(-rows // self._plan.max_rows))
+        job.outputs = [None] * job.missing
         self.queued_rows += rows
         self._schedule()
         return job
 
-    def close(self) -> None:
-        """Let the thread go once its batch is done."""
-        self._thread.shutdown(wait=False)
+    def _parted(self, job: Job) -> Iterator[Part]:
+        for index, start in enumerate(range(0, job.rows, self._plan.max_rows)):
+            piece = [array[start : start + self._plan.max_rows] for array in job.arrays]
+            yield Part(job, index, piece, len(piece[0]))
+
+    def admit(self, rows: int, timeout_s: float = math.inf) -> None:
+        """Refuse what cannot be answered in time: at once, so that its sender can go elsewhere.
+
+        Raises:
+            Refused: 429 with the seconds after which it is worth to ask again.
+        """
+        timeout_s = min(timeout_s, self._plan.deadline_s or math.inf)
+        wait_s = (self.queued_rows + rows) * self._row_s
+        retry_s = math.ceil(wait_s) or 1
+        if self.queued_rows + rows > self._plan.max_queue:
+            raise busy(429, f"the queue is full ({self.queued_rows} rows)", seconds=retry_s)
+        if self.queued_rows and wait_s > PROMISED * timeout_s:
+            problem = f"an answer would take {wait_s:.1f} s; {timeout_s:g} s are allowed"
+            raise busy(429, problem, seconds=retry_s)
 
     def _schedule(self) -> None:
-        if self._is_scheduled or self._is_busy:
+        if self._is_scheduled or self._running >= self._plan.runners:
             return
         self._is_scheduled = True
         if self._plan.delay_s and self.queued_rows < self._plan.max_rows:
@@ -102,34 +149,54 @@ class Batcher:
 
     def _next(self) -> None:
         self._is_scheduled = False
-        parts, rows = self._take()
-        if not parts:
-            return
+        while self._queue and self._running < self._plan.runners:
+            free = self._plan.runners - self._running
+            # as many rows as runners end sooner one after the other on all cores
+            is_alone = not self._running and self.queued_rows <= self._plan.runners
+            share = self.queued_rows if is_alone else math.ceil(self.queued_rows / free)
+            parts, rows = self._take(min(self._plan.max_rows, share))
+            if not parts:
+                return
+            self._start(parts, rows, self._run_alone if is_alone else self._run)
+            if rows <= self._plan.inline_rows:
+                return  # what came meanwhile is read first
+
+    def _start(self, parts: list[Part], rows: int, run: Run) -> None:
         arrays = self._gather(parts, rows)
+        started = time.perf_counter()
         if rows > self._plan.inline_rows:
-            self._is_busy = True
-            running = self._loop.run_in_executor(self._thread, self._run, arrays)
-            running.add_done_callback(lambda ran: self._ran(parts, rows, ran))
+            self._running += 1
+            running = self._loop.run_in_executor(self._threads, run, arrays)
+            running.add_done_callback(lambda ran: self._returned(parts, rows, started, ran))
             return
         ran: asyncio.Future[Arrays] = self._loop.create_future()
         try:
-            ran.set_result(self._run(arrays))
+            ran.set_result(run(arrays))
         except Exception as error:  # it belongs to the requests in this batch, not to the loop
             ran.set_exception(error)
-        self._ran(parts, rows, ran)
+        self._ran(parts, rows, time.perf_counter() - started, ran)
 
-    def _take(self) -> tuple[list[Part], int]:
-        """Take the oldest parts that fit into one call; drop those nobody waits for."""
+    def _returned(
+        self, parts: list[Part], rows: int, started: float, ran: "asyncio.Future[Arrays]"
+    ) -> None:
+        took_s = time.perf_counter() - started
+        self._call_s += LEARNING * (took_s - self._call_s)
+        seconds = took_s / self._running
+        self._running -= 1
+        self._ran(parts, rows, seconds, ran)
+
+    def _take(self, most: int) -> tuple[list[Part], int]:
+        """Take the oldest parts, `most` rows of them; drop those nobody waits for."""
         parts: list[Part] = []
         rows = 0
+        now = time.perf_counter()
         while self._queue:
             part = self._queue[0]
-            if part.job.done.done() or part.job.is_gone():
+            if _is_over(part.job, now, CAUTION * self._call_s):
                 self._queue.popleft()
                 self.queued_rows -= part.rows
-                part.job.done.cancel()
                 continue
-            if parts and not (rows + part.rows <= self._plan.max_rows and _alike(parts[0], part)):
+            if parts and not (rows + part.rows <= most and _alike(parts[0], part)):
                 break
             self._queue.popleft()
             self.queued_rows -= part.rows
@@ -149,8 +216,11 @@ class Batcher:
                 column.append(np.zeros((size - rows, *column[0].shape[1:]), column[0].dtype))
         return [np.concatenate(column) for column in columns]
 
-    def _ran(self, parts: list[Part], rows: int, ran: "asyncio.Future[Arrays]") -> None:
-        self._is_busy = False
+    def _ran(
+        self, parts: list[Part], rows: int, seconds: float, ran: "asyncio.Future[Arrays]"
+    ) -> None:
+        """Give each part its rows; `seconds` is the share of time that the call took."""
+        self._row_s += LEARNING * (seconds / rows - self._row_s)
         self._on_batch(rows)
         if self._queue:
             self._schedule()
@@ -178,6 +248,24 @@ class Batcher:
             return
         whole = [piece for piece in job.outputs if piece is not None]
         job.done.set_result([np.concatenate(column) for column in zip(*whole, strict=True)])
+
+
+def _is_over(job: Job, now: float, call_s: float) -> bool:
+    """Tell whether a job need not run: answered, without a client, or too late (504).
+
+    It is too late when a call would end too late; but who has just come is always run, or a
+    model that is slower than the time allowed would never show that it has become faster.
+    """
+    if job.done.done():
+        return True
+    if job.is_gone():
+        job.done.cancel()
+        return True
+    if job.deadline - now < min(call_s, job.spare_s):
+        problem = "the time was over before the model was free (`serve.batching.deadline_ms`)"
+        job.done.set_exception(Refused(504, problem))
+        return True
+    return False
 
 
 def _alike(one: Part, other: Part) -> bool:

@@ -17,6 +17,7 @@ from mlstack.inputs import images, tables
 from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.preprocess import RowSpec
 from mlstack.records.package import Tensor
+from mlstack.serve.worker import numbers
 from mlstack.serve.worker.answers import Refused, bad
 from mlstack.serve.worker.lookup import filled
 from mlstack.serve.worker.model import Model
@@ -68,6 +69,19 @@ def parse(body: bytes, content_type: bytes, model: Model) -> Asked:
     return Asked(contents, fields, [], is_single=len(contents) == 1)
 
 
+def arrays(body: bytes, content_type: bytes, model: Model) -> list[np.ndarray]:
+    """Read a body all the way to the arrays that a model takes.
+
+    Raises:
+        Refused: as `parse` and `decode_images` do.
+    """
+    asked = parse(body, content_type, model)
+    if asked.arrays:
+        return asked.arrays
+    assert isinstance(model.spec, ImageSpec)  # `parse` refuses images otherwise
+    return [decode_images(asked, model.spec)]
+
+
 def decode_images(asked: Asked, spec: ImageSpec) -> np.ndarray:
     """Decode every image of a request; uint8 of shape (images, height, width, channels).
 
@@ -84,6 +98,8 @@ def decode_images(asked: Asked, spec: ImageSpec) -> np.ndarray:
 
 
 def _from_json(body: bytes, model: Model) -> Asked:
+    if (read := numbers.read_inputs(body, model.signature.inputs)) is not None:
+        return Asked([], [], [read[0]], is_single=read[1])
     try:
         asked = _json.decode(body)
     except msgspec.ValidationError as error:
@@ -131,6 +147,9 @@ def _from_table(body: bytes, model: Model, spec: RowSpec) -> Asked:
 
 
 def _from_inputs(given: Any, tensors: list[Tensor]) -> Asked:
+    if len(tensors) == 1 and not isinstance(given, dict):
+        array, is_single = _from_input(given, tensors[0], "inputs")
+        return Asked([], [], [array], is_single)
     by_name = given if isinstance(given, dict) else {tensors[0].name: given}
     names = [tensor.name for tensor in tensors]
     if sorted(by_name) != sorted(names):
@@ -139,14 +158,22 @@ def _from_inputs(given: Any, tensors: list[Tensor]) -> Asked:
     is_single = False
     for tensor in tensors:
         field = f"inputs.{tensor.name}" if isinstance(given, dict) else "inputs"
-        array = from_values(by_name[tensor.name], tensor.datatype, field)
-        if array.ndim == len(tensor.shape) - 1:
-            array, is_single = array[None], True
-        check_shape(array, tensor, field)
+        array, is_one = _from_input(by_name[tensor.name], tensor, field)
+        is_single = is_single or is_one
         arrays.append(array)
     if any(len(array) != len(arrays[0]) for array in arrays):
         raise bad("the inputs have different numbers of rows", "inputs")
     return Asked([], [], arrays, is_single)
+
+
+def _from_input(given: Any, tensor: Tensor, field: str) -> tuple[np.ndarray, bool]:
+    """Read the values of one input; and tell whether they are one row without a list around it."""
+    array = from_values(given, tensor.datatype, field)
+    is_single = array.ndim == len(tensor.shape) - 1
+    if is_single:
+        array = array[None]
+    check_shape(array, tensor, field)
+    return array, is_single
 
 
 def _needs_images(model: Model, field: str) -> None:

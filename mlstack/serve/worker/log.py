@@ -1,14 +1,15 @@
 """The request log: rows are buffered, streamed to a write-ahead file, and packed into Parquet.
 
-A kill -9 loses at most what was not flushed yet (`serve.log.flush_ms`). Everything here that
-touches a disk or builds columns happens in one thread of its own; predicting never waits for it.
+A kill -9 loses at most what was not flushed yet: `serve.log.flush_ms`, and less at a high rate,
+where so many rows as make the columns cheap are written at once. Everything here that
+touches a disk or builds columns happens in two threads: one writes rows, and never waits for the
+other, which packs full files and opens the next one. Predicting waits for neither.
 """
 
 import asyncio
 import random
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from mlstack.errors import MachineError
 from mlstack.inputs import images
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
+from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import Wal, compact_leftovers, delete_old
 
 MAX_PENDING_ROWS = 200_000
 MAX_PENDING_BYTES = 256 << 20
+MANY_ROWS = 128  # are not kept waiting: making columns costs as much for one row as for fifty
 ROTATE_S = 60.0
 CLEAN_S = 3600.0
 
@@ -68,9 +71,13 @@ class RequestLog:
         self._redacted = set(spec.redact)
         self._schema = requests.schema([])
         self._thread = ThreadPoolExecutor(1, "log")
+        self._packer = ThreadPoolExecutor(1, "pack")
         self._wal: Wal | None = None
+        self._next: Future[Wal] | None = None  # opened before it is needed: that syncs
         self._entries: list[Entry] = []
-        self._flushing = False
+        self._waiting_rows = 0  # of these, those that are not being written yet
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_writing = False
         self._pending_rows = 0
         self._pending_bytes = 0
         self._cleaned = 0.0
@@ -117,9 +124,9 @@ class RequestLog:
         self._entries.append(entry)
         self._pending_rows += entry.count
         self._pending_bytes += size
-        if not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_later(self._spec.flush_ms / 1000, self._flush)
+        self._waiting_rows += entry.count
+        if not self._is_writing:
+            self._flush_soon()
 
     def tick(self) -> None:
         """Do the slow housekeeping; called now and then."""
@@ -130,11 +137,24 @@ class RequestLog:
         if self._entries:
             self._thread.submit(self._write, self._entries)
             self._entries = []
-        self._thread.submit(self._rotate).result()
+        self._thread.submit(self._end).result()
         self._thread.shutdown()
+        self._packer.shutdown()
+
+    def _flush_soon(self) -> None:
+        if self._waiting_rows >= MANY_ROWS:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._flush()
+        elif self._timer is None:
+            delay = self._spec.flush_ms / 1000
+            self._timer = asyncio.get_running_loop().call_later(delay, self._flush)
 
     def _flush(self) -> None:
+        self._timer = None
+        self._is_writing = True
         entries, self._entries = self._entries, []
+        self._waiting_rows = 0
         loop = asyncio.get_running_loop()
         written = loop.run_in_executor(self._thread, self._write, entries)
         written.add_done_callback(lambda written: self._flushed(entries, written))
@@ -145,19 +165,22 @@ class RequestLog:
             self._fail(error, rows)
         self._pending_rows -= rows
         self._pending_bytes -= sum(entry.size_bytes() for entry in entries)
-        self._flushing = bool(self._entries)
-        if self._flushing:
-            asyncio.get_running_loop().call_later(self._spec.flush_ms / 1000, self._flush)
+        self._is_writing = False
+        if self._entries:
+            self._flush_soon()
 
     def _write(self, entries: list[Entry]) -> None:
         try:
             batch = self._encode(entries)
             if self._wal is None:
-                self._wal = Wal(self._folder, self._model, self._schema)
+                self._wal = self._opened()
             self._wal.append(batch)
             self.written_rows += batch.num_rows
             self._is_failing = False
-            if self._wal.is_full():
+            if self._next is None:
+                if self._wal.is_nearly_full():
+                    self._next = self._packer.submit(self._open)
+            elif self._next.done() and self._wal.is_full():  # a file may grow while that one waits
                 self._rotate()
         except (OSError, pa.ArrowException, MachineError) as error:
             self._fail(error, sum(entry.count for entry in entries))
@@ -167,7 +190,7 @@ class RequestLog:
         self.lost_rows += rows
         self._wal = None
         if not self._is_failing:
-            sys.stderr.write(f"warning: the request log cannot be written: {error}\n")
+            log.warning("the request log cannot be written: %s", error)
         self._is_failing = True
 
     def _rotate_if_due(self) -> None:
@@ -180,10 +203,28 @@ class RequestLog:
         if self._wal is None:
             return
         wal, self._wal = self._wal, None
+        self._packer.submit(self._pack, wal)
+
+    def _end(self) -> None:
+        self._rotate()
+        if self._next is not None:
+            self._wal = self._opened()
+            self._rotate()
+
+    def _open(self) -> Wal:
+        return Wal(self._folder, self._model, self._schema)
+
+    def _opened(self) -> Wal:
+        """Give the file that waits, or open one."""
+        waiting, self._next = self._next, None
+        return waiting.result() if waiting is not None else self._open()
+
+    def _pack(self, wal: Wal) -> None:
+        """Turn a full file into Parquet; what fails here is tried again at the next start."""
         try:
             wal.finish(self._folder)
         except (OSError, pa.ArrowException, MachineError) as error:
-            self._fail(error, 0)
+            log.warning("the request log cannot be packed: %s", error)
 
     def _clean(self) -> None:
         self._cleaned = time.monotonic()

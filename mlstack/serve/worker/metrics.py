@@ -9,6 +9,18 @@ LATENCY_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
+BY_VERSION = {
+    "mlstack_canary_answered_total": "Requests that the canary answered.",
+    "mlstack_canary_failed_total": "Requests that the canary failed and the live model answered.",
+    "mlstack_canary_rows_total": "Rows of the canary that the live model was asked too.",
+    "mlstack_canary_mismatch_total": "Of these, rows that the live model answered otherwise.",
+    "mlstack_model_restarts_total": "Sessions that had broken and were opened anew.",
+    "mlstack_shadow_rows_total": "Rows that the shadow was asked too.",
+    "mlstack_shadow_mismatch_total": "Of these, rows that the shadow answered otherwise.",
+    "mlstack_shadow_failed_total": "Rows that the shadow could not answer.",
+    "mlstack_shadow_dropped_total": "Rows that the shadow had no time for.",
+}
+
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -43,6 +55,10 @@ class Metrics:
     rejected: Counter[str] = field(default_factory=Counter)
     reloads: Counter[str] = field(default_factory=Counter)
     predictions: Counter[tuple[int, str]] = field(default_factory=Counter)  # version, class
+    by_version: Counter[tuple[str, int]] = field(default_factory=Counter)  # name, version
+    loaded: dict[tuple[int, str, str], float] = field(default_factory=dict)  # see `note_loaded`
+    rollbacks: Counter[str] = field(default_factory=Counter)  # reason
+    shadow_durations: Histogram = field(default_factory=lambda: Histogram.over(LATENCY_S))
 
     def count(self, version: int, route: str, code: int, seconds: float) -> None:
         """Count one answered request."""
@@ -51,6 +67,15 @@ class Metrics:
         if histogram is None:
             histogram = self.durations[route] = Histogram.over(LATENCY_S)
         histogram.add(seconds)
+
+    def add(self, name: str, version: int, by: int = 1) -> None:
+        """Count on one of `BY_VERSION`."""
+        self.by_version[name, version] += by
+
+    def note_loaded(self, models: list[tuple[int, str, str]]) -> None:
+        """Keep since when each (version, role, provider) is what it is; forget what is no more."""
+        now = time.time()
+        self.loaded = {model: self.loaded.get(model, now) for model in models}
 
     def render(self, gauges: dict[str, tuple[str, float]]) -> bytes:
         """Write everything, and `gauges` (name -> help, value), in Prometheus' text format."""
@@ -72,10 +97,31 @@ class Metrics:
         lines += _histogram("mlstack_batch_size", (model,), self.batches)
         lines += _counter("mlstack_rejected_total", "reason", "Requests refused.", self.rejected)
         lines += _counter("mlstack_reload_total", "result", "Changes of the model.", self.reloads)
+        lines += _counter(
+            "mlstack_rollback_total", "reason", "Canaries ended by themselves.", self.rollbacks
+        )
+        lines += self._beside(model)
+        name = "mlstack_model_loaded_timestamp_seconds"
+        lines += _head(name, "gauge", "Since when a package is loaded, as what and on what.")
+        for (version, role, provider), since in self.loaded.items():
+            labels = (model, ("version", str(version)), ("role", role), ("provider", provider))
+            lines.append(_line(name, labels, since))
         for name, (text, value) in gauges.items():
             kind = "counter" if name.endswith("_total") else "gauge"
             lines += [*_head(name, kind, text), _line(name, (), value)]
         return ("\n".join(lines) + "\n").encode()
+
+    def _beside(self, model: tuple[str, str]) -> list[str]:
+        """Render what stands beside the live model: the canary and the shadow."""
+        lines: list[str] = []
+        for name, text in BY_VERSION.items():
+            lines += _head(name, "counter", text)
+            for (counted, version), count in sorted(self.by_version.items()):
+                if counted == name:
+                    lines.append(_line(name, (model, ("version", str(version))), count))
+        name = "mlstack_shadow_duration_seconds"
+        lines += _head(name, "histogram", "One call of the shadow, its way in and comparison.")
+        return lines + _histogram(name, (model,), self.shadow_durations)
 
 
 def _head(name: str, kind: str, text: str) -> list[str]:
@@ -100,7 +146,7 @@ def _histogram(name: str, labels: Labels, histogram: Histogram) -> list[str]:
 
 def _line(name: str, labels: Labels, value: float) -> str:
     inside = ",".join(f'{key}="{_escape(text)}"' for key, text in labels)
-    return f"{name}{{{inside}}} {value:.10g}" if inside else f"{name} {value:.10g}"
+    return f"{name}{{{inside}}} {value:.13g}" if inside else f"{name} {value:.13g}"
 
 
 def _escape(text: str) -> str:

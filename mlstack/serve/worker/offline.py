@@ -12,12 +12,15 @@ from mlstack.inputs.preprocess import RowSpec
 from mlstack.records.base import Record
 from mlstack.records.server import BatchingSpec
 from mlstack.records.worker import WorkerProgress
-from mlstack.serve.results import Benched, Predicted, Timing
+from mlstack.serve.results import Benched, Load, Predicted, Timing
+from mlstack.serve.worker.engine import INLINE_S
 from mlstack.serve.worker.lookup import filled, open_lookup
-from mlstack.serve.worker.model import INLINE_S, Model, load
+from mlstack.serve.worker.model import Model, load
+from mlstack.serve.worker.rehearsal import rehearse
 
 BATCH = 32
 SECONDS_PER_SIZE = 0.5
+ENOUGH = 0.9  # of the largest throughput
 
 
 def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
@@ -60,6 +63,12 @@ def bench(package: Path, device: str, largest: int) -> Iterator[Record]:
     for timing in timings[1:]:
         if timing.rows_per_s > 1.05 * best.rows_per_s:
             best = timing
+    loads = []
+    yield WorkerProgress(text="a whole server", done=len(sizes), total=len(sizes))
+    for load_ in rehearse(package, device, model):
+        text = f"{load_.connections} connections, {load_.payload}"
+        yield WorkerProgress(text=text, done=len(sizes), total=len(sizes))
+        loads.append(load_)
     yield Benched(
         model=model.name,
         version=model.number,
@@ -69,7 +78,37 @@ def bench(package: Path, device: str, largest: int) -> Iterator[Record]:
         decode_ms=_decode_ms(package, model),
         example="row" if isinstance(model.spec, RowSpec) else "image",
         advice=_advice(best, timings[0]),
+        loads=loads,
+        load_advice=_load_advice(loads),
+        rows_per_s_by_device=_devices(package, device, model, best),
     )
+
+
+def _load_advice(loads: list[Load]) -> str:
+    """Say how many connections are enough, and which payload costs least."""
+    by_payload: dict[str, list[Load]] = {}
+    for load_ in loads:
+        by_payload.setdefault(load_.payload, []).append(load_)
+    most = {name: max(one.requests_per_s for one in some) for name, some in by_payload.items()}
+    name = max(most, key=lambda key: most[key])
+    enough = next(one for one in by_payload[name] if one.requests_per_s >= ENOUGH * most[name])
+    text = (
+        f"{enough.connections} connections sending {name} get {enough.requests_per_s:,.0f} answers "
+        f"a second, 99 of 100 within {enough.p99_ms:.1f} ms; more only wait longer"
+    )
+    others = [f"{other} {most[name] / most[other]:.1f}" for other in most if other != name]
+    return f"{text}; {name} is faster than others by: {', '.join(others)}" if others else text
+
+
+def _devices(package: Path, device: str, model: Model, best: Timing) -> dict[str, float]:
+    """Time the other device as well, where there is one and nobody has chosen."""
+    mine = "gpu" if model.runner.on_gpu else "cpu"
+    found = {mine: best.rows_per_s}
+    if device == "auto" and model.runner.on_gpu:
+        other = _time(_open(package, "cpu"), best.rows)
+        if other is not None:
+            found["cpu"] = other.rows_per_s
+    return found
 
 
 def _open(package: Path, device: str) -> Model:

@@ -103,6 +103,7 @@ def _simple(classes: list[str]) -> Schema:
         "/health/live": {"get": _operation("The process runs", _json({"type": "object"}))},
         "/health/ready": {"get": _ready()},
         "/metrics": {"get": _operation("Prometheus metrics", {"text/plain": {"schema": TEXT}})},
+        "/traffic": {"get": _operation("Canary and shadow", _json({"type": "object"}))},
         "/openapi.json": {"get": _operation("This document", _json({"type": "object"}))},
     }
 
@@ -113,6 +114,12 @@ def _v2() -> Schema:
         "/v2/health/live": {"get": _operation("The process runs", _json({"type": "object"}))},
         "/v2/health/ready": {"get": _ready()},
     }
+    name = [{"name": "name", "in": "path", "required": True, "schema": TEXT}]
+    listed = {"type": "array", "items": {"type": "object"}}
+    paths["/v2/repository/index"] = {"post": _operation("List the packages", _json(listed))}
+    for verb in ("load", "unload"):
+        done = _operation(f"{verb.capitalize()} what is live", _json({"type": "object"}))
+        paths[f"/v2/repository/models/{{name}}/{verb}"] = {"post": done, "parameters": name}
     infer_body = {
         "application/json": {"schema": _ref("InferRequest")},
         "application/octet-stream": {"schema": BYTES},

@@ -1,20 +1,28 @@
 """Follow `live.json`: load what it names beside what answers, then change over in one step."""
 
 import asyncio
-import sys
-import time
+import dataclasses
+import functools
 from pathlib import Path
 
-from mlstack.errors import MlstackError
+from mlstack.errors import BusyError, MlstackError
 from mlstack.inputs import preprocess
 from mlstack.records.base import read
 from mlstack.records.package import MANIFEST, SIDE, Live, Signature
 from mlstack.records.server import ServerSpec
+from mlstack.serve import live as live_file
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.batcher import Batcher
+from mlstack.serve.worker.engine import Engine, open_engine
+from mlstack.serve.worker.guard import Verdict
 from mlstack.serve.worker.lookup import open_lookup
+from mlstack.serve.worker.mending import Mending
 from mlstack.serve.worker.model import Model, load, load_bare
+from mlstack.serve.worker.runner import give_back_memory
+from mlstack.serve.worker.said import log
+from mlstack.serve.worker.shadow import Shadow
 from mlstack.serve.worker.traffic import Deployed, Traffic
+from mlstack.serve.worker.trial import Trial
 
 POLL_S = 0.2
 
@@ -27,6 +35,8 @@ class Deployment:
         self._app = app
         self._folder = Path(spec.root) / "models" / spec.model
         self._seen: tuple[int, int, int] | None = None
+        self._unwritten: tuple[int, str] | None = None  # an end that live.json does not tell yet
+        self._is_failing = False
 
     def features(self) -> list[str]:
         """Name the monitored features: those of images, or the columns of a table.
@@ -49,52 +59,143 @@ class Deployment:
         """
         if self._spec.fixed is not None:
             model = await asyncio.to_thread(_load_fixed, Path(self._spec.fixed), self._spec)
-            self._app.traffic = Traffic(self._deployed(model), name=self._spec.model)
+            self._take_up(Traffic(self._deployed(model), name=self._spec.model))
+            await asyncio.to_thread(give_back_memory)
             return model
         self._seen = self._stamp()
-        self._app.traffic = await self._follow(read(self._folder / "live.json", Live))
+        self._take_up(await self._follow(read(self._folder / "live.json", Live)))
         assert self._app.traffic.live is not None
+        await asyncio.to_thread(give_back_memory)
         return self._app.traffic.live.model
 
     async def watch(self) -> None:
         """Follow changes for ever; what cannot be loaded leaves the old model answering."""
         while self._spec.fixed is None:
             await asyncio.sleep(POLL_S)
+            await self._judge()
             stamp = self._stamp()
             if stamp == self._seen:
                 continue
             self._seen = stamp
             try:
-                traffic = await self._follow(read(self._folder / "live.json", Live))
+                await self.load()
             except MlstackError as error:
-                self._app.metrics.reloads["failed"] += 1
-                sys.stderr.write(f"warning: the old model goes on answering: {error.problem}\n")
-                continue
-            old, self._app.traffic = self._app.traffic, traffic
-            self._app.metrics.reloads["done"] += 1
-            for deployed in old.loaded():
-                if deployed not in traffic.loaded():
-                    deployed.batcher.close()
-            sys.stderr.write(f"{time.strftime('%H:%M:%S')} {_says(traffic)}\n")
+                log.warning(
+                    "the old model goes on answering: %s", error.problem, extra={"event": "reload"}
+                )
+
+    async def load(self) -> None:
+        """Change over to what live.json says, or to the fixed package again.
+
+        Raises:
+            MlstackError: it cannot be loaded; what answered goes on.
+        """
+        try:
+            if self._spec.fixed is not None:
+                await self.start()
+            else:
+                self._take_up(await self._follow(read(self._folder / "live.json", Live)))
+        except MlstackError:
+            self._app.metrics.reloads["failed"] += 1
+            raise
+        self._app.metrics.reloads["done"] += 1
+        await asyncio.to_thread(give_back_memory)
+        log.info("%s", _says(self._app.traffic), extra={"event": "reload"})
+
+    def unload(self) -> None:
+        """Let the model go; requests get 503 until it is loaded again."""
+        self._take_up(Traffic(name=self._spec.model))
+
+    def _take_up(self, traffic: Traffic) -> None:
+        """Change over between two requests; what is no longer named goes after its last one."""
+        app = self._app
+        old, app.traffic = app.traffic, traffic
+        app.metrics.note_loaded(traffic.roles())
+        if traffic.canary is None:
+            app.trial = None
+        elif app.trial is None or app.trial.canary is not traffic.canary:
+            app.trial = Trial(traffic.canary, self._spec.rollback, app.metrics)
+        if old.shadow is not None and old.shadow is not traffic.shadow:
+            old.shadow.close()
+
+    async def _judge(self) -> None:
+        """End a canary that has left its bounds: for callers at once, then in live.json."""
+        trial = self._app.trial
+        if trial is not None and (verdict := trial.guard.verdict()) is not None:
+            self._take_up(dataclasses.replace(self._app.traffic, canary=None, canary_percent=0.0))
+            self._app.metrics.rollbacks[verdict.reason] += 1
+            self._unwritten = (trial.number, f"canary {trial.number} was ended: {verdict.text}")
+            log.warning("%s", self._unwritten[1], extra=_rolled_back(trial.number, verdict))
+        if self._unwritten is not None:
+            await self._write_down(*self._unwritten)
+
+    async def _write_down(self, number: int, why: str) -> None:
+        try:
+            await asyncio.to_thread(live_file.give_up_canary, self._folder, number, why)
+        except BusyError:
+            return  # somebody changes the file; tried again at the next look
+        except (MlstackError, OSError) as error:
+            if not self._is_failing:
+                log.warning("live.json still names canary %d: %s", number, error)
+            self._is_failing = True
+            return
+        self._is_failing = False
+        self._unwritten = None
 
     async def _follow(self, live: Live) -> Traffic:
         loaded = {d.model.number: d for d in self._app.traffic.loaded()}
-        wanted = [number for number in (live.live, live.canary) if number is not None]
-        for number in wanted:
-            if number not in loaded:
-                package = self._folder / str(number)
-                model = await asyncio.to_thread(load_packed, package, self._spec)
-                loaded[number] = self._deployed(model)
+        if live.live is not None and live.live not in loaded:
+            loaded[live.live] = await self._loaded(live.live)
+        if live.canary is not None and live.canary not in loaded:
+            try:
+                loaded[live.canary] = await self._loaded(live.canary)
+            except MlstackError as error:
+                self._warn("it answers without the canary", error)
+        canary = loaded.get(live.canary) if live.canary is not None else None
         return Traffic(
             live=loaded[live.live] if live.live is not None else self._app.traffic.live,
-            canary=loaded[live.canary] if live.canary is not None else None,
-            canary_percent=live.canary_percent,
+            canary=canary,
+            canary_percent=live.canary_percent if canary is not None else 0.0,
+            shadow=await self._shadow(live.shadow),
+            shadow_percent=live.shadow_percent,
             name=self._spec.model,
         )
 
+    async def _loaded(self, number: int) -> Deployed:
+        package = self._folder / str(number)
+        return self._deployed(await asyncio.to_thread(load_packed, package, self._spec))
+
+    async def _shadow(self, number: int | None) -> Shadow | None:
+        """Open the shadow, or keep the one that is open; one that cannot be loaded is left out."""
+        app = self._app
+        if number is None:
+            return None
+        if app.traffic.shadow is not None and app.traffic.shadow.number == number:
+            return app.traffic.shadow
+        load = functools.partial(load_packed, self._folder / str(number), self._spec)
+        shadow = Shadow(number, load, app.metrics, app.is_busy)
+        try:
+            await asyncio.to_thread(shadow.open)
+        except MlstackError as error:
+            self._warn("it answers without the shadow", error)
+            return None
+        return shadow
+
+    def _warn(self, what: str, error: MlstackError) -> None:
+        self._app.metrics.reloads["failed"] += 1
+        log.warning("%s: %s", what, error.problem, extra={"event": "reload"})
+
     def _deployed(self, model: Model) -> Deployed:
-        batcher = Batcher(model.runner.run, model.plan, self._app.metrics.batches.add)
-        return Deployed(model, batcher)
+        metrics = self._app.metrics
+
+        def reopen() -> Engine:
+            model.engine = open_engine(model.runner.model, self._spec.device, self._spec.batching)
+            metrics.add("mlstack_model_restarts_total", model.number)
+            return model.engine
+
+        mending = Mending(model.engine, reopen)
+        plan = model.engine.plan
+        return Deployed(model, Batcher(mending.run, plan, metrics.batches.add, mending.run_alone))
 
     def _live(self) -> Path:
         return self._folder / str(read(self._folder / "live.json", Live).live)
@@ -128,10 +229,16 @@ def load_packed(package: Path, spec: ServerSpec) -> Model:
     return model
 
 
+def _rolled_back(number: int, verdict: Verdict) -> dict[str, object]:
+    return {"event": "rollback", "version": number, "reason": verdict.reason}
+
+
 def _says(traffic: Traffic) -> str:
     if traffic.live is None:
         return "nothing is live"
     text = f"version {traffic.live.model.number} answers"
     if traffic.canary is not None:
         text += f"; version {traffic.canary.model.number} gets {traffic.canary_percent:g} %"
+    if traffic.shadow is not None:
+        text += f"; version {traffic.shadow.number} is asked {traffic.shadow_percent:g} % too"
     return text

@@ -1,20 +1,23 @@
 """One HTTP request as the handlers see it."""
 
-import asyncio
+import math
 import random
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
+from mlstack.serve.worker import tracing
 from mlstack.serve.worker.answers import Refused, bad
+from mlstack.serve.worker.tracing import Trace
 
-Message = dict[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-
-BODY_TIMEOUT_S = 30.0
 MAX_HEADER_BYTES = 64 << 10
 MAX_ID = 128
+
+
+class Caller(Protocol):
+    """Who asks: the connection."""
+
+    is_gone: bool
 
 
 @dataclass(slots=True)
@@ -24,24 +27,22 @@ class Request:
     method: str
     path: str
     headers: dict[bytes, bytes]
-    receive: Receive
+    content: bytes
+    connection: Caller
+    refused: Refused | None = None  # why it could not be read
+    keeps_alive: bool = False  # the connection goes on behind it
+    is_old: bool = False  # HTTP/1.0, which must be told so
     started: float = field(default_factory=time.perf_counter)
     route: str = "other"
     version: int = 0
     prediction_id: str = ""
-
-    @classmethod
-    def of(cls, scope: dict[str, Any], receive: Receive) -> "Request":
-        """Read an ASGI scope."""
-        return cls(scope["method"], scope["path"], dict(scope["headers"]), receive)
+    caller: str = ""  # id of the API key
+    given_id: str = ""  # the caller's own id, where it can be repeated
+    trace: Trace | None = None
 
     def is_gone(self) -> bool:
-        """Tell whether the client has hung up, so that its rows need not run.
-
-        ASGI says so only to who waits for it; a waiting task for every request would cost more
-        than most predictions. uvicorn's object behind `receive` knows.
-        """
-        return bool(getattr(getattr(self.receive, "__self__", None), "disconnected", False))
+        """Tell whether the client has hung up, so that its rows need not run."""
+        return self.connection.is_gone
 
     def seconds(self) -> float:
         """Tell how long ago the request began."""
@@ -55,56 +56,49 @@ class Request:
         """
         return self._name(b"x-request-id")
 
+    def begin(self) -> None:
+        """Note by what names the caller knows it; what is no name is passed over here."""
+        given = self.headers.get(b"x-request-id", b"")
+        if len(given) <= MAX_ID and given.isascii():
+            text = given.decode()
+            self.given_id = text if text.isprintable() else ""
+        self.trace = tracing.read(self.headers.get(b"traceparent", b""))
+
+    def names(self) -> list[tuple[bytes, bytes]]:
+        """Give the headers by which a caller, and who reads our logs, finds it again."""
+        name = self.given_id or self.prediction_id or new_id()
+        self.given_id = name
+        found = [(b"x-request-id", name.encode())]
+        return [*found, (b"traceparent", self.trace.header())] if self.trace else found
+
     def sticky_key(self) -> str:
         """Give what decides between live model and canary: the session, else the request."""
         return self._name(b"x-session-id") or self._name(b"x-request-id") or self.prediction_id
 
-    async def body(self, limit: int) -> bytes:
-        """Read the body.
+    def timeout_s(self) -> float:
+        """Give the time that the caller allows, `X-Timeout-Ms`; for ever when it says nothing.
 
         Raises:
-            Refused: 413 larger than `limit`, 408 too slow, 415 compressed, 431 huge headers.
+            Refused: 400, it is no number of milliseconds.
         """
-        self._check_headers(limit)
-        message = await self.receive()
-        content: bytes = message.get("body", b"")
-        if not message.get("more_body", False):
-            return content if len(content) <= limit else self._too_large(limit)
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                return await self._rest(content, limit)
-        except TimeoutError as error:
-            raise Refused(408, "the body did not arrive in time", field="body") from error
+        given = self.headers.get(b"x-timeout-ms")
+        if given is None:
+            return math.inf
+        if not (given.isdigit() and 0 < len(given) < 8 and int(given) > 0):
+            raise bad("must be a whole number of milliseconds above 0", "x-timeout-ms")
+        return int(given) / 1000
 
-    async def _rest(self, content: bytes, limit: int) -> bytes:
-        pieces, size = [content], len(content)
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise Refused(400, "the client hung up", field="body")
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > limit:
-                self._too_large(limit)
-            if not message.get("more_body", False):
-                return b"".join(pieces)
+    async def body(self, limit: int) -> bytes:
+        """Give the body, which the connection has read.
 
-    def _check_headers(self, limit: int) -> None:
-        if sum(len(name) + len(value) for name, value in self.headers.items()) > MAX_HEADER_BYTES:
-            raise Refused(431, f"more than {MAX_HEADER_BYTES} bytes of headers", field="headers")
+        Raises:
+            Refused: 413 larger than `limit`, 415 compressed.
+        """
         if self.headers.get(b"content-encoding", b"identity") != b"identity":
             raise Refused(415, "compressed bodies are not read", field="content-encoding")
-        length = self.headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length[:18]) > limit:
-            self._too_large(limit)
-
-    def _too_large(self, limit: int) -> bytes:
-        raise Refused(
-            413,
-            f"larger than {limit} bytes (`serve.max_body_mb`)",
-            field="body",
-            headers=[(b"connection", b"close")],
-        )
+        if len(self.content) > limit:
+            raise too_large(limit)
+        return self.content
 
     def _name(self, header: bytes) -> str:
         value = self.headers.get(header, b"")
@@ -113,6 +107,11 @@ class Request:
         if len(value) > MAX_ID or not value.isascii():
             raise bad(f"at most {MAX_ID} plain characters", header.decode())
         return value.decode()
+
+
+def too_large(limit: int) -> Refused:
+    """Refuse a body that is larger than `limit` bytes."""
+    return Refused(413, f"larger than {limit} bytes (`serve.max_body_mb`)", field="body")
 
 
 def new_id() -> str:

@@ -57,6 +57,23 @@ class Runner:
             return None
         return [np.zeros([rows, *t.shape[1:]], DTYPES[t.datatype]) for t in self.inputs]
 
+    def shrink(self) -> None:
+        """Give back what the largest batches of timing took; calls take again what they need."""
+        arrays = self.zeros(1)
+        if arrays is None or self.on_gpu:
+            return
+        options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        feed = dict(zip(self._input_names, arrays, strict=True))
+        self._session.run(self._output_names, feed, options)
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system; glibc keeps what a model took to load and to time."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
 
 def missing_for_gpu() -> tuple[str, str]:
     """Say what this machine lacks to run on a GPU, and what to do; empty when nothing is seen."""

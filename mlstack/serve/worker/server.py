@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -18,22 +19,30 @@ from mlstack.records import server as record
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.server import ServerSpec
-from mlstack.serve.worker import feedback
+from mlstack.serve.worker import feedback, notify, said
 from mlstack.serve.worker.app import App
+from mlstack.serve.worker.connection import Connection, end_late
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.reload import Deployment
+from mlstack.serve.worker.repository import Repository
+from mlstack.serve.worker.tls import Tls
 
 DRAIN_S = 30
 LINGER_S = 1.0  # how long an open connection may bring its last request
+GOODBYE_S = 0.5
 LOOK_S = 0.02
 TICK_S = 5.0
+LATE_S = 1.0
+SWITCH_S = 0.0005  # the thread of the log must not keep a request waiting for 5 ms
 
 
 def serve(spec_file: Path, listening: socket.socket) -> int:
     """Serve until a signal asks to stop; give the exit code."""
     spec = read(spec_file, ServerSpec)
+    sys.setswitchinterval(SWITCH_S)
+    said.configure(spec.log_format)
     try:
         return uvloop.run(_Life(spec, listening).run())
     except MlstackError as error:
@@ -60,13 +69,20 @@ class _Life:
         feedback.merge(layout.feedback)
         self._late = Feedback(layout.feedback)
         self._app = App(spec, self._log, self._late)
+        self._tls = Tls(spec.access.tls)
         self._deployment = Deployment(spec, self._app)
+        self._app.repository = Repository(
+            folder=Path(spec.root) / "models" / spec.model,
+            is_explicit=spec.model_control == "explicit",
+            load=self._deployment.load,
+            unload=self._deployment.unload,
+        )
         self._code = 0
         self._draining: list[asyncio.Task[None]] = []
         self._server = _Server(
             uvicorn.Config(
-                self._app,
-                http="httptools",
+                self._app,  # type: ignore[arg-type]  # it is asked by our own protocol
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -75,10 +91,14 @@ class _Life:
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=75,
                 timeout_graceful_shutdown=DRAIN_S,
+                ssl_context_factory=self._ssl_context if spec.access.tls else None,
             )
         )
+
+    def _ssl_context(self, *_: object) -> ssl.SSLContext:
+        assert self._tls.context is not None
+        return self._tls.context
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -91,9 +111,13 @@ class _Life:
             model = await self._deployment.start()
             if not self._app.is_stopping:
                 _announce(self._spec, model)
+                notify.tell("READY=1")
             others = [
                 asyncio.create_task(self._deployment.watch()),
                 asyncio.create_task(self._keep_house()),
+                asyncio.create_task(self._app.access.watch()),
+                asyncio.create_task(self._tls.watch()),
+                asyncio.create_task(self._end_late()),
             ]
             await http
         finally:
@@ -103,9 +127,11 @@ class _Life:
             await http
             self._late.close()
             self._log.close()
+            self._app.access_log.close()
         return self._code
 
     def _stop(self, number: int) -> None:
+        notify.tell("STOPPING=1")
         if self._app.is_stopping:  # asked twice: at once
             self._server.force_exit = True
             self._code = 128 + number
@@ -141,6 +167,7 @@ class _Life:
                 config=config, server_state=state, app_state={}, _loop=loop
             ),
             connection,
+            ssl=self._tls.context,
         )
 
     async def _drain(self) -> None:
@@ -152,9 +179,26 @@ class _Life:
             await asyncio.sleep(LOOK_S)
         self._app.is_closed = True
         self._server.should_exit = True
+        if self._tls.context is not None:
+            await self._part()
+
+    async def _part(self) -> None:
+        """End HTTPS connections whose other side does not say goodbye; it has 30 s otherwise."""
+        while connections := list(self._server.server_state.connections):
+            closing = [one for one in connections if one.transport.is_closing()]
+            await asyncio.sleep(GOODBYE_S)
+            for connection in closing:
+                connection.transport.abort()
+
+    async def _end_late(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(LATE_S)
+            end_late(self._server.server_state.connections, loop.time())
 
     async def _keep_house(self) -> None:
         while True:
+            notify.tell("WATCHDOG=1")
             await asyncio.sleep(TICK_S)
             self._log.tick()
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from mlstack.serve.worker.answers import Refused, busy
 from mlstack.serve.worker.batcher import Batcher
 from mlstack.serve.worker.model import Model
+from mlstack.serve.worker.shadow import Shadow
 
 SCALE = 1 << 32
 
 
-@dataclass
+@dataclass(eq=False)
 class Deployed:
     """A loaded model with its queue."""
 
@@ -25,6 +26,8 @@ class Traffic:
     live: Deployed | None = None
     canary: Deployed | None = None
     canary_percent: float = 0.0
+    shadow: Shadow | None = None
+    shadow_percent: float = 0.0
     name: str = ""
 
     def pick(self, key: str) -> Deployed:
@@ -38,6 +41,11 @@ class Traffic:
         if self.canary is not None and share(key) * 100 < self.canary_percent:
             return self.canary
         return self.live
+
+    def shadow_for(self, key: str) -> Shadow | None:
+        """Give the shadow if this request belongs to its share."""
+        is_chosen = self.shadow is not None and share(key) * 100 < self.shadow_percent
+        return self.shadow if is_chosen else None
 
     def version(self, name: str, number: str) -> Deployed:
         """Find the version that a path names.
@@ -60,6 +68,15 @@ class Traffic:
     def loaded(self) -> list[Deployed]:
         """List what answers, the live model first."""
         return [d for d in (self.live, self.canary) if d is not None]
+
+    def roles(self) -> list[tuple[int, str, str]]:
+        """List version, role and the provider that its session really uses."""
+        named = (("live", self.live), ("canary", self.canary), ("shadow", self.shadow))
+        return [
+            (one.model.number, role, one.model.runner.provider)
+            for role, one in named
+            if one is not None and one.model is not None
+        ]
 
 
 def share(key: str) -> float:

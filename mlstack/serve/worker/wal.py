@@ -48,6 +48,10 @@ class Wal:
         """Tell whether it is time for the next file."""
         return self._file.tell() > FULL_BYTES
 
+    def is_nearly_full(self) -> bool:
+        """Tell whether it is time to open the next file."""
+        return self._file.tell() > FULL_BYTES // 2
+
     def age_s(self) -> float:
         """Tell how long it has been open."""
         return time.monotonic() - self._opened

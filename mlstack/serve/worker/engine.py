@@ -1,0 +1,148 @@
+"""How a graph is run on this machine: batch sizes, threads and calls at once, found by timing."""
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mlstack.records.server import BatchingSpec
+from mlstack.serve.worker.batcher import Plan, Run
+from mlstack.serve.worker.runner import Runner
+
+INLINE_S = 200e-6  # handing a batch to a thread and back costs about half of this
+SLOW_S = 0.25  # larger batches are not tried once one takes this long
+SMALL_BYTES = 4 << 20
+SHORT_S = 1e-3
+REPEATS = 3  # the fastest counts: the machine may be doing something else
+ENOUGH_S = 0.05  # a call that takes this long is timed once
+GAIN = 1.05  # a larger batch must give this much more throughput
+WORTH = 0.9  # of the throughput of one call on all cores is enough for calls side by side
+TWICE_BYTES = 64 << 20  # a graph up to this size is opened twice
+SIDE_SIZES = (8, 16, 32)
+
+
+@dataclass
+class Engine:
+    """A graph that was opened and timed."""
+
+    runner: Runner  # all cores for a call, or the device
+    plan: Plan
+    side: Runner | None = None  # one core for a call; `plan.runners` of them at once
+    timings: dict[int, float] = field(default_factory=dict)  # rows -> seconds of one call
+
+    @property
+    def run(self) -> Run:
+        """Give the call that several threads make at once."""
+        return (self.side or self.runner).run
+
+
+def open_engine(graph: Path, device: str, batching: BatchingSpec) -> Engine:
+    """Open a graph, and choose batch sizes and threads.
+
+    Raises:
+        DataError: the graph cannot be run.
+        MachineError: the device cannot be used.
+    """
+    runner, timings = _open(graph, device, batching.max_size)
+    engine = Engine(runner, _plan(runner, timings, batching), timings=timings)
+    cores = len(os.sched_getaffinity(0))
+    is_slow = timings.get(1, 0.0) >= SHORT_S
+    can_part = not runner.on_gpu and cores > 1 and graph.stat().st_size <= TWICE_BYTES
+    if is_slow and can_part:
+        engine = _side_by_side(engine, graph, cores, batching)
+    for session in (engine.runner, engine.side):
+        if session is not None and is_slow:
+            session.shrink()
+    return engine
+
+
+def _side_by_side(engine: Engine, graph: Path, cores: int, batching: BatchingSpec) -> Engine:
+    """Give each call one core where that answers as many rows a second.
+
+    The threads of one call wait for each other at every layer, and for whatever else a core does:
+    parsing JSON halves what they reach together. Calls side by side wait for nothing.
+    """
+    side = Runner(graph, "cpu", threads=1)
+    sizes = [rows for rows in SIDE_SIZES if rows <= batching.max_size] or [batching.max_size]
+    timings: dict[int, float] = {}
+    with ThreadPoolExecutor(cores) as threads:
+        for rows in sizes if batching.adaptive else sizes[-1:]:
+            arrays = side.zeros(rows)
+            assert arrays is not None  # or nothing would have been timed before
+            timings[rows] = _fastest(
+                lambda: list(threads.map(side.run, [arrays] * cores))  # noqa: B023
+            )
+    best = _best_size(timings)
+    alone = max(rows / seconds for rows, seconds in engine.timings.items())
+    if cores * best / timings[best] < WORTH * alone:
+        return engine
+    largest = best if batching.adaptive else batching.max_size
+    plan = replace(engine.plan, max_rows=largest, runners=cores)
+    return replace(engine, side=side, plan=plan)
+
+
+def _open(graph: Path, device: str, largest: int) -> tuple[Runner, dict[int, float]]:
+    """Open and time a graph, with one thread if it is done before others have woken up."""
+    is_small = graph.is_file() and graph.stat().st_size < SMALL_BYTES
+    runner = Runner(graph, device, threads=1 if is_small else 0)
+    timings = measure(runner, largest)
+    if is_small and not runner.on_gpu and timings.get(1, SHORT_S) >= SHORT_S:
+        runner = Runner(graph, device)
+        timings = measure(runner, largest)
+    return runner, timings
+
+
+def measure(runner: Runner, largest: int) -> dict[int, float]:
+    """Time one call at 1, 2, 4 ... rows, which also warms the session for each size."""
+    timings: dict[int, float] = {}
+    rows = 1
+    while rows <= largest:
+        arrays = runner.zeros(rows)
+        if arrays is None:
+            break
+        timings[rows] = _fastest(lambda: runner.run(arrays))  # noqa: B023  # called at once
+        if timings[rows] > SLOW_S:
+            break
+        rows = largest if rows < largest < 2 * rows else 2 * rows
+    return timings
+
+
+def _plan(runner: Runner, timings: dict[int, float], batching: BatchingSpec) -> Plan:
+    """Choose the batch sizes from the timings."""
+    limit = _best_size(timings) if batching.adaptive and timings else batching.max_size
+    cheap = [rows for rows, seconds in timings.items() if seconds <= INLINE_S]
+    # A GPU prepares itself anew for every shape it has not seen: only the timed sizes are run.
+    buckets = tuple(rows for rows in timings if rows <= limit) if runner.on_gpu else ()
+    return Plan(
+        max_rows=limit,
+        max_queue=batching.max_queue,
+        delay_s=batching.max_delay_ms / 1000,
+        deadline_s=batching.deadline_ms / 1000,
+        inline_rows=0 if runner.on_gpu else max(cheap, default=0),
+        buckets=buckets,
+    )
+
+
+def _fastest(call: Callable[[], object]) -> float:
+    """Give the seconds of the fastest of a few calls; the first one warms the session."""
+    call()
+    best = float("inf")
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - started)
+        if best > ENOUGH_S:
+            break
+    return best
+
+
+def _best_size(timings: dict[int, float]) -> int:
+    """Take the smallest size after which throughput no longer grows."""
+    sizes = sorted(timings)
+    best = sizes[0]
+    for rows in sizes[1:]:
+        if rows / timings[rows] > GAIN * best / timings[best]:
+            best = rows
+    return best
