@@ -36,7 +36,7 @@ def read(path):
     for name, fill in spec["numbers"].items():  # a missing number is the mean of training
         value = row[name]
         missing = value is None or math.isnan(value)
-        cells.append(fill if missing else float(value))
+        cells.append((fill if missing else float(value)) + 0.0)  # one zero, not two
     for name, known in spec["categories"].items():  # the last cell is any other text
         value = row[name]
         text = str(value).lower() if isinstance(value, bool) else value

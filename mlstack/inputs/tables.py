@@ -110,7 +110,8 @@ class TableSpec:
         count = len(self.numbers)
         fills = np.array([*self.numbers.values()], dtype=np.float32)
         numbers = described[:, :count]
-        blocks = [np.where(np.isnan(numbers), fills, numbers)]
+        # A CSV column of -0.0 alone comes back as whole numbers, which know one zero.
+        blocks = [np.where(np.isnan(numbers), fills, numbers) + np.float32(0)]
         for place, values in enumerate(self.categories.values(), start=count):
             blocks.append(described[:, place : place + 1] == np.arange(len(values) + 1))
         return np.concatenate(blocks, axis=1, dtype=np.float32)
