@@ -1,6 +1,6 @@
 """Are defects caught, and are sound models let through?
 
-Plants every defect of `tests/export/faults.py` (in the project, in the graph, in the calibration,
+Plants every defect of `tests/export/planted.py` (in the project, in the graph, in the calibration,
 in a finished package), one at a time, and says which gate or check stopped it. Then exports sound
 runs of the digits: several seeds and widths, each in fp32, int8, fp16, by `auto`, and int8 for ARM.
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / name) for name in ("", "export")]
 from export_runs import RUN, TRAIN, finish, python_path, write_run  # noqa: E402
-from faults import CALIBRATION, CODE, GRAPH, PACKAGE  # noqa: E402
+from planted import CALIBRATION, CODE, GRAPH, PACKAGE  # noqa: E402
 from planting import build, opened  # noqa: E402
 from projects import make_project  # noqa: E402
 

@@ -1,11 +1,11 @@
-"""Planted defects are caught: a part of the corpus in `faults`; the benchmark plants all of it."""
+"""Planted defects are caught: a part of the corpus in `planted`; the benchmark plants all of it."""
 
 import shutil
 from pathlib import Path
 
 import pytest
 from export_runs import RUN, copy_project, mlstack
-from faults import CODE, GRAPH, PACKAGE
+from planted import CODE, GRAPH, PACKAGE
 from planting import Bench, build, opened
 
 from mlstack.records import run
