@@ -20,6 +20,7 @@ import pyarrow as pa
 from mlstack import files, packed
 from mlstack.errors import DataError
 from mlstack.inputs.images import ImageSpec, load
+from mlstack.inputs.kept import state_of
 
 LINE_BYTES = 33
 DECODER = 1  # grows when `images.decode` gives other pixels
@@ -114,10 +115,8 @@ def has_room(examples: str | Path, table: pa.Table, spec: ImageSpec) -> bool:
 
 def _beside(examples: Path, spec: ImageSpec) -> Store:
     """Give the store of the project that a table of examples belongs to."""
-    place = examples.resolve()
-    state = next((one for one in place.parents if one.name == ".mlstack"), place.parent)
     size = f"{spec.height}x{spec.width}x{spec.channels}-{DECODER}"
-    return Store(state / "decoded" / size, spec)
+    return Store(state_of(examples) / "decoded" / size, spec)
 
 
 def _contents(table: pa.Table, paths: list[str]) -> list[str]:

@@ -96,12 +96,12 @@ class TableSpec:
         """
         described = np.empty((len(rows), len(self.columns)), dtype=np.float32)
         for place, name in enumerate(self.numbers):
-            described[:, place] = _column(rows, name, _number)
+            described[:, place] = column_of(rows, name, _number)
         for place, (name, values) in enumerate(self.categories.items(), start=len(self.numbers)):
             codes = {value: float(code) for code, value in enumerate(values)}
             described[:, place] = [
                 math.nan if value is None else codes.get(value, float(len(values)))
-                for value in _column(rows, name, _text)
+                for value in column_of(rows, name, _text)
             ]
         return described
 
@@ -143,7 +143,7 @@ def learn(rows: list[Row], columns: list[str]) -> TableSpec:
         if not known:
             raise DataError(f"column `{name}` is empty in the training rows", hint=_leave(name))
         if isinstance(known[0], str | bool):
-            categories[name] = sorted(set(_column(rows, name, _text)) - {None})
+            categories[name] = sorted(set(column_of(rows, name, _text)) - {None})
             if len(categories[name]) > MOST_VALUES:
                 raise DataError(
                     f"column `{name}` holds {len(categories[name])} different texts; "
@@ -151,7 +151,7 @@ def learn(rows: list[Row], columns: list[str]) -> TableSpec:
                     hint=_leave(name),
                 )
         else:
-            values = _column(rows, name, _number)
+            values = column_of(rows, name, _number)
             numbers[name] = float(np.nanmean(values))
     if not numbers and not categories:
         raise DataError("the table has no columns to learn from")
@@ -308,7 +308,7 @@ def _content(pairs: list[tuple[str, Any]]) -> str:
     return hashlib.md5(repr(pairs).encode(), usedforsecurity=False).hexdigest()
 
 
-def _column(rows: list[Row], name: str, read_value: Callable[[Any], Any]) -> list[Any]:
+def column_of(rows: list[Row], name: str, read_value: Callable[[Any], Any]) -> list[Any]:
     """Read one value of each row; a wrong one is named by its row and column."""
     found = []
     for place, row in enumerate(rows):
@@ -330,9 +330,9 @@ def _number(value: Any) -> float:
     if _is_missing(value):
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"needs a number, got {_shown(value)}")
+        raise ValueError(f"needs a number, got {shown(value)}")
     if abs(value) > LARGEST:
-        raise ValueError(f"{_shown(value)} is too large or not finite")
+        raise ValueError(f"{shown(value)} is too large or not finite")
     return float(value)
 
 
@@ -342,7 +342,7 @@ def _text(value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):
-        raise ValueError(f"needs a text, got {_shown(value)}")
+        raise ValueError(f"needs a text, got {shown(value)}")
     return value
 
 
@@ -350,7 +350,8 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Write a value for an error: what it is, and how it begins."""
     kinds = {str: "the text ", bool: "the truth value ", dict: "an object ", list: "a list "}
     return f"{kinds.get(type(value), '')}`{str(value)[:40]}`"
 

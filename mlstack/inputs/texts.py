@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from mlstack.errors import DataError, MachineError
+from mlstack.inputs import tables
 from mlstack.inputs.tables import TAKEN, Row
 
 with suppress(ModuleNotFoundError):  # an extra, for whoever has texts
@@ -77,7 +78,7 @@ class TextSpec:
         Raises:
             DataError: a row has no text; row and column are named, as `where` too.
         """
-        return self.encode_texts([self._text(row, place) for place, row in enumerate(rows)])
+        return self.encode_texts(tables.column_of(rows, self.column, _text))
 
     def encode_texts(self, texts: list[str]) -> np.ndarray:
         """Turn texts into int32 of shape (texts, length)."""
@@ -103,24 +104,6 @@ class TextSpec:
         with np.errstate(invalid="ignore"):
             mean = np.where(count > 0, length / np.maximum(count, 1), np.nan)
         return np.stack([count, mean], axis=1).astype(np.float32)
-
-    def _text(self, row: Row, place: int) -> str:
-        where = f"rows[{place}].{self.column}"
-        if self.column not in row:
-            raise DataError(
-                f"row {place} has no column `{self.column}`",
-                hint="send null where the text is missing",
-                where=where,
-            )
-        value = row[self.column]
-        if value is None:
-            return ""
-        if not isinstance(value, str):
-            raise DataError(
-                f"row {place}, column `{self.column}`: needs a text, got `{str(value)[:40]}`",
-                where=where,
-            )
-        return value.encode("utf-8", "replace").decode()  # JSON may hold halves of a character
 
     @cached_property
     def _opened(self) -> Any:
@@ -177,6 +160,14 @@ def learn(texts: Iterable[str], column: str, vocabulary: int, length: int) -> Te
     tokenizer.enable_truncation(length)
     tokenizer.enable_padding(length=length, pad_id=PAD_ID, pad_token=PAD)
     return TextSpec(column, length, msgspec.json.decode(tokenizer.to_str()))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"needs a text, got {tables.shown(value)}")
+    return value.encode("utf-8", "replace").decode()  # JSON may hold halves of a character
 
 
 def _need() -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from mlstack import files
 from mlstack.errors import DataError
+from mlstack.inputs.kept import state_of
 from mlstack.inputs.texts import TextSpec
 
 AT_ONCE = 4096  # texts that are tokenised before they are written
@@ -35,7 +36,7 @@ def encoded(examples: str | Path, spec: TextSpec, table: pa.Table) -> np.ndarray
         MachineError: the disk is full or the folder cannot be written.
     """
     texts = texts_of(table, spec.column)
-    folder = _beside(Path(examples))
+    folder = state_of(Path(examples)) / "tokens"
     place = folder / f"{_key(spec, texts)}.npy"
     if not place.is_file():
         # Other ranks and trials want the same texts: the first reads them, the others wait.
@@ -62,12 +63,6 @@ def texts_of(table: pa.Table, column: str) -> list[str]:
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)):
         raise DataError(f"column `{column}` holds {kind}, not text")
     return [text or "" for text in table[column].to_pylist()]
-
-
-def _beside(examples: Path) -> Path:
-    place = examples.resolve()
-    state = next((one for one in place.parents if one.name == ".mlstack"), place.parent)
-    return state / "tokens"
 
 
 def _key(spec: TextSpec, texts: list[str]) -> str:

@@ -58,20 +58,21 @@ def wanted(track: Mapping[str, Any]) -> Wanted:
 def following(run_folder: Path, mirrors: Wanted) -> Iterator[None]:
     """Copy a run into mirrors for a block; those that are late at its end are cut off."""
     with ExitStack() as stack:
-        started = [
-            stack.enter_context(_started(run_folder, name, to))
+        started = {
+            name: stack.enter_context(_started(run_folder, name, to))
             for name, to in mirrors.items()
             if _is_there(run_folder, name)
-        ]
+        }
         try:
             yield
         finally:
-            for process in started:
+            for process in started.values():
                 with suppress(OSError):  # it has died already
                     assert process.stdin is not None
                     process.stdin.close()
-            deadline = time.monotonic() + (COPY_LEAVE_S if COPY in mirrors else LEAVE_S)
-            for process in started:
+            over = time.monotonic()
+            for name, process in started.items():
+                deadline = over + (COPY_LEAVE_S if name == COPY else LEAVE_S)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(max(0, deadline - time.monotonic()))
 

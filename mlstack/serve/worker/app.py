@@ -301,7 +301,8 @@ class App:
         columns = model.spec.columns
         values = model.spec.narrow(array) if described is None else described
         entry.columns = dict(zip(columns, values.T, strict=True))
-        if not set(columns + model.spec.fields).isdisjoint(self._spec.log.redact):
+        redacted = self._spec.log.redact
+        if redacted and not set(columns + model.spec.fields).isdisjoint(redacted):
             entry.inputs = None
 
     def _record(self, request: Request, entry: Entry, model: Model) -> None:
