@@ -225,8 +225,10 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
+def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[int]:
     """Hold an exclusive lock for a block; the kernel frees it when the process dies.
+
+    A child that is handed the descriptor which this yields holds it too, until it has ended.
 
     Raises:
         BusyError: another process holds it, and `wait` is not set.
@@ -241,7 +243,7 @@ def lock(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
                 hint="wait for it to end and run the same command again",
                 where=str(path),
             ) from error
-        yield
+        yield stream.fileno()
 
 
 def is_locked(path: Path) -> bool:

@@ -107,7 +107,7 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
     )
 
 
-def hold(root: Path) -> AbstractContextManager[None]:
+def hold(root: Path) -> AbstractContextManager[int]:
     """Keep other commands from changing the versions of this project meanwhile."""
     return files.lock(Layout(root).state / "version.lock", "the versions of the data")
 

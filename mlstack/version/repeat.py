@@ -48,7 +48,11 @@ def reproduce(project: Project, wanted: str, tolerance: float) -> Iterator[Recor
     layout = Layout(project.root)
     spec = _spec(project, layout, wanted)
     place = layout.state / "reproduce" / spec.id
-    with files.lock(place.with_name(f"{spec.id}.lock"), f"the repetition of {spec.id}"):
+    what = f"the repetition of {spec.id}"
+    with (
+        files.lock(place.with_name(f"{spec.id}.lock"), what),
+        files.lock(place.with_name(f"{spec.id}.training.lock"), what, wait=True) as orphans,
+    ):  # the second is held also by the training that a killed command left and that is ending
         for line in _foreseen(spec):
             yield Working(text=line)
         yield Working(text=f"laying out commit {(spec.code.commit or '')[:7]} in {place}")
@@ -56,7 +60,7 @@ def reproduce(project: Project, wanted: str, tolerance: float) -> Iterator[Recor
         yield Working(text=f"laying out the data {spec.dataset.md5[:8]}")
         scratch.put_data(project, spec, home)
         yield Working(text="training again")
-        again = Layout(home).run(_train(home, spec))
+        again = Layout(home).run(_train(home, spec, orphans))
         outcome = compare(layout.run(spec.id), again, tolerance)
         if outcome.same():
             scratch.remove(project.root, place)
@@ -107,13 +111,13 @@ def _foreseen(spec: RunSpec) -> list[str]:
     return [f"note: {one.name}: {one.detail}" for one in changed]
 
 
-def _train(home: Path, spec: RunSpec) -> str:
-    """Run `mlstack train` in the scratch project and give the id of its run."""
+def _train(home: Path, spec: RunSpec, held: int) -> str:
+    """Run `mlstack train`, which holds a lock too, in the scratch project; give its run's id."""
     settings = {k: v for k, v in os.environ.items() if not _OVERRIDE.match(k)}
     words = ["-m", "mlstack", "train", "--json", "--gpus", str(len(spec.gpus))]
     command = tether.tied(signal.SIGTERM, [sys.executable, *words])
     with subprocess.Popen(
-        command, cwd=home, env=settings, stdout=subprocess.PIPE, text=True
+        command, cwd=home, env=settings, stdout=subprocess.PIPE, text=True, pass_fds=[held]
     ) as process:
         try:
             said, _ = process.communicate()

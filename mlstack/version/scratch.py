@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mlstack.version.api import remote_of
 from mlstack.version.history import Dataset
 
 BY_HASH = re.compile(r"^# new file (.+): sha256 ([0-9a-f]{64})$", re.M)  # in code.diff: too large
+ORPHAN_S = 10.0  # that a git may go on after the command that started it was killed
 
 
 def lay_out(layout: Layout, spec: RunSpec, scratch: Path) -> Path:
@@ -88,7 +90,9 @@ def _version(spec: RunSpec) -> dvc.Pointer:
 
 def remove(root: Path, scratch: Path) -> None:
     """Take a scratch worktree away, also one that a killed command left."""
-    shutil.rmtree(scratch, ignore_errors=True)
+    until = time.monotonic() + ORPHAN_S
+    while scratch.exists() and time.monotonic() < until:
+        shutil.rmtree(scratch, ignore_errors=True)  # fails while a git that lost its command writes
     git(root, "worktree", "prune")
 
 

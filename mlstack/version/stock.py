@@ -40,7 +40,7 @@ def plain(data: Dataset) -> DvcConfig | None:
     return config if data.has_plain_pointer() else None
 
 
-def hold(config: DvcConfig) -> AbstractContextManager[None]:
+def hold(config: DvcConfig) -> AbstractContextManager[int]:
     """Keep DVC itself from working in the project meanwhile: this is its own lock.
 
     Raises:
