@@ -32,6 +32,7 @@ from mlstack.records.package import Live
 from mlstack.serve import live as live_file
 
 SLOW = Kind(work=1200)  # some hundred times the work of the others
+SLOWEST = Kind(work=3000)  # more than the shadow's queue holds is sent while it does one batch
 FAILING = Kind(fails_on_white=True)
 QUICK_VERDICT = "serve: {traffic: {rollback: {min_requests: 10}}}\n"
 
@@ -129,7 +130,7 @@ def test_a_share_of_the_requests_goes_to_the_shadow_until_it_ends(root: Path) ->
 
 
 def test_what_a_slow_shadow_has_no_time_for_is_dropped_and_nobody_waits(root: Path) -> None:
-    make_package(root, number=2, seed=1, kind=SLOW)
+    make_package(root, number=2, seed=1, kind=SLOWEST)
     live_file.set_shadow(folder(root), 2, 100)
     contents = images(root, 8) * 50
     with serving(root) as server:
