@@ -21,16 +21,6 @@ class Planned(Record, frozen=True, kw_only=True, tag="train.planned"):
     notes: list[str] = msgspec.field(default_factory=list)
 
 
-class Waiting(Record, frozen=True, kw_only=True, tag="train.waiting"):
-    """GPUs are in use; whoever came first gets them first."""
-
-    place: int  # in the queue, from 1
-    free: int
-    count: int  # of GPUs that would do
-    users: list[str]
-    ahead: list[str]
-
-
 class Trained(Result, frozen=True, kw_only=True, tag="train.trained"):
     """The end of a run."""
 

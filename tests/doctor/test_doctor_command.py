@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from fake_gpus import lease
 
 from mlstack.doctor import machine, software, together
 from mlstack.launch.gpus import FakeGpus
-from mlstack.launch.leases import claim, lease
+from mlstack.launch.leases import claim
 
 PROBE = """
 import sys
