@@ -57,7 +57,8 @@ def ls(
         bool, typer.Option("--best", help="Best value of train.monitor first [newest first].")
     ] = False,
     state: Annotated[
-        str | None, typer.Option(help="Only runs that are running, finished, stopped or failed.")
+        str | None,
+        typer.Option(help="Only runs that are running, queued, finished, stopped or failed."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
 ) -> None:

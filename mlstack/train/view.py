@@ -194,7 +194,12 @@ def _shown(shown: RunShown) -> Any:
     for name, value in _facts(spec):
         grid.add_row(name, value)
     state = f"{summary.state}: {summary.problem}" if summary.problem else summary.state
-    grid.add_row("state", f"{state}, {summary.epoch} of {summary.epochs} epochs")
+    often = shown.attempts > 1 or (shown.attempts and summary.state == "queued")
+    again = f", begun {_count(shown.attempts, 'time')}" if often else ""
+    grid.add_row("state", f"{state}, {summary.epoch} of {summary.epochs} epochs{again}")
+    if shown.next:
+        word = "goes on" if summary.state in ("stopped", "failed") else "follow it"
+        grid.add_row(word, shown.next)
     for checkpoint in shown.checkpoints:
         grid.add_row("checkpoint", checkpoint)
     for name, value in [*_curves(shown), *_used(shown.use)]:

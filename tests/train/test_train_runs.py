@@ -12,7 +12,7 @@ from mlstack.config import load
 from mlstack.launch.plan import PlanOptions, plan
 from mlstack.launch.supervise import LOCK
 from mlstack.records.layout import Layout
-from mlstack.records.run import SPEC, EpochEnded, Finished, Started, append_event
+from mlstack.records.run import SPEC, EpochEnded, Finished, Started, Stopped, append_event
 from mlstack.train import store, view
 
 
@@ -184,6 +184,35 @@ def test_a_run_whose_process_died_is_stopped_not_running(project):
 
     assert alive == "running"
     assert (dead.state, dead.problem) == ("stopped", "its process died")
+
+
+def test_show_says_how_to_go_on_and_how_often_a_run_has_begun(project):
+    spec = make_run(project, finished=False)
+    folder = project / ".mlstack/runs" / spec.id
+    append_event(folder, Started(run=spec.id, at=time.time(), attempt=2, step=10))
+    append_event(folder, Stopped(run=spec.id, at=time.time(), step=12, reason="SIGTERM"))
+
+    stopped = mlstack(project, "show").stdout
+    append_event(folder, Finished(run=spec.id, at=time.time(), step=15, epoch=3, metrics={}))
+    finished = mlstack(project, "show").stdout
+
+    assert "stopped, 3 of 3 epochs, begun 2 times" in stopped
+    assert f"mlstack train --resume {spec.id}" in stopped
+    assert "--resume" not in finished
+
+
+def test_a_run_that_somebody_goes_on_with_is_running_before_its_first_word(project):
+    spec = make_run(project, finished=False)
+    folder = project / ".mlstack/runs" / spec.id
+    append_event(folder, Stopped(run=spec.id, at=time.time(), step=12, reason="SIGTERM"))
+
+    with files.lock(folder / LOCK, "the run"):
+        again = store.rows(Layout(project))[0].state
+        second = mlstack(project, "--resume")
+    after = store.rows(Layout(project))[0].state
+
+    assert (again, after) == ("running", "stopped")
+    assert second.returncode == 75 and f"run `{spec.id}` is being trained" in second.stderr
 
 
 @pytest.mark.parametrize(
