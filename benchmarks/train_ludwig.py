@@ -8,7 +8,6 @@ imports it, and torchaudio, whatever is trained. Columns of numbers need neither
 written as packages that have every name and do nothing.
 """
 
-import shutil
 import subprocess
 import sys
 import venv
@@ -19,10 +18,9 @@ STUBS = {
     "torchvision": ("transforms", "transforms/functional", "io", "models", "models/_api"),
     "torchaudio": ("transforms", "functional"),
 }
-METADATA = "Metadata-Version: 2.1\nName: {name}\nVersion: 99.0\n"
 NOTHING = '''"""Has every name, and nothing behind it."""
 
-__version__ = "99.0"
+__version__ = "2.13.0"
 
 
 class _Kind(type):
@@ -44,26 +42,15 @@ def main() -> None:
     if not (folder / "made").is_file():
         venv.create(folder, with_pip=True, clear=True)
         (site,) = folder.glob("lib/python*/site-packages")
-        said = [_pretend(site, name) for name in STUBS]  # for pip, which would bring the real ones
         subprocess.run([python, "-m", "pip", "install", "-q", *NEEDS], check=True)
-        for metadata in said:  # torchmetrics and transformers ask by these whether they are there
-            shutil.rmtree(metadata)
+        subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", *STUBS], check=True)
+        for name, parts in STUBS.items():
+            for place in (site / name, *(site / name / part for part in parts)):
+                place.mkdir(parents=True, exist_ok=True)
+                (place / "__init__.py").write_text(NOTHING)
+        subprocess.run([python, "-W", "ignore", "-c", "import ludwig.api"], check=True)
         (folder / "made").touch()
-    subprocess.run([python, "-W", "ignore", "-c", "import ludwig.api"], check=True)
     print(python)
-
-
-def _pretend(site: Path, name: str) -> Path:
-    """Write a package that does nothing; give the folder by which pip knows it."""
-    for part in ("", *STUBS[name]):
-        (site / name / part).mkdir(parents=True, exist_ok=True)
-        (site / name / part / "__init__.py").write_text(NOTHING)
-    metadata = site / f"{name}-99.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text(METADATA.format(name=name))
-    (metadata / "INSTALLER").write_text("mlstack\n")
-    (metadata / "RECORD").write_text("")
-    return metadata
 
 
 if __name__ == "__main__":
