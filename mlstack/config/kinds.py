@@ -40,5 +40,10 @@ class Section(BaseModel):
     # Strict: `epochs: "10"` and `seed: true` are mistakes. Deferred: only the whole is compiled,
     # which a config error need not wait for thirty times.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, strict=True, defer_build=True
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        strict=True,
+        defer_build=True,
+        allow_inf_nan=False,
     )

@@ -131,7 +131,7 @@ def _find(layout: Layout, wanted: str | None) -> str:
     ids = run_ids(layout.runs)
     if wanted is None and not ids:
         raise DataError("there is no run yet", hint="type `mlstack train`")
-    return find_run(layout.runs, wanted or ids[-1])
+    return find_run(layout.runs, ids[-1] if wanted is None else wanted)
 
 
 def _shown(layout: Layout, folder: Path, past: History) -> RunShown:

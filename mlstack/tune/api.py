@@ -17,7 +17,7 @@ from mlstack.errors import (
     Interrupted,
     MachineError,
 )
-from mlstack.launch import leases, mirrors
+from mlstack.launch import leases, mirrors, user_source
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.plan import PlanOptions, Prepared, configured, prepare
 from mlstack.launch.waiting import taken
@@ -121,7 +121,8 @@ def _open(project: Project, journal: Path, trials: int, *, resume: bool) -> Sear
         seed=config.project.seed,
     )
     first = spaces.grid(space, spec.seed)[0]
-    configured(project, PlanOptions(overrides=first))  # refuses settings that are none
+    tried = configured(project, PlanOptions(overrides=first))  # refuses settings that are none
+    user_source.check(tried.root, tried.config)  # and arguments that no class takes
     search = studies.create(journal, spec, trials)
     present = _present(config.model_dump(mode="json", by_alias=True), list(space))
     if spec.sampler != "grid" and spaces.contains(space, present):

@@ -27,7 +27,7 @@ from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, re
 from mlstack.train.worker.build import batch_size, build_data, build_model
 from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.equip import equip
-from mlstack.train.worker.failure import in_words
+from mlstack.train.worker.failure import NO_MEMORY, in_words
 from mlstack.train.worker.fit import build_trainer
 from mlstack.train.worker.preview import augmented
 from mlstack.train.worker.probes import Seen, Verdict, of_both, of_data, outputs, tensors
@@ -45,7 +45,6 @@ WAIT_S = 0.2
 ELASTIC = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|TORCHELASTIC_.*")
 FULL = 0.9  # of the memory
 GIGA = 1e9
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 FEW: dict[str, Any] = {
     "max_epochs": 1,
     "max_time": None,
