@@ -20,14 +20,14 @@ from mlstack.serve.worker.log import (
 MINUTE_MS = 60_000
 
 
+def wals(log: Path) -> list[Path]:
+    return list((log / requests.WAL).iterdir())
+
+
 def kept(log: Path) -> list[str]:
     """List the prediction ids on the disk, packed or not."""
     tables = [requests.read_part(part) for part in requests.parts(log, NAME)]
-    tables += [
-        table
-        for wal in (log / requests.WAL).iterdir()
-        if (table := requests.read_wal(wal)) is not None
-    ]
+    tables += [table for wal in wals(log) if (table := requests.read_wal(wal)) is not None]
     return [name for table in tables for name in table.column("prediction_id").to_pylist()]
 
 
@@ -44,14 +44,14 @@ def test_a_full_file_is_packed_while_the_next_one_is_written(tmp_path: Path) -> 
             return client.post("/predict", content=large).json()["prediction_id"]
 
         asked = [ask() for _ in range(20)]
-        eventually(lambda: requests.parts(log, NAME))
+        eventually(lambda: requests.parts(log, NAME) and len(wals(log)) == 1)
         asked += [ask() for _ in range(3)]
         eventually(lambda: sorted(kept(log)) == sorted(asked))
     server.process.kill()
     end(server)
 
     assert sorted(kept(log)) == sorted(asked)
-    assert len(list((log / requests.WAL).iterdir())) == 1
+    assert len(wals(log)) == 1
 
 
 @pytest.mark.parametrize(("rows", "is_written"), [(MANY_ROWS, True), (MANY_ROWS - 1, False)])

@@ -1,9 +1,16 @@
 """What the server's process holds on to."""
 
+import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from mlstack.records import requests
+from mlstack.records.server import LogSpec
+from mlstack.serve.worker.log import Entry, RequestLog
 
 # Blocks of 4 MB with small ones between, after a larger one was freed: what a change of the model
 # leaves behind. `numpy.ones` touches the pages; the small blocks stay.
@@ -47,3 +54,27 @@ def test_the_log_does_not_load_pandas_and_hides_it_from_nobody_else() -> None:
     pytest.importorskip("pandas")
 
     assert said(ENCODE) == "False\n"
+
+
+def test_the_log_lets_go_of_the_inputs_that_it_has_written(tmp_path: Path) -> None:
+    rows = list(np.full((2, 2048), 7, np.uint8))
+    held = sys.getrefcount(rows[0])
+    log = RequestLog(tmp_path, "digits", LogSpec())
+
+    async def keep() -> None:
+        log.start([])
+        for number in range(50):
+            inputs = [memoryview(row) for row in rows]
+            log.add(Entry(f"id {number}", "", 0, 1, "predict", 200, count=2, inputs=inputs))
+        log.add(Entry("refused", "", 0, 1, "predict", 400, error="is wrong"))
+        log.add(Entry("small", "", 0, 1, "predict", 200, inputs=[b""]))
+        while log.written_rows < 102:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(keep())
+    log.close()
+
+    assert sys.getrefcount(rows[0]) < held + 10  # one more for every answer otherwise
+    parts = requests.parts(tmp_path, "digits")
+    inputs = [one for part in parts for one in requests.read_part(part)["input"].to_pylist()]
+    assert sorted(inputs, key=str) == sorted([b"\x07" * 2048] * 100 + [None, b""], key=str)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +20,7 @@ from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, j
 from mlstack.serve.worker.batcher import Job
 from mlstack.serve.worker.compare import Sample
 from mlstack.serve.worker.feedback import Feedback
-from mlstack.serve.worker.log import Entry, RequestLog, row_id
+from mlstack.serve.worker.log import Entry, Raw, RequestLog, row_id
 from mlstack.serve.worker.metrics import TYPE, Metrics
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.repository import Repository
@@ -444,13 +444,13 @@ MODEL_PATHS = [
 ] + [(f"{repository.PREFIX}{{name}}/{verb}", "POST") for verb in ("load", "unload")]
 
 
-def _rows_as_bytes(array: np.ndarray) -> list[bytes] | None:
+def _rows_as_bytes(array: np.ndarray) -> Sequence[Raw] | None:
     """Give the rows for the log; large ones are copied by its thread, not here."""
     if array.dtype.kind == "O":
         return None
     if array.nbytes < COPIED_BYTES * len(array) or not array.flags.c_contiguous:
         return [row.tobytes() for row in array]
-    return [memoryview(row).cast("B") for row in array]  # type: ignore[misc]  # Arrow takes both
+    return [memoryview(row).cast("B") for row in array]
 
 
 def _predictions(model: Model, entry: Entry, outputs: list[np.ndarray]) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import contextlib
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
@@ -24,6 +24,7 @@ from mlstack.errors import MachineError
 from mlstack.inputs import images
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
+from mlstack.serve.worker.runner import give_back_memory
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import Wal, compact_leftovers, delete_old
 
@@ -32,6 +33,9 @@ MAX_PENDING_BYTES = 256 << 20
 MANY_ROWS = 128  # are not kept waiting: making columns costs as much for one row as for fifty
 ROTATE_S = 60.0
 CLEAN_S = 3600.0
+
+
+Raw = bytes | memoryview
 
 
 @dataclass(slots=True)
@@ -50,7 +54,7 @@ class Entry:
     count: int = 1
     probabilities: np.ndarray | None = None  # (count, classes)
     classes: list[str] | None = None
-    inputs: list[bytes] | None = None
+    inputs: Sequence[Raw] | None = None
     pixels: np.ndarray | None = None  # uint8 (count, height, width, channels)
     columns: dict[str, np.ndarray] | None = None  # of a table: float32 (count,) each
 
@@ -229,6 +233,8 @@ class RequestLog:
             wal.finish(self._folder)
         except (OSError, pa.ArrowException, MachineError) as error:
             log.warning("the request log cannot be packed: %s", error)
+        pa.default_memory_pool().release_unused()  # some 50 MB, needed again in a minute
+        give_back_memory()
 
     def _clean(self) -> None:
         self._cleaned = time.monotonic()
@@ -254,7 +260,7 @@ class RequestLog:
             columns[name] = pa.array(values, self._schema.field(name).type)
         columns["model"] = pa.repeat(pa.scalar(self._model), len(ids))
         columns |= _answers(entries)
-        columns["input"] = pa.array(self._inputs(entries), pa.binary())
+        columns["input"] = _binary(self._inputs(entries))
         if len(self._schema) > len(requests.BASE_SCHEMA):
             columns |= _features(entries, len(ids), self._schema.names[len(requests.BASE_SCHEMA) :])
         for name in self._redacted:
@@ -265,8 +271,8 @@ class RequestLog:
             [columns[n] for n in self._schema.names], schema=self._schema
         )
 
-    def _inputs(self, entries: list[Entry]) -> list[bytes | None]:
-        kept: list[bytes | None] = []
+    def _inputs(self, entries: list[Entry]) -> list[Raw | None]:
+        kept: list[Raw | None] = []
         for entry in entries:
             kept += entry.inputs if entry.inputs and self._spec.inputs else [None] * entry.count
         return kept
@@ -294,6 +300,16 @@ class _Hidden(MetaPathFinder):
 
 
 KEYS = frozenset({"prediction_id", "ts_us", "model", "version", "status"})
+
+
+def _binary(values: list[Raw | None]) -> pa.Array:
+    """Make a column of bytes; `pa.array` never lets go of a memoryview (pyarrow 26)."""
+    ends = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([0 if value is None else len(value) for value in values], out=ends[1:])
+    is_there = pa.array([value is not None for value in values], pa.bool_()).buffers()[1]
+    data = b"".join(value for value in values if value is not None)
+    buffers = [is_there, pa.py_buffer(ends), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
 
 
 def _answers(entries: list[Entry]) -> dict[str, pa.Array]:
