@@ -26,6 +26,7 @@ from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.repository import Repository
 from mlstack.serve.worker.request import Request, new_id
 from mlstack.serve.worker.said import AccessLog, log
+from mlstack.serve.worker.spans import Spans
 from mlstack.serve.worker.traffic import Deployed, Traffic
 from mlstack.serve.worker.trial import Trial
 
@@ -45,6 +46,7 @@ class App:
         self._late = late
         self.access = Access(spec.access)
         self.access_log = AccessLog(spec.access_log)
+        self.spans = Spans(spec.otlp_endpoint, spec.model)
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
         self.trial: Trial | None = None  # of the canary
@@ -74,7 +76,7 @@ class App:
 
     async def answer(self, request: Request) -> Answer:
         """Answer one request, whatever happens."""
-        request.begin()
+        request.begin(starts_trace=self.spans.is_on)
         try:
             answer = await self._answer(request)
         except Refused as refused:
@@ -95,6 +97,8 @@ class App:
         answer.headers += request.names()
         if self.access_log.is_on:
             self.access_log.note(self._spec.model, request, answer, seconds)
+        if self.spans.is_on:
+            self.spans.note(self._spec.model, request, answer, seconds)
 
     def is_busy(self) -> bool:
         """Tell whether rows wait for the live model."""

@@ -130,6 +130,7 @@ class _Life:
             self._late.close()
             self._log.close()
             self._app.access_log.close()
+            await asyncio.to_thread(self._app.spans.close)
         return self._code
 
     def _stop(self, number: int) -> None:
