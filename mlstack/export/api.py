@@ -2,17 +2,19 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mlstack import files
 from mlstack.config import load
 from mlstack.errors import GateError, Mistake
-from mlstack.export import ask, bundle, choice, facts, packages, report, trial
+from mlstack.export import ask, bundle, choice, edge, facts, packages, report, trial
 from mlstack.export.handover import Built
 from mlstack.export.order import Order, Wish, order
 from mlstack.export.safety import check_graph
 from mlstack.export.trial import Stage
 from mlstack.records.base import Record, Result
+from mlstack.records.edge import EdgeModel
 from mlstack.records.layout import Layout
 from mlstack.records.package import MODEL, GateResult
 from mlstack.records.variants import Variant, Variants
@@ -41,6 +43,7 @@ class Exported(Result, frozen=True, kw_only=True, tag="export.package"):
     latency_ms: dict[str, float]
     gates: list[GateResult]
     variants: list[Variant]
+    edge: list[EdgeModel]  # the same model in other formats
     page: str  # HTML, relative to the project
 
     def headline(self) -> str:
@@ -79,13 +82,21 @@ def export(path: Path, *, sets: tuple[str, ...], wish: Wish) -> Iterator[Record]
         built = yield from ask.build(asked, work)
         field = yield from trial.everything(asked, work, built)
         weighed = choice.table(field, asked, built)
-        page = report.render(asked.spec, asked.model, field, weighed)
-        files.write_text(asked.folder / REPORT, page)
+        _write_page(asked, field, weighed, edge.Edges())
         yield _weighed(field, weighed)
         best = choice.chosen(field, weighed, asked)
-        parts = _parts(asked, built, best, weighed, page)
+        edges = yield from edge.everything(edge.Source(asked, work, built, field, best))
+        page = _write_page(asked, field, weighed, edges)
+        edge.refuse_red(edges, model=asked.model)
+        parts = replace(_parts(asked, built, best, weighed), edges=edges, page=page)
         package = bundle.pack(parts, layout.model(asked.model))
     yield _exported(asked, parts, package)
+
+
+def _write_page(asked: Order, field: trial.Field, weighed: Variants, edges: edge.Edges) -> str:
+    page = report.render(asked.spec, asked.model, report.Seen(field, weighed, edges))
+    files.write_text(asked.folder / REPORT, page)
+    return page
 
 
 def _weighed(field: trial.Field, weighed: Variants) -> Weighed:
@@ -94,9 +105,7 @@ def _weighed(field: trial.Field, weighed: Variants) -> Weighed:
     return Weighed(variants=weighed.variants, gates=shown[0].gates)
 
 
-def _parts(
-    asked: Order, built: Built, best: trial.Tried, weighed: Variants, page: str
-) -> bundle.Parts:
+def _parts(asked: Order, built: Built, best: trial.Tried, weighed: Variants) -> bundle.Parts:
     assert best.graph is not None
     assert best.figures is not None
     return bundle.Parts(
@@ -111,7 +120,6 @@ def _parts(
         max_batch=asked.project.config.serve.batching.max_size,
         times=best.times,
         variants=weighed,
-        page=page,
         training=facts.training(asked.folder),
         mlflow=asked.mlflow,
     )
@@ -129,6 +137,7 @@ def _exported(asked: Order, parts: bundle.Parts, package: Path) -> Exported:
         latency_ms=bundle.latency(parts.times),
         gates=parts.gates,
         variants=parts.variants.variants,
+        edge=parts.edges.record.models,
         page=(asked.folder / REPORT).relative_to(asked.project.root).as_posix(),
     )
 

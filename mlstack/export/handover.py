@@ -72,6 +72,24 @@ class Quantized(Record, frozen=True, kw_only=True, tag="export.quantized"):
     problem: str = ""
 
 
+class ConvertRequest(Record, frozen=True, kw_only=True, tag="export.convert"):
+    """Make another format of graphs, below `folder`."""
+
+    folder: str
+    graphs: dict[str, str]  # precision -> ONNX
+    build: BuildRequest  # what the graphs were built by, for a converter that begins with torch
+    built: Built
+    limit_s: int = 900
+
+
+class Converted(Record, frozen=True, kw_only=True, tag="export.converted"):
+    """A graph in another format is written, or cannot be made."""
+
+    precision: str
+    files: list[str]  # below the folder; the first one is opened
+    problem: str = ""
+
+
 class Expected(Record, frozen=True, kw_only=True, tag="export.expected"):
     """One line of the file that `gates.functionality` names."""
 
@@ -195,6 +213,7 @@ class Lap(Record, frozen=True, kw_only=True, tag="export.lap"):
 
     model: str
     times: list[Times]
+    runtime: str = ""
 
 
 class Raced(Record, frozen=True, kw_only=True, tag="export.raced"):
@@ -222,4 +241,4 @@ class Replayed(Record, frozen=True, kw_only=True, tag="export.replayed"):
     differing: list[str]
 
 
-Said = WorkerProgress | Built | Quantized | Figures | Raced | Replayed
+Said = WorkerProgress | Built | Quantized | Converted | Figures | Raced | Replayed

@@ -5,11 +5,11 @@ from typing import Any
 
 from mlstack.config import load
 from mlstack.errors import DataError
-from mlstack.export.bundle import LIVE
 from mlstack.export.handover import Rival
 from mlstack.export.safety import MAX_BYTES
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES
+from mlstack.records.edge import EDGE
 from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import (
@@ -25,6 +25,7 @@ from mlstack.records.package import (
 )
 from mlstack.records.run import RunSpec
 
+LIVE = "live.json"
 MAX_FILES = 10_000
 MAX_EXAMPLES = 1000
 MAX_OTHER_BYTES = 256 << 20
@@ -84,7 +85,8 @@ def _check_files(package: Path) -> None:
     for count, path in enumerate(package.rglob("*"), start=1):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise DataError(f"`{path}` is a link or a device; a package holds plain files only")
-        limit = MAX_BYTES if path.suffix == ".onnx" else MAX_OTHER_BYTES
+        is_model = path.suffix == ".onnx" or EDGE in path.relative_to(package).parts
+        limit = MAX_BYTES if is_model else MAX_OTHER_BYTES
         if path.is_file() and path.stat().st_size > limit:
             raise DataError(
                 f"`{path}` has {path.stat().st_size:,} bytes; at most {limit:,} are opened"

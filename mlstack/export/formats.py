@@ -1,0 +1,23 @@
+"""Formats beside ONNX: what each needs, and what becomes of it here."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format that a package may hold beside model.onnx."""
+
+    library: str  # that must be installed; the extra has the format's name
+    worker: str  # below `mlstack.export.worker`
+    takes_int8: bool = False  # the quantised graph can be converted, too
+    unverified: str = ""  # why it cannot be run here
+
+
+FORMATS = {
+    "openvino": Format("openvino", "to_openvino", takes_int8=True),
+}
+UNBUILT = {
+    "litert": "LiteRT's converter (litert-torch) cannot be installed beside torch 2.13",
+    "coreml": "is not built yet",
+    "executorch": "is not built yet",
+}
