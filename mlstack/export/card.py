@@ -258,7 +258,7 @@ def _edge(edge: Edge) -> list[str]:
 def _edge_model(one: EdgeModel) -> str:
     p50 = one.measured.p50_ms() if one.measured else None
     told = "| | |" if p50 is None else f"{p50:.3g} ms | {one.lost} | {one.gained}"
-    verified = one.runtime if one.verified else f"**unverified**: {one.why}"
+    verified = one.runtime if one.verified else f"**{one.why}**"
     return (
         f"| {one.format} {one.precision} | `{one.files[0]}` | {one.size_bytes:,} bytes "
         f"| {told} | {verified} |"

@@ -10,14 +10,16 @@ class Format:
     library: str  # that must be installed; the extra has the format's name
     worker: str  # below `mlstack.export.worker`
     takes_int8: bool = False  # the quantised graph can be converted, too
-    unverified: str = ""  # why it cannot be run here
+    unverified: str = ""  # said of it where it cannot be run
 
 
 FORMATS = {
     "openvino": Format("openvino", "to_openvino", takes_int8=True),
+    "executorch": Format("executorch", "to_executorch"),
+    "coreml": Format(
+        "coremltools", "to_coreml", unverified="unverified, for only macOS runs Core ML"
+    ),
 }
 UNBUILT = {
     "litert": "LiteRT's converter (litert-torch) cannot be installed beside torch 2.13",
-    "coreml": "is not built yet",
-    "executorch": "is not built yet",
 }

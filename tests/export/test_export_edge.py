@@ -42,17 +42,28 @@ def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
 ) -> None:
     precision = ("--set", "export.quantize=int8-static")
 
-    done = mlstack(trained, "export", *EASY, *precision, "--format", "openvino", "--json")
+    done = mlstack(
+        trained, "export", *EASY, *precision, "--format", "openvino,executorch,coreml", "--json"
+    )
 
     assert done.code == 0, done.out + done.err
     package = trained / done.json["path"]
     models = {(m["format"], m["precision"]): m for m in done.json["edge"]}
-    assert list(models) == [("openvino", "fp32"), ("openvino", "int8-static")]
+    coreml = models.pop(("coreml", "fp32"))
+    assert list(models) == [
+        ("openvino", "fp32"),
+        ("openvino", "int8-static"),
+        ("executorch", "fp32"),
+    ]
     for model in models.values():
         assert model["verified"], model
         assert model["examples"] == 240
         assert model["size_bytes"] == sum((package / f).stat().st_size for f in model["files"])
         assert [t["batch"] for t in model["measured"]["times"]] == [1, 8, 32]
+    assert not coreml["verified"]
+    assert "only macOS" in coreml["why"]
+    apple = (package / coreml["files"][0]).parent / "Data/com.apple.CoreML/model.mlmodel"
+    assert all(name in apple.read_bytes() for name in (b"logits", b"probabilities"))
     assert " in f32" in models["openvino", "fp32"]["runtime"]
     assert json.loads((package / "mlstack/edge.json").read_text())["models"] == done.json["edge"]
     manifest = json.loads((package / "mlstack/manifest.json").read_text())
@@ -104,7 +115,10 @@ def test_openvino_is_opened_without_its_telemetry(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("library", "name"), [("openvino", "openvino")])
+@pytest.mark.parametrize(
+    ("library", "name"),
+    [("openvino", "openvino"), ("executorch", "executorch"), ("coremltools", "coreml")],
+)
 def test_a_format_whose_extra_is_missing_says_what_to_type(
     prepared: Path, monkeypatch: pytest.MonkeyPatch, library: str, name: str
 ) -> None:

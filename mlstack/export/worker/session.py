@@ -32,6 +32,7 @@ class Runner(Protocol):
 RUNNERS = {
     ".onnx": "mlstack.export.worker.on_onnxruntime",
     ".xml": "mlstack.export.worker.on_openvino",
+    ".pte": "mlstack.export.worker.on_executorch",
 }
 
 
