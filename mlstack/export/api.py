@@ -8,7 +8,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import load
 from mlstack.errors import GateError, Mistake
-from mlstack.export import ask, bundle, choice, edge, facts, packages, report, trial
+from mlstack.export import ask, bundle, choice, edge, facts, packages, report, signature, trial
 from mlstack.export.handover import Built
 from mlstack.export.order import Order, Wish, order
 from mlstack.export.safety import check_graph
@@ -62,6 +62,7 @@ class Verified(Result, frozen=True, kw_only=True, tag="export.verified"):
     examples: int
     max_diff: float
     tolerance: float
+    signed_by: str = ""  # fingerprint of the key that was asked for
 
     def headline(self) -> str:
         """Give the package's path."""
@@ -122,6 +123,7 @@ def _parts(asked: Order, built: Built, best: trial.Tried, weighed: Variants) -> 
         variants=weighed,
         training=facts.training(asked.folder),
         mlflow=asked.mlflow,
+        key=asked.key,
     )
 
 
@@ -142,15 +144,24 @@ def _exported(asked: Order, parts: bundle.Parts, package: Path) -> Exported:
     )
 
 
-def verify(path: Path, *, sets: tuple[str, ...], wanted: str | None) -> Iterator[Record]:
+def verify(
+    path: Path, *, sets: tuple[str, ...], wanted: str | None, key: Path | None = None
+) -> Iterator[Record]:
     """Check a package's files, look into its graph, and replay its golden examples. No torch.
 
+    Args:
+        path: mlstack.yaml, for a package that is named by model and number.
+        sets: what `--set` gave.
+        wanted: a folder, or NAME/N; None for the newest.
+        key: public key whose owner must have signed the manifest; None asks for no signature.
+
     Raises:
-        DataError: it is damaged, cut off, changed, or not safe to open.
+        DataError: it is damaged, cut off, changed, not signed by the key, or not safe to open.
         GateError: it answers something else, or ends the process it runs in.
     """
     package = packages.find(path, sets, wanted)
     manifest = packages.check(package)
+    signed_by = signature.check(package, key) if key is not None else ""
     check_graph(package / MODEL)
     golden = packages.golden(package)
     yield Stage(text=f"replaying {len(golden.examples)} golden examples")
@@ -173,4 +184,5 @@ def verify(path: Path, *, sets: tuple[str, ...], wanted: str | None) -> Iterator
         examples=replayed.examples,
         max_diff=replayed.max_diff,
         tolerance=golden.tolerance,
+        signed_by=signed_by,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlstack import __version__, files
 from mlstack.errors import MachineError
-from mlstack.export import edge, mlflow, sbom
+from mlstack.export import edge, mlflow, sbom, signature
 from mlstack.export.card import Shown, card, triton
 from mlstack.export.facts import Training
 from mlstack.export.handover import GOLDEN, Built, Figures
@@ -53,6 +53,7 @@ class Parts:
     variants: Variants
     training: Training
     mlflow: bool = False  # write what MLflow reads, too
+    key: Path | None = None  # that signs the manifest
     page: str = ""  # HTML
     edges: edge.Edges = dataclass_field(default_factory=edge.Edges)
 
@@ -155,6 +156,8 @@ def _fill(folder: Path, parts: Parts, number: int) -> None:
         size_bytes=sum(p.stat().st_size for p in present),
     )
     base.write(side / MANIFEST, manifest)
+    if parts.key is not None:
+        signature.sign(folder, parts.key)
     for path in [*folder.rglob("*/"), folder]:
         files.sync_folder(path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project, refuse_unbuilt
 from mlstack.errors import ConfigError, DataError, MachineError
-from mlstack.export import budget, divided, expected
+from mlstack.export import budget, divided, expected, signature
 from mlstack.export.budget import Budget
 from mlstack.export.formats import FORMATS, UNBUILT
 from mlstack.export.handover import Expected
@@ -33,6 +33,7 @@ class Order:
     expected: list[Expected]
     mlflow: bool = False  # write what MLflow reads, too
     formats: tuple[str, ...] = ()  # beside ONNX
+    key: Path | None = None  # that signs the manifest
 
     @property
     def model(self) -> str:
@@ -59,11 +60,14 @@ class Wish:
     formats: str = ""
     budget: str = ""
     mlflow: bool = False
+    key: Path | None = None
 
 
 def order(project: Project, wish: Wish) -> Order:
     """Check everything that can be checked before something heavy starts."""
     formats = _formats(project, wish.formats)
+    if wish.key is not None:
+        signature.check_key(wish.key)
     limits = _budget(project, wish.budget)
     kind = _precision(project, wish.precision, limits)
     examples = expected.read(project)
@@ -89,6 +93,7 @@ def order(project: Project, wish: Wish) -> Order:
         expected=examples,
         mlflow=wish.mlflow,
         formats=formats,
+        key=wish.key,
     )
 
 

@@ -41,9 +41,19 @@ def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
     trained: Path, tmp_path: Path
 ) -> None:
     precision = ("--set", "export.quantize=int8-static")
+    key = str(tmp_path / "key")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
 
     done = mlstack(
-        trained, "export", *EASY, *precision, "--format", "openvino,executorch,coreml", "--json"
+        trained,
+        "export",
+        *EASY,
+        *precision,
+        "--format",
+        "openvino,executorch,coreml",
+        "--sign",
+        key,
+        "--json",
     )
 
     assert done.code == 0, done.out + done.err
@@ -79,7 +89,7 @@ def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
     )[0]
     found = plain_openvino(package / "mlstack/edge/openvino/int8-static.xml", images, tmp_path)
     assert np.abs(found - wanted).max() < 0.02
-    assert mlstack(trained, "export", "verify").code == 0
+    assert mlstack(trained, "export", "verify", "--key", f"{key}.pub").code == 0
 
 
 def golden_images(package: Path) -> np.ndarray:
