@@ -1,16 +1,18 @@
 """Turn a finished run into a package that has proven itself; open one and have it prove again."""
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from mlstack import files
 from mlstack.config import load
 from mlstack.errors import GateError, Mistake
 from mlstack.export import ask, bundle, choice, edge, facts, packages, report, signature, trial
-from mlstack.export.handover import Built
-from mlstack.export.order import Order, Wish, order
+from mlstack.export.handover import Built, Replayed
+from mlstack.export.order import Order, Wish, check_runs, order
 from mlstack.export.safety import check_graph
 from mlstack.export.trial import Stage
 from mlstack.records.base import Record, Result
@@ -19,7 +21,7 @@ from mlstack.records.layout import Layout
 from mlstack.records.package import MODEL, GateResult
 from mlstack.records.variants import Variant, Variants
 
-__all__ = ["Exported", "Verified", "Weighed", "Wish", "export", "verify"]
+__all__ = ["Doubt", "Exported", "Verified", "Weighed", "Wish", "export", "verify"]
 REPORT = "export.html"  # in the run's folder
 
 
@@ -63,10 +65,25 @@ class Verified(Result, frozen=True, kw_only=True, tag="export.verified"):
     max_diff: float
     tolerance: float
     signed_by: str = ""  # fingerprint of the key that was asked for
+    formats: list[str] = msgspec.field(default_factory=list)  # others that were replayed, too
 
     def headline(self) -> str:
         """Give the package's path."""
         return self.path
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What `verify` is to prove beside the package itself."""
+
+    key: Path | None = None  # whose owner must have signed the manifest
+    formats: str = ""  # others to replay, with commas
+
+    @property
+    def format_names(self) -> list[str]:
+        """Name each format but ONNX, which is replayed anyway."""
+        names = [name.strip() for name in self.formats.split(",")]
+        return [name for name in names if name not in ("", "onnx")]
 
 
 def export(path: Path, *, sets: tuple[str, ...], wish: Wish) -> Iterator[Record]:
@@ -145,7 +162,7 @@ def _exported(asked: Order, parts: bundle.Parts, package: Path) -> Exported:
 
 
 def verify(
-    path: Path, *, sets: tuple[str, ...], wanted: str | None, key: Path | None = None
+    path: Path, *, sets: tuple[str, ...], wanted: str | None, doubt: Doubt | None = None
 ) -> Iterator[Record]:
     """Check a package's files, look into its graph, and replay its golden examples. No torch.
 
@@ -153,7 +170,7 @@ def verify(
         path: mlstack.yaml, for a package that is named by model and number.
         sets: what `--set` gave.
         wanted: a folder, or NAME/N; None for the newest.
-        key: public key whose owner must have signed the manifest; None asks for no signature.
+        doubt: what else is asked for.
 
     Raises:
         DataError: it is damaged, cut off, changed, not signed by the key, or not safe to open.
@@ -161,20 +178,15 @@ def verify(
     """
     package = packages.find(path, sets, wanted)
     manifest = packages.check(package)
-    signed_by = signature.check(package, key) if key is not None else ""
+    doubt = doubt or Doubt()
+    signed_by = signature.check(package, doubt.key) if doubt.key is not None else ""
     check_graph(package / MODEL)
     golden = packages.golden(package)
     yield Stage(text=f"replaying {len(golden.examples)} golden examples")
     with tempfile.TemporaryDirectory(prefix="mlstack-verify-") as work:
         replayed = yield from ask.replay(package, Path(work))
-    if replayed.differing:
-        raise GateError(
-            f"{len(replayed.differing)} of {replayed.examples} golden examples are answered "
-            "differently",
-            hint="the runtime or the processor differs from the one that exported it",
-            where=str(package),
-            mistakes=tuple(Mistake(problem=line) for line in replayed.differing),
-        )
+    _refuse_differing(replayed, package, "")
+    formats = yield from _other_formats(package, doubt.format_names)
     yield Verified(
         model=manifest.model,
         number=manifest.number,
@@ -185,4 +197,30 @@ def verify(
         max_diff=replayed.max_diff,
         tolerance=golden.tolerance,
         signed_by=signed_by,
+        formats=formats,
     )
+
+
+def _other_formats(package: Path, names: list[str]) -> Generator[Record, None, list[str]]:
+    """Replay the golden examples in other formats, each in a process of its own."""
+    done = []
+    for name in names:
+        check_runs(name)
+        for one in packages.edge(package, name):
+            yield Stage(text=f"replaying them in {name} {one.precision}")
+            with tempfile.TemporaryDirectory(prefix="mlstack-verify-") as work:
+                replayed = yield from ask.replay(package, Path(work), one)
+            _refuse_differing(replayed, package, f" in {name} {one.precision}")
+            done.append(f"{name} {one.precision}")
+    return done
+
+
+def _refuse_differing(replayed: Replayed, package: Path, where: str) -> None:
+    if replayed.differing:
+        raise GateError(
+            f"{len(replayed.differing)} of {replayed.examples} golden examples are answered "
+            f"differently{where}",
+            hint="the runtime or the processor differs from the one that exported it",
+            where=str(package),
+            mistakes=tuple(Mistake(problem=line) for line in replayed.differing),
+        )

@@ -31,6 +31,7 @@ from mlstack.launch.worker import run_worker
 from mlstack.records import base
 from mlstack.records.base import Record
 from mlstack.records.dataset import EXAMPLES, LABELS
+from mlstack.records.edge import EdgeModel
 from mlstack.records.layout import Layout
 
 CALIBRATION = 256
@@ -168,13 +169,17 @@ def race(
         raise
 
 
-def replay(package: Path, work: Path) -> Generator[Record, None, Replayed]:
-    """Have a package's golden examples answered again.
+def replay(
+    package: Path, work: Path, edge: EdgeModel | None = None
+) -> Generator[Record, None, Replayed]:
+    """Have a package's golden examples answered again, by its graph or by another format.
 
     Raises:
         GateError: the graph ended the process that loaded it.
     """
     request = ReplayRequest(package=str(package.resolve()), work=str(work))
+    if edge is not None:
+        request = msgspec.structs.replace(request, model=edge.files[0], golden=edge.golden)
     try:
         return (yield from _ask("replay", request, work / "replay.log", Replayed))
     except StepError as error:

@@ -71,8 +71,17 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", help="Other formats to replay, too, with commas.", show_default=False
+        ),
+    ] = "",
 ) -> None:
     """Check a package's files and replay its golden examples; needs no torch."""
     from mlstack.export import api, view
 
-    call.show(api.verify(call.config, sets=call.sets, wanted=package, key=key), view.draw)
+    call.show(
+        api.verify(call.config, sets=call.sets, wanted=package, doubt=api.Doubt(key, formats)),
+        view.draw,
+    )

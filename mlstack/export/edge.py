@@ -14,7 +14,7 @@ from mlstack.export.trial import Field, Stage, Tried
 from mlstack.records import base
 from mlstack.records.base import Record
 from mlstack.records.edge import EDGE, Edge, EdgeModel
-from mlstack.records.package import SIDE
+from mlstack.records.package import SIDE, Golden
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,14 @@ def _timed(made: list[Made], source: Source) -> Generator[Record, None, Edges]:
             one = replace(one, tried=replace(one.tried, times=lap.times), runtime=lap.runtime)
         found.append(one)
     times = {precision: laps[name].times for name, precision in onnx.items()}
-    return Edges(found, Edge(models=[_model(one) for one in found], onnx=times))
+    baseline = source.field.baseline.figures
+    assert baseline is not None
+    models = [_model(one, baseline.golden) for one in found]
+    return Edges(found, Edge(models=models, onnx=times))
 
 
-def _model(one: Made) -> EdgeModel:
+def _model(one: Made, golden: Golden) -> EdgeModel:
+    """Describe one format; what never ran here must answer what the graph in FP32 did."""
     figures = one.tried.figures
     whole = next((p for p in figures.pairs if not p.column), None) if figures else None
     return EdgeModel(
@@ -165,6 +169,7 @@ def _model(one: Made) -> EdgeModel:
         why="; ".join(one.red) or FORMATS[one.format].unverified,
         runtime=one.runtime,
         measured=choice.variant(one.tried) if figures else None,
+        golden=figures.golden if figures else golden,
         examples=whole.examples if whole else 0,
         lost=whole.lost if whole else 0,
         gained=whole.gained if whole else 0,

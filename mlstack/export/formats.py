@@ -21,5 +21,5 @@ FORMATS = {
     ),
 }
 UNBUILT = {
-    "litert": "LiteRT's converter (litert-torch) cannot be installed beside torch 2.13",
+    "litert": "its converter, litert-torch, cannot be installed beside pydantic",
 }

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from mlstack.records.base import Record
-from mlstack.records.package import Golden, Parity, Tensor
+from mlstack.records.package import MODEL, Golden, Parity, Tensor
 from mlstack.records.reference import Reference
 from mlstack.records.variants import Times
 from mlstack.records.worker import WorkerProgress
@@ -230,6 +230,8 @@ class ReplayRequest(Record, frozen=True, kw_only=True, tag="export.replay"):
 
     package: str
     work: str  # folder for what must be written
+    model: str = MODEL  # below the package
+    golden: Golden | None = None  # what that must answer; null for that of model.onnx
     limit_s: int = 300
 
 

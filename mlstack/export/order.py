@@ -110,12 +110,18 @@ def _formats(project: Project, typed: str) -> tuple[str, ...]:
     ]
     for name in names:
         if name != "onnx":
-            _check_format(name)
+            check_format(name)
     refuse_unbuilt(project, "export")
     return tuple(dict.fromkeys(name for name in names if name != "onnx"))
 
 
-def _check_format(name: str) -> None:
+def check_format(name: str) -> None:
+    """Refuse a format that is not there, or whose library is not.
+
+    Raises:
+        ConfigError: there is no such format.
+        MachineError: it is not built, or its extra is missing.
+    """
     if name in UNBUILT:
         raise MachineError(
             f"the format `{name}` is not written: {UNBUILT[name]}",
@@ -128,6 +134,21 @@ def _check_format(name: str) -> None:
     if importlib.util.find_spec(library) is None:
         raise MachineError(
             f"the format `{name}` needs {library}", hint=f"pip install 'mlstack[{name}]'"
+        )
+
+
+def check_runs(name: str) -> None:
+    """Refuse a format that cannot be run here.
+
+    Raises:
+        ConfigError: there is no such format.
+        MachineError: its extra is missing, or this machine does not run it.
+    """
+    check_format(name)
+    if FORMATS[name].unverified:
+        raise MachineError(
+            f"`{name}` cannot be replayed: {FORMATS[name].unverified}",
+            hint="compare by hand what mlstack/edge.json says that it must answer (docs/edge.md)",
         )
 
 

@@ -38,6 +38,7 @@ def draw(record: Record) -> RenderableType | Bar | None:
                 f"{record.files} files match the manifest; {record.examples} golden examples are "
                 f"answered as expected (largest difference {record.max_diff:.1e}, "
                 f"allowed {record.tolerance:g})"
+                + "".join(f"\nand so does {name}" for name in record.formats)
                 + (f"\nsigned by {record.signed_by}" if record.signed_by else "")
             )
     return None

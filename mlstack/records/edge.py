@@ -3,6 +3,7 @@
 import msgspec
 
 from mlstack.records.base import Record
+from mlstack.records.package import Golden
 from mlstack.records.variants import Times, Variant
 
 EDGE = "edge"  # below mlstack/ of a package: a folder, and edge.json
@@ -19,6 +20,7 @@ class EdgeModel(Record, frozen=True, kw_only=True, tag="package.edge_model"):
     why: str = ""  # it is not verified
     runtime: str = ""  # what ran it: name, version, device, numbers it computes in
     measured: Variant | None = None
+    golden: Golden | None = None  # what it must answer to the package's golden examples
     examples: int = 0  # that it and the graph in full precision both answered
     lost: int = 0  # right in full precision, wrong here
     gained: int = 0

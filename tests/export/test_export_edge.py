@@ -16,11 +16,14 @@ from planted import GRAPH
 from planting import build, value
 
 from mlstack.config import load
-from mlstack.errors import GateError, MachineError
+from mlstack.errors import DataError, GateError, MachineError
 from mlstack.export import ask, edge
+from mlstack.export import packages as within
 from mlstack.export.handover import MODEL_FP32
-from mlstack.export.order import Wish, order
+from mlstack.export.order import Wish, check_runs, order
 from mlstack.export.trial import Tried
+from mlstack.records import base
+from mlstack.records.edge import Edge, EdgeModel
 from mlstack.records.package import GateResult
 
 EASY = ("--set", "gates={}")
@@ -89,7 +92,11 @@ def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
     )[0]
     found = plain_openvino(package / "mlstack/edge/openvino/int8-static.xml", images, tmp_path)
     assert np.abs(found - wanted).max() < 0.02
-    assert mlstack(trained, "export", "verify", "--key", f"{key}.pub").code == 0
+    proof = ("--key", f"{key}.pub", "--format", "openvino", "--json")
+    again = mlstack(trained, "export", "verify", *proof)
+    assert again.code == 0, again.out + again.err
+    assert again.json["formats"] == ["openvino fp32", "openvino int8-static"]
+    assert again.json["signed_by"].startswith("SHA256:")
 
 
 def golden_images(package: Path) -> np.ndarray:
@@ -157,6 +164,59 @@ def test_a_conversion_that_changes_the_model_is_red(trained: Path, tmp_path: Pat
     assert [one.problem for one in converted] == ["", ""]
     for one in converted:
         assert "parity max" in bench.judged(tmp_path / one.files[0], "fp32"), one
+
+
+def written(folder: Path, file: str) -> Path:
+    """A package of nothing but the record of its other formats."""
+    model = EdgeModel(
+        format="openvino", precision="fp32", files=[file], size_bytes=1, verified=True
+    )
+    base.write(folder / "mlstack/edge.json", Edge(models=[model]))
+    (folder / "mlstack/edge").mkdir()
+    (folder / "mlstack/edge/fp32.xml").write_bytes(b"<net/>")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "file", ["mlstack/edge/../../../fp32.xml", "/etc/hosts", "model.onnx", "mlstack/edge/no.xml"]
+)
+def test_a_format_whose_file_lies_elsewhere_is_not_opened(tmp_path: Path, file: str) -> None:
+    with pytest.raises(DataError, match="is not a file of the package"):
+        within.edge(written(tmp_path, file), "openvino")
+
+
+def test_a_package_without_a_format_says_how_to_get_it(tmp_path: Path) -> None:
+    folder = written(tmp_path, "mlstack/edge/fp32.xml")
+
+    assert within.edge(folder, "openvino")[0].precision == "fp32"
+    with pytest.raises(DataError) as caught:
+        within.edge(folder, "executorch")
+
+    assert "--format executorch" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["fp32.xml", "fp32.exe"])
+def test_a_file_that_is_no_model_is_a_red_gate(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"no model")
+    ask = (
+        "import sys; from pathlib import Path; from mlstack.export.worker.session import Session\n"
+    )
+    ask += "Session(Path(sys.argv[1]))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", ask, str(tmp_path / name)],
+        env=quiet(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert "GateError" in done.stderr.splitlines()[-1]
+
+
+def test_core_ml_cannot_be_replayed_here() -> None:
+    with pytest.raises(MachineError, match="only macOS"):
+        check_runs("coreml")
 
 
 def made(problem: str = "", **gates: bool) -> edge.Made:

@@ -39,7 +39,7 @@ def signed(tmp_path: Path, keys: Path) -> Path:
 
 
 def verified(folder: Path, key: Path | None) -> api.Verified:
-    *_, answer = api.verify(Path("mlstack.yaml"), sets=(), wanted=str(folder), key=key)
+    *_, answer = api.verify(Path("mlstack.yaml"), sets=(), wanted=str(folder), doubt=api.Doubt(key))
     assert isinstance(answer, api.Verified)
     return answer
 

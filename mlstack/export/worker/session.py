@@ -62,6 +62,8 @@ class Session:
     """One graph, ready to answer."""
 
     def __init__(self, model: Path, *, device: str = "cpu") -> None:
+        if model.suffix not in RUNNERS:
+            raise GateError(f"nothing here runs a file that ends in `{model.suffix}`")
         opened = importlib.import_module(RUNNERS[model.suffix]).Runner(model, device)
         self._runner = cast("Runner", opened)
 

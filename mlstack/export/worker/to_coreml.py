@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 import coremltools
@@ -64,10 +65,18 @@ def _write(exported: torch.export.ExportedProgram, request: ConvertRequest, targ
         minimum_deployment_target=coremltools.target.iOS16,
         compute_precision=coremltools.precision.FLOAT32,
     )
+    model = _renamed(model, request.built.input.name)
     model.user_defined_metadata["mlstack.run"] = request.build.run_folder.rsplit("/", 1)[-1]
     model.save(str(target))
     (target / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
     _name_alike(target / "Manifest.json")
+
+
+def _renamed(model: Any, name: str) -> Any:
+    """Call the input what the signature calls it; torch gives it the name of the argument."""
+    spec = model.get_spec()
+    coremltools.utils.rename_feature(spec, spec.description.input[0].name, name)
+    return coremltools.models.MLModel(spec, weights_dir=model.weights_dir)
 
 
 def _name_alike(manifest: Path) -> None:
