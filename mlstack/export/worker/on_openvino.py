@@ -9,7 +9,7 @@ from mlstack.export.worker import silent
 from mlstack.export.worker.session import cores, first_line
 
 openvino = silent.openvino()
-# OpenVINO's own default is BF16 where the processor has it: 0.4 % of the output's scale off.
+# OpenVINO's own default is BF16 where the processor has it: 0.3 % of the output's scale off.
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 
 
