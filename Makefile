@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "mlstack needs Python 3.11 or newer; type: make install PYTHON=python3.12"; exit 1; }
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python cannot make a virtual environment; on Debian type: apt-get install python3-venv"; exit 1; }
-	@echo "installing into $(VENV) (about 2.4 GB with torch and ray; minutes the first time)"
+	@echo "installing into $(VENV) (about 2.8 GB with torch and ray; minutes the first time)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt torch==2.13.0
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	@touch $(STAMP)

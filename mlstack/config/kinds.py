@@ -12,6 +12,7 @@ AUGMENT = r"^(none|basic|photo|strong|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
 STORE = r"^(local|postgresql://([^:@/]+@)?[^@/]+/[^@]+)$"
 SECRET = r"^env:[A-Za-z_][A-Za-z0-9_]*$"
+ENDPOINT = r"^https?://[^\s/]+(/\S*)?$"
 OPTION = r"^--?[A-Za-z][^\n]*$"
 
 # What a value that does not fit one of the patterns above is not.
@@ -23,6 +24,7 @@ PATTERNS = {
     ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
     STORE: '"local" or "postgresql://USER@HOST/DATABASE" without a password',
     OPTION: 'an option of sbatch such as "--mem=32G"',
+    ENDPOINT: 'an address as "http://HOST:PORT"',
     SECRET: 'a variable of the environment as "env:NAME"',
 }
 
@@ -31,6 +33,7 @@ DottedClass = Annotated[str, StringConstraints(pattern=DOTTED_CLASS)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Duration = Annotated[str, StringConstraints(pattern=DURATION)]
 Secret = Annotated[str, StringConstraints(pattern=SECRET)]
+Endpoint = Annotated[str, StringConstraints(pattern=ENDPOINT)]
 AlertTarget = Annotated[str, StringConstraints(pattern=ALERT_TARGET)]
 
 

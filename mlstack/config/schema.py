@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mlstack.config.data_sections import Data, Label, Versioning
-from mlstack.config.kinds import AlertTarget, Name, Section, Share
+from mlstack.config.kinds import AlertTarget, Endpoint, Name, Section, Share
 from mlstack.config.serve_sections import Rollback, Tls
 from mlstack.config.train_sections import Model, Track, Train, Tune
 
@@ -164,6 +164,10 @@ class Serve(Section):
         default="text", description="What the server says on stderr."
     )
     access_log: bool = Field(default=False, description="A JSON line on stderr for each request.")
+    otlp_endpoint: Endpoint | None = Field(
+        default=None,
+        description='Where spans are sent, e.g. "http://localhost:4318"; needs mlstack[otel].',
+    )
 
 
 class Drift(Section):

@@ -24,7 +24,6 @@ EXTRAS = {
     "s3": ("dvc_s3", "data versions in S3"),
     "postgres": ("psycopg", "one study on several machines"),
     "openvino": ("openvino", "export to OpenVINO"),
-    "litert": ("ai_edge_litert", "export to LiteRT"),
     "coreml": ("coremltools", "export to Core ML"),
     "executorch": ("executorch", "export to ExecuTorch"),
 }

@@ -1,23 +1,27 @@
 """Turn a finished run into a package that has proven itself; open one and have it prove again."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from mlstack import files
 from mlstack.config import load
 from mlstack.errors import GateError, Mistake
-from mlstack.export import ask, bundle, choice, facts, packages, report, trial
-from mlstack.export.handover import Built
-from mlstack.export.order import Order, Wish, order
+from mlstack.export import ask, bundle, choice, edge, facts, packages, report, signature, trial
+from mlstack.export.handover import Built, Replayed
+from mlstack.export.order import Order, Wish, check_runs, order
 from mlstack.export.safety import check_graph
 from mlstack.export.trial import Stage
 from mlstack.records.base import Record, Result
+from mlstack.records.edge import EdgeModel
 from mlstack.records.layout import Layout
 from mlstack.records.package import MODEL, GateResult
 from mlstack.records.variants import Variant, Variants
 
-__all__ = ["Exported", "Verified", "Weighed", "Wish", "export", "verify"]
+__all__ = ["Doubt", "Exported", "Verified", "Weighed", "Wish", "export", "verify"]
 REPORT = "export.html"  # in the run's folder
 
 
@@ -41,6 +45,7 @@ class Exported(Result, frozen=True, kw_only=True, tag="export.package"):
     latency_ms: dict[str, float]
     gates: list[GateResult]
     variants: list[Variant]
+    edge: list[EdgeModel]  # the same model in other formats
     page: str  # HTML, relative to the project
 
     def headline(self) -> str:
@@ -59,10 +64,26 @@ class Verified(Result, frozen=True, kw_only=True, tag="export.verified"):
     examples: int
     max_diff: float
     tolerance: float
+    signed_by: str = ""  # fingerprint of the key that was asked for
+    formats: list[str] = msgspec.field(default_factory=list)  # others that were replayed, too
 
     def headline(self) -> str:
         """Give the package's path."""
         return self.path
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What `verify` is to prove beside the package itself."""
+
+    key: Path | None = None  # whose owner must have signed the manifest
+    formats: str = ""  # others to replay, with commas
+
+    @property
+    def format_names(self) -> list[str]:
+        """Name each format but ONNX, which is replayed anyway."""
+        names = [name.strip() for name in self.formats.split(",")]
+        return [name for name in names if name not in ("", "onnx")]
 
 
 def export(path: Path, *, sets: tuple[str, ...], wish: Wish) -> Iterator[Record]:
@@ -79,13 +100,21 @@ def export(path: Path, *, sets: tuple[str, ...], wish: Wish) -> Iterator[Record]
         built = yield from ask.build(asked, work)
         field = yield from trial.everything(asked, work, built)
         weighed = choice.table(field, asked, built)
-        page = report.render(asked.spec, asked.model, field, weighed)
-        files.write_text(asked.folder / REPORT, page)
+        _write_page(asked, field, weighed, edge.Edges())
         yield _weighed(field, weighed)
         best = choice.chosen(field, weighed, asked)
-        parts = _parts(asked, built, best, weighed, page)
+        edges = yield from edge.everything(edge.Source(asked, work, built, field, best))
+        page = _write_page(asked, field, weighed, edges)
+        edge.refuse_red(edges, model=asked.model)
+        parts = replace(_parts(asked, built, best, weighed), edges=edges, page=page)
         package = bundle.pack(parts, layout.model(asked.model))
     yield _exported(asked, parts, package)
+
+
+def _write_page(asked: Order, field: trial.Field, weighed: Variants, edges: edge.Edges) -> str:
+    page = report.render(asked.spec, asked.model, report.Seen(field, weighed, edges))
+    files.write_text(asked.folder / REPORT, page)
+    return page
 
 
 def _weighed(field: trial.Field, weighed: Variants) -> Weighed:
@@ -94,9 +123,7 @@ def _weighed(field: trial.Field, weighed: Variants) -> Weighed:
     return Weighed(variants=weighed.variants, gates=shown[0].gates)
 
 
-def _parts(
-    asked: Order, built: Built, best: trial.Tried, weighed: Variants, page: str
-) -> bundle.Parts:
+def _parts(asked: Order, built: Built, best: trial.Tried, weighed: Variants) -> bundle.Parts:
     assert best.graph is not None
     assert best.figures is not None
     return bundle.Parts(
@@ -111,9 +138,9 @@ def _parts(
         max_batch=asked.project.config.serve.batching.max_size,
         times=best.times,
         variants=weighed,
-        page=page,
         training=facts.training(asked.folder),
         mlflow=asked.mlflow,
+        key=asked.key,
     )
 
 
@@ -129,32 +156,37 @@ def _exported(asked: Order, parts: bundle.Parts, package: Path) -> Exported:
         latency_ms=bundle.latency(parts.times),
         gates=parts.gates,
         variants=parts.variants.variants,
+        edge=parts.edges.record.models,
         page=(asked.folder / REPORT).relative_to(asked.project.root).as_posix(),
     )
 
 
-def verify(path: Path, *, sets: tuple[str, ...], wanted: str | None) -> Iterator[Record]:
+def verify(
+    path: Path, *, sets: tuple[str, ...], wanted: str | None, doubt: Doubt | None = None
+) -> Iterator[Record]:
     """Check a package's files, look into its graph, and replay its golden examples. No torch.
 
+    Args:
+        path: mlstack.yaml, for a package that is named by model and number.
+        sets: what `--set` gave.
+        wanted: a folder, or NAME/N; None for the newest.
+        doubt: what else is asked for.
+
     Raises:
-        DataError: it is damaged, cut off, changed, or not safe to open.
+        DataError: it is damaged, cut off, changed, not signed by the key, or not safe to open.
         GateError: it answers something else, or ends the process it runs in.
     """
     package = packages.find(path, sets, wanted)
     manifest = packages.check(package)
+    doubt = doubt or Doubt()
+    signed_by = signature.check(package, doubt.key) if doubt.key is not None else ""
     check_graph(package / MODEL)
     golden = packages.golden(package)
     yield Stage(text=f"replaying {len(golden.examples)} golden examples")
     with tempfile.TemporaryDirectory(prefix="mlstack-verify-") as work:
         replayed = yield from ask.replay(package, Path(work))
-    if replayed.differing:
-        raise GateError(
-            f"{len(replayed.differing)} of {replayed.examples} golden examples are answered "
-            "differently",
-            hint="the runtime or the processor differs from the one that exported it",
-            where=str(package),
-            mistakes=tuple(Mistake(problem=line) for line in replayed.differing),
-        )
+    _refuse_differing(replayed, package, "")
+    formats = yield from _other_formats(package, doubt.format_names)
     yield Verified(
         model=manifest.model,
         number=manifest.number,
@@ -164,4 +196,31 @@ def verify(path: Path, *, sets: tuple[str, ...], wanted: str | None) -> Iterator
         examples=replayed.examples,
         max_diff=replayed.max_diff,
         tolerance=golden.tolerance,
+        signed_by=signed_by,
+        formats=formats,
     )
+
+
+def _other_formats(package: Path, names: list[str]) -> Generator[Record, None, list[str]]:
+    """Replay the golden examples in other formats, each in a process of its own."""
+    done = []
+    for name in names:
+        check_runs(name)
+        for one in packages.edge(package, name):
+            yield Stage(text=f"replaying them in {name} {one.precision}")
+            with tempfile.TemporaryDirectory(prefix="mlstack-verify-") as work:
+                replayed = yield from ask.replay(package, Path(work), one)
+            _refuse_differing(replayed, package, f" in {name} {one.precision}")
+            done.append(f"{name} {one.precision}")
+    return done
+
+
+def _refuse_differing(replayed: Replayed, package: Path, where: str) -> None:
+    if replayed.differing:
+        raise GateError(
+            f"{len(replayed.differing)} of {replayed.examples} golden examples are answered "
+            f"differently{where}",
+            hint="the runtime or the processor differs from the one that exported it",
+            where=str(package),
+            mistakes=tuple(Mistake(problem=line) for line in replayed.differing),
+        )

@@ -1,6 +1,7 @@
 """Ask the workers of `export`: each gets a request in a file and answers with records."""
 
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,8 @@ from mlstack.export import gates, packages
 from mlstack.export.handover import (
     BuildRequest,
     Built,
+    Converted,
+    ConvertRequest,
     Figures,
     MeasureRequest,
     Quantized,
@@ -28,6 +31,7 @@ from mlstack.launch.worker import run_worker
 from mlstack.records import base
 from mlstack.records.base import Record
 from mlstack.records.dataset import EXAMPLES, LABELS
+from mlstack.records.edge import EdgeModel
 from mlstack.records.layout import Layout
 
 CALIBRATION = 256
@@ -42,7 +46,11 @@ Answer = TypeVar("Answer", bound=Record)
 
 def build(order: Order, work: Path) -> Generator[Record, None, Built]:
     """Have the worker with torch write the graph and what it is measured against."""
-    request = BuildRequest(
+    return (yield from _ask("build", _build(order, work), order.log, Built))
+
+
+def _build(order: Order, work: Path) -> BuildRequest:
+    return BuildRequest(
         root=str(order.project.root),
         run_folder=str(order.folder),
         checkpoint=str(order.checkpoint),
@@ -50,7 +58,6 @@ def build(order: Order, work: Path) -> Generator[Record, None, Built]:
         folder=str(work),
         calibration=0 if order.precision in ("fp32", "fp16") else CALIBRATION,
     )
-    return (yield from _ask("build", request, order.log, Built))
 
 
 def quantize(
@@ -76,6 +83,39 @@ def quantize(
     return done
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Another format: the worker that makes it, and of which graphs, by precision."""
+
+    worker: str
+    graphs: dict[str, Path]
+
+
+def convert(
+    order: Order, folder: Path, built: Built, wanted: Wanted
+) -> Generator[Record, None, list[Converted]]:
+    """Have another format made of graphs; one that dies leaves a problem each."""
+    done: list[Converted] = []
+    request = ConvertRequest(
+        folder=str(folder),
+        graphs={precision: str(path) for precision, path in wanted.graphs.items()},
+        build=_build(order, folder),
+        built=built,
+    )
+    try:
+        for said in _said(wanted.worker, request, order.log):
+            if isinstance(said, Converted):
+                done.append(said)
+            else:
+                yield said
+    except StepError as error:
+        if _was_reported(error):
+            raise
+        left = wanted.graphs.keys() - {one.precision for one in done}
+        done += [Converted(precision=p, files=[], problem=error.problem) for p in sorted(left)]
+    return done
+
+
 def measure(
     order: Order, graph: Path, precision: str, built: Built, baseline: Figures | None
 ) -> Generator[Record, None, Figures]:
@@ -97,7 +137,8 @@ def measure(
         live=packages.rival(Layout(order.project.root), order.model, order.spec),
         tolerance=TOLERANCE.get(precision, TOLERANCE_INT8),
     )
-    check_graph(graph)
+    if graph.suffix == ".onnx":
+        check_graph(graph)
     try:
         return (yield from _ask("measure", request, order.log, Figures))
     except StepError as error:
@@ -106,27 +147,39 @@ def measure(
 
 
 def race(
-    order: Order, work: Path, models: list[str], built: Built
+    order: Order, work: Path, models: list[str], built: Built, *, device: str = ""
 ) -> Generator[Record, None, Raced]:
-    """Have graphs timed, in turns in one process."""
+    """Have graphs timed, in turns in one process, on the device of gates.latency or another one.
+
+    Raises:
+        GateError: one of them ended the process.
+    """
     latency = order.project.config.gates.latency
     request = RaceRequest(
         folder=str(work),
         models=models,
         inputs=built.val.inputs,
         batches=sorted({*TIMED, latency.batch} if latency else TIMED),
-        device=latency.device if latency else "cpu",
+        device=device or (latency.device if latency else "cpu"),
     )
-    return (yield from _ask("race", request, order.log, Raced))
+    try:
+        return (yield from _ask("race", request, order.log, Raced))
+    except StepError as error:
+        _refuse_crash(error, order.model)
+        raise
 
 
-def replay(package: Path, work: Path) -> Generator[Record, None, Replayed]:
-    """Have a package's golden examples answered again.
+def replay(
+    package: Path, work: Path, edge: EdgeModel | None = None
+) -> Generator[Record, None, Replayed]:
+    """Have a package's golden examples answered again, by its graph or by another format.
 
     Raises:
         GateError: the graph ended the process that loaded it.
     """
     request = ReplayRequest(package=str(package.resolve()), work=str(work))
+    if edge is not None:
+        request = msgspec.structs.replace(request, model=edge.files[0], golden=edge.golden)
     try:
         return (yield from _ask("replay", request, work / "replay.log", Replayed))
     except StepError as error:

@@ -5,16 +5,18 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mlstack import __version__, files
 from mlstack.errors import MachineError
-from mlstack.export import mlflow, sbom
+from mlstack.export import edge, mlflow, sbom, signature
 from mlstack.export.card import Shown, card, triton
 from mlstack.export.facts import Training
 from mlstack.export.handover import GOLDEN, Built, Figures
+from mlstack.export.packages import LIVE
 from mlstack.records import base
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import (
@@ -31,7 +33,6 @@ from mlstack.records.package import (
 from mlstack.records.run import RunSpec
 from mlstack.records.variants import Times, Variants
 
-LIVE = "live.json"
 BUILDING = ".*.tmp-*"
 
 
@@ -50,9 +51,11 @@ class Parts:
     max_batch: int
     times: list[Times]
     variants: Variants
-    page: str  # HTML
     training: Training
     mlflow: bool = False  # write what MLflow reads, too
+    key: Path | None = None  # that signs the manifest
+    page: str = ""  # HTML
+    edges: edge.Edges = dataclass_field(default_factory=edge.Edges)
 
 
 @contextmanager
@@ -134,6 +137,7 @@ def _fill(folder: Path, parts: Parts, number: int) -> None:
     base.write(side / "golden.json", figures.golden)
     base.write(side / "variants.json", parts.variants)
     files.write_text(side / "report.html", parts.page)
+    edge.copy(parts.edges, side)
     digest = files.sha256(folder / MODEL)
     files.write_bytes(side / "sbom.json", sbom.render(lineage, digest, built.parameters))
     if parts.mlflow:
@@ -152,7 +156,9 @@ def _fill(folder: Path, parts: Parts, number: int) -> None:
         size_bytes=sum(p.stat().st_size for p in present),
     )
     base.write(side / MANIFEST, manifest)
-    for path in (side / "golden", side, folder):
+    if parts.key is not None:
+        signature.sign(folder, parts.key)
+    for path in [*folder.rglob("*/"), folder]:
         files.sync_folder(path)
 
 
@@ -163,7 +169,14 @@ def latency(times: list[Times]) -> dict[str, float]:
 
 
 def _shown(parts: Parts) -> Shown:
-    return Shown(parts.precision, parts.gates, parts.variants, latency(parts.times), parts.training)
+    return Shown(
+        parts.precision,
+        parts.gates,
+        parts.variants,
+        latency(parts.times),
+        parts.training,
+        parts.edges.record,
+    )
 
 
 def _mlflow(parts: Parts) -> str:

@@ -7,6 +7,7 @@ from mlstack.export import recipe
 from mlstack.export.facts import Training
 from mlstack.export.handover import Built, Figures, Slice
 from mlstack.inputs.tables import TableSpec
+from mlstack.records.edge import Edge, EdgeModel
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import GateResult, Tensor
 from mlstack.records.variants import Variants
@@ -25,6 +26,7 @@ class Shown:
     variants: Variants
     latency_ms: dict[str, float]
     training: Training
+    edge: Edge
 
 
 def card(lineage: Lineage, built: Built, figures: Figures, shown: Shown) -> str:
@@ -44,6 +46,7 @@ def card(lineage: Lineage, built: Built, figures: Figures, shown: Shown) -> str:
         _quality(lineage, figures),
         _limits(built, figures),
         ["## Variants that were tried", *_variants(shown.variants)],
+        _edge(shown.edge),
         _proofs(figures, shown),
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines) + "\n"
@@ -236,6 +239,30 @@ def _gate(gate: GateResult) -> str:
     measured = "" if gate.measured is None else f"{gate.measured:.4g}"
     limit = "" if gate.limit is None else f"{gate.limit:g}"
     return f"| {gate.name} | {measured} | {limit} | {gate.detail} |"
+
+
+def _edge(edge: Edge) -> list[str]:
+    if not edge.models:
+        return []
+    return [
+        "## Other formats",
+        "The same model; `mlstack serve` does not use them. Lost and gained: examples that only "
+        "ONNX in fp32, or only this, gets right.",
+        "",
+        "| format | file | size | p50 of 1 row | lost | gained | |",
+        "|---|---|---|---|---|---|---|",
+        *(_edge_model(one) for one in edge.models),
+    ]
+
+
+def _edge_model(one: EdgeModel) -> str:
+    p50 = one.measured.p50_ms() if one.measured else None
+    told = "| | |" if p50 is None else f"{p50:.3g} ms | {one.lost} | {one.gained}"
+    verified = one.runtime if one.verified else f"**{one.why}**"
+    return (
+        f"| {one.format} {one.precision} | `{one.files[0]}` | {one.size_bytes:,} bytes "
+        f"| {told} | {verified} |"
+    )
 
 
 def _variants(weighed: Variants) -> Iterator[str]:

@@ -18,7 +18,7 @@ AS_FAST = 1.1
 
 def table(field: Field, asked: Order, built: Built) -> Variants:
     """Describe every variant, and mark the one that is best inside the budget, if any."""
-    rows = [_variant(one) for one in field.tried]
+    rows = [variant(one) for one in field.tried]
     allowed = [row for row in rows if _is_wanted(row, asked) and not row.why]
     inside = [row for row in allowed if not asked.budget.exceeded(row)]
     best = _best(inside, rows[0])
@@ -32,6 +32,25 @@ def table(field: Field, asked: Order, built: Built) -> Variants:
         processor=field.raced.processor,
         threads=field.raced.threads,
         runtime=field.raced.runtime,
+    )
+
+
+def variant(one: Tried) -> Variant:
+    """Describe one that was tried; whether it is packed is not decided yet."""
+    figures = one.figures
+    if figures is None:
+        return Variant(precision=one.precision, why=one.problem)
+    red = [gate.name for gate in one.gates if not gate.passed]
+    return Variant(
+        precision=one.precision,
+        why=f"red: {', '.join(red)}" if red else "",
+        size_bytes=figures.size_bytes,
+        metrics=figures.metrics,
+        drop_points=round(100 * _drop(one), 4),
+        agreement=figures.parity.agreement,
+        max_probability_diff=figures.max_probability_diff,
+        times=one.times,
+        red=red,
     )
 
 
@@ -51,7 +70,7 @@ def chosen(field: Field, weighed: Variants, asked: Order) -> Tried:
         if one.is_green and _is_wanted(row, asked)
     ]
     if not green:
-        wanted = [one for one in field.tried if _is_wanted(_variant(one), asked)]
+        wanted = [one for one in field.tried if _is_wanted(variant(one), asked)]
         gates.refuse(wanted[0].gates, model=asked.model)
     closest = min(green, key=asked.budget.strain)
     raise GateError(
@@ -64,24 +83,6 @@ def chosen(field: Field, weighed: Variants, asked: Order) -> Tried:
                 key="budget",
             ),
         ),
-    )
-
-
-def _variant(one: Tried) -> Variant:
-    figures = one.figures
-    if figures is None:
-        return Variant(precision=one.precision, why=one.problem)
-    red = [gate.name for gate in one.gates if not gate.passed]
-    return Variant(
-        precision=one.precision,
-        why=f"red: {', '.join(red)}" if red else "",
-        size_bytes=figures.size_bytes,
-        metrics=figures.metrics,
-        drop_points=round(100 * _drop(one), 4),
-        agreement=figures.parity.agreement,
-        max_probability_diff=figures.max_probability_diff,
-        times=one.times,
-        red=red,
     )
 
 

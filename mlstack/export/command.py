@@ -1,5 +1,6 @@
 """The command `export`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,6 +35,10 @@ def export(
     mlflow: Annotated[
         bool, typer.Option("--mlflow", help="Also write MLmodel, which MLflow reads.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY", help="Sign the manifest with an SSH key.", show_default=False),
+    ] = None,
 ) -> None:
     """Turn a run into a verified model package; a red gate leaves none (exit 4)."""
     from mlstack.export import api, view
@@ -42,7 +47,7 @@ def export(
         api.export(
             call.config,
             sets=call.sets,
-            wish=api.Wish(run, precision, formats, budget, mlflow),
+            wish=api.Wish(run, precision, formats, budget, mlflow, sign),
         ),
         view.draw,
     )
@@ -58,8 +63,25 @@ def verify(
     package: Annotated[
         str | None, typer.Argument(help="A folder, or NAME/N [the newest package].")
     ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PUBLIC",
+            help="Public SSH key whose owner must have signed it.",
+            show_default=False,
+        ),
+    ] = None,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format", help="Other formats to replay, too, with commas.", show_default=False
+        ),
+    ] = "",
 ) -> None:
     """Check a package's files and replay its golden examples; needs no torch."""
     from mlstack.export import api, view
 
-    call.show(api.verify(call.config, sets=call.sets, wanted=package), view.draw)
+    call.show(
+        api.verify(call.config, sets=call.sets, wanted=package, doubt=api.Doubt(key, formats)),
+        view.draw,
+    )

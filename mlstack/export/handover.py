@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from mlstack.records.base import Record
-from mlstack.records.package import Golden, Parity, Tensor
+from mlstack.records.package import MODEL, Golden, Parity, Tensor
 from mlstack.records.reference import Reference
 from mlstack.records.variants import Times
 from mlstack.records.worker import WorkerProgress
@@ -69,6 +69,24 @@ class Quantized(Record, frozen=True, kw_only=True, tag="export.quantized"):
     """A smaller graph is written, or cannot be made."""
 
     precision: str
+    problem: str = ""
+
+
+class ConvertRequest(Record, frozen=True, kw_only=True, tag="export.convert"):
+    """Make another format of graphs, below `folder`."""
+
+    folder: str
+    graphs: dict[str, str]  # precision -> ONNX
+    build: BuildRequest  # what the graphs were built by, for a converter that begins with torch
+    built: Built
+    limit_s: int = 900
+
+
+class Converted(Record, frozen=True, kw_only=True, tag="export.converted"):
+    """A graph in another format is written, or cannot be made."""
+
+    precision: str
+    files: list[str]  # below the folder; the first one is opened
     problem: str = ""
 
 
@@ -195,6 +213,7 @@ class Lap(Record, frozen=True, kw_only=True, tag="export.lap"):
 
     model: str
     times: list[Times]
+    runtime: str = ""
 
 
 class Raced(Record, frozen=True, kw_only=True, tag="export.raced"):
@@ -211,6 +230,8 @@ class ReplayRequest(Record, frozen=True, kw_only=True, tag="export.replay"):
 
     package: str
     work: str  # folder for what must be written
+    model: str = MODEL  # below the package
+    golden: Golden | None = None  # what that must answer; null for that of model.onnx
     limit_s: int = 300
 
 
@@ -222,4 +243,4 @@ class Replayed(Record, frozen=True, kw_only=True, tag="export.replayed"):
     differing: list[str]
 
 
-Said = WorkerProgress | Built | Quantized | Figures | Raced | Replayed
+Said = WorkerProgress | Built | Quantized | Converted | Figures | Raced | Replayed

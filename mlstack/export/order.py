@@ -7,8 +7,9 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project, refuse_unbuilt
 from mlstack.errors import ConfigError, DataError, MachineError
-from mlstack.export import budget, divided, expected
+from mlstack.export import budget, divided, expected, signature
 from mlstack.export.budget import Budget
+from mlstack.export.formats import FORMATS, UNBUILT
 from mlstack.export.handover import Expected
 from mlstack.launch import moved
 from mlstack.launch.at_work import up_to_date
@@ -17,7 +18,6 @@ from mlstack.records.dataset_hash import is_packed
 from mlstack.records.layout import Layout
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
-EXTRAS = ("openvino", "litert", "coreml", "executorch")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Order:
     budget: Budget
     expected: list[Expected]
     mlflow: bool = False  # write what MLflow reads, too
+    formats: tuple[str, ...] = ()  # beside ONNX
+    key: Path | None = None  # that signs the manifest
 
     @property
     def model(self) -> str:
@@ -59,11 +61,14 @@ class Wish:
     formats: str = ""
     budget: str = ""
     mlflow: bool = False
+    key: Path | None = None
 
 
 def order(project: Project, wish: Wish) -> Order:
     """Check everything that can be checked before something heavy starts."""
-    _check_formats(project, wish.formats)
+    formats = _formats(project, wish.formats)
+    if wish.key is not None:
+        signature.check_key(wish.key)
     limits = _budget(project, wish.budget)
     kind = _precision(project, wish.precision, limits)
     examples = expected.read(project)
@@ -79,7 +84,17 @@ def order(project: Project, wish: Wish) -> Order:
     files.write_bytes(folder / "logs" / "export.log", b"")
     digest = _sha256(folder, checkpoint)
     return Order(
-        project, spec, folder, checkpoint, digest, kind, limits, examples, mlflow=wish.mlflow
+        project=project,
+        spec=spec,
+        folder=folder,
+        checkpoint=checkpoint,
+        checkpoint_sha256=digest,
+        precision=kind,
+        budget=limits,
+        expected=examples,
+        mlflow=wish.mlflow,
+        formats=formats,
+        key=wish.key,
     )
 
 
@@ -89,20 +104,53 @@ def _budget(project: Project, typed: str) -> Budget:
     return budget.parse(project.config.export.budget, key="export.budget")
 
 
-def _check_formats(project: Project, wanted: str) -> None:
-    names = [n.strip() for n in wanted.split(",") if n.strip()] or [
+def _formats(project: Project, typed: str) -> tuple[str, ...]:
+    """Name the formats beside ONNX: the flag's, else those of the settings; each once."""
+    names = [n.strip() for n in typed.split(",") if n.strip()] or [
         f.value for f in project.config.export.formats
     ]
     for name in names:
-        if name not in ("onnx", *EXTRAS):
-            known = ", ".join(("onnx", *EXTRAS))
-            raise ConfigError(f"--format: there is no format `{name}`", hint=f"choose of {known}")
         if name != "onnx":
-            raise MachineError(
-                f"the format `{name}` cannot be verified by this mlstack yet, so it is not written",
-                hint=f"see docs/roadmap.md; `{name}`'s own converter takes model.onnx",
-            )
+            check_format(name)
     refuse_unbuilt(project, "export")
+    return tuple(dict.fromkeys(name for name in names if name != "onnx"))
+
+
+def check_format(name: str) -> None:
+    """Refuse a format that is not there, or whose library is not.
+
+    Raises:
+        ConfigError: there is no such format.
+        MachineError: it is not built, or its extra is missing.
+    """
+    if name in UNBUILT:
+        raise MachineError(
+            f"the format `{name}` is not written: {UNBUILT[name]}",
+            hint="leave it out; docs/roadmap.md says how to make it by hand",
+        )
+    if name not in FORMATS:
+        known = ", ".join(("onnx", *FORMATS))
+        raise ConfigError(f"--format: there is no format `{name}`", hint=f"choose of {known}")
+    library = FORMATS[name].library
+    if importlib.util.find_spec(library) is None:
+        raise MachineError(
+            f"the format `{name}` needs {library}", hint=f"pip install 'mlstack[{name}]'"
+        )
+
+
+def check_runs(name: str) -> None:
+    """Refuse a format that cannot be run here.
+
+    Raises:
+        ConfigError: there is no such format.
+        MachineError: its extra is missing, or this machine does not run it.
+    """
+    check_format(name)
+    if FORMATS[name].unverified:
+        raise MachineError(
+            f"`{name}` cannot be replayed: {FORMATS[name].unverified}",
+            hint="compare by hand what mlstack/edge.json says that it must answer (docs/edge.md)",
+        )
 
 
 def _precision(project: Project, wanted: str, limits: Budget) -> str:

@@ -5,11 +5,11 @@ from typing import Any
 
 from mlstack.config import load
 from mlstack.errors import DataError
-from mlstack.export.bundle import LIVE
 from mlstack.export.handover import Rival
 from mlstack.export.safety import MAX_BYTES
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES
+from mlstack.records.edge import EDGE, Edge, EdgeModel
 from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import (
@@ -25,6 +25,7 @@ from mlstack.records.package import (
 )
 from mlstack.records.run import RunSpec
 
+LIVE = "live.json"
 MAX_FILES = 10_000
 MAX_EXAMPLES = 1000
 MAX_OTHER_BYTES = 256 << 20
@@ -84,7 +85,8 @@ def _check_files(package: Path) -> None:
     for count, path in enumerate(package.rglob("*"), start=1):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise DataError(f"`{path}` is a link or a device; a package holds plain files only")
-        limit = MAX_BYTES if path.suffix == ".onnx" else MAX_OTHER_BYTES
+        is_model = path.suffix == ".onnx" or EDGE in path.relative_to(package).parts
+        limit = MAX_BYTES if is_model else MAX_OTHER_BYTES
         if path.is_file() and path.stat().st_size > limit:
             raise DataError(
                 f"`{path}` has {path.stat().st_size:,} bytes; at most {limit:,} are opened"
@@ -100,6 +102,11 @@ def golden(package: Path) -> Golden:
         DataError: there are none, too many, or one that is not in the package.
     """
     found = base.read(package / SIDE / "golden.json", Golden)
+    _check_examples(package, found)
+    return found
+
+
+def _check_examples(package: Path, found: Golden) -> None:
     if not 0 < len(found.examples) <= MAX_EXAMPLES:
         raise DataError(
             f"`{package}` has {len(found.examples):,} golden examples; 1 to {MAX_EXAMPLES:,} are "
@@ -109,7 +116,27 @@ def golden(package: Path) -> Golden:
     for example in found.examples:
         if Path(example.file).name != example.file:
             raise DataError(f"the golden example `{example.file}` is not a file of the package")
-    return found
+
+
+def edge(package: Path, name: str) -> list[EdgeModel]:
+    """Give a package's models in one format, which may be anybody's.
+
+    Raises:
+        DataError: there are none, or one that is no file of the manifest.
+    """
+    path = package / SIDE / f"{EDGE}.json"
+    found = base.read(path, Edge).models if path.is_file() else []
+    wanted = [one for one in found if one.format == name]
+    if not wanted:
+        raise DataError(f"`{package}` has no {name}", hint=f"export the run with `--format {name}`")
+    for one in wanted:
+        file = one.files[0] if one.files else ""
+        is_inside = file.startswith(f"{SIDE}/{EDGE}/") and ".." not in Path(file).parts
+        if not is_inside or not (package / file).is_file():
+            raise DataError(f"`{file}` of {name} is not a file of the package")
+        if one.golden is not None:
+            _check_examples(package, one.golden)
+    return wanted
 
 
 def rival(layout: Layout, model: str, spec: RunSpec) -> Rival | None:

@@ -2,11 +2,15 @@
 
 import base64
 import io
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files as package_files
 
+import msgspec
+
 from mlstack import packed
 from mlstack.errors import DataError
+from mlstack.export.edge import Edges
 from mlstack.export.handover import Changed
 from mlstack.export.trial import Field, Tried
 from mlstack.inputs import images
@@ -18,8 +22,18 @@ PICTURE_PX = 160
 HEAD = ("variant", "size", "1 row, ms", "8 rows", "32 rows", "accuracy", "agrees", "max change", "")
 
 
-def render(spec: RunSpec, model: str, field: Field, weighed: Variants) -> str:
+@dataclass(frozen=True)
+class Seen:
+    """All that the page is about."""
+
+    field: Field
+    weighed: Variants
+    edges: Edges
+
+
+def render(spec: RunSpec, model: str, seen: Seen) -> str:
     """Make the page: one file, nothing else is loaded."""
+    field, weighed = seen.field, seen.weighed
     style = package_files("mlstack.export").joinpath("report.css").read_text("utf-8")
     title = f"{model}: export of run {spec.id}"
     body = "".join(
@@ -27,9 +41,11 @@ def render(spec: RunSpec, model: str, field: Field, weighed: Variants) -> str:
             f"<h1>{escape(title)}</h1>{_summary(weighed)}",
             "<h2>Variants</h2>",
             _variants(weighed),
+            _edge(seen.edges, weighed),
             *(_changes(one) for one in field.tried[1:] if one.figures),
             "<h2>Gates</h2>",
-            *(_gates(one, weighed) for one in field.tried if one.gates),
+            *(_gates(one, _is_chosen(one, weighed)) for one in field.tried if one.gates),
+            *(_gates(one.tried, False, one.name) for one in seen.edges.made if one.tried.gates),
         ]
     )
     return (
@@ -56,18 +72,55 @@ def _summary(weighed: Variants) -> str:
 
 def _variants(weighed: Variants) -> str:
     first = weighed.variants[0]
-    numbers = range(1, len(HEAD) - 1)
-    head = "".join(
-        f"<th{' class=number' * (i in numbers)}>{escape(name)}</th>" for i, name in enumerate(HEAD)
-    )
     rows = [_variant(row, first) for row in weighed.variants]
     if weighed.training_code:
         rows.append(_training(weighed.training_code))
     return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f"{_table(rows)}"
         "<p><small>Times are medians, with the 95th percentile below. Agreement and the largest "
         "change of a probability are against the training code, on the validation part.</small></p>"
+    )
+
+
+def _table(rows: list[str]) -> str:
+    numbers = range(1, len(HEAD) - 1)
+    head = "".join(
+        f"<th{' class=number' * (i in numbers)}>{escape(name)}</th>" for i, name in enumerate(HEAD)
+    )
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _edge(edges: Edges, weighed: Variants) -> str:
+    """Show the other formats, and the ONNX graphs as they were timed in the same turns."""
+    if not edges.made:
+        return ""
+    rows = [
+        msgspec.structs.replace(
+            row, precision=f"onnx {row.precision}", times=times, why=weighed.runtime
+        )
+        for precision, times in edges.record.onnx.items()
+        for row in weighed.variants
+        if row.precision == precision
+    ]
+    for one in edges.record.models:
+        name = f"{one.format} {one.precision}"
+        why = one.why or f"{one.runtime}; {one.lost} lost, {one.gained} gained of {one.examples}"
+        rows.append(
+            msgspec.structs.replace(
+                one.measured or Variant(precision=name),
+                precision=name,
+                size_bytes=one.size_bytes,
+                why=why,
+            )
+        )
+    return (
+        "<h2>Other formats</h2>"
+        f"{_table([_variant(row, rows[0]) for row in rows])}"
+        "<p><small>All were timed in the same turns. Lost and gained are rows that are right in "
+        "one and wrong in the other: ONNX in fp32, and this.</small></p>"
     )
 
 
@@ -175,14 +228,17 @@ def _picture(change: Changed) -> str:
     return f'<img alt="{escape(change.label)}" src="data:image/png;base64,{data}">'
 
 
-def _gates(one: Tried, weighed: Variants) -> str:
+def _is_chosen(one: Tried, weighed: Variants) -> bool:
+    return any(v.precision == one.precision and v.chosen for v in weighed.variants)
+
+
+def _gates(one: Tried, is_open: bool, name: str = "") -> str:
     rows = "".join(_gate(gate) for gate in one.gates)
     red = sum(not gate.passed for gate in one.gates)
     state = f"{red} red" if red else "all green"
-    chosen = any(v.precision == one.precision and v.chosen for v in weighed.variants)
-    title = f"{escape(one.precision)}: {len(one.gates)} gates, {state}"
+    title = f"{escape(name or one.precision)}: {len(one.gates)} gates, {state}"
     return (
-        f"<details{' open' * (chosen or bool(red))}><summary>{title}"
+        f"<details{' open' * (is_open or bool(red))}><summary>{title}"
         f'</summary><div class="wide"><table><tbody>{rows}</tbody></table></div></details>'
     )
 

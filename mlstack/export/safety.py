@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlstack.errors import DataError
+from mlstack.export import unfolded
+from mlstack.export.unfolded import Name
 
 MAX_BYTES = 2 << 30
 MAX_DEPTH = 16
+MAX_NODES = 1_000_000  # of a graph with the functions of its file put in
 DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 MODEL_GRAPH, MODEL_FUNCTIONS = 7, 25
-FUNCTION_NODE, FUNCTION_DOMAIN = 7, 10
+FUNCTION_NAME, FUNCTION_NODE, FUNCTION_DOMAIN = 1, 7, 10
 GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
-NODE_ATTRIBUTE, NODE_DOMAIN = 5, 7
+NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 4, 5, 7
 ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 ATTRIBUTE_SPARSE = (22, 23)
 TENSOR_EXTERNAL, TENSOR_LOCATION = 13, 14
@@ -56,6 +59,37 @@ def _check_model(model: memoryview, path: Path) -> None:
         _check_nodes(memoryview(function), FUNCTION_NODE, allowed, path)
     if graphs != 1:
         raise DataError(f"`{path}` holds no graph")
+    if functions:
+        _check_unfolded(model, functions, path)
+
+
+def _check_unfolded(model: memoryview, functions: list[bytes], path: Path) -> None:
+    """Refuse functions that call functions that call functions, until no memory suffices."""
+    bodies: dict[Name, list[Name]] = {}
+    for function in functions:
+        name = _named(memoryview(function), FUNCTION_DOMAIN, FUNCTION_NAME)
+        bodies.setdefault(name, []).extend(_calls(memoryview(function), FUNCTION_NODE))
+    (graph,) = _parts(model, MODEL_GRAPH)
+    found = unfolded.nodes(_calls(graph, GRAPH_NODE), bodies)
+    if found > MAX_NODES:
+        raise DataError(f"`{path}` unfolds to more than {MAX_NODES:,} nodes")
+
+
+def _calls(graph: memoryview, node: int) -> Iterator[Name]:
+    """Yield what each node calls, those of graphs within nodes included."""
+    for one in _parts(graph, node):
+        yield _named(one, NODE_DOMAIN, NODE_OPERATOR)
+        for attribute in _parts(one, NODE_ATTRIBUTE):
+            for kind in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
+                for inner in _parts(attribute, kind):
+                    yield from _calls(inner, GRAPH_NODE)
+
+
+def _named(message: memoryview, domain: int, name: int) -> Name:
+    texts = {number: value for number, value in _fields(message) if number in (domain, name)}
+    found = (texts.get(domain, memoryview(b"")), texts.get(name, memoryview(b"")))
+    first, second = (_text(value) if isinstance(value, memoryview) else "" for value in found)
+    return first, second
 
 
 def _check_nodes(

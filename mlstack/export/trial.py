@@ -61,7 +61,7 @@ def everything(asked: Order, work: Path, built: Built) -> Generator[Record, None
             kind that was asked for cannot be made, or ends the process that measures it.
     """
     yield Stage(text="measuring it in fp32, without torch")
-    first = yield from _measured(asked, built, Tried("fp32", graph=work / MODEL_FP32))
+    first = yield from measured(asked, built, Tried("fp32", graph=work / MODEL_FP32))
     if not first.is_green:
         yield gates.Judged(gates=first.gates)
         gates.refuse(first.gates, model=asked.model)
@@ -89,16 +89,21 @@ def _smaller(
     yield Stage(text=f"measuring it in {made.precision}")
     try:
         return (
-            yield from _measured(asked, built, Tried(made.precision, graph=graph), first.figures)
+            yield from measured(asked, built, Tried(made.precision, graph=graph), first.figures)
         )
     except GateError as error:
         reasons = "; ".join(m.problem for m in error.mistakes) or error.problem
         return Tried(made.precision, graph=graph, problem=reasons)
 
 
-def _measured(
+def measured(
     asked: Order, built: Built, one: Tried, baseline: Figures | None = None
 ) -> Generator[Record, None, Tried]:
+    """Measure a graph, and judge it by every gate but those of speed.
+
+    Raises:
+        GateError: it ended the process that measured it, or refused what it was asked.
+    """
     assert one.graph is not None
     figures = yield from ask.measure(asked, one.graph, one.precision, built, baseline)
     config = asked.project.config

@@ -9,6 +9,7 @@ from mlstack.export.api import Exported, Verified, Weighed
 from mlstack.export.gates import Judged
 from mlstack.export.trial import Stage
 from mlstack.records.base import Record
+from mlstack.records.edge import EdgeModel
 from mlstack.records.package import GateResult
 from mlstack.records.variants import Variant
 from mlstack.records.worker import WorkerProgress
@@ -37,6 +38,8 @@ def draw(record: Record) -> RenderableType | Bar | None:
                 f"{record.files} files match the manifest; {record.examples} golden examples are "
                 f"answered as expected (largest difference {record.max_diff:.1e}, "
                 f"allowed {record.tolerance:g})"
+                + "".join(f"\nand so does {name}" for name in record.formats)
+                + (f"\nsigned by {record.signed_by}" if record.signed_by else "")
             )
     return None
 
@@ -46,6 +49,7 @@ def _exported(record: Exported) -> RenderableType:
     return Group(
         _gates(record.gates),
         *([_variants(record.variants)] if len(record.variants) > 1 else []),
+        *([_edge(record.edge)] if record.edge else []),
         Text(
             f"package  {record.path}\n"
             f"model    {record.model} {record.number}, {record.precision}, "
@@ -57,24 +61,28 @@ def _exported(record: Exported) -> RenderableType:
     )
 
 
+def _edge(models: list[EdgeModel]) -> RenderableType:
+    """Draw the other formats of the model, and below them what ran each."""
+    table = _measured("format")
+    for one in models:
+        name = f"{one.format} {one.precision}"
+        _add(table, Text(name), one.measured or Variant(precision=name), one.size_bytes)
+    notes = [
+        Text(
+            f"  {one.format} {one.precision}: {one.why or one.runtime}",
+            style="yellow" * bool(one.why),
+        )
+        for one in models
+    ]
+    return Group(table, *notes, Text(""))
+
+
 def _variants(variants: list[Variant]) -> RenderableType:
     """Draw what was measured, and below it why each was packed or not."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    table.add_column("variant", no_wrap=True)
-    for name in ("size", "1 row", "8 rows", "32 rows", "accuracy", "agrees", "change"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _measured("variant")
     for row in variants:
-        if row.size_bytes is None:
-            continue
-        accuracy = row.metrics.get("test/acc", row.metrics.get("val/acc"))
-        table.add_row(
-            Text(row.precision, style="bold" * row.chosen),
-            _size(row.size_bytes),
-            *(_ms(row.p50_ms(batch)) for batch in (1, 8, 32)),
-            "-" if accuracy is None else f"{accuracy:.2%}",
-            "-" if row.agreement is None else f"{row.agreement:.2%}",
-            _number(row.max_probability_diff),
-        )
+        if row.size_bytes is not None:
+            _add(table, Text(row.precision, style="bold" * row.chosen), row, row.size_bytes)
     reasons = [
         Text(
             f"{'*' if row.chosen else ' '} {row.precision}: {row.why}",
@@ -83,6 +91,26 @@ def _variants(variants: list[Variant]) -> RenderableType:
         for row in variants
     ]
     return Group(table, *reasons, Text(""))
+
+
+def _measured(first: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column(first, no_wrap=True)
+    for name in ("size", "1 row", "8 rows", "32 rows", "accuracy", "agrees", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def _add(table: Table, name: Text, row: Variant, size_bytes: int) -> None:
+    accuracy = row.metrics.get("test/acc", row.metrics.get("val/acc"))
+    table.add_row(
+        name,
+        _size(size_bytes),
+        *(_ms(row.p50_ms(batch)) for batch in (1, 8, 32)),
+        "-" if accuracy is None else f"{accuracy:.2%}",
+        "-" if row.agreement is None else f"{row.agreement:.2%}",
+        _number(row.max_probability_diff),
+    )
 
 
 def _ms(value: float | None) -> str:

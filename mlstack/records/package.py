@@ -16,6 +16,7 @@ from mlstack.records.base import Record, read
 MODEL = "model.onnx"
 SIDE = "mlstack"
 MANIFEST = "manifest.json"
+SEAL = "manifest.json.sig"  # its signature, of a package that was signed
 
 
 class Tensor(Record, frozen=True, kw_only=True, tag="tensor"):
@@ -116,7 +117,7 @@ def verify_files(package: Path) -> Manifest:
     """
     manifest = read(package / SIDE / MANIFEST, Manifest)
     present = {p.relative_to(package).as_posix() for p in files.walk(package)}
-    present.discard(f"{SIDE}/{MANIFEST}")
+    present -= {f"{SIDE}/{MANIFEST}", f"{SIDE}/{SEAL}"}
     for name in sorted(manifest.files.keys() | present):
         if name not in present:  # or it lies elsewhere: `../name`
             problem = "is missing from the package"

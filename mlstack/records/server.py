@@ -77,6 +77,7 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     output: Literal["text", "json", "quiet"] = "text"  # how it says that it is ready
     log_format: Literal["text", "json"] = "text"  # of what it says on stderr
     access_log: bool = False
+    otlp_endpoint: str | None = None  # where spans are sent
     batching: BatchingSpec = msgspec.field(default_factory=BatchingSpec)
     log: LogSpec = msgspec.field(default_factory=LogSpec)
     access: AccessSpec = msgspec.field(default_factory=AccessSpec)

@@ -121,6 +121,7 @@ def _spec(
         output=wanted.output,
         log_format=config.log_format,
         access_log=config.access_log,
+        otlp_endpoint=config.otlp_endpoint,
         model_control=config.model_control,
         batching=BatchingSpec(
             max_size=config.batching.max_size,

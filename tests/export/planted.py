@@ -6,6 +6,7 @@ calibrated with (`CALIBRATION`), or in a finished package (`PACKAGE`).
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -300,6 +301,32 @@ def _external(model: onnx.ModelProto) -> None:
     entry.key, entry.value = "location", "weights.bin"
 
 
+def _functions(model: onnx.ModelProto, count: int, calls: int) -> None:
+    """Let the logits go through a function that calls the next one, and that the next."""
+    opset = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
+    for number in range(count):
+        names = ["a", *(f"t{i}" for i in range(calls - 1)), "c"]
+        body = [
+            helper.make_node(f"F{number + 1}", [before], [after], domain="f")
+            for before, after in itertools.pairwise(names)
+        ]
+        model.functions.append(helper.make_function("f", f"F{number}", ["a"], ["c"], body, opset))
+    last = [helper.make_node("Identity", ["a"], ["c"])]
+    model.functions.append(helper.make_function("f", f"F{count}", ["a"], ["c"], last, opset))
+    model.opset_import.append(helper.make_opsetid("f", 1))
+    _after(model, "logits", helper.make_node("F0", ["before"], ["logits"], domain="f"))
+
+
+@graph_fault("ends the process that opens it")
+def _fatal(model: onnx.ModelProto) -> None:
+    _functions(model, 20_000, 1)  # onnxruntime 1.31.1 runs out of stack: SIGSEGV
+
+
+@graph_fault("unfolds to 2,000,000,000,000 nodes")
+def _unfolds(model: onnx.ModelProto) -> None:
+    _functions(model, 40, 2)
+
+
 # --- in what INT8 is calibrated with --------------------------------------------------------------
 
 CALIBRATION["calibrated on black images"] = np.zeros_like
@@ -324,6 +351,7 @@ def sign(folder: Path) -> None:
     manifest = json.loads(path.read_text())
     found = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     found.pop(f"{package.SIDE}/{package.MANIFEST}")
+    found.pop(f"{package.SIDE}/{package.SEAL}", None)
     manifest["files"] = {
         name: hashlib.sha256(p.read_bytes()).hexdigest() for name, p in sorted(found.items())
     }
@@ -432,6 +460,16 @@ def _other(folder: Path) -> None:
 @package_fault("a graph that asks for 32 GiB")
 def _package_bomb(folder: Path) -> None:
     _in_graph(folder, _bomb)
+
+
+@package_fault("a graph that ends the process that opens it")
+def _package_fatal(folder: Path) -> None:
+    _in_graph(folder, _fatal)
+
+
+@package_fault("a graph that unfolds to 2,000,000,000,000 nodes")
+def _package_unfolds(folder: Path) -> None:
+    _in_graph(folder, _unfolds)
 
 
 @package_fault("a graph with a foreign operator")

@@ -11,7 +11,7 @@ import onnx
 from mlstack.config import load
 from mlstack.errors import GateError, MlstackError
 from mlstack.export import api, ask, gates
-from mlstack.export.handover import MODEL_FP32, Built
+from mlstack.export.handover import MODEL_FP32, Built, Figures
 from mlstack.export.order import Order, Wish, order
 
 
@@ -25,11 +25,18 @@ class Bench:
 
     def red(self, plant: Callable[[onnx.ModelProto], None]) -> list[str]:
         """Measure the graph with a defect and name the gates that are red."""
+        return self.judged(self._planted(plant), "fp32")
+
+    def measured(self, plant: Callable[[onnx.ModelProto], None]) -> Figures:
+        """Measure the graph with a defect."""
+        return value(ask.measure(self.order, self._planted(plant), "fp32", self.built, None))
+
+    def _planted(self, plant: Callable[[onnx.ModelProto], None]) -> Path:
         model = onnx.load(self.work / MODEL_FP32)
         plant(model)
         planted = self.work / "planted.onnx"
         planted.write_bytes(model.SerializeToString())
-        return self.judged(planted, "fp32")
+        return planted
 
     def quantized_red(self, change: Callable[[np.ndarray], np.ndarray]) -> list[str]:
         """Convert to INT8 with other calibration data and name the gates that are red."""

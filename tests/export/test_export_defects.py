@@ -3,11 +3,15 @@
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 from export_runs import RUN, copy_project, mlstack
 from planted import CODE, GRAPH, PACKAGE
-from planting import Bench, build, opened
+from planting import Bench, build, opened, value
 
+from mlstack.errors import GateError
+from mlstack.export import ask
+from mlstack.export.handover import MODEL_FP32
 from mlstack.records import run
 
 SAMPLE = (
@@ -17,6 +21,7 @@ SAMPLE = (
     "weights in BF16",
     "overflows on white images",
     "asks for 32 GiB",
+    "unfolds to 2,000,000,000,000 nodes",
 )
 
 
@@ -47,6 +52,41 @@ def test_the_graph_without_a_defect_is_green(bench: Bench) -> None:
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_defect_in_the_graph_is_a_red_gate(bench: Bench, name: str) -> None:
     assert bench.red(GRAPH[name]) != []
+
+
+@pytest.mark.slow
+def test_a_graph_that_ends_the_process_that_measures_it_is_a_red_gate(bench: Bench) -> None:
+    with pytest.raises(GateError) as caught:
+        bench.measured(GRAPH["ends the process that opens it"])
+
+    (red,) = caught.value.mistakes
+    assert red.key == "runs"
+    assert "SIGSEGV" in red.problem
+
+
+@pytest.mark.slow
+def test_a_graph_that_ends_the_process_that_times_it_is_a_red_gate(bench: Bench) -> None:
+    model = onnx.load(bench.work / MODEL_FP32)
+    GRAPH["ends the process that opens it"](model)
+    onnx.save(model, bench.work / "fatal.onnx")
+
+    with pytest.raises(GateError) as caught:
+        value(ask.race(bench.order, bench.work, [MODEL_FP32, "fatal.onnx"], bench.built))
+
+    assert "SIGSEGV" in caught.value.mistakes[0].problem
+
+
+@pytest.mark.slow
+def test_a_package_that_ends_the_process_that_opens_it_is_told_from_a_bug(
+    package: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(package, tmp_path / "1")
+    PACKAGE["a graph that ends the process that opens it"](copy)
+
+    done = mlstack(tmp_path, "export", "verify", str(copy), "--json")
+
+    assert done.code == 4
+    assert "was ended by SIGSEGV" in done.json["error"]["problem"]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,28 @@ def test_operators_of_a_foreign_domain_are_refused(tmp_path: Path) -> None:
         check_graph(saved(model([node]), tmp_path))
 
 
+def calling(*names: str) -> onnx.ModelProto:
+    """The plain graph, its logits through F0; each function calls another one."""
+    graph = plain()
+    graph.graph.node[1].output[0] = "before"
+    graph.graph.node.append(helper.make_node("F0", ["before"], ["logits"], domain="f"))
+    opset = [helper.make_opsetid("", 20), helper.make_opsetid("f", 1)]
+    for number, name in enumerate(names):
+        body = [helper.make_node(name, ["a"], ["c"], domain="f" if name[0] == "F" else "")]
+        graph.functions.append(helper.make_function("f", f"F{number}", ["a"], ["c"], body, opset))
+    graph.opset_import.append(helper.make_opsetid("f", 1))
+    return graph
+
+
+def test_functions_that_call_others_are_let_through(tmp_path: Path) -> None:
+    check_graph(saved(calling("F1", "Relu"), tmp_path))
+
+
+def test_functions_that_call_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="unfolds to more than"):
+        check_graph(saved(calling("F1", "F0"), tmp_path))
+
+
 def test_any_cut_of_a_graph_is_refused_or_harmless(tmp_path: Path) -> None:
     whole = plain().SerializeToString()
     path = tmp_path / "model.onnx"

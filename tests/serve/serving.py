@@ -288,7 +288,7 @@ def end(server: Server) -> None:
     server.process.stdout.close()
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10) -> None:
+def eventually(condition: Callable[[], object], seconds: float = 30) -> None:
     stop = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < stop, "it did not become true in time"

@@ -17,7 +17,7 @@ from mlstack.export.worker import golden, pairs, parity, raw, rival
 from mlstack.export.worker.arrays import ArrayFile, opened
 from mlstack.export.worker.channel import answer
 from mlstack.export.worker.profile import profile
-from mlstack.export.worker.session import Session, limit
+from mlstack.export.worker.session import Session, limit, size_bytes
 from mlstack.export.worker.slices import every_row, slices
 from mlstack.inputs import preprocess
 from mlstack.inputs.preprocess import Spec
@@ -57,7 +57,7 @@ def measure(request: MeasureRequest) -> Iterator[Said]:
             examples=golden.choose(judged, judged_part, built.classes, kept),
         ),
         reference=profile(parts, built.classes, _origin(request, bool(test)), _spec(request)),
-        size_bytes=model.stat().st_size,
+        size_bytes=size_bytes(model),
         answers=_keep(parts, folder / f"{request.precision}-answers.raw"),
         same_inputs=min((p.same for p in parts if p.same is not None), default=None),
         inputs_detail="; ".join(p.detail for p in parts if p.detail),

@@ -25,7 +25,7 @@ from mlstack.errors import DataError
 from mlstack.export.handover import MODEL_FP32, Quantized, QuantizeRequest, Said
 from mlstack.export.worker.arrays import opened
 from mlstack.export.worker.channel import answer
-from mlstack.export.worker.session import REFUSALS as RUNTIME
+from mlstack.export.worker.on_onnxruntime import REFUSALS as RUNTIME
 from mlstack.export.worker.session import limit
 from mlstack.records.worker import WorkerProgress
 

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import onnxruntime
-
 from mlstack.export.handover import Lap, Raced, RaceRequest, Said
 from mlstack.export.worker import clock
 from mlstack.export.worker.arrays import opened
 from mlstack.export.worker.channel import answer
-from mlstack.export.worker.session import Session, cores, limit
+from mlstack.export.worker.session import Session, cores, limit, size_bytes
 from mlstack.records.variants import Times
 from mlstack.records.worker import WorkerProgress
 
@@ -20,8 +18,8 @@ from mlstack.records.worker import WorkerProgress
 def race(request: RaceRequest) -> Iterator[Said]:
     """Time all graphs at each batch size, in turns."""
     paths = {name: Path(request.folder) / name for name in request.models}
-    largest = max(paths.values(), key=lambda path: path.stat().st_size)
-    spare = len(paths) * 20 * largest.stat().st_size
+    largest = max(paths.values(), key=size_bytes)
+    spare = len(paths) * 20 * size_bytes(largest)
     limit(largest, request.limit_s, extra_bytes=spare if request.device == "cpu" else None)
     sessions = {name: Session(path, device=request.device) for name, path in paths.items()}
     inputs = opened(request.inputs)
@@ -35,8 +33,11 @@ def race(request: RaceRequest) -> Iterator[Said]:
         for name, taken in clock.race(calls).items():
             found[name].append(clock.times(batch, taken))
     yield Raced(
-        laps=[Lap(model=name, times=laps) for name, laps in found.items()],
-        runtime=f"onnxruntime {onnxruntime.__version__} on the {request.device}",
+        laps=[
+            Lap(model=name, times=laps, runtime=sessions[name].runtime)
+            for name, laps in found.items()
+        ],
+        runtime=sessions[request.models[0]].runtime,
         threads=cores(),
         processor=platform.machine(),
     )

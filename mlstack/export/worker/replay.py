@@ -10,18 +10,19 @@ from mlstack.export.worker.channel import answer
 from mlstack.export.worker.session import Session, limit
 from mlstack.inputs import preprocess
 from mlstack.records import base
-from mlstack.records.package import MODEL, SIDE, Golden, Signature
+from mlstack.records.package import SIDE, Golden, Signature
 
 
 def replay(request: ReplayRequest) -> Iterator[Said]:
     """Load the graph under limits and compare its answers with the expected ones."""
     package = Path(request.package)
-    limit(package / MODEL, request.limit_s)
+    model = package / request.model
+    limit(model, request.limit_s)
     signature = base.read(package / SIDE / "signature.json", Signature)
-    expected = base.read(package / SIDE / "golden.json", Golden)
+    expected = request.golden or base.read(package / SIDE / "golden.json", Golden)
     given = signature.preprocess
     worst, differing = golden.replay(
-        Session(package / MODEL),
+        Session(model),
         expected,
         package / SIDE / "golden",
         preprocess.from_json(given) if given is not None else None,

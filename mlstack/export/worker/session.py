@@ -1,29 +1,39 @@
-"""A graph in onnxruntime, inside a process with limits."""
+"""A graph in whatever runs it, inside a process with limits."""
 
+import importlib
 import os
 import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from mlstack.errors import GateError, MachineError
+from mlstack.errors import GateError
 
 BASE_BYTES = 8 << 30
-PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
-ON_CPU = "see `mlstack doctor`, or set gates.latency.device to cpu"
-REFUSALS = (
-    state.Fail,
-    state.InvalidArgument,
-    state.InvalidGraph,
-    state.InvalidProtobuf,
-    state.NotImplemented,
-    state.RuntimeException,
-    state.NoSuchFile,
-)
+
+
+class Runner(Protocol):
+    """A graph that a runtime has opened."""
+
+    runtime: str  # its name and version, and where it computes
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give logits and probabilities, both (batch, classes) in FP32.
+
+        Raises:
+            GateError: the runtime refused, or the graph has other outputs.
+        """
+
+
+# What a file ends with -> the module whose `Runner` opens it; only that runtime is imported.
+RUNNERS = {
+    ".onnx": "mlstack.export.worker.on_onnxruntime",
+    ".xml": "mlstack.export.worker.on_openvino",
+    ".pte": "mlstack.export.worker.on_executorch",
+}
 
 
 def limit(model: Path, seconds: int, *, extra_bytes: int | None = 0) -> None:
@@ -41,7 +51,7 @@ def limit(model: Path, seconds: int, *, extra_bytes: int | None = 0) -> None:
     signal.alarm(seconds)
     if extra_bytes is None:
         return
-    wanted = BASE_BYTES + 20 * model.stat().st_size + extra_bytes
+    wanted = BASE_BYTES + 20 * size_bytes(model) + extra_bytes
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
@@ -52,20 +62,15 @@ class Session:
     """One graph, ready to answer."""
 
     def __init__(self, model: Path, *, device: str = "cpu") -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = cores()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        provider = PROVIDERS[device]
-        if provider not in onnxruntime.get_available_providers():
-            raise MachineError(f"onnxruntime cannot use the {device} here", hint=ON_CPU)
-        try:
-            self._session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
-        except REFUSALS as error:
-            raise GateError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
-        if self._session.get_providers()[0] != provider:
-            raise MachineError(f"onnxruntime fell back from the {device} to the CPU", hint=ON_CPU)
-        self.input = self._session.get_inputs()[0].name
+        if model.suffix not in RUNNERS:
+            raise GateError(f"nothing here runs a file that ends in `{model.suffix}`")
+        opened = importlib.import_module(RUNNERS[model.suffix]).Runner(model, device)
+        self._runner = cast("Runner", opened)
+
+    @property
+    def runtime(self) -> str:
+        """Say what runs the graph, and where."""
+        return self._runner.runtime
 
     def answer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give logits and probabilities, both (batch, classes) in FP32.
@@ -73,15 +78,7 @@ class Session:
         Raises:
             GateError: the runtime refused, or the graph has other outputs.
         """
-        try:
-            logits, probabilities = self._session.run(
-                ["logits", "probabilities"], {self.input: np.ascontiguousarray(batch)}
-            )
-        except REFUSALS as error:
-            raise GateError(
-                f"the graph fails on a batch of {len(batch)}: {_first_line(error)}"
-            ) from error
-        return logits, probabilities
+        return self._runner.run(np.ascontiguousarray(batch))
 
     def answer_data(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Answer real inputs.
@@ -113,5 +110,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def _first_line(error: Exception) -> str:
+def size_bytes(model: Path) -> int:
+    """Add up the files of a graph: OpenVINO keeps the weights beside it."""
+    beside = [model.with_suffix(".bin")] if model.suffix == ".xml" else []
+    return sum(path.stat().st_size for path in [model, *beside])
+
+
+def first_line(error: Exception) -> str:
+    """Give what fits into a sentence of what a runtime said."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

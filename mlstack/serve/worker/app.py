@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,12 +20,13 @@ from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, j
 from mlstack.serve.worker.batcher import Job
 from mlstack.serve.worker.compare import Sample
 from mlstack.serve.worker.feedback import Feedback
-from mlstack.serve.worker.log import Entry, RequestLog, row_id
+from mlstack.serve.worker.log import Entry, Raw, RequestLog, row_id
 from mlstack.serve.worker.metrics import TYPE, Metrics
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.repository import Repository
 from mlstack.serve.worker.request import Request, new_id
 from mlstack.serve.worker.said import AccessLog, log
+from mlstack.serve.worker.spans import Spans
 from mlstack.serve.worker.traffic import Deployed, Traffic
 from mlstack.serve.worker.trial import Trial
 
@@ -45,6 +46,7 @@ class App:
         self._late = late
         self.access = Access(spec.access)
         self.access_log = AccessLog(spec.access_log)
+        self.spans = Spans(spec.otlp_endpoint, spec.model)
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
         self.trial: Trial | None = None  # of the canary
@@ -74,7 +76,7 @@ class App:
 
     async def answer(self, request: Request) -> Answer:
         """Answer one request, whatever happens."""
-        request.begin()
+        request.begin(starts_trace=self.spans.is_on)
         try:
             answer = await self._answer(request)
         except Refused as refused:
@@ -95,6 +97,8 @@ class App:
         answer.headers += request.names()
         if self.access_log.is_on:
             self.access_log.note(self._spec.model, request, answer, seconds)
+        if self.spans.is_on:
+            self.spans.note(self._spec.model, request, answer, seconds)
 
     def is_busy(self) -> bool:
         """Tell whether rows wait for the live model."""
@@ -444,13 +448,13 @@ MODEL_PATHS = [
 ] + [(f"{repository.PREFIX}{{name}}/{verb}", "POST") for verb in ("load", "unload")]
 
 
-def _rows_as_bytes(array: np.ndarray) -> list[bytes] | None:
+def _rows_as_bytes(array: np.ndarray) -> Sequence[Raw] | None:
     """Give the rows for the log; large ones are copied by its thread, not here."""
     if array.dtype.kind == "O":
         return None
     if array.nbytes < COPIED_BYTES * len(array) or not array.flags.c_contiguous:
         return [row.tobytes() for row in array]
-    return [memoryview(row).cast("B") for row in array]  # type: ignore[misc]  # Arrow takes both
+    return [memoryview(row).cast("B") for row in array]
 
 
 def _predictions(model: Model, entry: Entry, outputs: list[np.ndarray]) -> list[dict[str, Any]]:

@@ -7,10 +7,14 @@ other, which packs full files and opens the next one. Predicting waits for neith
 """
 
 import asyncio
+import contextlib
 import random
+import sys
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,7 @@ from mlstack.errors import MachineError
 from mlstack.inputs import images
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
+from mlstack.serve.worker.runner import give_back_memory
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import Wal, compact_leftovers, delete_old
 
@@ -28,6 +33,9 @@ MAX_PENDING_BYTES = 256 << 20
 MANY_ROWS = 128  # are not kept waiting: making columns costs as much for one row as for fifty
 ROTATE_S = 60.0
 CLEAN_S = 3600.0
+
+
+Raw = bytes | memoryview
 
 
 @dataclass(slots=True)
@@ -46,7 +54,7 @@ class Entry:
     count: int = 1
     probabilities: np.ndarray | None = None  # (count, classes)
     classes: list[str] | None = None
-    inputs: list[bytes] | None = None
+    inputs: Sequence[Raw] | None = None
     pixels: np.ndarray | None = None  # uint8 (count, height, width, channels)
     columns: dict[str, np.ndarray] | None = None  # of a table: float32 (count,) each
 
@@ -88,8 +96,7 @@ class RequestLog:
     def start(self, features: list[str]) -> None:
         """Pack what a killed server left, open a file, and run the encoder once.
 
-        The first `pa.array` imports half of pandas (a second, where it is installed): a log
-        that meets it with the first request loses everything of that second to a kill.
+        What it loads then (0.01 to 0.1 s) would otherwise keep the first requests waiting.
         """
         self._schema = requests.schema(features)
         warm = Entry(
@@ -105,7 +112,8 @@ class RequestLog:
             inputs=[b""],
             pixels=np.zeros((1, 2, 2, 1), np.uint8),
         )
-        self._encode([warm])
+        with _without_pandas():
+            self._encode([warm])
         compact_leftovers(self._folder)
         self._clean()
         self._wal = Wal(self._folder, self._model, self._schema)
@@ -225,6 +233,8 @@ class RequestLog:
             wal.finish(self._folder)
         except (OSError, pa.ArrowException, MachineError) as error:
             log.warning("the request log cannot be packed: %s", error)
+        pa.default_memory_pool().release_unused()  # some 50 MB, needed again in a minute
+        give_back_memory()
 
     def _clean(self) -> None:
         self._cleaned = time.monotonic()
@@ -250,7 +260,7 @@ class RequestLog:
             columns[name] = pa.array(values, self._schema.field(name).type)
         columns["model"] = pa.repeat(pa.scalar(self._model), len(ids))
         columns |= _answers(entries)
-        columns["input"] = pa.array(self._inputs(entries), pa.binary())
+        columns["input"] = _binary(self._inputs(entries))
         if len(self._schema) > len(requests.BASE_SCHEMA):
             columns |= _features(entries, len(ids), self._schema.names[len(requests.BASE_SCHEMA) :])
         for name in self._redacted:
@@ -261,14 +271,45 @@ class RequestLog:
             [columns[n] for n in self._schema.names], schema=self._schema
         )
 
-    def _inputs(self, entries: list[Entry]) -> list[bytes | None]:
-        kept: list[bytes | None] = []
+    def _inputs(self, entries: list[Entry]) -> list[Raw | None]:
+        kept: list[Raw | None] = []
         for entry in entries:
             kept += entry.inputs if entry.inputs and self._spec.inputs else [None] * entry.count
         return kept
 
 
+@contextlib.contextmanager
+def _without_pandas() -> Iterator[None]:
+    """Let Arrow find no pandas, where it is installed; it looks once, at the first array.
+
+    It would import all of it to tell whether it is given a Series: half a second and 50 MB of the
+    server. Whoever imports pandas afterwards gets it.
+    """
+    hidden = _Hidden()
+    sys.meta_path.insert(0, hidden)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(hidden)
+
+
+class _Hidden(MetaPathFinder):
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("hidden from Arrow", name=name)
+
+
 KEYS = frozenset({"prediction_id", "ts_us", "model", "version", "status"})
+
+
+def _binary(values: list[Raw | None]) -> pa.Array:
+    """Make a column of bytes; `pa.array` never lets go of a memoryview (pyarrow 26)."""
+    ends = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([0 if value is None else len(value) for value in values], out=ends[1:])
+    is_there = pa.array([value is not None for value in values], pa.bool_()).buffers()[1]
+    data = b"".join(value for value in values if value is not None)
+    buffers = [is_there, pa.py_buffer(ends), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
 
 
 def _answers(entries: list[Entry]) -> dict[str, pa.Array]:

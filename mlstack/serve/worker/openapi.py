@@ -7,6 +7,8 @@ import orjson
 from mlstack import __version__
 from mlstack.inputs.preprocess import RowSpec
 from mlstack.inputs.texts import TextSpec
+from mlstack.records.package import Signature, Tensor
+from mlstack.serve.worker import feedback
 from mlstack.serve.worker.lookup import Lookup
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.traffic import Traffic
@@ -16,6 +18,8 @@ Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "number"}
 COUNT: Schema = {"type": "integer"}
+IMAGE: Schema = {"type": "string", "contentEncoding": "base64"}
+ID: Schema = {"type": "string", "pattern": f"^{feedback.ID.pattern}$"}
 BYTES: Schema = {"type": "string", "format": "binary"}
 
 
@@ -30,8 +34,8 @@ def render(name: str, traffic: Traffic) -> bytes:
             "version": __version__,
             "description": "Predictions of one model, and the Open Inference Protocol V2.",
         },
-        "paths": {**_simple(classes), **_v2()},
-        "components": {"schemas": _schemas(classes)},
+        "paths": {**_simple(classes), **_v2(name, traffic)},
+        "components": {"schemas": _schemas(classes, signature)},
     }
     spec = traffic.live.model.spec if traffic.live else None
     if traffic.live and isinstance(spec, RowSpec):
@@ -108,31 +112,38 @@ def _simple(classes: list[str]) -> Schema:
     }
 
 
-def _v2() -> Schema:
+def _v2(name: str, traffic: Traffic) -> Schema:
     paths: Schema = {
         "/v2": {"get": _operation("Server metadata", _json({"type": "object"}))},
         "/v2/health/live": {"get": _operation("The process runs", _json({"type": "object"}))},
         "/v2/health/ready": {"get": _ready()},
     }
-    name = [{"name": "name", "in": "path", "required": True, "schema": TEXT}]
+    model = {"name": "name", "in": "path", "required": True, "schema": {"const": name}}
+    loaded = [str(one.model.number) for one in traffic.loaded()]
+    number = {
+        "name": "version",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9]+$", "examples": loaded},
+    }
     listed = {"type": "array", "items": {"type": "object"}}
     paths["/v2/repository/index"] = {"post": _operation("List the packages", _json(listed))}
     for verb in ("load", "unload"):
         done = _operation(f"{verb.capitalize()} what is live", _json({"type": "object"}))
-        paths[f"/v2/repository/models/{{name}}/{verb}"] = {"post": done, "parameters": name}
+        paths[f"/v2/repository/models/{{name}}/{verb}"] = {"post": done, "parameters": [model]}
     infer_body = {
         "application/json": {"schema": _ref("InferRequest")},
         "application/octet-stream": {"schema": BYTES},
     }
-    for base, names in (
-        ("/v2/models/{name}", ["name"]),
-        ("/v2/models/{name}/versions/{version}", ["name", "version"]),
+    for base, parameters in (
+        ("/v2/models/{name}", [model]),
+        ("/v2/models/{name}/versions/{version}", [model, number]),
     ):
-        parameters = [{"name": n, "in": "path", "required": True, "schema": TEXT} for n in names]
         with_path = {"parameters": parameters}
         paths[base] = {"get": _operation("Model metadata", _json({"type": "object"})), **with_path}
         paths[f"{base}/ready"] = {"get": _ready(), **with_path}
         length = _header("Inference-Header-Content-Length", "Bytes of JSON before binary tensors.")
+        length["schema"] = {"type": "integer", "minimum": 0}
         paths[f"{base}/infer"] = {
             "post": {
                 **_operation("Infer", _json(_ref("InferResponse"))),
@@ -144,7 +155,7 @@ def _v2() -> Schema:
     return paths
 
 
-def _schemas(classes: list[str]) -> Schema:
+def _schemas(classes: list[str], signature: Signature | None) -> Schema:
     label: Schema = {"type": "string", "enum": classes} if classes else TEXT
     shares = {"type": "object", "additionalProperties": NUMBER}
     prediction = {
@@ -155,27 +166,45 @@ def _schemas(classes: list[str]) -> Schema:
         "model": TEXT,
         "version": COUNT,
     }
+    inputs = _tensors(signature.inputs if signature else [])
+    inputs["minItems"] = len(signature.inputs) if signature else 0
+    outputs = _tensors(signature.outputs if signature else [])
+    wanted = {"type": "array", "items": _object({"name": outputs["items"]["properties"]["name"]})}
+    return {
+        "PredictRequest": {
+            "oneOf": [
+                _closed({"image": IMAGE}),
+                _closed({"images": {"type": "array", "items": IMAGE, "minItems": 1}}),
+                _closed({"inputs": {}}),
+            ]
+        },
+        "Prediction": _object(prediction, ["prediction_id"]),
+        "Predictions": _object(
+            {"predictions": {"type": "array"}, "model": TEXT, "version": COUNT}, ["predictions"]
+        ),
+        "Feedback": _closed({"prediction_id": ID, "label": label}),
+        "InferRequest": _object({"id": TEXT, "inputs": inputs, "outputs": wanted}, ["inputs"]),
+        "InferResponse": _object(
+            {"model_name": TEXT, "model_version": TEXT, "id": TEXT, "outputs": outputs}, ["outputs"]
+        ),
+        "Error": _object({"error": TEXT, "field": TEXT}, ["error"]),
+    }
+
+
+def _tensors(described: list[Tensor]) -> Schema:
+    """Describe the tensors of one side of a model in V2."""
+    names: Schema = {"enum": [one.name for one in described]} if described else TEXT
+    datatypes: Schema = {"enum": sorted({one.datatype for one in described})} if described else TEXT
     tensor = {
-        "name": TEXT,
+        "name": names,
         "shape": {"type": "array", "items": COUNT},
-        "datatype": TEXT,
+        "datatype": datatypes,
         "parameters": {"type": "object"},
         "data": {"type": "array"},
     }
-    tensors = {"type": "array", "items": _object(tensor, ["name", "shape", "datatype"])}
-    wanted = {"type": "array", "items": _object({"name": TEXT}, ["name"])}
     return {
-        "PredictRequest": _object({"image": TEXT, "images": {"type": "array"}, "inputs": {}}, []),
-        "Prediction": _object(prediction, ["prediction_id"]),
-        "Predictions": _object(
-            {"predictions": {"type": "array"}, "model": TEXT, "version": COUNT}, []
-        ),
-        "Feedback": _object({"prediction_id": TEXT, "label": label}, ["prediction_id", "label"]),
-        "InferRequest": _object({"id": TEXT, "inputs": tensors, "outputs": wanted}, ["inputs"]),
-        "InferResponse": _object(
-            {"model_name": TEXT, "model_version": TEXT, "id": TEXT, "outputs": tensors}, ["outputs"]
-        ),
-        "Error": _object({"error": TEXT, "field": TEXT}, ["error"]),
+        "type": "array",
+        "items": _object(tensor, ["name", "shape", "datatype"]),
     }
 
 
@@ -208,5 +237,11 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _object(properties: Schema, required: list[str]) -> Schema:
+def _object(properties: Schema, required: list[str] | None = None) -> Schema:
+    required = list(properties) if required is None else required
     return {"type": "object", "properties": properties, "required": required}
+
+
+def _closed(properties: Schema) -> Schema:
+    """Describe an object that must have these properties and no other."""
+    return {**_object(properties), "additionalProperties": False}

@@ -56,13 +56,15 @@ class Request:
         """
         return self._name(b"x-request-id")
 
-    def begin(self) -> None:
+    def begin(self, *, starts_trace: bool = False) -> None:
         """Note by what names the caller knows it; what is no name is passed over here."""
         given = self.headers.get(b"x-request-id", b"")
         if len(given) <= MAX_ID and given.isascii():
             text = given.decode()
             self.given_id = text if text.isprintable() else ""
         self.trace = tracing.read(self.headers.get(b"traceparent", b""))
+        if self.trace is None and starts_trace:
+            self.trace = tracing.start()
 
     def names(self) -> list[tuple[bytes, bytes]]:
         """Give the headers by which a caller, and who reads our logs, finds it again."""

@@ -97,7 +97,8 @@ class AccessLog:
         if request.trace is not None:
             fields["trace_id"] = request.trace.trace_id
             fields["span_id"] = request.trace.span_id
-            fields["parent_id"] = request.trace.parent_id
+            if request.trace.parent_id:
+                fields["parent_id"] = request.trace.parent_id
         self._lines.append(fields)
 
     def close(self) -> None:

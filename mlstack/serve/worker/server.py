@@ -27,6 +27,7 @@ from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.reload import Deployment
 from mlstack.serve.worker.repository import Repository
+from mlstack.serve.worker.runner import map_large_blocks
 from mlstack.serve.worker.tls import Tls
 
 DRAIN_S = 30
@@ -42,6 +43,7 @@ def serve(spec_file: Path, listening: socket.socket) -> int:
     """Serve until a signal asks to stop; give the exit code."""
     spec = read(spec_file, ServerSpec)
     sys.setswitchinterval(SWITCH_S)
+    map_large_blocks()
     said.configure(spec.log_format)
     try:
         return uvloop.run(_Life(spec, listening).run())
@@ -128,6 +130,7 @@ class _Life:
             self._late.close()
             self._log.close()
             self._app.access_log.close()
+            await asyncio.to_thread(self._app.spans.close)
         return self._code
 
     def _stop(self, number: int) -> None:

@@ -14,7 +14,7 @@ class Trace:
     """The trace of a caller, and our own span in it."""
 
     trace_id: str
-    parent_id: str  # the caller's span
+    parent_id: str  # the caller's span; empty where the trace begins here
     span_id: str
     flags: str
 
@@ -33,5 +33,13 @@ def read(header: bytes) -> Trace | None:
         return None
     if trace == UNKNOWN_TRACE or parent == UNKNOWN_SPAN:
         return None
-    span = f"{random.getrandbits(64) or 1:016x}"
-    return Trace(trace.decode(), parent.decode(), span, flags.decode())
+    return Trace(trace.decode(), parent.decode(), _span(), flags.decode())
+
+
+def start() -> Trace:
+    """Begin a trace of our own, which is sampled."""
+    return Trace(f"{random.getrandbits(128) or 1:032x}", "", _span(), "01")
+
+
+def _span() -> str:
+    return f"{random.getrandbits(64) or 1:016x}"

@@ -1,0 +1,55 @@
+"""Open a graph in onnxruntime."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from mlstack.errors import GateError, MachineError
+from mlstack.export.worker.session import cores, first_line
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
+ON_CPU = "see `mlstack doctor`, or set gates.latency.device to cpu"
+REFUSALS = (
+    state.Fail,
+    state.InvalidArgument,
+    state.InvalidGraph,
+    state.InvalidProtobuf,
+    state.NotImplemented,
+    state.RuntimeException,
+    state.NoSuchFile,
+)
+
+
+class Runner:
+    """A session of onnxruntime."""
+
+    def __init__(self, model: Path, device: str) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = cores()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        provider = PROVIDERS[device]
+        if provider not in onnxruntime.get_available_providers():
+            raise MachineError(f"onnxruntime cannot use the {device} here", hint=ON_CPU)
+        try:
+            self._session = onnxruntime.InferenceSession(str(model), options, providers=[provider])
+        except REFUSALS as error:
+            raise GateError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
+        if self._session.get_providers()[0] != provider:
+            raise MachineError(f"onnxruntime fell back from the {device} to the CPU", hint=ON_CPU)
+        self._input = self._session.get_inputs()[0].name
+        self.runtime = f"onnxruntime {onnxruntime.__version__} on the {device}"
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Give logits and probabilities of a batch."""
+        try:
+            logits, probabilities = self._session.run(
+                ["logits", "probabilities"], {self._input: batch}
+            )
+        except REFUSALS as error:
+            raise GateError(
+                f"the graph fails on a batch of {len(batch)}: {first_line(error)}"
+            ) from error
+        return logits, probabilities
