@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack import files
-from mlstack.errors import BusyError
+from mlstack.errors import BusyError, ConfigError
 from mlstack.inputs.decoded import AT_ONCE, DECODER, FREE_SHARE, LINE_BYTES, Store
 from mlstack.inputs.images import ImageSpec
 
@@ -69,7 +69,10 @@ def _kept(folder: Path, needed: Collection[str]) -> Kept | None:
     named = NAME.fullmatch(folder.name)
     if named is None or int(named[4]) != DECODER:
         return None
-    store = Store(folder, ImageSpec(*(int(number) for number in named.groups()[:3])))
+    try:
+        store = Store(folder, ImageSpec(*(int(number) for number in named.groups()[:3])))
+    except ConfigError:  # no image has this size
+        return None
     if _last_use(store) < time.time() - UNUSED_DAYS * 86_400:
         return None
     rows = {content: row for content, row in store.rows().items() if content in needed}

@@ -49,6 +49,7 @@ PLANTED = [
     ("train: {epochs: ten}\n", "5:17", "train.epochs: 'ten' is not a whole number"),
     ("train: {epochs: 1.5}\n", "5:17", "train.epochs: 1.5 is not a whole number"),
     ("train: {epochs: true}\n", "5:17", "train.epochs: true is not a whole number"),
+    ("train: {max_time: 9999999999d}\n", "5:19", "is longer than a hundred years"),
     ("train: {ema: .nan}\n", "5:14", "nan is not a finite number"),
     (
         "tune: {space: {model.args.lr: {uniform: [0, .inf]}}}\n",

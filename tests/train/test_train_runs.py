@@ -242,6 +242,17 @@ def test_a_wrong_call_starts_nothing_and_says_why(untrained, arguments, code, wo
     assert not list((untrained / ".mlstack").glob("runs/*"))
 
 
+def test_a_file_where_the_runs_should_be_is_named(project):
+    (project / ".mlstack").mkdir(exist_ok=True)
+    (project / ".mlstack" / "runs").write_text("")
+
+    done = mlstack(project)
+
+    assert done.returncode == 6
+    assert "there is a file where a folder must be" in done.stderr
+    assert "bug" not in done.stderr
+
+
 def test_data_that_is_not_snapshotted_is_refused_before_anything_starts(project):
     (project / "data/digits/images/0000.png").write_bytes(b"changed")
 
