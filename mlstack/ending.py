@@ -97,6 +97,7 @@ REFUSALS = {
     errno.ENOSPC: ("the disk is full", "free some space, then type it again"),
     errno.EDQUOT: ("the disk quota is used up", "free some space, then type it again"),
     errno.EFBIG: ("a file would get larger than is allowed here", "see `ulimit -f`"),
+    errno.EIO: ("input or output failed", "is the disk, or the terminal, gone?"),
     errno.EROFS: ("the disk is read-only", "choose a folder that can be written"),
     errno.EACCES: ("permission denied", "check who owns it, and its permissions"),
     errno.EPERM: ("permission denied", "check who owns it, and its permissions"),

@@ -54,7 +54,6 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 PartitionName=cheap Nodes={nodes[0]} PriorityTier=1 PreemptMode=CANCEL GraceTime=20 State=UP
 PartitionName=patient Nodes={nodes[0]} PriorityTier=1 PreemptMode=REQUEUE GraceTime=20 State=UP
-PartitionName=hasty Nodes={nodes[0]} PriorityTier=1 PreemptMode=REQUEUE State=UP
 PartitionName=dear Nodes={nodes[0]} PriorityTier=9 PreemptMode=OFF State=UP
 """
 GRES = "NodeName=na,nb Name=gpu File=/dev/null\n"

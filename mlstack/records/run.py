@@ -235,7 +235,9 @@ def summarise(run_folder: Path) -> RunSummary:
     spec = read(run_folder / SPEC, RunSpec)
     events = read_events(run_folder)
     last_epoch = next((e for e in reversed(events) if isinstance(e, EpochEnded)), None)
-    end = events[-1] if events else None
+    # An earlier mlstack noted in a finished run that an evaluation decoded its images.
+    last = next((e for e in reversed(events) if not isinstance(e, Reading)), None)
+    end = last if isinstance(last, Finished) or not events else events[-1]
     epoch_metrics = last_epoch.metrics if last_epoch else {}
     return RunSummary(
         id=spec.id,

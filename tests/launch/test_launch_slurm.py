@@ -280,11 +280,10 @@ def test_a_job_that_may_not_be_put_back_is_stopped_when_it_is_preempted(make_run
     )
 
 
-@pytest.mark.parametrize("partition", ["patient", "hasty"])
-def test_a_job_that_is_preempted_waits_for_its_turn_again_and_goes_on(make_run, cluster, partition):
+def test_a_job_that_is_preempted_waits_for_its_turn_again_and_goes_on(make_run, cluster):
     folder, spec = make_run("train-long")
     extra = ["--cpus-per-task=4", "--nodelist=na"]
-    run = Followed(folder, spec, partition=partition, extra=extra)
+    run = Followed(folder, spec, partition="patient", extra=extra)
     run.until_trained()
 
     other = cluster.ask(

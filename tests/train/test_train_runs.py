@@ -12,7 +12,15 @@ from mlstack.config import load
 from mlstack.launch.plan import PlanOptions, plan
 from mlstack.launch.supervise import LOCK
 from mlstack.records.layout import Layout
-from mlstack.records.run import SPEC, EpochEnded, Finished, Started, Stopped, append_event
+from mlstack.records.run import (
+    SPEC,
+    EpochEnded,
+    Finished,
+    Reading,
+    Started,
+    Stopped,
+    append_event,
+)
 from mlstack.train import store, view
 
 
@@ -199,6 +207,17 @@ def test_show_says_how_to_go_on_and_how_often_a_run_has_begun(project):
     assert "stopped, 3 of 3 epochs, begun 2 times" in stopped
     assert f"mlstack train --resume {spec.id}" in stopped
     assert "--resume" not in finished
+
+
+def test_a_finished_run_stays_finished_whatever_was_decoded_for_it_later(project):
+    spec = make_run(project)
+    folder = project / ".mlstack/runs" / spec.id
+    reading = Reading(run=spec.id, at=time.time(), text="decoding images", done=1, total=2)
+    append_event(folder, reading)
+
+    (row,) = store.rows(Layout(project))
+
+    assert (row.state, row.problem) == ("finished", "")
 
 
 def test_a_run_that_somebody_goes_on_with_is_running_before_its_first_word(project):

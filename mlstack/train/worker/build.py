@@ -46,6 +46,15 @@ def build_model(job: Job) -> LightningModule:
     return model
 
 
+def announce_reading(job: Job) -> None:
+    """Have rank 0 tell in the run's events how far its examples are made ready.
+
+    Only for who trains or checks: an event after its end would make of a finished run another one.
+    """
+    if not job.rank.number:
+        decoded.announcer.tell = ReadingProgress(job).tell
+
+
 def build_data(job: Job, place: Callable[[Drawn], None] = lambda _: None) -> LightningDataModule:
     """Build the data module, its plain loaders in an order that can be gone on with.
 
@@ -56,8 +65,6 @@ def build_data(job: Job, place: Callable[[Drawn], None] = lambda _: None) -> Lig
     Raises:
         ConfigError: the class or one of its arguments is wrong, or the batch does not divide.
     """
-    if not job.rank.number:
-        decoded.announcer.tell = ReadingProgress(job).tell
     reference = job.config.data.module
     wanted: type = Images
     if reference is not None:

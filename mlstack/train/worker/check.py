@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from mlstack.errors import MlstackError
 from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, read_events
-from mlstack.train.worker.build import batch_size, build_data, build_model
+from mlstack.train.worker.build import announce_reading, batch_size, build_data, build_model
 from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.equip import equip
 from mlstack.train.worker.failure import NO_MEMORY, in_words
@@ -97,6 +97,7 @@ def _alone(job: Job) -> Job:
 def verdicts(job: Job) -> Iterator[Verdict]:
     """Check the data, the model and both together, until one fails that the rest needs."""
     model = equip(job, build_model(job))
+    announce_reading(job)
     data = build_data(job)
     data.prepare_data()
     data.setup("fit")

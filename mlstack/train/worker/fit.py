@@ -25,7 +25,7 @@ from mlstack.records.run import (
     read_events,
 )
 from mlstack.train.worker.averaging import Averaged
-from mlstack.train.worker.build import build_data, build_model
+from mlstack.train.worker.build import announce_reading, build_data, build_model
 from mlstack.train.worker.callbacks import Progress, StopWhileTesting
 from mlstack.train.worker.checkpoint import (
     Position,
@@ -69,6 +69,7 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     last, position = newest(job.folder / CHECKPOINTS) if resume else (None, Position())
     average = Averaged(job.config.train.ema) if job.config.train.ema else None
     keeper = Keeper(job, position, stop, Attempt(_attempt(job.folder), average))
+    announce_reading(job)
     model, data = equip(job, build_model(job)), build_data(job, keeper.place)
     if sharded := is_sharded(job, model):
         shard(model)
