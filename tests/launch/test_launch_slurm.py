@@ -308,7 +308,7 @@ def test_a_job_that_is_gone_without_a_word_stops_its_run(make_run, cluster):
     slurm_cluster.until((folder / "heartbeat-0").exists)
 
     cluster.ask("scancel", "--signal=KILL", "--full", submitted.id)
-    slurm_cluster.until(lambda: queue.look(submitted.id).is_over)
+    slurm_cluster.until(lambda: queue.look(submitted.id).is_over, 90)
 
     assert isinstance(read_events(folder)[-1], Started)
     assert now(folder) == ("stopped", f"job {submitted.id} of Slurm is over: cancelled")
