@@ -1,12 +1,13 @@
-"""What training by mlstack costs beside a raw loop, Lightning alone, and Hugging Face's Trainer.
+"""What training by mlstack costs beside a raw loop, Lightning alone, HF's Trainer and Ludwig.
 
-    python benchmarks/train.py [--rounds N] [--hf PYTHON] [--only CASE,...]
+    python benchmarks/train.py [--rounds N] [--hf PYTHON] [--ludwig PYTHON] [--only CASE,...]
 
 Every side trains the same network on the same random examples (`train_project/`) in turns; medians
 of CPU seconds, one thread. PYTHON is that of an environment with transformers and accelerate
-(`python -m venv hf; hf/bin/pip install torch==2.13.0 transformers accelerate`); without it that
-row is left out. Cases: mlp, resnet, write, ranks, deaths, hang, start. mlstack runs as it comes:
-events, heartbeats, checkpoints and validation on.
+(`python -m venv hf; hf/bin/pip install torch==2.13.0 transformers accelerate`), or of one that
+`benchmarks/train_ludwig.py` made; without it that row is left out. Cases: mlp, resnet, write,
+ranks, deaths, hang, start. mlstack runs as it comes: events, heartbeats, checkpoints and validation
+on.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,8 +74,8 @@ print(cost(step, 200_000), cost(written, 2_000))
 class Bench:
     """A folder to work in, and how often."""
 
-    def __init__(self, folder: Path, rounds: int, hf: str | None) -> None:
-        self.folder, self.rounds, self.hf = folder, rounds, hf
+    def __init__(self, folder: Path, rounds: int, peers: dict[str, list[str]]) -> None:
+        self.folder, self.rounds, self.peers = folder, rounds, peers
         self.marks = folder / "marks.jsonl"
         self.environment = os.environ | {
             "BENCH_MARKS": str(self.marks),
@@ -282,17 +284,20 @@ def start(bench: Bench) -> None:
     """Print what a small project costs until its first step."""
     ours = bench.project("mlp", model="First", batch=64, epochs=1, more="max_steps: 1")
     cases = {"mlstack": lambda: bench.first(mlstack(), ours)}
-    if bench.hf:
-        words = [bench.hf, str(PROJECT / "hf.py")]
-        cases["Hugging Face Trainer"] = lambda: bench.first(words, bench.folder)
+    for name, words in bench.peers.items():
+        cases[name] = partial(bench.first, words, bench.folder)
     found = bench.in_turns(cases)
     print("\nA small project until the end of its first step, CPU seconds of all processes")
     for name, seconds in found.items():
         print(f"  {name:20}{seconds:8.2f}  {seconds / found['mlstack']:5.2f} x mlstack")
-    if not bench.hf:
-        print("  Hugging Face Trainer: left out, --hf names no environment that has it")
+    for name in [name for name in PEERS if name not in bench.peers]:
+        print(f"  {name}: left out, no environment was named that has it")
 
 
+PEERS = {
+    "Hugging Face Trainer": str(PROJECT / "hf.py"),
+    "Ludwig": str(PROJECT / "ludwig_first.py"),
+}
 CASES = {f.__name__: f for f in (mlp, resnet, write, ranks, deaths, hang, start)}
 
 
@@ -301,11 +306,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hf", help="Python of an environment with transformers and accelerate")
+    parser.add_argument("--ludwig", help="Python that benchmarks/train_ludwig.py printed")
     parser.add_argument("--only", default=",".join(CASES))
     given = parser.parse_args()
+    named = {"Hugging Face Trainer": given.hf, "Ludwig": given.ludwig}
+    peers = {name: [python, PEERS[name]] for name, python in named.items() if python}
     print(f"{given.rounds} rounds, {os.cpu_count()} cores, Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), given.rounds, given.hf)
+        bench = Bench(Path(folder), given.rounds, peers)
         for name in given.only.split(","):
             CASES[name](bench)
 

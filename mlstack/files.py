@@ -138,11 +138,20 @@ def write_hint(path: Path, content: str) -> None:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one line in one write, so that a reader never sees half of another writer's."""
+    """Append one line in one write, so that a reader never sees half of another writer's.
+
+    Raises:
+        MachineError: the disk is full, and holds nothing of the line; or it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, line + b"\n")
+        written = os.write(descriptor, line + b"\n")
+        if written <= len(line):  # a disk that is nearly full takes a part, and says nothing
+            end = os.lseek(descriptor, 0, os.SEEK_CUR)
+            if os.fstat(descriptor).st_size == end:
+                os.ftruncate(descriptor, end - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:

@@ -67,6 +67,11 @@ def is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
+def waits(asked: bool | None) -> bool:
+    """Tell whether a command waits for what is in use; unasked, only where a person sees it."""
+    return is_terminal() if asked is None else asked
+
+
 def show(results: Iterator[Record], draw: Draw, mode: Mode) -> int:
     """Show records as they come; return the exit code of the last result.
 

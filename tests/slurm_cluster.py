@@ -50,6 +50,12 @@ NodeName={nodes[0]} NodeAddr=127.0.0.1 NodeHostname={host} Port={ports[1]} CPUs=
 NodeName={nodes[1]} NodeAddr=127.0.0.1 NodeHostname={host} Port={ports[2]} CPUs=4 Gres=gpu:1
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 PartitionName=blind Nodes={nodes[1]} MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=cheap Nodes={nodes[0]} PriorityTier=1 PreemptMode=CANCEL GraceTime=20 State=UP
+PartitionName=patient Nodes={nodes[0]} PriorityTier=1 PreemptMode=REQUEUE GraceTime=20 State=UP
+PartitionName=hasty Nodes={nodes[0]} PriorityTier=1 PreemptMode=REQUEUE State=UP
+PartitionName=dear Nodes={nodes[0]} PriorityTier=9 PreemptMode=OFF State=UP
 """
 GRES = "NodeName=na,nb Name=gpu File=/dev/null\n"
 

@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from mlstack.config.duration import DURATION
+from mlstack.config.duration import DURATION, seconds
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
@@ -31,7 +31,16 @@ PATTERNS = {
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 DottedClass = Annotated[str, StringConstraints(pattern=DOTTED_CLASS)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Duration = Annotated[str, StringConstraints(pattern=DURATION)]
+LONGEST_S = 36_525 * 86_400.0
+
+
+def _bounded(text: str) -> str:
+    if seconds(text) > LONGEST_S:
+        raise ValueError(f"'{text}' is longer than a hundred years")
+    return text
+
+
+Duration = Annotated[str, StringConstraints(pattern=DURATION), AfterValidator(_bounded)]
 Secret = Annotated[str, StringConstraints(pattern=SECRET)]
 Endpoint = Annotated[str, StringConstraints(pattern=ENDPOINT)]
 AlertTarget = Annotated[str, StringConstraints(pattern=ALERT_TARGET)]
@@ -43,5 +52,10 @@ class Section(BaseModel):
     # Strict: `epochs: "10"` and `seed: true` are mistakes. Deferred: only the whole is compiled,
     # which a config error need not wait for thirty times.
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, strict=True, defer_build=True
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        strict=True,
+        defer_build=True,
+        allow_inf_nan=False,
     )

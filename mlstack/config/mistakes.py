@@ -196,7 +196,7 @@ def _group(_: Details, path: Path, entry: Entry) -> str:
 
 def _bound(words: str, key: str) -> Callable[[Details, Path, Entry], str]:
     def say(error: Details, _: Path, entry: Entry) -> str:
-        return f"{show(entry)} is out of range; it must be {words} {error['ctx'][key]:g}"
+        return f"{show(entry)} is out of range; it must be {words} {error['ctx'][key]:.10g}"
 
     return say
 
@@ -224,6 +224,7 @@ SAY: dict[str, Callable[[Details, Path, Entry], str]] = {
     "int_from_float": _number("a whole number", int),
     "int_parsing": _number("a whole number", int),
     "float_type": _number("a number", float),
+    "finite_number": lambda _, __, entry: f"{show(entry)} is not a finite number",
     "bool_type": _flag,
     "model_type": _group,
     "dict_type": _group,

@@ -16,6 +16,7 @@ from mlstack.config.serve_sections import Rollback, Tls
 from mlstack.config.train_sections import Model, Track, Train, Tune
 
 VERSION = 1
+MOST_SEED = 2**32 - 1  # that numpy takes
 
 
 class ProjectSection(Section):
@@ -27,7 +28,7 @@ class ProjectSection(Section):
     task: Literal[
         "image-classification", "text-classification", "tabular", "object-detection", "time-series"
     ] = Field(description="What the model does.", examples=["image-classification"])
-    seed: int = Field(default=17, ge=0, description="Seed of every random choice.")
+    seed: int = Field(default=17, ge=0, le=MOST_SEED, description="Seed of every random choice.")
 
 
 class ValidationGate(Section):

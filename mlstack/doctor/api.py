@@ -59,5 +59,6 @@ def _checks(path: Path, sets: tuple[str, ...]) -> Iterator[Check]:
     yield place.git_state(folder)
     if project:
         yield from place.data_state(project)
+        yield place.kept(project)
         yield place.loader(project, path, sets)
     yield place.clock(folder)

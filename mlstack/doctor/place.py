@@ -15,8 +15,10 @@ from mlstack.errors import MachineError, MlstackError, StepError
 from mlstack.launch.git import git, is_repository, uncommitted
 from mlstack.records import dvc
 from mlstack.records.dataset_hash import is_packed
+from mlstack.records.layout import Layout
 
 CLOCK_SLACK_S = 300
+MIB = 1 << 20
 CHECK_S = 180
 LOADER = "loading keeps up"  # what `train --check` calls it
 OLDEST_YEAR = 2025
@@ -77,6 +79,21 @@ def data_state(project: Project) -> Iterator[Check]:
             "data versions are kept on this disk only",
             "set versioning.remote, then mlstack version push",
         )
+
+
+def kept(project: Project) -> Check:
+    """Say how much room is taken by what inputs were made into."""
+    name, state = "kept inputs", Layout(project.root).state
+    sizes = {
+        what: sum(path.stat().st_size for path in (state / folder).rglob("*") if path.is_file())
+        for what, folder in (
+            ("decoded images", "decoded"),
+            ("tokenised texts", "tokens"),
+            ("tables with features", "features"),
+        )
+    }
+    told = ", ".join(f"{size / MIB:,.0f} MiB of {what}" for what, size in sizes.items() if size)
+    return ok(name, f"{told}; `mlstack version gc` frees what nothing needs" if told else "none")
 
 
 def loader(project: Project, path: Path, sets: tuple[str, ...]) -> Check:

@@ -12,6 +12,7 @@ from mlstack.export.budget import Budget
 from mlstack.export.formats import FORMATS, UNBUILT
 from mlstack.export.handover import Expected
 from mlstack.launch import moved
+from mlstack.launch.at_work import up_to_date
 from mlstack.records import dvc, run
 from mlstack.records.dataset_hash import is_packed
 from mlstack.records.layout import Layout
@@ -168,10 +169,11 @@ def _precision(project: Project, wanted: str, limits: Budget) -> str:
 
 
 def _check_finished(folder: Path, spec: run.RunSpec) -> None:
-    summary = run.summarise(folder)
+    summary = up_to_date(folder, run.summarise(folder))
     if summary.state != "finished":
         hints = {
             "running": "wait for it to end",
+            "queued": "its job has its turn still to come; wait for it to end",
             "failed": f"type `mlstack train show {spec.id}` to see why",
         }
         raise DataError(

@@ -2,7 +2,9 @@
 
 `.mlstack/decoded/HEIGHTxWIDTHxCHANNELS-DECODER/` holds `pixels` (uint8, one image after another)
 and `contents` (the MD5 of each, 32 hexadecimal digits and a newline). Both only grow: what is there
-is whole, what stands behind it is cut off by the next writer. A cache; delete it and it comes back.
+is whole, what stands behind it is cut off by the next writer. `sweep` puts a smaller folder in its
+place; whoever has mapped the images of the former goes on with them. A cache; delete it and it
+comes back.
 """
 
 import hashlib
@@ -10,9 +12,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -42,23 +46,57 @@ class Store:
         """Size of one image."""
         return self.spec.height * self.spec.width * self.spec.channels
 
+    @property
+    def lock(self) -> Path:
+        """Held by whoever changes the store; written last when it was last used."""
+        return self.folder.with_name(f"{self.folder.name}.lock")
+
     def rows(self) -> dict[str, int]:
         """Give where each content stands."""
-        try:
-            known = (self.folder / "contents").read_bytes()
-            count = (self.folder / "pixels").stat().st_size // self.image_bytes
-        except FileNotFoundError:
-            return {}
-        count = min(count, len(known) // LINE_BYTES)
-        whole = known[: count * LINE_BYTES].decode("ascii", "replace")
-        return {content: row for row, content in enumerate(whole.splitlines())}
+        return self.mapped()[0]
 
-    def pixels(self, count: int) -> np.ndarray:
-        """Map images, uint8 of shape (count, height, width, channels); changes stay in memory."""
-        shape = (count, self.spec.height, self.spec.width, self.spec.channels)
-        if not count:
-            return np.empty(shape, dtype=np.uint8)
-        return np.memmap(self.folder / "pixels", dtype=np.uint8, mode="c", shape=shape)
+    def mapped(self) -> tuple[dict[str, int], np.ndarray]:
+        """Give where each content stands, and the images; changes to them stay in memory.
+
+        Both are of the same folder, also while another is put in its place.
+
+        Returns:
+            Rows by content, and uint8 of shape (rows, height, width, channels).
+        """
+        shape = (self.spec.height, self.spec.width, self.spec.channels)
+        try:
+            with opened(self.folder) as file_of, file_of("contents") as names:
+                known = names.read()
+                with file_of("pixels") as pixels:
+                    size = os.fstat(pixels.fileno()).st_size
+                    count = min(size // self.image_bytes, len(known) // LINE_BYTES)
+                    found = _map(pixels, (count, *shape))
+        except FileNotFoundError:
+            return {}, np.empty((0, *shape), dtype=np.uint8)
+        whole = known[: count * LINE_BYTES].decode("ascii", "replace")
+        return {content: row for row, content in enumerate(whole.splitlines())}, found
+
+    def used(self) -> None:
+        """Note that the store is used: one that is not for long is forgotten."""
+        with suppress(OSError):  # a folder that may only be read
+            self.lock.parent.mkdir(parents=True, exist_ok=True)
+            self.lock.touch()
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Callable[[str], BinaryIO]]:
+    """Open files of one folder, whatever takes its name meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield lambda name: os.fdopen(os.open(name, os.O_RDONLY, dir_fd=descriptor), "rb")
+    finally:
+        os.close(descriptor)
+
+
+def _map(pixels: BinaryIO, shape: tuple[int, ...]) -> np.ndarray:
+    if not shape[0]:
+        return np.empty(shape, dtype=np.uint8)
+    return np.memmap(pixels, dtype=np.uint8, mode="c", shape=shape)
 
 
 class Announcer:
@@ -90,24 +128,25 @@ def images(examples: str | Path, table: pa.Table, spec: ImageSpec) -> tuple[np.n
     store = _beside(Path(examples), spec)
     paths: list[str] = table["path"].to_pylist()
     contents = _contents(table, paths)
-    known = store.rows()
+    known, pixels = store.mapped()
+    store.used()
     if any(content not in known for content in contents):
         # Other ranks and trials want the same images: the first decodes, the others wait.
-        with files.lock(store.folder / "lock", "decoding images", wait=True):
+        with files.lock(store.lock, "decoding images", wait=True):
             known = store.rows()
             new = {c: p for c, p in zip(contents, paths, strict=True) if c not in known}
             if not _fits(store, len(new)):
                 return np.concatenate(list(_decoded(paths, spec))), np.arange(len(paths))
             _add(store, known, new)
-            known = store.rows()
+            known, pixels = store.mapped()
     places = np.fromiter((known[content] for content in contents), np.int64, len(contents))
-    return store.pixels(len(known)), places
+    return pixels, places
 
 
 def has_room(examples: str | Path, table: pa.Table, spec: ImageSpec) -> bool:
     """Tell whether `images` could keep all images of these examples on the disk."""
     store = _beside(Path(examples), spec)
-    store.folder.mkdir(parents=True, exist_ok=True)
+    store.folder.parent.mkdir(parents=True, exist_ok=True)
     known = store.rows()
     contents = set(_contents(table, table["path"].to_pylist()))
     return _fits(store, len(contents - known.keys()))
@@ -134,12 +173,13 @@ def _md5(path: str) -> str:
 
 
 def _fits(store: Store, count: int) -> bool:
-    free = shutil.disk_usage(store.folder).free
+    free = shutil.disk_usage(store.folder.parent).free
     return count * store.image_bytes <= FREE_SHARE * free
 
 
 def _add(store: Store, known: dict[str, int], new: dict[str, str]) -> None:
     """Append the images of `new`, content to path: pixels first, then what they are."""
+    store.folder.mkdir(parents=True, exist_ok=True)
     pixels, contents = store.folder / "pixels", store.folder / "contents"
     files.cut(pixels, len(known) * store.image_bytes)
     files.cut(contents, len(known) * LINE_BYTES)

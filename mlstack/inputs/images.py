@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mlstack import packed
-from mlstack.errors import DataError
+from mlstack.errors import ConfigError, DataError
 
 MAX_PIXELS = 64_000_000
 # Pillow warns of what `decode` refuses a line later.
@@ -30,6 +30,23 @@ class ImageSpec:
     height: int
     width: int
     channels: int = 3  # 1 is grey, 3 is RGB
+
+    def __post_init__(self) -> None:
+        """Refuse a size that no image can have, before an image is blamed for it.
+
+        Raises:
+            ConfigError: there is no such size, or no such number of channels.
+        """
+        if self.channels not in (1, 3):
+            raise ConfigError(
+                f"images have 1 channel (grey) or 3 (RGB), not {self.channels}",
+                hint="write `channels: 1` or 3 under data.args",
+            )
+        if min(self.height, self.width) < 1 or self.height * self.width > MAX_PIXELS:
+            raise ConfigError(
+                f"images of {self.height} x {self.width} pixels are not possible",
+                hint=f"write another size under data.args, of {MAX_PIXELS:,} pixels at most",
+            )
 
     def to_json(self) -> dict[str, Any]:
         """Give what `signature.json` keeps under `preprocess`."""

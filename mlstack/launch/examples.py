@@ -249,6 +249,9 @@ def _thin(
     shares = config.data.split
     there = set(zip(labels, parts, strict=True))
     needed = [p for p in splits.PARTS if getattr(shares, p) > 0]
+    for part in needed:
+        if part not in parts:
+            yield Mistake(f"{part} got no example", "label more, or change data.split")
     for name in classes:
         lacking = [p for p in needed if (name, p) not in there]
         if lacking and (shares.stratify or "train" in lacking):

@@ -91,28 +91,20 @@ def leases_file() -> Path:
 
 
 @contextmanager
-def lease(
-    wanted: Wanted, what: str, *, machine: Machine | None = None, table: Path | None = None
-) -> Iterator[list[Gpu]]:
-    """Hold GPUs for a block, or refuse at once.
-
-    Raises:
-        MachineError: this machine has fewer GPUs than are wanted.
-        BusyError: others use so many that too few are left, or wait for them already.
-    """
-    with claim(wanted, what, machine=machine, table=table) as claimed:
-        yield claimed.take()
-
-
-@contextmanager
 def claim(
-    wanted: Wanted, what: str, *, machine: Machine | None = None, table: Path | None = None
+    wanted: Wanted,
+    what: str,
+    *,
+    least: int = 1,
+    machine: Machine | None = None,
+    table: Path | None = None,
 ) -> Iterator["Claim"]:
     """Ask for GPUs; whatever was taken, or waited for, is given back after the block.
 
     Args:
         wanted: a number, a list of indices, or `auto`: all that are there, none without any.
         what: what they are for, told to others that want them.
+        least: how many of `auto` are worth beginning with, where so many are there.
         machine: where GPUs are found; this machine when None.
         table: file of the leases; that of this person when None.
 
@@ -121,30 +113,42 @@ def claim(
     """
     machine = machine or Nvidia()
     fitting = [] if wanted in (0, []) else candidates(wanted, machine)
-    claimed = Claim(fitting, wanted, what, machine, table or leases_file())
+    enough = wanted if isinstance(wanted, int) else len(fitting)
+    if wanted == "auto":
+        enough = min(least, len(fitting))
+    wish = Wish(fitting, enough, takes_all=wanted == "auto")
+    claimed = Claim(wish, what, machine, table or leases_file())
     try:
         yield claimed
     finally:
         claimed.close()
 
 
+@dataclass(frozen=True)
+class Wish:
+    """GPUs that would do, and how many of them."""
+
+    fitting: list[Gpu]
+    least: int
+    takes_all: bool  # that are free, not only as many as are needed
+
+
 class Claim:
     """A wish for GPUs: in the queue while it waits, a lease once it has them."""
 
-    def __init__(
-        self, fitting: list[Gpu], wanted: Wanted, what: str, machine: Machine, table: Path
-    ) -> None:
+    def __init__(self, wish: Wish, what: str, machine: Machine, table: Path) -> None:
         self.taken: list[Gpu] = []
-        self._fitting = fitting
-        self._least = wanted if isinstance(wanted, int) else 1 if wanted == "auto" else len(fitting)
-        self._takes_all = wanted == "auto"
+        self._wish = wish
         self._what, self._machine, self._table = what, machine, table
         self._ticket: int | None = None
         self._over = threading.Event()
         self._beating: threading.Thread | None = None
 
-    def take(self) -> list[Gpu]:
+    def take(self, otherwise: str = "") -> list[Gpu]:
         """Take the GPUs now, or give those that were taken already.
+
+        Args:
+            otherwise: what to type to do without them, told to whoever is refused.
 
         Raises:
             BusyError: others use so many that too few are left, or wait for them already.
@@ -156,7 +160,7 @@ class Claim:
         raise BusyError(
             f"{blocked.free} of {blocked.count} GPUs are free; used by "
             f"{'; '.join(blocked.users) or 'nobody'}{waiting}",
-            hint="--wait waits for them in order; --gpus 0 trains on the CPU",
+            hint="; ".join(filter(None, ("--wait waits for them in order", otherwise))),
         )
 
     def wait(self, look_s: float = LOOK_S) -> Iterator[Blocked]:
@@ -184,23 +188,23 @@ class Claim:
 
     def _try(self) -> Blocked | None:
         """Take the GPUs, or say why not."""
-        if not self._fitting:
+        if not self._wish.fitting:
             return None
         foreign = {use.uuid: str(use) for use in self._machine.uses() if use.is_in_the_way}
         with _opened(self._table) as tables:
             held = {row.uuid: str(row) for row in _holders(tables)}
             users = foreign | held
-            free = [gpu for gpu in self._fitting if gpu.uuid not in users]
+            free = [gpu for gpu in self._wish.fitting if gpu.uuid not in users]
             ahead = self._ahead(tables)
-            if len(free) < self._least or ahead:
-                told = sorted({users[g.uuid] for g in self._fitting if g.uuid in users})
+            if len(free) < self._wish.least or ahead:
+                told = sorted({users[g.uuid] for g in self._wish.fitting if g.uuid in users})
                 now = time.time()  # told now and then: each time is a write to the disk
                 tables.execute(
                     "UPDATE gpu_queue SET heartbeat = ? WHERE ticket IS ? AND heartbeat < ?",
                     (now, self._ticket, now - BEAT_S),
                 )
-                return Blocked(len(free), len(self._fitting), tuple(told), ahead)
-            self.taken = free if self._takes_all else free[: self._least]
+                return Blocked(len(free), len(self._wish.fitting), tuple(told), ahead)
+            self.taken = free if self._wish.takes_all else free[: self._wish.least]
             mine = (*_identity(), self._what, time.time(), time.time())
             tables.executemany(
                 "INSERT INTO gpu_leases VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -214,7 +218,7 @@ class Claim:
 
     def _ahead(self, tables: sqlite3.Connection) -> tuple[str, ...]:
         """Name who came before and would take one of the same GPUs."""
-        mine = {gpu.uuid for gpu in self._fitting}
+        mine = {gpu.uuid for gpu in self._wish.fitting}
         return tuple(
             str(waiter)
             for waiter in _waiters(tables)
@@ -222,7 +226,7 @@ class Claim:
         )
 
     def _queue(self) -> None:
-        uuids = json.dumps([gpu.uuid for gpu in self._fitting])
+        uuids = json.dumps([gpu.uuid for gpu in self._wish.fitting])
         with _opened(self._table) as tables:
             mine = (*_identity(), self._what, uuids, time.time())
             added = tables.execute("INSERT INTO gpu_queue VALUES (NULL, ?, ?, ?, ?, ?, ?)", mine)

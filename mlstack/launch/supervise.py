@@ -132,7 +132,8 @@ def supervise(
     arguments = [str(run_folder), *(["--resume"] if resume else [])]
     command = ranks.Command(program, arguments, spec, run_folder, gpus)
     stop = terms.stop or StopRequest()
-    with files.lock(run_folder / LOCK, f"run `{spec.id}`"), listen(stop, on=terms.stop is None):
+    on = terms.stop is None
+    with files.lock(run_folder / LOCK, f"run `{spec.id}`"), listen(stop, on=on, hangup=True):
         tail = Tail(run_folder)
         with terms.start(command) as started, _sampled(command, started):
             watch = _Watch(command, started, tail, stop, terms.patience)
@@ -151,12 +152,18 @@ def _sampled(command: ranks.Command, started: list[Rank]) -> AbstractContextMana
 
 
 @contextmanager
-def listen(stop: StopRequest, *, on: bool = True) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into stop requests for a block, in the main thread."""
+def listen(stop: StopRequest, *, on: bool = True, hangup: bool = False) -> Iterator[None]:
+    """Turn SIGINT and SIGTERM into stop requests for a block, in the main thread.
+
+    With `hangup` also SIGHUP, a terminal that is closed, unless it is ignored (`nohup`).
+    """
     if not on or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {n: signal.signal(n, stop.ask) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hangup and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {n: signal.signal(n, stop.ask) for n in numbers}
     try:
         yield
     finally:

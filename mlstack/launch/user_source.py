@@ -15,6 +15,9 @@ from mlstack.config import Config
 from mlstack.errors import ConfigError
 from mlstack.launch.user_code import no_class, no_module, unknown_argument
 
+# What YAML gives for a parameter of that type; true and false count as numbers, as in Python.
+NUMBERS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float)}
+
 
 @dataclass(frozen=True)
 class Named:
@@ -52,9 +55,22 @@ def _check(root: Path, named: Named) -> None:
             raise no_class(named.key, module, name, list(found), kind=named.kind)
         return
     parameters = _parameters(found[name])
-    for argument in named.args if parameters is not None else ():
-        if argument not in (parameters or ()):
-            raise unknown_argument(named.args_key, name, argument, parameters or [])
+    if parameters is None:
+        return
+    for argument, value in named.args.items():
+        if argument not in parameters:
+            raise unknown_argument(named.args_key, name, argument, list(parameters))
+        kind = parameters[argument]
+        if kind in NUMBERS and not isinstance(value, NUMBERS[kind]):
+            raise _no_number(f"{named.args_key}.{argument}", name, kind, value)
+
+
+def _no_number(key: str, name: str, kind: str, value: Any) -> ConfigError:
+    what = "a whole number" if kind == "int" else "a number"
+    hint = f"write {what}; mlstack.yaml says {value!r}"
+    if str(value).lower().lstrip("+-") in ("nan", "inf"):
+        hint = "write one that an optimizer can use"
+    return ConfigError(f"{key}: {value!r} is not {what}, which `{name}` asks for", hint=hint)
 
 
 def _file_of(root: Path, module: str, key: str) -> Path | None:
@@ -104,8 +120,16 @@ def _names(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
                     yield from _names(inner)
 
 
-def _parameters(found: ast.stmt) -> list[str] | None:
-    """List what a class's own `__init__` takes; None when its source does not tell."""
+def _kind(parameter: ast.arg, default: ast.expr | None) -> str:
+    """Give the type of a parameter: as annotated, or `float` where its default is a number."""
+    if parameter.annotation is not None:
+        return ast.unparse(parameter.annotation)
+    value = default.value if isinstance(default, ast.Constant) else None
+    return "float" if isinstance(value, int | float) and not isinstance(value, bool) else ""
+
+
+def _parameters(found: ast.stmt) -> dict[str, str] | None:
+    """Give what a class's own `__init__` takes, each with its type; None when nothing tells."""
     if not isinstance(found, ast.ClassDef) or found.decorator_list:
         return None
     for statement in found.body:
@@ -113,5 +137,8 @@ def _parameters(found: ast.stmt) -> list[str] | None:
             given = statement.args
             if given.kwarg or statement.decorator_list:
                 return None
-            return [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)][1:]
+            plain = [*given.posonlyargs, *given.args]
+            defaults = [None] * (len(plain) - len(given.defaults)) + [*given.defaults]
+            every = zip([*plain, *given.kwonlyargs], [*defaults, *given.kw_defaults], strict=True)
+            return {a.arg: _kind(a, default) for a, default in list(every)[1:]}
     return None

@@ -3,6 +3,9 @@
 import signal
 import time
 
+from msgspec import structs
+
+from mlstack.errors import MachineError
 from mlstack.launch.pulse import Hang
 from mlstack.launch.ranks import FORKSERVER_LOG, Rank
 from mlstack.records.heartbeat import Activity
@@ -18,6 +21,7 @@ PEER_LOST = (
     "ncclRemoteError",
     "gloo",
 )
+NO_ROOM = "free some space; `mlstack train --resume` goes on"
 STACK_LINES = 80  # the innermost call comes first, above some fifty of the library
 WHERE = {
     Activity.PREPARING: "while it made ready",
@@ -100,6 +104,9 @@ def _lost(run: str, rank: Rank, code: int) -> Failed:
 
 
 def _died(run: str, rank: Rank, code: int) -> Failed:
+    if code == MachineError.exit_code:  # what a rank says with its code when it cannot write
+        problem = f"rank {rank.number} could not write any more; is the disk full?"
+        return structs.replace(_failed(run, rank, problem, NO_ROOM), category=MachineError.__name__)
     hint = f"its last words are in {rank.log}"
     if code == -signal.SIGKILL:
         hint = "make train.batch_size smaller, then train --resume"

@@ -12,6 +12,7 @@ from mlstack.errors import DataError
 from mlstack.inputs import folders, images
 from mlstack.inputs.tasks import reads_rows
 from mlstack.launch import dataset as launch_dataset
+from mlstack.launch.at_work import up_to_date
 from mlstack.pipeline import labels, overview, served
 from mlstack.pipeline.result import Line, Status
 from mlstack.pipeline.served import OpenAlert
@@ -76,6 +77,8 @@ def _find(project: Project, layout: Layout) -> Found:
     name = project.config.project.name
     glances = [glance(layout.run(i)) for i in run_ids(layout.runs)[-LOOKED_AT:]]
     summaries = [one for one in glances if one.mode == "fit"]
+    if summaries and summaries[-1].state not in ("finished", "damaged"):
+        summaries[-1] = up_to_date(layout.run(summaries[-1].id), summaries[-1])
     model = layout.model(name)
     present = numbers(model)
     lineage = model / str(present[-1]) / SIDE / "lineage.json" if present else None
@@ -115,6 +118,8 @@ def _next(project: Project, found: Found) -> tuple[str, str]:
         return command, found.damage
     if newest and newest.state == "stopped":
         return "mlstack train --resume", f"run {newest.id} was stopped"
+    if newest and newest.state in ("running", "queued") and not finished:
+        return f"mlstack train show {newest.id}", f"run {newest.id} is {newest.state}"
     if not finished:
         return "mlstack train --check", "nothing is trained yet; try the smallest thing first"
     if found.package is None or found.package.run < finished[-1].id:

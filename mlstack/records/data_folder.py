@@ -8,7 +8,6 @@ import hashlib
 import os
 import stat
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,12 +17,16 @@ from pathlib import Path
 from mlstack.errors import DataError
 from mlstack.records import dvc
 from mlstack.records.file_hash import hash_files
+from mlstack.records.folder_changes import differing
 from mlstack.records.folder_index import (
     MD5_BYTES,
+    NOTHING,
     STAMP,
     STAMP_BYTES,
     FolderIndex,
     Listed,
+    entries_of,
+    known_of,
     now_ns,
     read_index,
     write_index,
@@ -51,12 +54,12 @@ class FolderHash:
     @property
     def listing(self) -> bytes:
         """The list of files, byte for byte as DVC keeps it."""
-        return self.made if self.made is not None else listing_bytes(_entries(self.index.folders))
+        return self.made if self.made is not None else listing_bytes(entries_of(self.index.folders))
 
     @cached_property
     def entries(self) -> dict[str, str]:
         """The MD5 of each file by its path in the folder."""
-        return dict(_entries(self.index.folders))
+        return dict(entries_of(self.index.folders))
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -147,7 +150,7 @@ class Look:
         names, before = self.listings[at].names, self.before.folders.get(at, NOTHING)
         if names == before.names:
             return lambda p: before.md5s[p * MD5_BYTES : (p + 1) * MD5_BYTES]
-        by_name = _by_name(self.before, at)
+        by_name = known_of(self.before, at)
         return lambda p: by_name.get(names[p], (b"", b""))[1]
 
     def learn(self, number: int, digest: bytes, stamp: bytes) -> None:
@@ -165,7 +168,7 @@ class Look:
         }
         size = sum(sum(array("q", one.stamps)[2::STAMP]) for one in folders.values())
         same = not self.unknown and folders == self.before.folders
-        listing = None if same else listing_bytes(_entries(folders))
+        listing = None if same else listing_bytes(entries_of(folders))
         md5 = self.before.md5 if listing is None else md5_of(listing)
         count = sum(len(one.names) for one in folders.values())
         index = FolderIndex(md5=md5, size_bytes=size, folders=folders)
@@ -210,7 +213,7 @@ def look(folder: Path, index: Path | None) -> Look:
                 listing.md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES] = BLANK
                 seen.unknown.append((at, position))
             continue
-        by_name = _by_name(before, at)
+        by_name = known_of(before, at)
         for position, name in enumerate(listing.names):
             stamp, md5 = by_name.get(name, (b"", BLANK))
             if stamp == _stamp(listing, position):
@@ -220,106 +223,10 @@ def look(folder: Path, index: Path | None) -> Look:
     return seen
 
 
-def differing(old: bytes | bytearray, new: bytes | bytearray, width: int) -> Iterator[int]:
-    """Give the positions of the items, `width` bytes each, in which two rows of them differ.
-
-    Halves are compared as wholes, so that few differences among many items cost little.
-    """
-    waiting = [(0, len(new) // width)]
-    while waiting:
-        start, end = waiting.pop()
-        if old[start * width : end * width] == new[start * width : end * width]:
-            continue
-        if end - start == 1:
-            yield start
-            continue
-        middle = (start + end) // 2
-        waiting += ((middle, end), (start, middle))
-
-
 def remember(index: Path, seen: Look, hashed: FolderHash) -> None:
     """Write the index when the look taught anything new."""
     if seen.unknown or hashed.index.folders != seen.before.folders:
         write_index(index, hashed.index, taken_ns=seen.taken_ns)
-
-
-@dataclass(frozen=True)
-class Changes:
-    """By how many files two states of a folder differ."""
-
-    added: int
-    removed: int
-    changed: int
-
-
-def compare(before: FolderIndex, after: FolderIndex) -> Changes:
-    """Count what differs between two states of a folder; folders that are equal cost nothing."""
-    added = removed = changed = 0
-    for at in before.folders.keys() | after.folders.keys():
-        old, new = before.folders.get(at, NOTHING), after.folders.get(at, NOTHING)
-        if old.names == new.names and old.md5s == new.md5s:
-            continue
-        if old.names == new.names:
-            changed += sum(1 for _ in differing(old.md5s, new.md5s, MD5_BYTES))
-            continue
-        then, now = dict(_entries({"": old})), dict(_entries({"": new}))
-        both = then.keys() & now.keys()
-        added += len(now) - len(both)
-        removed += len(then) - len(both)
-        changed += sum(then[name] != now[name] for name in both)
-    return Changes(added, removed, changed)
-
-
-def amend(
-    before: FolderIndex, md5: str, gone: Iterable[str], placed: dict[str, tuple[bytes, bytes]]
-) -> FolderIndex:
-    """Give the index after files were taken away and others put there.
-
-    Args:
-        before: the index until now.
-        md5: of the whole folder afterwards.
-        gone: paths of files that are no more.
-        placed: MD5 and stamp of each new file, by its path.
-    """
-    changes: dict[str, dict[str, tuple[bytes, bytes] | None]] = {}
-    for path in gone:
-        at, _, name = path.rpartition("/")
-        changes.setdefault(at, {})[name] = None
-    for path, (digest, stamp) in placed.items():
-        at, _, name = path.rpartition("/")
-        changes.setdefault(at, {})[name] = (stamp, digest)
-    folders = before.folders | {at: _amended(before, at, of) for at, of in changes.items()}
-    size = sum(sum(array("q", one.stamps)[2::STAMP]) for one in folders.values())
-    return FolderIndex(md5=md5, size_bytes=size, folders=folders)
-
-
-def _amended(
-    before: FolderIndex, at: str, changes: dict[str, tuple[bytes, bytes] | None]
-) -> Listed:
-    """Put stamp and MD5 of changed files into the list of a folder; None takes one away."""
-    old = before.folders.get(at)
-    if old is None:
-        return _listed({name: now for name, now in changes.items() if now is not None})
-    stamps, md5s = bytearray(old.stamps), bytearray(old.md5s)
-    for name, now in changes.items():
-        position = bisect_left(old.names, name)
-        if now is None or position == len(old.names) or old.names[position] != name:
-            break
-        stamps[position * STAMP_BYTES : (position + 1) * STAMP_BYTES] = now[0]
-        md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES] = now[1]
-    else:
-        return Listed(old.names, bytes(stamps), bytes(md5s))
-    known = _by_name(before, at) | changes
-    return _listed({name: now for name, now in known.items() if now is not None})
-
-
-NOTHING = Listed([], b"", b"")
-
-
-def _listed(known: dict[str, tuple[bytes, bytes]]) -> Listed:
-    names = sorted(known)
-    stamps = b"".join(known[name][0] for name in names)
-    return Listed(names, stamps, b"".join(known[name][1] for name in names))
 
 
 def list_files(folder: Path) -> list[str]:
@@ -432,27 +339,6 @@ def _followed(path: Path) -> os.stat_result:
 
 def _odd(path: Path, problem: str) -> DataError:
     return DataError(f"`{path}` {problem}", hint="replace it by files, or remove it")
-
-
-def _entries(folders: dict[str, Listed]) -> Iterator[tuple[str, str]]:
-    for at, listed in folders.items():
-        digits = listed.md5s.hex()
-        prefix = f"{at}/" if at else ""
-        for position, name in enumerate(listed.names):
-            yield prefix + name, digits[position * 32 : position * 32 + 32]
-
-
-def _by_name(index: FolderIndex, at: str) -> dict[str, tuple[bytes, bytes]]:
-    listed = index.folders.get(at)
-    if listed is None:
-        return {}
-    return {
-        name: (
-            listed.stamps[position * STAMP_BYTES : (position + 1) * STAMP_BYTES],
-            listed.md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES],
-        )
-        for position, name in enumerate(listed.names)
-    }
 
 
 def _stamp(listing: Listing, position: int) -> bytes:

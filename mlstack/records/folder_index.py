@@ -4,6 +4,7 @@ A cache: without it the next command is slow, never wrong.
 """
 
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,9 @@ class Listed(msgspec.Struct, frozen=True, array_like=True):
     names: list[str]
     stamps: bytes  # int64 (files, 4) in the machine's byte order
     md5s: bytes  # (files, 16)
+
+
+NOTHING = Listed([], b"", b"")
 
 
 class FolderIndex(Record, frozen=True, kw_only=True, tag="folder.index"):
@@ -69,6 +73,29 @@ def now_ns(path: Path) -> int:
     probe = path.with_suffix(".clock")
     probe.touch()
     return probe.stat().st_mtime_ns
+
+
+def entries_of(folders: dict[str, Listed]) -> Iterator[tuple[str, str]]:
+    """Yield path and MD5 of every file."""
+    for at, listed in folders.items():
+        digits = listed.md5s.hex()
+        prefix = f"{at}/" if at else ""
+        for position, name in enumerate(listed.names):
+            yield prefix + name, digits[position * 32 : position * 32 + 32]
+
+
+def known_of(index: FolderIndex, at: str) -> dict[str, tuple[bytes, bytes]]:
+    """Give stamp and MD5 of each file of one folder."""
+    listed = index.folders.get(at)
+    if listed is None:
+        return {}
+    return {
+        name: (
+            listed.stamps[position * STAMP_BYTES : (position + 1) * STAMP_BYTES],
+            listed.md5s[position * MD5_BYTES : (position + 1) * MD5_BYTES],
+        )
+        for position, name in enumerate(listed.names)
+    }
 
 
 def _settled(listed: Listed, before_ns: int) -> Listed:

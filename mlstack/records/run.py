@@ -213,7 +213,7 @@ class RunSummary(Record, frozen=True, kw_only=True, tag="run.summary"):
     """A run at a glance, read from its folder alone."""
 
     id: str
-    state: str  # running, finished, stopped, failed, new or damaged
+    state: str  # finished, stopped, failed or damaged; running, new or queued may change
     created: str
     epoch: int = 0
     epochs: int = 0

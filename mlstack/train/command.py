@@ -38,11 +38,10 @@ def train(
 ) -> None:
     """Train the model that mlstack.yaml describes."""
     from mlstack.train import api, request, view
-    from mlstack.ui import is_terminal
+    from mlstack.ui import waits
 
-    waits = is_terminal() if wait is None else wait
     asked = request.Request(
-        run, gpus, ranks, epochs, batch_size, check, resume, from_run, allow_dirty, on, waits
+        run, gpus, ranks, epochs, batch_size, check, resume, from_run, allow_dirty, on, waits(wait)
     )
     call.show(api.start(call.config, call.sets, asked), view.draw)
 
@@ -58,7 +57,8 @@ def ls(
         bool, typer.Option("--best", help="Best value of train.monitor first [newest first].")
     ] = False,
     state: Annotated[
-        str | None, typer.Option(help="Only runs that are running, finished, stopped or failed.")
+        str | None,
+        typer.Option(help="Only runs that are running, queued, finished, stopped or failed."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
 ) -> None:
@@ -88,12 +88,17 @@ def evaluate(
     run: Annotated[
         str | None, typer.Argument(help="Run, or a part of its id [the newest finished one].")
     ] = None,
+    wait: Annotated[
+        bool | None,
+        typer.Option("--wait/--no-wait", help="Wait for a GPU in use [on a terminal]."),
+    ] = None,
 ) -> None:
     """Measure a run on its test part: by class, by slice, by example."""
     from mlstack.train import evaluate as room
     from mlstack.train import view
+    from mlstack.ui import waits
 
-    call.show(room.evaluate(call.config, call.sets, run), view.draw)
+    call.show(room.evaluate(call.config, call.sets, run, waits=waits(wait)), view.draw)
 
 
 @app.command("compare")

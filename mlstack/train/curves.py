@@ -19,6 +19,7 @@ class History:
     epochs: list[EpochEnded]
     speeds: list[Speed]
     used: list[Used]
+    attempts: int = 0  # how often its ranks were started
 
 
 def history(run_folder: Path) -> History:
@@ -31,6 +32,7 @@ def history(run_folder: Path) -> History:
         epochs=[e for e in events if isinstance(e, EpochEnded)],
         speeds=[speeds[epoch] for epoch in sorted(speeds)],
         used=[one for one in system if isinstance(one, Used)],
+        attempts=sum(isinstance(e, Started) for e in events),
     )
 
 

@@ -18,6 +18,7 @@ from mlstack.errors import ConfigError, DataError
 from mlstack.inputs import tables
 from mlstack.launch import gpus, leases
 from mlstack.launch.moved import spec_here
+from mlstack.launch.waiting import taken
 from mlstack.launch.worker import run_worker
 from mlstack.records import base, dvc
 from mlstack.records.base import Record
@@ -68,10 +69,19 @@ class Answered:
         return bool(np.array_equal(self.targets, self.examples["target"].to_numpy()))
 
 
-def evaluate(path: Path, sets: tuple[str, ...], wanted: str | None) -> Iterator[Record]:
+def evaluate(
+    path: Path, sets: tuple[str, ...], wanted: str | None, *, waits: bool = False
+) -> Iterator[Record]:
     """Measure a run, the newest finished one when none is named.
 
+    Args:
+        path: the project file.
+        sets: settings that replace what it says.
+        wanted: the run, or a part of its id.
+        waits: whether to wait, in order, for a GPU that others use.
+
     Raises:
+        BusyError: others use all GPUs, and they are not waited for.
         DataError: there is no such run, it has not finished, or its data is gone.
         ConfigError: it is no classifier.
     """
@@ -84,11 +94,18 @@ def evaluate(path: Path, sets: tuple[str, ...], wanted: str | None) -> Iterator[
     examples = examples.filter(pc.equal(examples["split"], part))
     held = 1 if spec.gpus and gpus.Nvidia().find() else 0
     with (
-        leases.lease(held, f"evaluating run `{spec.id}`") as leased,
+        leases.claim(held, f"evaluating run `{spec.id}`") as claimed,
         tempfile.TemporaryDirectory(prefix="mlstack-evaluate-") as work,
     ):
+        yield from taken(claimed, waits=waits)
         target = Path(work, "answers.npz")
-        words = [str(folder), str(checkpoint), part, str(target), *(gpu.uuid for gpu in leased)]
+        words = [
+            str(folder),
+            str(checkpoint),
+            part,
+            str(target),
+            *(gpu.uuid for gpu in claimed.taken),
+        ]
         said = msgspec.json.Decoder(WorkerProgress).decode
         yield from run_worker(WORKER, words, said, folder / "logs" / "evaluate.log")
         with np.load(target) as arrays:

@@ -12,18 +12,19 @@ from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, MachineError, MlstackError
 from mlstack.launch import gpus
 from mlstack.launch.gpus import Gpu
-from mlstack.launch.leases import Blocked, Claim, claim
+from mlstack.launch.leases import Claim, claim
 from mlstack.launch.on_ray import ranks as on_ray
 from mlstack.launch.plan import Cluster, PlanOptions
 from mlstack.launch.slurm import follow, queue
 from mlstack.launch.supervise import Patience, Terms, is_running, supervise
+from mlstack.launch.waiting import Waiting, taken
 from mlstack.records.job import JobSeen
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunEvent, RunSpec
 from mlstack.train.request import Request, wanted_gpus
-from mlstack.train.results import Waiting
 
 Events = Iterator[RunEvent | JobSeen]
+ON_CPU = "--gpus 0 trains on the CPU"
 LOST_S = 10.0  # until Ray has noticed that a machine is gone, of which other ranks complain at once
 
 
@@ -51,19 +52,8 @@ class Room:
         Raises:
             BusyError: others use them, and it is not to be waited for.
         """
-        told: Blocked | None = None
-        for blocked in self.claim.wait() if self.claim and waits else ():
-            if blocked != told:
-                told = blocked
-                yield Waiting(
-                    place=len(blocked.ahead) + 1,
-                    free=blocked.free,
-                    count=blocked.count,
-                    users=list(blocked.users),
-                    ahead=list(blocked.ahead),
-                )
         if self.claim:
-            self.claim.take()
+            yield from taken(self.claim, waits=waits, otherwise=ON_CPU)
 
 
 class Place(Protocol):

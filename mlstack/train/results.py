@@ -21,16 +21,6 @@ class Planned(Record, frozen=True, kw_only=True, tag="train.planned"):
     notes: list[str] = msgspec.field(default_factory=list)
 
 
-class Waiting(Record, frozen=True, kw_only=True, tag="train.waiting"):
-    """GPUs are in use; whoever came first gets them first."""
-
-    place: int  # in the queue, from 1
-    free: int
-    count: int  # of GPUs that would do
-    users: list[str]
-    ahead: list[str]
-
-
 class Trained(Result, frozen=True, kw_only=True, tag="train.trained"):
     """The end of a run."""
 
@@ -75,7 +65,7 @@ class RunRow(Record, frozen=True, kw_only=True, tag="train.row"):
     """One run in a list."""
 
     id: str
-    state: str  # running, finished, stopped, failed, new or damaged
+    state: str  # running, queued, finished, stopped, failed or damaged
     created: str
     epoch: int = 0
     epochs: int = 0
@@ -139,6 +129,8 @@ class RunShown(Result, frozen=True, kw_only=True, tag="train.run"):
     checkpoints: list[str]
     use: Use = msgspec.field(default_factory=Use)
     mirrors: list[Mirrored] = msgspec.field(default_factory=list)
+    attempts: int = 0  # how often its ranks were started
+    next: str = ""  # what to type to go on with it, or to follow it
     html: str = ""
 
     def headline(self) -> str:

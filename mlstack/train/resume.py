@@ -21,6 +21,7 @@ from mlstack.records.run import (
 from mlstack.records.worker import WorkerProgress
 from mlstack.train import store
 from mlstack.train.copies import Copies
+from mlstack.train.results import RunRow
 
 GOING = Started | Reading | Stepped | EpochEnded | CheckpointSaved  # the last word of no run
 QUIET_S = 60.0  # without a new copy: nobody trains the run any more
@@ -36,14 +37,11 @@ def resumable(layout: Layout, wanted: str | None, *, at_work: bool = False) -> s
 
     Raises:
         DataError: there is none.
+        BusyError: there is none but one that is being trained.
         ConfigError: it has nothing to go on with.
     """
-    states = ("stopped", "failed", "running") if at_work else ("stopped", "failed")
     if wanted is None:
-        for row in store.rows(layout):
-            if row.state in states and (row.study, row.mode) == (None, "fit"):
-                return row.id
-        raise DataError("there is no run that was cut short", hint="type `mlstack train`")
+        return _newest(store.rows(layout), at_work=at_work)
     run_id = find_run(layout.runs, wanted)
     found = store.summary(layout.run(run_id))
     if found.state == "finished":
@@ -54,6 +52,20 @@ def resumable(layout: Layout, wanted: str | None, *, at_work: bool = False) -> s
     if found.mode != "fit":
         raise ConfigError(f"run `{run_id}` was a check", hint="type `mlstack train`")
     return run_id
+
+
+def _newest(rows: list[RunRow], *, at_work: bool) -> str:
+    mine = [row for row in rows if (row.study, row.mode) == (None, "fit")]
+    going = [row for row in mine if row.state == "running"]
+    # One in the queue is named, not passed over: whoever goes on with it is told of its job.
+    short = [row for row in mine if row.state in ("stopped", "failed", "queued")]
+    if at_work:
+        short = [row for row in mine if row in short or row in going]
+    if short:
+        return short[0].id
+    if going:
+        raise BusyError(f"run `{going[0].id}` is being trained", hint="Ctrl-C there stops it")
+    raise DataError("there is no run that was cut short", hint="type `mlstack train`")
 
 
 def bring(project: Project, wanted: str | None) -> Iterator[WorkerProgress]:
@@ -87,7 +99,7 @@ def _is_here(layout: Layout, wanted: str | None) -> bool:
         resumable(layout, wanted)
     except DataError:
         return False
-    except ConfigError:  # it is here, and has nothing to go on with
+    except (ConfigError, BusyError):  # it is here, and has nothing to go on with
         return True
     return True
 

@@ -12,9 +12,10 @@ from mlstack import files
 from mlstack.config import Project, load
 from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.records.base import read
+from mlstack.records.job import JOB
 from mlstack.records.layout import Layout
 from mlstack.records.mirror import states
-from mlstack.records.run import CHECKPOINTS, SPEC, RunSpec, find_run, run_ids
+from mlstack.records.run import CHECKPOINTS, SPEC, RunSpec, RunSummary, find_run, run_ids
 from mlstack.train import html, html_compare, store
 from mlstack.train.curves import History, history
 from mlstack.train.differences import code_line, data_change, data_line, lined_up
@@ -22,7 +23,7 @@ from mlstack.train.flat import flat
 from mlstack.train.results import RunList, RunRow, RunsCompared, RunShown
 from mlstack.train.use import use_of
 
-STATES = ("running", "finished", "stopped", "failed", "damaged")
+STATES = ("running", "queued", "finished", "stopped", "failed", "damaged")
 
 
 @dataclass(frozen=True)
@@ -130,19 +131,33 @@ def _find(layout: Layout, wanted: str | None) -> str:
     ids = run_ids(layout.runs)
     if wanted is None and not ids:
         raise DataError("there is no run yet", hint="type `mlstack train`")
-    return find_run(layout.runs, wanted or ids[-1])
+    return find_run(layout.runs, ids[-1] if wanted is None else wanted)
 
 
 def _shown(layout: Layout, folder: Path, past: History) -> RunShown:
     kept = sorted((folder / CHECKPOINTS).glob("*.ckpt"))
+    found = store.summary(folder)
     return RunShown(
         spec=read(folder / SPEC, RunSpec),
-        summary=store.summary(folder),
+        summary=found,
         epochs=past.epochs,
         checkpoints=[str(p.relative_to(layout.root)) for p in kept],
         use=use_of(past),
         mirrors=states(folder),
+        attempts=past.attempts,
+        next=_next(folder, found),
     )
+
+
+def _next(folder: Path, found: RunSummary) -> str:
+    """Say what to type to go on with a run, or to follow the job that it is."""
+    is_job = (folder / JOB).is_file()
+    goes_on = f"mlstack train --on slurm --resume {found.id}"
+    if found.mode != "fit" or found.study is not None:
+        return ""
+    if found.state in ("stopped", "failed"):
+        return goes_on if is_job else f"mlstack train --resume {found.id}"
+    return goes_on if is_job and found.state in ("queued", "running") else ""
 
 
 def _judged(run: RunShown) -> dict[str, float]:

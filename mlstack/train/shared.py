@@ -61,12 +61,14 @@ def rows(project: Project) -> list[RunRow]:
         connection.execute(SCHEMA)
         _refresh(connection, layout, (project.config.project.name, *here))
         stored = connection.execute(LIST, [project.config.project.name]).fetchall()
-    return [
-        store.alive(layout, row) if (host, root) == here else structs.replace(row, host=host)
-        for row, host, root in (
-            (msgspec.json.decode(text, type=RunRow), host, root) for text, host, root in stored
+    found = [
+        structs.replace(
+            msgspec.json.decode(text, type=RunRow), host="" if (host, root) == here else host
         )
+        for text, host, root in stored
     ]
+    alive = {row.id: row for row in store.alive(layout, [row for row in found if not row.host])}
+    return [row if row.host else alive[row.id] for row in found]
 
 
 def _refresh(connection: Any, layout: Layout, mine: tuple[str, str, str]) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import structs
 
 from mlstack.errors import BusyError, DataError
-from mlstack.launch.at_work import is_at_work
+from mlstack.launch import at_work
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.run import (
@@ -73,11 +73,7 @@ def rows(layout: Layout) -> list[RunRow]:
 
 def summary(run_folder: Path) -> RunSummary:
     """Summarise a run; one whose process is gone is stopped, whatever its events say."""
-    found = summarise(run_folder)
-    if found.state in ("running", "new") and not is_at_work(run_folder):
-        words = "its process died" if found.state == "running" else "it never started"
-        return structs.replace(found, state="stopped", problem=words)
-    return structs.replace(found, state="running") if found.state == "new" else found
+    return at_work.up_to_date(run_folder, summarise(run_folder))
 
 
 def _rows(layout: Layout, place: Path) -> list[RunRow]:
@@ -88,14 +84,18 @@ def _rows(layout: Layout, place: Path) -> list[RunRow]:
             _refresh(index, layout)
         stored = index.execute("SELECT row FROM runs ORDER BY id DESC").fetchall()
     found = [msgspec.json.decode(row, type=RunRow) for (row,) in stored]
-    return [alive(layout, row) for row in found]
+    return alive(layout, found)
 
 
-def alive(layout: Layout, row: RunRow) -> RunRow:
-    """Look again at what only a living process can keep true."""
-    if row.state != "running" or is_at_work(layout.run(row.id)):
-        return row
-    return structs.replace(row, state="stopped", problem="its process died")
+def alive(layout: Layout, found: list[RunRow]) -> list[RunRow]:
+    """Look again at what only a living process, or a job, can keep true."""
+    open_rows = [row for row in found if row.state not in ("finished", "damaged")]
+    works = at_work.look([layout.run(row.id) for row in open_rows])
+    changed = {}
+    for row, work in zip(open_rows, works, strict=True):
+        state, problem = at_work.now(row.state, row.problem, work)
+        changed[row.id] = structs.replace(row, state=state, problem=problem)
+    return [changed.get(row.id, row) for row in found]
 
 
 def _open(path: Path) -> sqlite3.Connection:

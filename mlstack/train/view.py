@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from mlstack.launch.mirrors import Behind
+from mlstack.launch.waiting import Waiting
 from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
 from mlstack.records.job import JobSeen
@@ -29,7 +30,6 @@ from mlstack.train.results import (
     Trained,
     Unlisted,
     Use,
-    Waiting,
 )
 from mlstack.ui import Bar
 
@@ -50,7 +50,7 @@ def draw(record: Record) -> Any:
         case EpochEnded():
             return _epoch(record)
         case JobSeen() | Waiting():
-            return _job(record) if isinstance(record, JobSeen) else _waiting(record)
+            return _job(record) if isinstance(record, JobSeen) else record.words()
         case Checked():
             return _checked(record)
         case Unlisted():
@@ -93,16 +93,6 @@ def _planned(planned: Planned) -> str:
     where = ", ".join(planned.gpus) or ("CPU" if planned.ranks == 1 else f"{planned.ranks} ranks")
     lines = [f"run {planned.run} {verb}: data {planned.dataset} ({parts}) on {where}"]
     return "\n".join(lines + [f"note: {note}" for note in planned.notes])
-
-
-def _waiting(waiting: Waiting) -> str:
-    lines = [
-        f"waiting for GPUs: {waiting.free} of {waiting.count} are free, "
-        f"number {waiting.place} in the queue (Ctrl-C leaves it)",
-        *(f"  used by {user}" for user in waiting.users),
-        *(f"  first comes {waiter}" for waiter in waiting.ahead),
-    ]
-    return "\n".join(lines)
 
 
 def _started(started: Started) -> str:
@@ -204,7 +194,12 @@ def _shown(shown: RunShown) -> Any:
     for name, value in _facts(spec):
         grid.add_row(name, value)
     state = f"{summary.state}: {summary.problem}" if summary.problem else summary.state
-    grid.add_row("state", f"{state}, {summary.epoch} of {summary.epochs} epochs")
+    often = shown.attempts > 1 or (shown.attempts and summary.state == "queued")
+    again = f", begun {_count(shown.attempts, 'time')}" if often else ""
+    grid.add_row("state", f"{state}, {summary.epoch} of {summary.epochs} epochs{again}")
+    if shown.next:
+        word = "goes on" if summary.state in ("stopped", "failed") else "follow it"
+        grid.add_row(word, shown.next)
     for checkpoint in shown.checkpoints:
         grid.add_row("checkpoint", checkpoint)
     for name, value in [*_curves(shown), *_used(shown.use)]:

@@ -17,9 +17,10 @@ from mlstack.errors import (
     Interrupted,
     MachineError,
 )
-from mlstack.launch import leases, mirrors
+from mlstack.launch import leases, mirrors, user_source
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.plan import PlanOptions, Prepared, configured, prepare
+from mlstack.launch.waiting import taken
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
 from mlstack.tune import space as spaces
@@ -30,6 +31,8 @@ from mlstack.tune.results import StudySpec, StudyStarted, Tuned
 from mlstack.tune.study import Search
 from mlstack.tune.trials import Work, all_failed, finished_value
 
+ON_CPU = "--gpus 0 tunes on the CPU"
+
 
 def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Record]:
     """Start a study, or go on with one, until it has the trials that are wanted.
@@ -39,7 +42,7 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
         MachineError: a library or a GPU is missing.
         DataError: the data is not snapshotted, its labels or its files are wrong.
         StepError: every trial failed.
-        BusyError: another process searches this study.
+        BusyError: another process searches this study, or others use the GPUs.
         Interrupted: stopped by a signal; `--resume` goes on.
     """
     refuse_contradictions(request)
@@ -52,15 +55,18 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
     what = f"study `{name}`"
     with (
         files.lock(_lock(journal), what),
-        leases.lease(
-            wanted_gpus(project, request), f"`mlstack tune` in {project.root.name}"
-        ) as held,
+        leases.claim(
+            wanted_gpus(project, request),
+            f"`mlstack tune` in {project.root.name}",
+            least=project.config.tune.gpus_per_trial,
+        ) as claimed,
     ):
+        yield from taken(claimed, waits=request.wait, otherwise=ON_CPU)
         ready = prepare(project, allow_dirty=request.allow_dirty)
         search = _open(project, journal, wanted, resume=request.resume)
         finished = finished_value(project, search.spec.monitor)
         recovered = search.recover(finished) if request.resume else 0
-        free = slots(held, project.config.tune.gpus_per_trial)
+        free = slots(claimed.taken, project.config.tune.gpus_per_trial)
         search.want(wanted)
         yield _study_started(search, wanted, free, _notes(ready, recovered))
         work = Work(project, search, Pool(free), ready, wanted)
@@ -115,7 +121,8 @@ def _open(project: Project, journal: Path, trials: int, *, resume: bool) -> Sear
         seed=config.project.seed,
     )
     first = spaces.grid(space, spec.seed)[0]
-    configured(project, PlanOptions(overrides=first))  # refuses settings that are none
+    tried = configured(project, PlanOptions(overrides=first))  # refuses settings that are none
+    user_source.check(tried.root, tried.config)  # and arguments that no class takes
     search = studies.create(journal, spec, trials)
     present = _present(config.model_dump(mode="json", by_alias=True), list(space))
     if spec.sampler != "grid" and spaces.contains(space, present):

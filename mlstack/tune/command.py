@@ -22,11 +22,16 @@ def tune(
         bool, typer.Option("--allow-dirty", help="Take data without a snapshot.")
     ] = False,
     on: Annotated[str, typer.Option(metavar="local|ray", help="Where to tune.")] = "local",
+    wait: Annotated[
+        bool | None,
+        typer.Option("--wait/--no-wait", help="Wait for GPUs in use [on a terminal]."),
+    ] = None,
 ) -> None:
     """Search for better settings; each trial is a run."""
     from mlstack.tune import api, request, view
+    from mlstack.ui import waits
 
-    asked = request.Request(study, trials, gpus, resume, allow_dirty, on)
+    asked = request.Request(study, trials, gpus, resume, allow_dirty, on, waits(wait))
     call.show(api.start(call.config, call.sets, asked), view.draw)
 
 

@@ -18,6 +18,7 @@ class Request:
     resume: bool = False
     allow_dirty: bool = False
     on: str = "local"
+    wait: bool = False  # for GPUs that others use
 
 
 def refuse_contradictions(request: Request) -> None:

@@ -13,6 +13,8 @@ from mlstack.config.train_sections import Choice, Dimension, IntRange, LogUnifor
 from mlstack.errors import ConfigError
 
 SEARCHABLE = ("model.", "train.", "data.args.")
+# What belongs to the study, or to the place where it runs: a trial would not follow it.
+FIXED = ("train.gpus", "train.monitor", "train.mode", "train.slurm", "train.ray")
 STEPS = 5  # points of a range in a grid
 
 Space = Mapping[str, Dimension]
@@ -35,6 +37,12 @@ def check(space: Space) -> None:
         raise ConfigError(
             f"tune.space: `{others[0]}` is not a setting of a run",
             hint="search settings below model, train or data.args",
+        )
+    fixed = [key for key in space if key.startswith(FIXED)]
+    if fixed:
+        raise ConfigError(
+            f"tune.space: `{fixed[0]}` is the same for all trials of a study",
+            hint="take it out; tune.gpus_per_trial says how many GPUs a trial has",
         )
 
 

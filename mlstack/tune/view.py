@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 
 from mlstack.launch.mirrors import Behind
+from mlstack.launch.waiting import Waiting
 from mlstack.records.base import Record
 from mlstack.records.worker import WorkerProgress
 from mlstack.tune.results import (
@@ -30,6 +31,8 @@ def draw(record: Record) -> Any:
             return _ended(record)
         case WorkerProgress():
             return Bar(record.text, record.done, record.total)
+        case Waiting():
+            return record.words()
         case Behind():
             return record.warning()
         case Tuned():

@@ -12,8 +12,9 @@ from mlstack.errors import BusyError, ConfigError, DataError
 from mlstack.launch import git, merging
 from mlstack.records import data_folder, dvc
 from mlstack.records.base import Record
-from mlstack.records.data_folder import Changes, FolderHash, Look, compare
+from mlstack.records.data_folder import FolderHash, Look
 from mlstack.records.dvc_config import find_home
+from mlstack.records.folder_changes import Changes, compare
 from mlstack.records.layout import Layout
 from mlstack.version import (
     exchange,

@@ -41,6 +41,10 @@ def _collected(record: Collected) -> str:
     else:
         lines.append(f"{amount} could be freed")
         lines.append(f"  hint: --yes moves them to the trash for {record.grace_days} days")
+    if record.remade_bytes:
+        did = "deleted" if record.moved else "could be deleted:"
+        needed = size(record.remade_needed_bytes)
+        lines.append(f"{did} {size(record.remade_bytes)} of decoded inputs; {needed} are needed")
     if record.deleted_bytes:
         lines.append(f"deleted {size(record.deleted_bytes)} that were past their days there")
     if record.trash_objects:

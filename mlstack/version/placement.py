@@ -11,7 +11,7 @@ from shutil import rmtree
 
 from mlstack import files
 from mlstack.errors import DataError
-from mlstack.records import data_folder
+from mlstack.records import folder_changes
 from mlstack.records.base import Record
 from mlstack.records.data_folder import FolderHash
 from mlstack.records.dvc_config import DvcConfig
@@ -84,7 +84,7 @@ def place(
     except OSError as error:
         raise files.cannot_write(data.folder, error) from error
     before = now.index if now else EMPTY
-    index = data_folder.amend(before, order.md5, gone, placed)
+    index = folder_changes.amend(before, order.md5, gone, placed)
     write_index(data.index, index, taken_ns=taken_ns)
 
 

@@ -380,6 +380,8 @@ class Collected(Result, frozen=True, kw_only=True, tag="version.gc"):
     deleted_bytes: int = 0  # that were in the trash for longer than the grace period
     trash_objects: int = 0
     trash_bytes: int = 0
+    remade_bytes: int = 0  # of decoded images and joined tables, which are made again when missed
+    remade_needed_bytes: int = 0
 
     def headline(self) -> str:
         """Give the bytes."""

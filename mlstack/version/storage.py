@@ -10,6 +10,7 @@ from mlstack.errors import ConfigError
 from mlstack.records.base import Record
 from mlstack.ui import is_terminal
 from mlstack.version import history, listing, marks, stock, trash, words
+from mlstack.version import remade as remade_inputs
 from mlstack.version.api import hold
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import Collected, Emptied, Restored, Spare, Spared
@@ -47,7 +48,8 @@ def gc(project: Project, options: GcOptions) -> Iterator[Record]:
     """Show the objects that nothing needs; with `yes`, move them to the trash.
 
     Branches, tags, stashes, worktrees, runs and packages keep theirs. What has been in the trash
-    for longer than the grace period is deleted on the way.
+    for longer than the grace period is deleted on the way, and so are decoded images and joined
+    tables that nothing needs.
 
     Raises:
         ConfigError: there is something to free, nobody can be asked, and `yes` is not given; or
@@ -63,12 +65,11 @@ def gc(project: Project, options: GcOptions) -> Iterator[Record]:
         table = Spared(
             versions=_by_version(data, cache, spare), objects=len(spare), size_bytes=size
         )
-        if spare and not options.yes and not is_terminal():
+        source = project.config.data.folder
+        remade = remade_inputs.clear(data.root, source, delete=options.yes)
+        if (spare or remade.spare_bytes) and not options.yes and not is_terminal():
             yield table
-            raise ConfigError(
-                f"nothing was moved; {len(spare)} objects with {words.size(size)} could be",
-                hint=f"repeat with --yes to move them to the trash for {options.grace_days} days",
-            )
+            raise _refused(len(spare), size, remade.spare_bytes, options.grace_days)
         deleted: list[trash.Discarded] = []
         if options.yes:
             trash.discard(cache, spare, now)
@@ -84,7 +85,21 @@ def gc(project: Project, options: GcOptions) -> Iterator[Record]:
             deleted_bytes=sum(one.size_bytes for one in deleted),
             trash_objects=len(left),
             trash_bytes=sum(one.size_bytes for one in left),
+            remade_bytes=remade.spare_bytes,
+            remade_needed_bytes=remade.needed_bytes,
         )
+
+
+def _refused(objects: int, size: int, remade: int, grace_days: int) -> ConfigError:
+    """Say what a collection would do that nobody has agreed to."""
+    inputs = f"{words.size(remade)} of decoded inputs could be deleted"
+    if not objects:
+        return ConfigError(f"nothing was touched; {inputs}", hint="repeat with --yes to do so")
+    also = f", and {inputs}" if remade else ""
+    return ConfigError(
+        f"nothing was moved; {objects} objects with {words.size(size)} could be{also}",
+        hint=f"repeat with --yes to move them to the trash for {grace_days} days",
+    )
 
 
 def bring_back(project: Project) -> Restored:

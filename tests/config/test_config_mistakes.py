@@ -49,6 +49,13 @@ PLANTED = [
     ("train: {epochs: ten}\n", "5:17", "train.epochs: 'ten' is not a whole number"),
     ("train: {epochs: 1.5}\n", "5:17", "train.epochs: 1.5 is not a whole number"),
     ("train: {epochs: true}\n", "5:17", "train.epochs: true is not a whole number"),
+    ("train: {max_time: 9999999999d}\n", "5:19", "is longer than a hundred years"),
+    ("train: {ema: .nan}\n", "5:14", "nan is not a finite number"),
+    (
+        "tune: {space: {model.args.lr: {uniform: [0, .inf]}}}\n",
+        "5:45",
+        "inf is not a finite number",
+    ),
     ("train: {epochs: 0}\n", "5:17", "0 is out of range; it must be at least 1"),
     ("train: {epochs: }\n", "5:16", "train.epochs: nothing is not a whole number"),
     ("serve: {port: 70000}\n", "5:15", "70000 is out of range; it must be at most 65535"),
@@ -156,6 +163,7 @@ def test_a_flag_is_named_as_the_culprit(tmp_path: Path) -> None:
         ("train.epochs=[", "YAML: "),
         ("train.epochs=ten", "'ten' is not a whole number"),
         ("train.epo=3", 'did you mean "epochs"?'),
+        ("project.seed=99999999999999999999", "it must be at most 4294967295"),
     ],
 )
 def test_a_bad_flag_is_refused(tmp_path: Path, item: str, words: str) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from fake_gpus import lease
 
 from mlstack.doctor import machine, software, together
 from mlstack.launch.gpus import FakeGpus
-from mlstack.launch.leases import claim, lease
+from mlstack.launch.leases import claim
 
 PROBE = """
 import sys
@@ -34,6 +35,8 @@ def test_a_project_on_this_machine_is_examined(project: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         (project / "data" / "digits" / "new.txt").write_text("not in the last version")
+        (project / ".mlstack" / "decoded" / "8x8x1-1").mkdir(parents=True)
+        (project / ".mlstack" / "decoded" / "8x8x1-1" / "pixels").write_bytes(bytes(3 << 20))
 
         done = doctor(project, "--json", "--set", f"serve.port={port}")
 
@@ -51,6 +54,7 @@ def test_a_project_on_this_machine_is_examined(project: Path) -> None:
     assert checks["config"]["status"] == "ok"
     assert checks["versions"]["status"] == "ok", checks["versions"]
     assert checks["gpu leases"]["status"] == "ok"
+    assert checks["kept inputs"]["detail"].startswith("3 MiB of decoded images;")
     assert "two GPUs" in checks["all-reduce"]["detail"] or "agree" in checks["all-reduce"]["detail"]
     assert "not tried: " in checks["loader"]["detail"]  # the data is not snapshotted
     assert not [c for c in body["checks"] if c["status"] != "ok" and not c["fix"]]

@@ -9,6 +9,7 @@ import pytest
 from odd_images import ODD, SIDE, encoded, pixels
 from PIL import Image
 
+from mlstack.errors import ConfigError
 from mlstack.inputs import decoded, images, preprocess
 from mlstack.inputs.images import ImageSpec
 from mlstack.records import dataset
@@ -105,3 +106,9 @@ def test_a_smaller_size_is_the_mean_of_what_it_covers() -> None:
 
     # Without antialiasing, it would be black or white.
     assert (np.abs(found.astype(int) - 128) < 30).all()
+
+
+@pytest.mark.parametrize("size", [(0, 8, 1), (8, -1, 3), (100_000, 100_000, 1), (8, 8, 7)])
+def test_a_size_that_no_image_has_is_no_fault_of_an_image(size: tuple[int, int, int]) -> None:
+    with pytest.raises(ConfigError, match=r"images (of|have)"):
+        ImageSpec(*size)

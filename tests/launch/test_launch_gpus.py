@@ -5,10 +5,11 @@ import sys
 from contextlib import ExitStack, closing
 
 import pytest
+from fake_gpus import lease
 
 from mlstack.errors import BusyError, MachineError
 from mlstack.launch.gpus import FakeGpus, Use, parse, parse_uses, visible
-from mlstack.launch.leases import claim, lease, overview
+from mlstack.launch.leases import claim, overview
 
 LISTING = "0, GPU-aaa, NVIDIA GeForce RTX 4090, 24564\n1, GPU-bbb, NVIDIA H200, 143771\n"
 

@@ -149,6 +149,18 @@ def test_groups_stay_together(project):
     assert {row["split"] for row in table} == {"train", "val", "test"}
 
 
+def test_a_part_that_the_groups_leave_empty_is_named(project):
+    text = (project / "mlstack.yaml").read_text()
+    (project / "mlstack.yaml").write_text(
+        text.replace("test: 0.1}", "test: 0.1, group_by: writer, stratify: false}")
+    )
+    relabel(project, lambda rows: [r | {"writer": "the only one"} for r in rows])
+
+    found = problems(project)
+
+    assert "val got no example" in found and "test got no example" in found
+
+
 def test_a_small_class_stands_in_every_part(tmp_path, project):
     relabel(
         project,

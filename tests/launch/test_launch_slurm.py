@@ -12,10 +12,18 @@ from msgspec import structs
 
 from mlstack.config.train_sections import Slurm
 from mlstack.errors import ConfigError, DataError, Interrupted, MachineError, StepError
+from mlstack.launch import at_work
 from mlstack.launch.slurm import follow, job, queue, script
 from mlstack.launch.supervise import StopRequest
 from mlstack.records.job import JobSeen
-from mlstack.records.run import EpochEnded, Finished, Started, Stopped, read_events
+from mlstack.records.run import (
+    EpochEnded,
+    Finished,
+    Started,
+    Stopped,
+    read_events,
+    summarise,
+)
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +226,117 @@ def test_a_job_whose_node_fails_goes_on_when_there_is_one_again(make_run, cluste
     kinds = [type(event) for event in read_events(folder)]
     assert kinds.count(Started) == 2
     assert kinds[-1] is Finished
+
+
+def now(folder):
+    """Say what a list of runs says of one."""
+    found = at_work.up_to_date(folder, summarise(folder))
+    return found.state, found.problem
+
+
+def test_a_run_is_what_its_job_is_before_and_after_it_was_put_back(make_run, cluster):
+    folder, spec = make_run("train-long", "train-long")
+    run = Followed(folder, spec, nodes=2, extra=["--hold"])
+    cluster.wait(run.job.id, "PENDING")
+    before = now(folder)
+    cluster.ask("scontrol", "release", run.job.id)
+    run.until_trained()
+    during = now(folder)
+
+    cluster.ask("scontrol", "requeuehold", run.job.id)
+    cluster.wait(run.job.id, "PENDING")
+    put_back = now(folder)
+    said = read_events(folder)[-1]
+    cluster.ask("scancel", run.job.id)
+    run.end()
+    cancelled = now(folder)
+
+    name = f"job {run.job.id} of Slurm"
+    assert before == ("queued", f"{name} waits (JobHeldUser)")
+    assert during == ("running", f"{name} is running on na,nb")
+    assert isinstance(said, Stopped)  # what the run itself said last is not what it is
+    assert put_back[0] == "queued" and put_back[1].startswith(f"{name} waits (")
+    assert cancelled[0] == "stopped" and cancelled[1].startswith(f"{name} is over: cancelled")
+
+
+def test_a_job_that_may_not_be_put_back_is_stopped_when_it_is_preempted(make_run, cluster):
+    folder, spec = make_run("train-long")
+    extra = ["--cpus-per-task=4", "--nodelist=na", "--no-requeue"]
+    run = Followed(folder, spec, partition="cheap", extra=extra)
+    run.until_trained()
+
+    other = cluster.ask(
+        "sbatch", "--parsable", "--partition=dear", "--cpus-per-task=4", "--nodelist=na",
+        "--output=/dev/null", "--wrap=true",
+    )  # fmt: skip
+
+    error = run.end()
+    cluster.wait(other, "COMPLETED")
+    assert isinstance(error, Interrupted)
+    assert read_events(folder)[-1].step == 7
+    assert now(folder) == (
+        "stopped",
+        f"job {run.job.id} of Slurm is over: failed (NonZeroExitCode)",
+    )
+
+
+@pytest.mark.parametrize("partition", ["patient", "hasty"])
+def test_a_job_that_is_preempted_waits_for_its_turn_again_and_goes_on(make_run, cluster, partition):
+    folder, spec = make_run("train-long")
+    extra = ["--cpus-per-task=4", "--nodelist=na"]
+    run = Followed(folder, spec, partition=partition, extra=extra)
+    run.until_trained()
+
+    other = cluster.ask(
+        "sbatch", "--parsable", "--partition=dear", "--cpus-per-task=4", "--nodelist=na",
+        "--output=/dev/null", "--wrap=sleep 300",
+    )  # fmt: skip
+    cluster.wait(run.job.id, "PENDING")
+    waiting, last = now(folder), read_events(folder)[-1]
+    behave(folder, "train")
+    cluster.ask("scancel", other)
+
+    assert waiting[0] == "queued"
+    assert isinstance(last, Stopped) and last.step == 7  # saved before it had to leave
+    assert run.end() is None
+    assert [type(e) for e in read_events(folder)].count(Started) == 2
+    assert now(folder)[0] == "finished"
+
+
+def test_a_job_that_is_gone_without_a_word_stops_its_run(make_run, cluster):
+    folder, spec = make_run("ignore-sigterm")
+    submitted = follow.submit(folder, spec, Slurm(), module="fake_ranks")
+    slurm_cluster.until((folder / "heartbeat-0").exists)
+
+    cluster.ask("scancel", "--signal=KILL", "--full", submitted.id)
+    slurm_cluster.until(lambda: queue.look(submitted.id).is_over)
+
+    assert isinstance(read_events(folder)[-1], Started)
+    assert now(folder) == ("stopped", f"job {submitted.id} of Slurm is over: cancelled")
+
+
+def test_many_jobs_are_asked_for_at_once_and_one_that_slurm_forgot_is_over(cluster, make_run):
+    folder, spec = make_run("train")
+    held = follow.submit(folder, spec, Slurm(extra=["--hold"]), module="fake_ranks").id
+
+    seen = queue.look_at([held, "999999"])
+    cluster.ask("scancel", held)
+
+    assert (seen[held].state, seen[held].reason) == ("PENDING", "JobHeldUser")
+    assert seen["999999"].state == queue.GONE
+    assert queue.look_at(["999999"])["999999"].state == queue.GONE
+    assert queue.look_at([]) == {}
+
+
+def test_a_slurm_that_does_not_answer_leaves_a_run_what_it_said(make_run, monkeypatch, tmp_path):
+    folder, spec = make_run("train")
+    submitted = follow.submit(folder, spec, Slurm(extra=["--hold"]), module="fake_ranks")
+    queue.cancel(submitted.id)
+    silent = tmp_path / "silent.conf"
+    silent.write_text("ClusterName=none\nSlurmctldHost=localhost\nSlurmctldPort=9\n")
+    monkeypatch.setenv("SLURM_CONF", str(silent))
+
+    assert now(folder) == ("running", f"job {submitted.id} of Slurm: Slurm does not answer")
 
 
 def test_a_time_limit_that_leaves_no_time_to_train_is_no_endless_loop(make_run, cluster):

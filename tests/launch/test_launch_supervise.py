@@ -310,7 +310,9 @@ def test_no_rank_outlives_a_supervisor_that_was_killed(front):
     assert not is_running(folder)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_to_the_supervisor_saves_the_run(front, number, code):
     folder, process = front
 

@@ -138,7 +138,7 @@ def test_the_next_command_follows_the_state_of_the_project(project, answer, reco
     assert steps == [
         "mlstack train --check",
         'mlstack version snapshot -m "what changed"',
-        "mlstack train --check",
+        "mlstack train --resume",  # of a run whose process is gone
         "mlstack export",
         "mlstack serve",
         "mlstack monitor check",

@@ -91,6 +91,35 @@ def test_a_job_that_loses_its_nodes_ends_with_the_weights_of_an_unbroken_run_her
     assert weights(project, result["run"]) == unbroken
 
 
+def test_a_run_in_the_queue_is_listed_so_and_says_how_to_follow_or_end_it(project, cluster):
+    held = ("--on", "slurm", "--set", "train.slurm.extra=[--hold]")
+    there = begin(project, cluster.environment, *FLAGS, *held)
+    slurm_cluster.until(lambda: run_ids(Layout(project).runs), 60)
+    slurm_cluster.until((newest(project) / JOB).exists, 60)
+    there.kill()  # as a terminal that is closed
+    there.communicate()
+    run, job = newest(project).name, read(newest(project) / JOB, Job).id
+
+    def say(*words):
+        done = begin(project, cluster.environment, *words)
+        said, complaints = done.communicate(timeout=60)
+        return done.returncode, said, complaints
+
+    listed = json.loads(say("ls", "--json", "--state", "queued")[1])["runs"]
+    shown = say("show")[1]
+    here = say("--resume")
+    cluster.ask("scancel", job)
+    over = say("show")[1]
+
+    assert [(row["id"], row["problem"]) for row in listed] == [
+        (run, f"job {job} of Slurm waits (JobHeldUser)")
+    ]
+    assert f"queued: job {job} of Slurm waits (JobHeldUser)" in shown
+    assert f"mlstack train --on slurm --resume {run}" in shown
+    assert here[0] == 75 and f"`scancel {job}` ends it" in here[2]
+    assert "stopped: " in over and f"mlstack train --on slurm --resume {run}" in over
+
+
 def test_two_nodes_of_ray_train_what_two_ranks_here_do(trained):
     project, unbroken = trained
 

@@ -10,15 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from fake_gpus import gpus_table, lease, with_driver
+from msgspec import structs
 from projects import make_project, write_pointer
 from sklearn import metrics
 
 from mlstack.config import load
 from mlstack.launch.dataset import hash_source
+from mlstack.launch.gpus import FakeGpus
+from mlstack.launch.leases import overview
 from mlstack.launch.plan import PlanOptions, plan
-from mlstack.records import dataset
+from mlstack.records import base, dataset
 from mlstack.records.evaluation import Evaluation
-from mlstack.records.run import Finished, append_event
+from mlstack.records.run import SPEC, Finished, RunSpec, append_event
 from mlstack.train import evaluate
 
 
@@ -169,3 +173,36 @@ def test_a_table_is_sliced_by_its_columns_of_words(tmp_path) -> None:
         "site": [f"s{n % 3}" for n in range(5, 15)],
         "old": [str(n % 4 == 0).lower() for n in range(5, 15)],
     }
+
+
+@pytest.fixture
+def on_a_gpu(finished):
+    """That run, as if it had been trained on a GPU."""
+    root, folder = finished
+    spec = base.read(folder / SPEC, RunSpec)
+    base.write(folder / SPEC, structs.replace(spec, gpus=[0]))
+    yield root, folder
+    base.write(folder / SPEC, spec)
+
+
+def test_who_measures_waits_in_order_for_a_gpu_that_others_use(on_a_gpu, tmp_path) -> None:
+    root, folder = on_a_gpu
+    environment, table = with_driver(tmp_path, "Faked"), gpus_table(tmp_path)
+    words = [sys.executable, "-m", "mlstack", "train", "evaluate"]
+    with lease(1, "run a", machine=FakeGpus("Faked"), table=table):
+        refused = subprocess.run(
+            words, cwd=root, env=environment, capture_output=True, text=True, check=False
+        )
+        waiting = subprocess.Popen(
+            [*words, "--wait"], cwd=root, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        first = waiting.stderr.readline()
+        in_the_queue = overview(table)[1]
+    _, later = waiting.communicate()
+
+    assert refused.returncode == 75
+    assert "used by run a (process" in refused.stderr and "--wait" in refused.stderr
+    assert first.startswith("waiting for GPUs: 0 of 1 are free, number 1 in the queue")
+    assert [one.what for one in in_the_queue] == [f"evaluating run `{folder.name}`"]
+    assert "CUDA" in later  # it went on with the GPU, which is not there
+    assert overview(table) == ([], [])

@@ -12,7 +12,7 @@ from mlstack.config import load
 from mlstack.launch.plan import PlanOptions, plan
 from mlstack.launch.supervise import LOCK
 from mlstack.records.layout import Layout
-from mlstack.records.run import SPEC, EpochEnded, Finished, Started, append_event
+from mlstack.records.run import SPEC, EpochEnded, Finished, Started, Stopped, append_event
 from mlstack.train import store, view
 
 
@@ -186,6 +186,35 @@ def test_a_run_whose_process_died_is_stopped_not_running(project):
     assert (dead.state, dead.problem) == ("stopped", "its process died")
 
 
+def test_show_says_how_to_go_on_and_how_often_a_run_has_begun(project):
+    spec = make_run(project, finished=False)
+    folder = project / ".mlstack/runs" / spec.id
+    append_event(folder, Started(run=spec.id, at=time.time(), attempt=2, step=10))
+    append_event(folder, Stopped(run=spec.id, at=time.time(), step=12, reason="SIGTERM"))
+
+    stopped = mlstack(project, "show").stdout
+    append_event(folder, Finished(run=spec.id, at=time.time(), step=15, epoch=3, metrics={}))
+    finished = mlstack(project, "show").stdout
+
+    assert "stopped, 3 of 3 epochs, begun 2 times" in stopped
+    assert f"mlstack train --resume {spec.id}" in stopped
+    assert "--resume" not in finished
+
+
+def test_a_run_that_somebody_goes_on_with_is_running_before_its_first_word(project):
+    spec = make_run(project, finished=False)
+    folder = project / ".mlstack/runs" / spec.id
+    append_event(folder, Stopped(run=spec.id, at=time.time(), step=12, reason="SIGTERM"))
+
+    with files.lock(folder / LOCK, "the run"):
+        again = store.rows(Layout(project))[0].state
+        second = mlstack(project, "--resume")
+    after = store.rows(Layout(project))[0].state
+
+    assert (again, after) == ("running", "stopped")
+    assert second.returncode == 75 and f"run `{spec.id}` is being trained" in second.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -199,6 +228,9 @@ def test_a_run_whose_process_died_is_stopped_not_running(project):
         (["--ranks", "7"], 2, "cannot be shared evenly by 7 ranks"),
         (["--from-run", "none"], 3, "no run fit"),
         (["compare", "one"], 2, "two runs or more"),
+        (["show", ""], 3, "no run fit"),
+        (["--set", "model.args.lr=nan"], 2, "model.args.lr: 'nan' is not a number"),
+        (["--set", "model.args.width=[8]"], 2, "[8] is not a number, which `Net` asks for"),
     ],
 )
 def test_a_wrong_call_starts_nothing_and_says_why(untrained, arguments, code, words):
@@ -208,6 +240,17 @@ def test_a_wrong_call_starts_nothing_and_says_why(untrained, arguments, code, wo
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((untrained / ".mlstack").glob("runs/*"))
+
+
+def test_a_file_where_the_runs_should_be_is_named(project):
+    (project / ".mlstack").mkdir(exist_ok=True)
+    (project / ".mlstack" / "runs").write_text("")
+
+    done = mlstack(project)
+
+    assert done.returncode == 6
+    assert "there is a file where a folder must be" in done.stderr
+    assert "bug" not in done.stderr
 
 
 def test_data_that_is_not_snapshotted_is_refused_before_anything_starts(project):

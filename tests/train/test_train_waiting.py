@@ -1,10 +1,11 @@
 """`mlstack train` waits for GPUs that others use, and says why."""
 
 import pytest
+from fake_gpus import lease
 
 from mlstack.errors import BusyError
 from mlstack.launch.gpus import FakeGpus
-from mlstack.launch.leases import claim, lease
+from mlstack.launch.leases import claim
 from mlstack.launch.plan import PlanOptions
 from mlstack.train.places import Room
 from mlstack.train.view import draw

@@ -172,6 +172,26 @@ def test_what_cannot_be_done_is_refused_with_its_code(
     assert not list(project.glob(".mlstack/studies/*.journal"))
 
 
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ("{model.args.nope: {choice: [1]}}", "model.args.nope: `Net` takes no argument `nope`"),
+        ("{train.gpus: {choice: [1, 2]}}", "`train.gpus` is the same for all trials"),
+        ("{train.monitor: {choice: [val/acc]}}", "`train.monitor` is the same for all trials"),
+        ("{data.split.train: {choice: [0.8]}}", "`data.split.train` is not a setting of a run"),
+        ("{model.args.lr: {uniform: [0, .inf]}}", "inf is not a finite number"),
+    ],
+)
+def test_a_space_that_no_trial_could_follow_is_refused_before_a_study_begins(
+    project: Path, space: str, words: str
+) -> None:
+    done = mlstack(project, "tune", "--config", with_space(project, space))
+
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert not list(project.glob(".mlstack/studies/*.journal"))
+
+
 def test_a_project_without_a_space_says_how_to_write_one(project: Path) -> None:
     done = mlstack(project, "tune", "--config", with_space(project, "{}"))
 

@@ -10,10 +10,18 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from dvc.repo import Repo
 
+from mlstack import files
+from mlstack.config import load
+from mlstack.inputs import decoded
+from mlstack.inputs.images import ImageSpec
+from mlstack.launch.plan import PlanOptions, plan
 from mlstack.records import dvc
+from mlstack.records.run import Finished, append_event
 from mlstack.version import marks, trash
 
 
@@ -63,6 +71,71 @@ def test_what_is_moved_to_the_trash_comes_back(two_versions, answer, version, dv
     assert objects(cache_of(two_versions)) == before
     assert not list(trash.folder(cache_of(two_versions)).iterdir())
     assert version("checkout", "HEAD~1").returncode == 0
+
+
+def decode(project: Path) -> int:
+    """Decode what the data holds now, as a run does; give the bytes of all decoded images."""
+    paths = sorted((project / "data" / "digits" / "images").glob("[0-9]*.png"))
+    rows = pa.table({"path": [str(one) for one in paths], "md5": [files.md5(one) for one in paths]})
+    decoded.images(project / ".mlstack" / "x", rows, ImageSpec(8, 8, 1))
+    store = project / ".mlstack" / "decoded" / "8x8x1-1"
+    return sum(place.stat().st_size for place in store.iterdir())
+
+
+def test_decoded_images_of_files_that_are_gone_are_deleted_when_agreed_to(
+    snapshotted: Path, answer, version
+) -> None:
+    before = decode(snapshotted)
+    images = snapshotted / "data" / "digits" / "images"
+    for number in range(20):
+        (images / f"{number:04d}.png").unlink()
+    answer("snapshot", "-m", "twenty fewer")
+
+    asked = version("gc")
+    untouched = decode(snapshotted)
+    freed = answer("gc", "--yes")
+    after = decode(snapshotted)
+
+    assert asked.returncode == 2
+    assert "of decoded inputs could be deleted" in asked.stderr and "--yes" in asked.stderr
+    assert untouched == before
+    assert freed["remade_bytes"] == before - after == 20 * (8 * 8 + 33)
+    assert freed["remade_needed_bytes"] == after
+
+
+def test_what_a_run_that_can_go_on_reads_stays_decoded(snapshotted: Path, answer) -> None:
+    spec = plan(load(snapshotted / "mlstack.yaml"), PlanOptions())
+    before = decode(snapshotted)
+    for place in (snapshotted / "data" / "digits" / "images").glob("000*.png"):
+        place.unlink()
+    answer("snapshot", "-m", "fewer")
+
+    while_open = answer("gc", "--yes")["remade_bytes"]
+    folder = snapshotted / ".mlstack" / "runs" / spec.id
+    append_event(folder, Finished(run=spec.id, at=time.time(), step=1, epoch=1, metrics={}))
+    afterwards = answer("gc", "--yes")["remade_bytes"]
+
+    assert while_open == 0
+    assert 0 < afterwards < before
+
+
+def test_joined_tables_that_no_run_names_are_deleted_but_for_the_newest(
+    snapshotted: Path, answer
+) -> None:
+    folder = snapshotted / ".mlstack" / "features"
+    folder.mkdir()
+    for age, name in enumerate(["newest", "named", "spare"]):
+        place = folder / f"{name}.parquet"
+        place.write_bytes(b"x" * 100)
+        os.utime(place, (1e9 - age, 1e9 - age))
+    spec = plan(load(snapshotted / "mlstack.yaml"), PlanOptions())
+    examples = snapshotted / ".mlstack" / "runs" / spec.id / "examples.parquet"
+    pq.write_table(pa.table({"path": [str(folder / "named.parquet")] * 3}), examples)
+
+    freed = answer("gc", "--yes")["remade_bytes"]
+
+    assert freed == 100
+    assert sorted(place.stem for place in folder.iterdir()) == ["named", "newest"]
 
 
 def test_the_table_says_which_version_frees_how_much(two_versions, answer, version) -> None:

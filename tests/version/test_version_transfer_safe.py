@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mlstack.records import data_folder
+from mlstack.records import data_folder, folder_changes
 from mlstack.records.dvc import read_pointer
 from mlstack.version.objects import Objects
 
@@ -146,7 +146,7 @@ def test_what_differs_is_found_by_halves(seed: int) -> None:
     old = [chance.randbytes(4) for _ in range(chance.randrange(200))]
     new = [chance.choice([item, chance.randbytes(4)]) if seed % 3 else item for item in old]
 
-    found = list(data_folder.differing(b"".join(old), b"".join(new), 4))
+    found = list(folder_changes.differing(b"".join(old), b"".join(new), 4))
 
     assert found == [at for at, item in enumerate(old) if item != new[at]]
 

@@ -1,7 +1,8 @@
 """Watch a run inside its job: `python -m mlstack.launch.slurm.job RUN_FOLDER srun ...`.
 
 It runs on the first node, without torch. SIGTERM (`scancel`, a requeue) and SIGUSR1 (the time limit
-is near) have the run saved; after SIGUSR1 the job is put back into the queue.
+is near) have the run saved; after SIGUSR1 the job is put back into the queue. So it is when Slurm
+preempts it: its ranks get their SIGTERM then, and the watcher none.
 """
 
 import os
@@ -105,16 +106,22 @@ def _watch(folder: Path, spec: RunSpec, stop: StopRequest, srun: _Srun) -> int:
             began = event.step if isinstance(event, Started) else began
             ended = event.step if isinstance(event, Stopped) else ended
     except Interrupted as stopped:
-        if stop.signal != signal.SIGUSR1:
+        is_preempted = not stop.times and queue.is_preempted(srun.job)
+        if stop.signal != signal.SIGUSR1 and not is_preempted:
             return stopped.exit_code
-        if ended <= began:
+        if ended <= began and not is_preempted:
             append_event(folder, verdict.told(spec.id, *TOO_SHORT))
             return StepError.exit_code
-        sys.stderr.write(f"mlstack: {stopped.problem}; back into the queue\n")
-        sys.stderr.flush()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        return OK if queue.requeue(srun.job) else stopped.exit_code
+        return _put_back(srun.job, stopped)
     return OK
+
+
+def _put_back(job: str, stopped: Interrupted) -> int:
+    """Put the job back into the queue; Slurm does not, where it leaves before it is killed."""
+    sys.stderr.write(f"mlstack: {stopped.problem}; back into the queue\n")
+    sys.stderr.flush()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    return OK if queue.requeue(job) else stopped.exit_code
 
 
 def _has_changed(folder: Path, spec: RunSpec) -> bool:

@@ -1,7 +1,9 @@
 """Slurm's own commands: submit a job, look at it, stop it."""
 
+import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from mlstack.errors import BusyError, ConfigError, MachineError
 
 COMMANDS = ("sbatch", "scontrol", "scancel")
 PATIENCE_S = 120  # a controller that is busy answers late
+LIST_S = 5  # the same, for whoever only wants to look
 OVER = {
     "BOOT_FAIL",
     "CANCELLED",
@@ -21,8 +24,18 @@ OVER = {
     "REVOKED",
     "TIMEOUT",
 }
+WAITING = {
+    "PENDING",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "RESV_DEL_HOLD",
+    "SPECIAL_EXIT",
+}
 GONE = "GONE"  # the controller has forgotten it, so it is over
 UNKNOWN = "UNKNOWN"  # the controller does not answer
+FORMAT = "%i|%T|%r|%N"  # job, state, reason, nodes
+PREEMPTED = re.compile(r"PreemptTime=\d.*")  # not None, nor Unknown
 UNREACHABLE = ("Unable to contact", "Socket timed out", "Connection refused", "Communication")
 
 
@@ -40,6 +53,11 @@ class Seen:
     def is_over(self) -> bool:
         """Tell whether the job will not run any more."""
         return self.state in OVER or self.state == GONE
+
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether the job has its turn still, or again, to come."""
+        return self.state in WAITING
 
 
 def need() -> None:
@@ -93,6 +111,29 @@ def look(job: str) -> Seen:
     )
 
 
+def look_at(jobs: Iterable[str]) -> dict[str, Seen]:
+    """Ask how several jobs are, in one call; exit codes are not among what it tells."""
+    wanted = list(dict.fromkeys(jobs))
+    if not wanted or shutil.which("squeue") is None:
+        return dict.fromkeys(wanted, Seen(GONE))
+    words = ("--noheader", "--states=all", f"--jobs={','.join(wanted)}", f"--format={FORMAT}")
+    try:
+        done = _call("squeue", *words, patience_s=LIST_S)
+    except BusyError:
+        return dict.fromkeys(wanted, Seen(UNKNOWN))
+    if done.returncode and "Invalid job id" not in done.stderr:
+        return dict.fromkeys(wanted, Seen(UNKNOWN))
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 3]
+    known = {row[0].strip(): Seen(row[1], _known(row[2]), row[3]) for row in rows}
+    return {job: known.get(job, Seen(GONE)) for job in wanted}
+
+
+def is_preempted(job: str) -> bool:
+    """Tell whether a job has to make room for another and is in its grace period."""
+    fields = _call("scontrol", "show", "job", "--oneliner", job).stdout.split()
+    return "JobState=RUNNING" in fields and any(PREEMPTED.fullmatch(one) for one in fields)
+
+
 def ask_to_stop(job: str) -> None:
     """Ask the watcher inside a job to have the run saved; it takes the time it takes."""
     _call("scancel", "--batch", "--signal=TERM", job)
@@ -122,14 +163,14 @@ def requeue(job: str) -> bool:
     return _call("scontrol", "requeue", job).returncode == 0
 
 
-def _call(*words: str) -> "subprocess.CompletedProcess[str]":
+def _call(*words: str, patience_s: float = PATIENCE_S) -> "subprocess.CompletedProcess[str]":
     try:
         return subprocess.run(
-            words, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+            words, capture_output=True, text=True, check=False, timeout=patience_s
         )
     except subprocess.TimeoutExpired as error:
         raise BusyError(
-            f"`{words[0]}` has not answered for {PATIENCE_S} s", hint="is slurmctld up?"
+            f"`{words[0]}` has not answered for {patience_s} s", hint="is slurmctld up?"
         ) from error
 
 

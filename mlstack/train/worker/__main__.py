@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from mlstack.errors import OK, MachineError
@@ -39,8 +40,12 @@ def main() -> int:
     try:
         _run(folder, spec, stop, resume=arguments.resume)
     except Exception as error:
-        traceback.print_exc()
-        tell_failure(folder, spec.id, rank, error, Path(spec.root))
+        with suppress(OSError):  # of a log on a full disk
+            traceback.print_exc()
+        try:
+            tell_failure(folder, spec.id, rank, error, Path(spec.root))
+        except MachineError as full:
+            return full.exit_code
         return FAILED
     return OK
 

@@ -10,14 +10,14 @@ import re
 import resource
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning import seed_everything
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -25,18 +25,17 @@ from torch.utils.data import DataLoader
 from mlstack.errors import MlstackError
 from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, read_events
 from mlstack.train.worker.build import batch_size, build_data, build_model
-from mlstack.train.worker.callbacks import loss_of
 from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.equip import equip
-from mlstack.train.worker.failure import in_words
+from mlstack.train.worker.failure import NO_MEMORY, in_words
 from mlstack.train.worker.fit import build_trainer
 from mlstack.train.worker.preview import augmented
 from mlstack.train.worker.probes import Seen, Verdict, of_both, of_data, outputs, tensors
 from mlstack.train.worker.ranks import Job, Rank, reach_all
 from mlstack.train.worker.stop import StopRequest
+from mlstack.train.worker.trial import Trial
 
 STEPS = 40  # on one batch
-SECONDS = 30.0
 FALLEN = 0.7  # of the loss at the start: what one batch must come down to
 BATCHES = 20  # that are looked at, unless they are larger or slower than this
 LOOK_BYTES = 256 << 20
@@ -46,64 +45,12 @@ WAIT_S = 0.2
 ELASTIC = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)|TORCHELASTIC_.*")
 FULL = 0.9  # of the memory
 GIGA = 1e9
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 FEW: dict[str, Any] = {
     "max_epochs": 1,
     "max_time": None,
     "enable_checkpointing": False,
     "accumulate_grad_batches": 1,
 }
-
-
-@dataclass
-class Trial:
-    """One batch, and what some steps on it showed."""
-
-    job: Job
-    model: LightningModule
-    batch: Any
-    val_batch: Any
-    watch: "Watch" = field(default_factory=lambda: Watch())
-    trainer: Trainer | None = None
-
-
-class Watch(Callback):
-    """Notes losses and which parameters get a gradient; stops when the loss has fallen."""
-
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-        self.reached: set[str] = set()
-        self.before: dict[str, Tensor] = {}
-        self._began = time.monotonic()
-        self._ended: list[float] = []
-
-    @property
-    def step_s(self) -> float:
-        """Seconds of a step, the first ones left out; 0 when there were too few."""
-        ended = self._ended[2:]
-        return (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the weights."""
-        self.before = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
-
-    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the gradients."""
-        for name, parameter in pl_module.named_parameters():
-            gradient = parameter.grad
-            if name not in self.reached and gradient is not None and bool(gradient.any()):
-                self.reached.add(name)
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
-    ) -> None:
-        """Note the loss."""
-        self.losses.append(loss_of(outputs))
-        self._ended.append(time.monotonic())
-        fallen = len(self.losses) > 10 and max(self.losses[-3:]) < 0.5 * self.losses[0]
-        late = time.monotonic() - self._began > SECONDS
-        if fallen or late or not math.isfinite(self.losses[-1]):
-            trainer.should_stop = True
 
 
 def check(job: Job, stop: StopRequest) -> None:

@@ -13,6 +13,7 @@ from mlstack import files
 from mlstack.errors import DataError
 from mlstack.records.run import LAST, OLDER
 
+SOME = 1 << 20  # bytes that a disk has room for, unless it is full
 KEY = "mlstack"  # our own part of a Lightning checkpoint
 
 
@@ -39,15 +40,23 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint so that no half of it is ever seen under its name."""
+        """Write a checkpoint so that no half of it is ever seen under its name.
+
+        Raises:
+            MachineError: the disk is full; what was written of it is gone again.
+        """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = target.with_name(f".{target.name}.tmp")
         for name in ("hyper_parameters", "datamodule_hyper_parameters"):
             if name in checkpoint:
                 checkpoint[name] = plain(checkpoint[name])
-        torch.save(checkpoint, beside)
-        files.sync_file(beside)
+        try:
+            torch.save(checkpoint, beside)
+            files.sync_file(beside)
+        except (RuntimeError, OSError) as error:
+            _ask_the_disk(beside, target, error)
+            raise
         files.move(beside, target)
 
     def load_checkpoint(
@@ -55,6 +64,16 @@ class WholeFiles(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint without running any code that it might hold."""
         return read_checkpoint(Path(path), map_location)
+
+
+def _ask_the_disk(beside: Path, target: Path, error: Exception) -> None:
+    """Tell a disk that takes no more, of which torch says nothing, from any other error."""
+    try:
+        if isinstance(error, OSError):
+            raise files.cannot_write(target, error) from error
+        files.extend(beside, [bytes(SOME)])
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:

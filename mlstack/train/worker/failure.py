@@ -7,6 +7,8 @@ from pathlib import Path
 from mlstack.errors import MlstackError
 from mlstack.records.run import Failed, Started, append_event, read_events
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
 
 def tell_failure(folder: Path, run: str, rank: int, error: BaseException, root: Path) -> None:
     """Append `Failed`, unless another rank of this attempt was first."""
@@ -22,7 +24,7 @@ def tell_failure(folder: Path, run: str, rank: int, error: BaseException, root: 
         at=time.time(),
         rank=rank,
         problem=_across_processes(known.problem) if known else in_words(error, root),
-        hint=known.hint if known else "",
+        hint=known.hint if known else _hint(error),
         traceback="".join(traceback.format_exception(error)),
         category=type(error).__name__ if known else "StepError",
     )
@@ -38,6 +40,14 @@ def in_words(error: BaseException, root: Path) -> str:
         if path.is_relative_to(root):
             return f"{path.relative_to(root)}:{frame.lineno}: {said}"
     return said
+
+
+def _hint(error: BaseException) -> str:
+    """Say what to do about an error that says nothing of it."""
+    words = f"{error}".lower()
+    if isinstance(error, MemoryError) or any(one in words for one in NO_MEMORY):
+        return "make train.batch_size or the model smaller"
+    return ""
 
 
 def _across_processes(problem: str) -> str:

@@ -17,6 +17,7 @@ from mlstack.launch.user_code import construct
 from mlstack.records.run import (
     BEST,
     CHECKPOINTS,
+    CheckpointSaved,
     Finished,
     Started,
     Stopped,
@@ -178,8 +179,14 @@ def _attempt(folder: Path) -> int:
     return 1 + sum(isinstance(event, Started) for event in read_events(folder))
 
 
+def _saved(folder: Path) -> int:
+    steps = [event.step for event in read_events(folder) if isinstance(event, CheckpointSaved)]
+    return steps[-1] if steps else 0
+
+
 def _tell_stopped(job: Job, trainer: Trainer, stop: StopRequest) -> None:
     if job.rank.number == 0:
         reason = stop.reason or "another rank was asked to stop"
-        event = Stopped(run=job.spec.id, at=time.time(), step=trainer.global_step, reason=reason)
+        step = trainer.global_step or _saved(job.folder)  # a resume may not have come to load
+        event = Stopped(run=job.spec.id, at=time.time(), step=step, reason=reason)
         append_event(job.folder, event)

@@ -233,6 +233,11 @@ def _is_plain(loader: DataLoader[Any]) -> bool:
 
 def _rebuild(loader: DataLoader[Any], place: Seat) -> DataLoader[Any]:
     size = len(loader.dataset)  # type: ignore[arg-type]
+    if not size:
+        raise ConfigError(
+            "a loader of train or val has no examples",
+            hint="give both a share in data.split, or leave val_dataloader away",
+        )
     if size < place.rank.count:
         raise ConfigError(
             f"{place.rank.count} ranks cannot share {size} examples",
