@@ -48,27 +48,27 @@ def _check_files(package: Path) -> None:
             raise DataError(f"`{package}` holds more than {MAX_FILES:,} files")
 
 
-def golden(package: Path) -> Golden:
+def golden(package: Path, *, least: int = 1) -> Golden:
     """Read the golden examples of a package that may be anybody's.
 
     Raises:
         DataError: there are none, too many, or one that is not in the package.
     """
     found = base.read(package / SIDE / "golden.json", Golden)
-    check_examples(package, found)
+    check_examples(package, found, least=least)
     return found
 
 
-def check_examples(package: Path, found: Golden) -> None:
-    """Refuse golden examples that are none or too many, or that lie elsewhere.
+def check_examples(package: Path, found: Golden, *, least: int = 1) -> None:
+    """Refuse golden examples that are too few or too many, or that lie elsewhere.
 
     Raises:
         DataError: they do.
     """
-    if not 0 < len(found.examples) <= MAX_EXAMPLES:
+    if not least <= len(found.examples) <= MAX_EXAMPLES:
         raise DataError(
-            f"`{package}` has {len(found.examples):,} golden examples; 1 to {MAX_EXAMPLES:,} are "
-            "answered",
+            f"`{package}` has {len(found.examples):,} golden examples; {least} to "
+            f"{MAX_EXAMPLES:,} are answered",
             hint="export the run again",
         )
     for example in found.examples:

@@ -84,8 +84,8 @@ def replay(package: Path, model: Model) -> None:
     Raises:
         GateError: an answer differs by more than the tolerance.
     """
-    golden = trusted.golden(package)
-    if model.spec is None:
+    golden = trusted.golden(package, least=0)
+    if model.spec is None or not golden.examples:
         return
     folder = package / SIDE / "golden"
     if isinstance(model.spec, RowSpec):
