@@ -13,10 +13,11 @@ from mlstack.errors import GateError, Mistake
 from mlstack.export import ask, bundle, choice, edge, facts, packages, report, signature, trial
 from mlstack.export.handover import Built, Replayed
 from mlstack.export.order import Order, Wish, check_runs, order
-from mlstack.export.safety import check_graph
 from mlstack.export.trial import Stage
+from mlstack.records import trusted
 from mlstack.records.base import Record, Result
 from mlstack.records.edge import EdgeModel
+from mlstack.records.graph_safety import check_graph
 from mlstack.records.layout import Layout
 from mlstack.records.package import MODEL, GateResult
 from mlstack.records.variants import Variant, Variants
@@ -177,11 +178,11 @@ def verify(
         GateError: it answers something else, or ends the process it runs in.
     """
     package = packages.find(path, sets, wanted)
-    manifest = packages.check(package)
+    manifest = trusted.check(package)
     doubt = doubt or Doubt()
     signed_by = signature.check(package, doubt.key) if doubt.key is not None else ""
     check_graph(package / MODEL)
-    golden = packages.golden(package)
+    golden = trusted.golden(package)
     yield Stage(text=f"replaying {len(golden.examples)} golden examples")
     with tempfile.TemporaryDirectory(prefix="mlstack-verify-") as work:
         replayed = yield from ask.replay(package, Path(work))

@@ -26,12 +26,12 @@ from mlstack.export.handover import (
     Said,
 )
 from mlstack.export.order import Order
-from mlstack.export.safety import check_graph
 from mlstack.launch.worker import run_worker
 from mlstack.records import base
 from mlstack.records.base import Record
 from mlstack.records.dataset import EXAMPLES, LABELS
 from mlstack.records.edge import EdgeModel
+from mlstack.records.graph_safety import check_graph
 from mlstack.records.layout import Layout
 
 CALIBRATION = 256

@@ -6,30 +6,21 @@ from typing import Any
 from mlstack.config import load
 from mlstack.errors import DataError
 from mlstack.export.handover import Rival
-from mlstack.export.safety import MAX_BYTES
-from mlstack.records import base
+from mlstack.records import base, trusted
 from mlstack.records.dataset import EXAMPLES
 from mlstack.records.edge import EDGE, Edge, EdgeModel
 from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import (
-    MANIFEST,
     MODEL,
     SIDE,
-    Golden,
     Live,
-    Manifest,
     Signature,
     numbers,
-    verify_files,
 )
 from mlstack.records.run import RunSpec
 
 LIVE = "live.json"
-MAX_FILES = 10_000
-MAX_EXAMPLES = 1000
-MAX_OTHER_BYTES = 256 << 20
-NEEDED = (MODEL, f"{SIDE}/signature.json", f"{SIDE}/golden.json")
 
 
 def find(config: Path, sets: tuple[str, ...], wanted: str | None) -> Path:
@@ -61,63 +52,6 @@ def find(config: Path, sets: tuple[str, ...], wanted: str | None) -> Path:
     return _short(models / wanted)
 
 
-def check(package: Path) -> Manifest:
-    """Check that a package is whole and unchanged, and that nothing in it leads elsewhere.
-
-    Raises:
-        DataError: it is not.
-    """
-    if not (package / SIDE / MANIFEST).is_file():
-        raise DataError(
-            f"`{package}` is not a model package: there is no {SIDE}/{MANIFEST}",
-            hint="name a folder like models/NAME/N",
-        )
-    _check_files(package)
-    manifest = verify_files(package)
-    missing = [name for name in NEEDED if name not in manifest.files]
-    if missing:
-        raise DataError(f"the package's manifest names no `{missing[0]}`", where=str(package))
-    return manifest
-
-
-def _check_files(package: Path) -> None:
-    """Refuse links and sizes that no package has, before anything is hashed or parsed."""
-    for count, path in enumerate(package.rglob("*"), start=1):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise DataError(f"`{path}` is a link or a device; a package holds plain files only")
-        is_model = path.suffix == ".onnx" or EDGE in path.relative_to(package).parts
-        limit = MAX_BYTES if is_model else MAX_OTHER_BYTES
-        if path.is_file() and path.stat().st_size > limit:
-            raise DataError(
-                f"`{path}` has {path.stat().st_size:,} bytes; at most {limit:,} are opened"
-            )
-        if count > MAX_FILES:
-            raise DataError(f"`{package}` holds more than {MAX_FILES:,} files")
-
-
-def golden(package: Path) -> Golden:
-    """Read the golden examples of a package that may be anybody's.
-
-    Raises:
-        DataError: there are none, too many, or one that is not in the package.
-    """
-    found = base.read(package / SIDE / "golden.json", Golden)
-    _check_examples(package, found)
-    return found
-
-
-def _check_examples(package: Path, found: Golden) -> None:
-    if not 0 < len(found.examples) <= MAX_EXAMPLES:
-        raise DataError(
-            f"`{package}` has {len(found.examples):,} golden examples; 1 to {MAX_EXAMPLES:,} are "
-            "answered",
-            hint="export the run again",
-        )
-    for example in found.examples:
-        if Path(example.file).name != example.file:
-            raise DataError(f"the golden example `{example.file}` is not a file of the package")
-
-
 def edge(package: Path, name: str) -> list[EdgeModel]:
     """Give a package's models in one format, which may be anybody's.
 
@@ -135,7 +69,7 @@ def edge(package: Path, name: str) -> list[EdgeModel]:
         if not is_inside or not (package / file).is_file():
             raise DataError(f"`{file}` of {name} is not a file of the package")
         if one.golden is not None:
-            _check_examples(package, one.golden)
+            trusted.check_examples(package, one.golden)
     return wanted
 
 

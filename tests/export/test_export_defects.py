@@ -77,6 +77,23 @@ def test_a_graph_that_ends_the_process_that_times_it_is_a_red_gate(bench: Bench)
 
 
 @pytest.mark.slow
+def test_another_format_that_changes_the_model_is_red(bench: Bench) -> None:
+    graphs = {}
+    for name in ("weights in BF16", "two classes exchanged in the graph"):
+        model = onnx.load(bench.work / MODEL_FP32)
+        GRAPH[name](model)
+        graphs[name] = bench.work / f"{name}.onnx"
+        onnx.save(model, graphs[name])
+
+    wanted = ask.Wanted("to_openvino", graphs)
+    converted = value(ask.convert(bench.order, bench.work, bench.built, wanted))
+
+    assert [one.problem for one in converted] == ["", ""]
+    for one in converted:
+        assert "parity max" in bench.judged(bench.work / one.files[0], "fp32"), one
+
+
+@pytest.mark.slow
 def test_a_package_that_ends_the_process_that_opens_it_is_told_from_a_bug(
     package: Path, tmp_path: Path
 ) -> None:

@@ -7,19 +7,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from export_runs import mlstack, packages
 from PIL import Image
-from planted import GRAPH
-from planting import build, value
 
 from mlstack.config import load
 from mlstack.errors import DataError, GateError, MachineError
-from mlstack.export import ask, edge
+from mlstack.export import edge
 from mlstack.export import packages as within
-from mlstack.export.handover import MODEL_FP32
 from mlstack.export.order import Wish, check_runs, order
 from mlstack.export.trial import Tried
 from mlstack.records import base
@@ -146,24 +142,6 @@ def test_a_format_whose_extra_is_missing_says_what_to_type(
 
     assert caught.value.hint == f"pip install 'mlstack[{name}]'"
     assert packages(prepared) == []
-
-
-@pytest.mark.slow
-def test_a_conversion_that_changes_the_model_is_red(trained: Path, tmp_path: Path) -> None:
-    bench = build(trained, tmp_path)
-    graphs = {}
-    for name in ("weights in BF16", "two classes exchanged in the graph"):
-        model = onnx.load(bench.work / MODEL_FP32)
-        GRAPH[name](model)
-        graphs[name] = tmp_path / f"{name}.onnx"
-        onnx.save(model, graphs[name])
-
-    wanted = ask.Wanted("to_openvino", graphs)
-    converted = value(ask.convert(bench.order, tmp_path, bench.built, wanted))
-
-    assert [one.problem for one in converted] == ["", ""]
-    for one in converted:
-        assert "parity max" in bench.judged(tmp_path / one.files[0], "fp32"), one
 
 
 def written(folder: Path, file: str) -> Path:

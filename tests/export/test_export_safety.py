@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from mlstack.errors import DataError, GateError, StepError
 from mlstack.export import ask
 from mlstack.export.handover import ReplayRequest
-from mlstack.export.safety import check_graph
 from mlstack.launch.worker import run_worker
 from mlstack.records import base
+from mlstack.records.graph_safety import check_graph
 from mlstack.records.package import Golden, GoldenExample, Signature, Tensor
 
 

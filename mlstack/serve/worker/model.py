@@ -9,8 +9,10 @@ from mlstack.errors import DataError, GateError
 from mlstack.inputs import preprocess, tables
 from mlstack.inputs.preprocess import RowSpec, Spec
 from mlstack.inputs.tables import Row
+from mlstack.records import trusted
 from mlstack.records.base import read
-from mlstack.records.package import MODEL, SIDE, Golden, Signature, verify_files
+from mlstack.records.graph_safety import check_graph
+from mlstack.records.package import MODEL, SIDE, Signature
 from mlstack.records.server import BatchingSpec
 from mlstack.serve.worker.engine import Engine, open_engine
 from mlstack.serve.worker.lookup import Lookup
@@ -43,14 +45,16 @@ class Model:
 
 
 def load(package: Path, name: str, device: str, batching: BatchingSpec) -> Model:
-    """Verify a package, open it, time it and replay its golden examples.
+    """Check a package as `export verify` does, open it, time it and replay its golden examples.
 
     Raises:
-        DataError: the package is not whole, or the graph is not what its signature says.
+        DataError: the package is not whole or not safe to open, or the graph is not what its
+            signature says.
         GateError: a golden example is answered otherwise than when it was packed.
         MachineError: the device cannot be used.
     """
-    manifest = verify_files(package)
+    manifest = trusted.check(package)
+    check_graph(package / MODEL)
     signature = read(package / SIDE / "signature.json", Signature)
     engine = open_engine(package / MODEL, device, batching)
     _same_tensors(package, signature, engine.runner)
@@ -80,7 +84,7 @@ def replay(package: Path, model: Model) -> None:
     Raises:
         GateError: an answer differs by more than the tolerance.
     """
-    golden = read(package / SIDE / "golden.json", Golden)
+    golden = trusted.golden(package, least=0)
     if model.spec is None or not golden.examples:
         return
     folder = package / SIDE / "golden"

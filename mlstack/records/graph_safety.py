@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlstack.errors import DataError
-from mlstack.export import unfolded
-from mlstack.export.unfolded import Name
+from mlstack.records import unfolded
+from mlstack.records.unfolded import Name
 
 MAX_BYTES = 2 << 30
 MAX_DEPTH = 16
