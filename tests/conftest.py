@@ -1,10 +1,24 @@
 """What every test may ask for."""
 
+import compileall
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from projects import make_project
+
+import mlstack
+
+
+def pytest_configure() -> None:
+    """Compile mlstack before any process runs it.
+
+    Python takes a .pyc that it could write a part of for a whole one, and tests that allow files of
+    a few bytes only would leave such parts to every process after them.
+    """
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        compileall.compile_dir(Path(mlstack.__file__).parent, quiet=2)
 
 
 @pytest.fixture
