@@ -2,6 +2,7 @@
 
 import compileall
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,11 +13,15 @@ import mlstack
 
 
 def pytest_configure() -> None:
-    """Compile mlstack before any process runs it.
+    """Compile mlstack before any process runs it, and let signals end what tests start.
 
     Python takes a .pyc that it could write a part of for a whole one, and tests that allow files of
-    a few bytes only would leave such parts to every process after them.
+    a few bytes only would leave such parts to every process after them. Below `nohup`, or behind
+    `&` in a script, processes are born deaf to SIGHUP or SIGINT, which tests send.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         compileall.compile_dir(Path(mlstack.__file__).parent, quiet=2)
 

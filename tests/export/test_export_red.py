@@ -10,6 +10,7 @@ import pytest
 from export_runs import RUN, finish, mlstack, packages, write_run
 
 from mlstack import files
+from mlstack.launch import supervise
 from mlstack.records import run
 
 EASY = ("--set", "gates={}")
@@ -170,13 +171,16 @@ def test_only_finished_runs_are_exported(prepared: Path) -> None:
     folder = write_run(prepared, "20260102-030406-stop")
     run.append_event(folder, run.Started(run=folder.name, at=1.0))
 
-    running = mlstack(prepared, "export", "stop")
+    with files.lock(folder / supervise.LOCK, "the run"):
+        running = mlstack(prepared, "export", "stop")
+    died = mlstack(prepared, "export", "stop")
     run.append_event(folder, run.Stopped(run=folder.name, at=2.0, step=3, reason="Ctrl-C"))
     stopped = mlstack(prepared, "export", "stop")
     unknown = mlstack(prepared, "export", "nowhere")
 
-    assert (running.code, stopped.code, unknown.code) == (3, 3, 3)
+    assert (running.code, died.code, stopped.code, unknown.code) == (3, 3, 3, 3)
     assert "is running" in running.err
+    assert "is stopped" in died.err
     assert "mlstack train --resume 20260102-030406-stop" in stopped.err
     assert "mlstack train ls" in unknown.err
 
