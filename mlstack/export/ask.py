@@ -1,6 +1,7 @@
 """Ask the workers of `export`: each gets a request in a file and answers with records."""
 
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -139,11 +140,8 @@ def measure(
     )
     if graph.suffix == ".onnx":
         check_graph(graph)
-    try:
+    with _red_if_it_dies(order.model):
         return (yield from _ask("measure", request, order.log, Figures))
-    except StepError as error:
-        _refuse_crash(error, order.model)
-        raise
 
 
 def race(
@@ -162,11 +160,8 @@ def race(
         batches=sorted({*TIMED, latency.batch} if latency else TIMED),
         device=device or (latency.device if latency else "cpu"),
     )
-    try:
+    with _red_if_it_dies(order.model):
         return (yield from _ask("race", request, order.log, Raced))
-    except StepError as error:
-        _refuse_crash(error, order.model)
-        raise
 
 
 def replay(
@@ -219,9 +214,15 @@ def _said(worker: str, request: Record, log: Path) -> Iterator[Said]:
         raise
 
 
-def _refuse_crash(error: StepError, model: str) -> None:
-    if not _was_reported(error):
-        gates.refuse(gates.crashed(error.problem), model=model)
+@contextmanager
+def _red_if_it_dies(model: str) -> Iterator[None]:
+    """Make a red gate of a graph that ends its process."""
+    try:
+        yield
+    except StepError as error:
+        if not _was_reported(error):
+            gates.refuse(gates.crashed(error.problem), model=model)
+        raise
 
 
 def _was_reported(error: StepError) -> bool:

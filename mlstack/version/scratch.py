@@ -20,6 +20,7 @@ from mlstack.version.api import remote_of
 from mlstack.version.history import Dataset
 
 BY_HASH = re.compile(r"^# new file (.+): sha256 ([0-9a-f]{64})$", re.M)  # in code.diff: too large
+LOOK_S = 0.05
 ORPHAN_S = 10.0  # that a git may go on after the command that started it was killed
 
 
@@ -93,6 +94,7 @@ def remove(root: Path, scratch: Path) -> None:
     until = time.monotonic() + ORPHAN_S
     while scratch.exists() and time.monotonic() < until:
         shutil.rmtree(scratch, ignore_errors=True)  # fails while a git that lost its command writes
+        time.sleep(LOOK_S if scratch.exists() else 0)
     git(root, "worktree", "prune")
 
 

@@ -16,7 +16,7 @@ from mlstack.serve.worker.log import Entry, RequestLog
 # leaves behind. `numpy.ones` touches the pages; the small blocks stay.
 CHANGE = """
 import psutil, numpy
-from mlstack.serve.worker.runner import map_large_blocks
+from mlstack.serve.worker.memory import map_large_blocks
 def held_mb(): return psutil.Process().memory_info().rss / 1e6
 {first}
 numpy.ones(24 << 20, numpy.uint8)

@@ -7,14 +7,11 @@ other, which packs full files and opens the next one. Predicting waits for neith
 """
 
 import asyncio
-import contextlib
 import random
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +21,7 @@ from mlstack.errors import MachineError
 from mlstack.inputs import images
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
-from mlstack.serve.worker.runner import give_back_memory
+from mlstack.serve.worker.memory import give_back_memory, without_pandas
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import Wal, compact_leftovers, delete_old
 
@@ -112,7 +109,7 @@ class RequestLog:
             inputs=[b""],
             pixels=np.zeros((1, 2, 2, 1), np.uint8),
         )
-        with _without_pandas():
+        with without_pandas():
             self._encode([warm])
         compact_leftovers(self._folder)
         self._clean()
@@ -276,27 +273,6 @@ class RequestLog:
         for entry in entries:
             kept += entry.inputs if entry.inputs and self._spec.inputs else [None] * entry.count
         return kept
-
-
-@contextlib.contextmanager
-def _without_pandas() -> Iterator[None]:
-    """Let Arrow find no pandas, where it is installed; it looks once, at the first array.
-
-    It would import all of it to tell whether it is given a Series: half a second and 50 MB of the
-    server. Whoever imports pandas afterwards gets it.
-    """
-    hidden = _Hidden()
-    sys.meta_path.insert(0, hidden)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(hidden)
-
-
-class _Hidden(MetaPathFinder):
-    def find_spec(self, name: str, *_: object) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("hidden from Arrow", name=name)
 
 
 KEYS = frozenset({"prediction_id", "ts_us", "model", "version", "status"})

@@ -16,9 +16,9 @@ from mlstack.serve.worker.batcher import Batcher
 from mlstack.serve.worker.engine import Engine, open_engine
 from mlstack.serve.worker.guard import Verdict
 from mlstack.serve.worker.lookup import open_lookup
+from mlstack.serve.worker.memory import give_back_memory
 from mlstack.serve.worker.mending import Mending
 from mlstack.serve.worker.model import Model, load, load_bare
-from mlstack.serve.worker.runner import give_back_memory
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.shadow import Shadow
 from mlstack.serve.worker.traffic import Deployed, Traffic

@@ -16,8 +16,6 @@ from mlstack.serve.worker.tensors import DTYPES, RUNTIME_TYPES
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 FATAL = 4
-M_MMAP_THRESHOLD = -3  # of mallopt(3), in malloc.h
-MAPPED_BYTES = 1 << 20
 
 # What the process answers with must not be mixed with the runtime's own chatter; what matters
 # (a provider that did not load, a graph that cannot run) is found out and said by us.
@@ -68,25 +66,6 @@ class Runner:
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         feed = dict(zip(self._input_names, arrays, strict=True))
         self._session.run(self._output_names, feed, options)
-
-
-def map_large_blocks() -> None:
-    """Let glibc map every block above 1 MB by itself, so that freeing it returns it at once.
-
-    Left alone it takes the largest block that was ever freed, up to 32 MB, for the new threshold:
-    the weights of a model that was replaced then lie between others, in the heap of the thread
-    that loaded it, and every change leaves some of them there (mallopt(3), M_MMAP_THRESHOLD).
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        set_option(M_MMAP_THRESHOLD, MAPPED_BYTES)
-
-
-def give_back_memory() -> None:
-    """Return freed memory to the system; glibc keeps what a model took to load and to time."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def missing_for_gpu() -> tuple[str, str]:

@@ -24,10 +24,10 @@ from mlstack.serve.worker.app import App
 from mlstack.serve.worker.connection import Connection, end_late
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
+from mlstack.serve.worker.memory import map_large_blocks
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.reload import Deployment
 from mlstack.serve.worker.repository import Repository
-from mlstack.serve.worker.runner import map_large_blocks
 from mlstack.serve.worker.tls import Tls
 
 DRAIN_S = 30

@@ -1,0 +1,50 @@
+"""What the server's process need not hold: glibc's spare blocks, and pandas."""
+
+import contextlib
+import ctypes
+import sys
+from collections.abc import Iterator
+from importlib.abc import MetaPathFinder
+
+M_MMAP_THRESHOLD = -3  # of mallopt(3), in malloc.h
+MAPPED_BYTES = 1 << 20
+
+
+def map_large_blocks() -> None:
+    """Let glibc map every block above 1 MB by itself, so that freeing it returns it at once.
+
+    Left alone it takes the largest block that was ever freed, up to 32 MB, for the new threshold:
+    the weights of a model that was replaced then lie between others, in the heap of the thread
+    that loaded it, and every change leaves some of them there (mallopt(3), M_MMAP_THRESHOLD).
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(M_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system; glibc keeps what a model took to load and to time."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+@contextlib.contextmanager
+def without_pandas() -> Iterator[None]:
+    """Let Arrow find no pandas, where it is installed; it looks once, at the first array.
+
+    It would import all of it to tell whether it is given a Series: half a second and 50 MB of the
+    server. Whoever imports pandas afterwards gets it.
+    """
+    hidden = _Hidden()
+    sys.meta_path.insert(0, hidden)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(hidden)
+
+
+class _Hidden(MetaPathFinder):
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("hidden from Arrow", name=name)
