@@ -1,6 +1,7 @@
 """Spans by OTLP, as a collector receives them."""
 
 import gzip
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from serving import CONFIG, NAME, end, eventually, make_image, make_package, mlstack, start
+
+from mlstack.errors import MachineError
+from mlstack.serve.worker.spans import Spans
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
@@ -125,6 +129,21 @@ def test_a_collector_that_is_away_is_told_once_and_costs_nobody_an_answer(tmp_pa
 
     assert stderr.read_text().count("spans cannot be sent") == 1
     assert "Traceback" not in stderr.read_text()
+
+
+@pytest.mark.parametrize(
+    "missing", ["opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http.trace_exporter"]
+)
+def test_a_library_that_is_missing_is_told_with_what_to_type(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+
+    with pytest.raises(MachineError) as caught:
+        Spans("http://127.0.0.1:4318", NAME)
+
+    assert missing in caught.value.problem
+    assert "mlstack[otel]" in caught.value.hint
 
 
 def test_an_endpoint_that_is_no_url_is_a_mistake_in_the_config(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ hold, so that secrets stay out of the config.
 import logging
 import time
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from mlstack import __version__
@@ -33,16 +32,17 @@ class Spans:
         self.is_on = endpoint is not None
         if endpoint is None:
             return
-        if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        try:
+            exporter = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+            resources = import_module("opentelemetry.sdk.resources")
+            self._api: Any = import_module("opentelemetry.trace")
+            self._sdk: Any = import_module("opentelemetry.sdk.trace")
+            export = import_module("opentelemetry.sdk.trace.export")
+        except ModuleNotFoundError as error:  # or a part: other libraries bring the SDK alone
             raise MachineError(
-                "`serve.otlp_endpoint` needs OpenTelemetry, which is not installed",
+                f"`serve.otlp_endpoint` needs `{error.name}`, which is not installed",
                 hint="pip install 'mlstack[otel]'",
-            )
-        exporter = import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
-        resources = import_module("opentelemetry.sdk.resources")
-        self._api: Any = import_module("opentelemetry.trace")
-        self._sdk: Any = import_module("opentelemetry.sdk.trace")
-        export = import_module("opentelemetry.sdk.trace.export")
+            ) from error
         logging.getLogger(SAID).addHandler(_Told())
         self._resource = resources.Resource.create(
             {"service.name": model, "service.version": __version__}
