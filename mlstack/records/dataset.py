@@ -60,7 +60,7 @@ def write_examples(path: Path, table: pa.Table) -> None:
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     try:
         content = path if path.is_file() else pa.BufferReader(packed.read(path))
-        table = pq.read_table(content)
+        table = pq.ParquetFile(content).read()  # read_table would import pandas first
     except FileNotFoundError as error:
         raise DataError(f"there is no `{path}`") from error
     except (pa.ArrowInvalid, OSError) as error:
