@@ -20,6 +20,10 @@ storage: {{filesystem: {{rootdirectory: {folder}/store}}, delete: {{enabled: tru
 http: {{addr: "127.0.0.1:{port}"}}
 """
 AUTH = "auth: {{htpasswd: {{realm: tests, path: {folder}/htpasswd}}}}\n"
+TOKEN = (
+    "auth: {{token: {{realm: '{realm}', service: tests, issuer: tests, "
+    "rootcertbundle: {folder}/certificate.pem}}}}\n"
+)
 
 
 @dataclass
@@ -37,12 +41,13 @@ class OciRegistry:
 
 
 @contextmanager
-def registry(folder: Path, *, asks_who: bool = False) -> Iterator[OciRegistry]:
-    """Start a registry; end it after the block."""
+def registry(folder: Path, *, asks_who: bool = False, realm: str = "") -> Iterator[OciRegistry]:
+    """Start a registry that asks for a password, or for a token of a realm; end it afterwards."""
     (port,) = free(1)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "htpasswd").write_text(HTPASSWD)
-    text = (CONFIG + (AUTH if asks_who else "")).format(folder=folder, port=port)
+    auth = TOKEN if realm else AUTH if asks_who else ""
+    text = (CONFIG + auth).format(folder=folder, port=port, realm=realm)
     (folder / "config.yml").write_text(text)
     log = (folder / "log").open("wb")
     with subprocess.Popen(

@@ -11,6 +11,7 @@ import pytest
 import registry_server
 from export_runs import mlstack
 from registry_server import PASSWORD, USER, OciRegistry
+from token_server import Signer, tokens
 
 from mlstack.errors import BusyError, ConfigError, DataError, StepError
 from mlstack.export import push as pushing
@@ -172,6 +173,26 @@ def test_who_is_pushing_comes_from_the_environment(
     assert done.sent > 0
     assert "REGISTRY_PASSWORD" in raised.value.hint
     assert "wrong" not in raised.value.problem
+
+
+def test_a_password_is_changed_for_a_token_where_the_registry_wants_one(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").mkdir()
+    signer = Signer(tmp_path / "token/certificate.pem")
+    monkeypatch.setenv("REGISTRY_USERNAME", USER)
+    with (
+        tokens(signer, USER, PASSWORD) as realm,
+        registry_server.registry(tmp_path / "token", realm=realm) as server,
+    ):
+        monkeypatch.setenv("REGISTRY_PASSWORD", "wrong")
+        with pytest.raises(ConfigError, match=f"does not let {USER} write"):
+            push(package, f"{server.host}/models/digits")
+        monkeypatch.setenv("REGISTRY_PASSWORD", PASSWORD)
+
+        done = push(package, f"{server.host}/models/digits")
+
+    assert done.sent > 0
 
 
 @pytest.mark.parametrize(
