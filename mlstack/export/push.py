@@ -15,10 +15,10 @@ from mlstack.errors import StepError
 from mlstack.export import packages
 from mlstack.export.pushed import Pushed
 from mlstack.export.registry import Place, Registry, Sent
-from mlstack.export.trial import Stage
 from mlstack.records import trusted
 from mlstack.records.base import Record
 from mlstack.records.package import Manifest
+from mlstack.records.worker import WorkerProgress
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 PACKAGE_TYPE = "application/vnd.mlstack.package.v1"
@@ -67,7 +67,7 @@ def push(
         sent = 0
         registry.send(empty)
         for number, layer in enumerate(layers, start=1):
-            yield Stage(text=f"{number} of {len(layers)}: {layer.name}")
+            yield WorkerProgress(text="sending the files", done=number, total=len(layers))
             sent += registry.send(layer.sent)
         registry.tag(content, MANIFEST_TYPE)
     yield Pushed(
