@@ -79,14 +79,21 @@ class Patience:
 class StopRequest:
     """A wish to end a run: asked once it is saved first, asked twice it is killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, above: "StopRequest | None" = None) -> None:
+        """Begin with no wish, or with that of `above`, which is a wish to end this run too."""
+        self._above = above
         self.signal = 0
-        self.times = 0
+        self._times = 0
 
     def ask(self, number: int = signal.SIGTERM, _: object = None) -> None:
         """Ask to stop; fit to be a signal handler, safe from any thread."""
         self.signal = self.signal or number
-        self.times += 1
+        self._times += 1
+
+    @property
+    def times(self) -> int:
+        """How often it was asked for."""
+        return max(self._times, self._above.times if self._above else 0)
 
     @property
     def exit_code(self) -> int:
