@@ -147,9 +147,11 @@ def load(path: str | Path, spec: ImageSpec) -> np.ndarray:
 
 
 def to_array(image: Image.Image, spec: ImageSpec) -> np.ndarray:
-    """Turn an open image into uint8 of shape (height, width, channels)."""
-    upright = ImageOps.exif_transpose(image)
-    plain = _flatten(upright).convert("L" if spec.channels == 1 else "RGB")
+    """Turn an open image into uint8 of shape (height, width, channels); it is turned in place."""
+    ImageOps.exif_transpose(image, in_place=True)  # a copy costs as much as the whole conversion
+    plain, mode = _flatten(image), "L" if spec.channels == 1 else "RGB"
+    if plain.mode != mode:
+        plain = plain.convert(mode)
     if plain.size != (spec.width, spec.height):
         plain = plain.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     array = np.asarray(plain, dtype=np.uint8)
