@@ -237,6 +237,16 @@ def test_a_space_that_no_trial_could_follow_is_refused_before_a_study_begins(
     assert not list(project.glob(".mlstack/studies/*.journal"))
 
 
+def test_a_file_where_the_studies_should_be_is_named(project: Path) -> None:
+    (project / ".mlstack").mkdir(exist_ok=True)
+    (project / ".mlstack" / "studies").write_text("")
+
+    done = mlstack(project, "tune", "--trials", "1", *FAST)
+
+    assert done.returncode == 6
+    assert "there is a file where a folder must be" in done.stderr
+
+
 def test_a_project_without_a_space_says_how_to_write_one(project: Path) -> None:
     done = mlstack(project, "tune", "--config", with_space(project, "{}"))
 
