@@ -167,8 +167,9 @@ class Look:
             for at, one in self.listings.items()
         }
         size = sum(sum(array("q", one.stamps)[2::STAMP]) for one in folders.values())
-        same = not self.unknown and folders == self.before.folders
-        listing = None if same else listing_bytes(entries_of(folders))
+        listing = (
+            None if _list_same(self.before.folders, folders) else listing_bytes(entries_of(folders))
+        )
         md5 = self.before.md5 if listing is None else md5_of(listing)
         count = sum(len(one.names) for one in folders.values())
         index = FolderIndex(md5=md5, size_bytes=size, folders=folders)
@@ -311,6 +312,13 @@ def _scan_one(folder: Path, at: str) -> tuple[Listing, list[str], bool]:
         raise _odd(Path(place, IGNORE_FILE), "lies inside a dataset, which DVC refuses")
     stamps = bytearray(array("q", numbers).tobytes())
     return Listing(names, stamps, bytearray(len(names) * MD5_BYTES)), below, links
+
+
+def _list_same(before: Mapping[str, Listed], after: Mapping[str, Listed]) -> bool:
+    """Tell whether two states of a folder have the same files with the same content."""
+    return before.keys() == after.keys() and all(
+        before[at].md5s == now.md5s and before[at].names == now.names for at, now in after.items()
+    )
 
 
 def _without(listing: Listing, hidden: list[bool]) -> Listing:

@@ -5,6 +5,7 @@ A cache: without it the next command is slow, never wrong.
 
 from array import array
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -77,11 +78,14 @@ def now_ns(path: Path) -> int:
 
 def entries_of(folders: dict[str, Listed]) -> Iterator[tuple[str, str]]:
     """Yield path and MD5 of every file."""
-    for at, listed in folders.items():
-        digits = listed.md5s.hex()
-        prefix = f"{at}/" if at else ""
-        for position, name in enumerate(listed.names):
-            yield prefix + name, digits[position * 32 : position * 32 + 32]
+    return chain.from_iterable(map(_entries_of_one, folders.items()))
+
+
+def _entries_of_one(item: tuple[str, Listed]) -> Iterator[tuple[str, str]]:
+    at, listed = item
+    digits = listed.md5s.hex()
+    md5s = [digits[start : start + 32] for start in range(0, len(digits), 32)]
+    return zip([f"{at}/{name}" for name in listed.names] if at else listed.names, md5s, strict=True)
 
 
 def known_of(index: FolderIndex, at: str) -> dict[str, tuple[bytes, bytes]]:

@@ -123,7 +123,7 @@ def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
         stock.bridge().add(data.root, data.folder)
         return seen, data_folder.hash_folder(data.folder, data.index)
     with stock.hold(config):
-        hashed = yield from intake.keep(seen, config)
+        hashed = yield from intake.keep(seen, config, data.noted)
     data_folder.remember(data.index, seen, hashed)
     pointer.write(data, hashed)
     return seen, hashed

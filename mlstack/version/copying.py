@@ -21,6 +21,7 @@ from mlstack.version.objects import Filling, Objects
 
 Found = tuple[str, bytes]  # path and stamp of a file
 PIECE_BYTES = 1 << 16  # what one call to the kernel reads of an object; most are smaller
+Copied = tuple[str, int, bytes | None]  # MD5, size in bytes, and the content of a small one
 Entered = tuple[bytes, bytes]  # MD5 and stamp of a file that the store has, or will have
 
 
@@ -49,8 +50,8 @@ def copy_all(filling: Filling, found: list[Found]) -> Iterator[Entered]:
             yield digest, after
 
 
-def copy_objects(filling: Filling, origin: Objects, md5s: list[str]) -> Iterator[int]:
-    """Copy objects from another store, several large ones at a time; yield the size of each.
+def copy_objects(filling: Filling, origin: Objects, md5s: list[str]) -> Iterator[Copied]:
+    """Copy objects from another store, several large ones at a time, these last.
 
     Raises:
         DataError: one is damaged.
@@ -66,7 +67,7 @@ def copy_objects(filling: Filling, origin: Objects, md5s: list[str]) -> Iterator
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise damaged(origin, md5)
         filling.add(md5, content)
-        yield len(content)
+        yield md5, len(content), content
     if not large:
         return
     reserved = [filling.reserve() for _ in large]
@@ -76,7 +77,7 @@ def copy_objects(filling: Filling, origin: Objects, md5s: list[str]) -> Iterator
             if digest.hex() != md5:
                 raise damaged(origin, md5)
             filling.register(beside, md5, size_of(stamp))
-            yield size_of(stamp)
+            yield md5, size_of(stamp), None
 
 
 def _content(path: str) -> bytes | None:

@@ -12,10 +12,12 @@ from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.dvc_config import DvcConfig
 from mlstack.version.copying import copy_objects, damaged
+from mlstack.version.links import HARDLINK
 from mlstack.version.objects import Objects
 from mlstack.version.result import Counted
 from mlstack.version.transfer import Moved
 
+HELD_BYTES = 256 << 20  # of small objects that stay in memory until they are in the folder too
 STEP = 500  # objects between two movements of the progress bar
 
 
@@ -69,7 +71,9 @@ def fetch(config: DvcConfig, remote: Objects, version: str) -> Generator[Record,
         raise failed(remote.home, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
     cache = Objects(config.cache)
     content = _read_list(version, [cache, remote])
-    return (yield from _copy_missing(remote, cache, _files(content, remote), {version: content}))
+    wanted = _files(content, remote)
+    held = 0 if HARDLINK in config.links else HELD_BYTES
+    return (yield from _copy_missing(remote, cache, wanted, {version: content}, held))
 
 
 def _files(content: bytes, store: Objects) -> set[str]:
@@ -77,17 +81,23 @@ def _files(content: bytes, store: Objects) -> set[str]:
 
 
 def _copy_missing(
-    origin: Objects, target: Objects, wanted: set[str], lists: dict[str, bytes]
+    origin: Objects, target: Objects, wanted: set[str], lists: dict[str, bytes], held_bytes: int = 0
 ) -> Generator[Record, None, Moved]:
-    """Copy files first and the lists that name them last: a list never names what is not there."""
+    """Copy files first and the lists that name them last: a list never names what is not there.
+
+    So much of what small files hold stays in memory for whoever puts them into the folder.
+    """
+    fresh: dict[str, bytes | None] = {}
     try:
         missing, missing_lists = sorted(target.missing(wanted)), target.missing(lists)
         if not missing and not missing_lists:
             return Moved()
         size = sum(len(lists[md5]) for md5 in missing_lists)
         with target.filling() as filling:
-            for number, copied in enumerate(copy_objects(filling, origin, missing)):
-                size += copied
+            copied = copy_objects(filling, origin, missing)
+            for number, (md5, size_bytes, content) in enumerate(copied):
+                size += size_bytes
+                fresh[md5] = content if size <= held_bytes else None
                 if number % STEP == 0:
                     yield Counted(text="copied", done=number, total=len(missing), unit="files")
             filling.flush()
@@ -97,7 +107,7 @@ def _copy_missing(
         raise _lacking(origin, missing) or failed(target.home, error) from error
     except OSError as error:
         raise failed(target.home, error) from error
-    return Moved(len(missing) + len(missing_lists), size, frozenset(missing))
+    return Moved(len(missing) + len(missing_lists), size, fresh)
 
 
 def _lacking(origin: Objects, wanted: list[str]) -> DataError | None:

@@ -42,7 +42,7 @@ def keep(data: Dataset, seen: Look) -> Generator[Record, None, FolderHash]:
         yield from _maker(data.layout)(seen, kept.folder)
         hashed = seen.hashed()
         made = guard.look(kept)
-        stored = yield from intake.keep(made, replace(config, links=LINKS))
+        stored = yield from intake.keep(made, replace(config, links=LINKS), kept.noted)
     data_folder.remember(kept.index, made, stored)
     data_folder.remember(data.index, seen, hashed)
     pointer.write(data, hashed, stored)

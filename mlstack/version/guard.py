@@ -241,7 +241,7 @@ def _is_kept(data: Dataset, now: FolderHash, coming: dict[str, str]) -> bool:
         return False
     cache = stock.cache_folder(data.root)
     if pointer.stored is None and _is_whole(listing.object_path(cache, pointer.md5)):
-        replaced = (md5 for _, md5 in now.entries.items() - coming.items())
+        replaced = (md5 for _, md5 in listing.unlike(now.entries, coming))
         if not Objects(cache).missing(replaced):
             return True
     return is_cached(data, data.pointer.read_text())

@@ -57,6 +57,11 @@ class Dataset:
         return Layout(self.root).index(self.source)
 
     @property
+    def noted(self) -> Path:
+        """Where it is noted which version the cache holds."""
+        return self.index.with_suffix(".kept")
+
+    @property
     def pointer(self) -> Path:
         """The `.dvc` file; the plain one where there is none yet."""
         return dvc.pointer_path(self.folder)

@@ -19,7 +19,7 @@ from mlstack.records.file_hash import (
     stamp_of,
     threads,
 )
-from mlstack.version import links
+from mlstack.version import kept, links
 from mlstack.version.copying import Entered, Found, copy_all
 from mlstack.version.objects import MODE, Filling, Objects
 from mlstack.version.result import Counted
@@ -27,21 +27,24 @@ from mlstack.version.result import Counted
 STEP = 500  # files between two movements of the progress bar
 
 
-def keep(seen: Look, config: DvcConfig) -> Generator[Record, None, FolderHash]:
+def keep(seen: Look, config: DvcConfig, noted: Path) -> Generator[Record, None, FolderHash]:
     """Put every new file of a folder, and the list of all, into the cache.
 
     Args:
         seen: a fresh look at the folder.
         config: DVC's settings.
+        noted: where it is noted which version the cache holds.
 
     Raises:
         DataError: a file is being written meanwhile.
         MachineError: the disk is full.
     """
+    store = Objects(config.cache)
     try:
-        with Objects(config.cache).filling() as filling:
+        with store.filling() as filling:
             # What was looked at before may never have been kept, or been removed since.
-            if lost := filling.missing(seen.known()):
+            is_whole = kept.holds(noted, seen.before.md5, store)
+            if not is_whole and (lost := filling.missing(seen.known())):
                 seen.read_again(lost)
             yield from _keep_files(seen, config, filling)
             hashed = seen.hashed()
@@ -49,6 +52,7 @@ def keep(seen: Look, config: DvcConfig) -> Generator[Record, None, FolderHash]:
                 filling.add(hashed.md5, hashed.listing)
     except OSError as error:
         raise files.cannot_write(config.cache, error) from error
+    kept.note(noted, hashed.md5, store)
     return hashed
 
 

@@ -1,6 +1,9 @@
 """The files of a version: DVC's list of them, or the tables of its packs."""
 
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import compress
+from operator import ne
 from pathlib import Path
 
 from mlstack.errors import DataError
@@ -73,8 +76,15 @@ def missing(cache: Path, version: dvc.Pointer, here: dict[str, str] | None = Non
     md5 = version.kept.md5
     needed = read(cache, md5, md5[:8])
     if here and version.stored is None:
-        return Objects(cache).missing(one for _, one in needed.items() - here.items())
+        return Objects(cache).missing(md5 for _, md5 in unlike(needed, here))
     return Objects(cache).missing(needed.values())
+
+
+def unlike(files: dict[str, str], others: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield path and MD5 of the files that `others` does not have with this MD5, in their order."""
+    if not others:
+        return iter(files.items())
+    return compress(files.items(), map(ne, map(others.get, files), files.values()))
 
 
 def files_of(cache: Path, md5: str) -> dict[str, str]:

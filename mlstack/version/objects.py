@@ -113,10 +113,16 @@ class Filling:
     _waiting_bytes: int = 0
     _present: set[str] = field(default_factory=set)  # what the listed folders hold, and will
     _listed: set[str] = field(default_factory=set)  # folders `xx`
+    _asked: int = 0  # objects that were looked for one by one
 
     def lacks(self, md5: str) -> bool:
         """Tell whether an object is neither in the store nor on its way."""
+        if md5 in self._present:
+            return False
         if md5[:2] not in self._listed:
+            if self._asked < FEW:
+                self._asked += 1
+                return not os.path.exists(self.store.path(md5))  # noqa: PTH110
             self._list(md5[:2])
         return md5 not in self._present
 

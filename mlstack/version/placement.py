@@ -5,7 +5,8 @@ import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import filterfalse
 from pathlib import Path
 from shutil import rmtree
 
@@ -18,14 +19,15 @@ from mlstack.records.dvc_config import DvcConfig
 from mlstack.records.file_hash import LARGE_BYTES, stamp_of
 from mlstack.records.folder_index import EMPTY, now_ns, write_index
 from mlstack.records.layout import Layout
-from mlstack.version import links, objects
+from mlstack.version import links, listing, objects
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
 from mlstack.version.result import Counted
+from mlstack.version.transfer import Fresh
 
 STEP = 500  # files between two movements of the progress bar
 WRITABLE = 0o666
-Put = Callable[[str, str, str], None]  # path in the folder, MD5, new file to write
+Put = Callable[[str, str, str], bytes]  # path in the folder, MD5, new file to write -> its stamp
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class Order:
     md5: str
     entries: dict[str, str]  # path -> MD5
     read: Callable[[str], Iterable[bytes]] | None = None  # a file that is no object of the cache
-    fresh: frozenset[str] = frozenset()  # MD5s of objects that need not be hashed once more
+    fresh: Fresh = field(default_factory=dict)  # objects that need not be hashed once more
 
-    def trusting(self, fresh: frozenset[str]) -> "Order":
+    def trusting(self, fresh: Fresh) -> "Order":
         """Give the same order, some objects of which this process has just hashed and written."""
         return replace(self, fresh=fresh)
 
@@ -48,7 +50,7 @@ class Way:
 
     force: bool = False  # lose data that is in no snapshot
     packed: bool = False  # leave the files in their packs
-    fresh: frozenset[str] = frozenset()  # MD5s of objects that were hashed a moment ago
+    fresh: Fresh = field(default_factory=dict)  # objects that were hashed a moment ago
 
 
 def place(
@@ -69,8 +71,8 @@ def place(
     cache = Objects(config.cache)
     taken_ns = now_ns(data.index)
     here = now.entries if now else {}
-    gone = [path for path in here if path not in order.entries]
-    wanted = [(path, md5) for path, md5 in order.entries.items() if here.get(path) != md5]
+    gone = list(filterfalse(order.entries.__contains__, here))
+    wanted = list(listing.unlike(order.entries, here))
     try:
         data.folder.parent.mkdir(parents=True, exist_ok=True)
         remove(data.folder, gone)
@@ -111,7 +113,13 @@ def _putter(order: Order, cache: Objects, kind: str) -> Put:
         return lambda path, md5, beside: _pour(read(path), beside, md5)
     put = _link if kind == links.HARDLINK else _copy
     fresh = order.fresh
-    return lambda _, md5, beside: put(cache.path(md5), beside, "" if md5 in fresh else md5)
+
+    def put_object(_: str, md5: str, beside: str) -> bytes:
+        if put is _copy and (content := fresh.get(md5)) is not None:
+            return _write(content, beside)
+        return put(cache.path(md5), beside, "" if md5 in fresh else md5)
+
+    return put_object
 
 
 def _lay(data: Dataset, put: Put, wanted: list[tuple[str, str]]) -> Iterator[tuple[str, bytes]]:
@@ -129,9 +137,7 @@ def _lay(data: Dataset, put: Put, wanted: list[tuple[str, str]]) -> Iterator[tup
     try:
         _make_folders(apart, wanted)
         for path, md5 in wanted:
-            target = f"{apart}/{path}"
-            put(path, md5, target)
-            yield path, stamp_of(os.stat(target))  # noqa: PTH116  100,000 of them
+            yield path, put(path, md5, f"{apart}/{path}")
         objects.sync(apart)
         apart.rename(data.folder)
     finally:
@@ -158,16 +164,17 @@ def _put(folder: Path, put: Put, wanted: list[tuple[str, str]]) -> Iterator[tupl
         except BaseException:
             Path(beside).unlink(missing_ok=True)
             raise
-        yield path, stamp_of(os.stat(target))  # noqa: PTH116
+        yield path, stamp_of(os.stat(target))  # noqa: PTH116  the name changed its stamp
 
 
-def _pour(chunks: Iterable[bytes], beside: str, md5: str) -> None:
+def _pour(chunks: Iterable[bytes], beside: str, md5: str) -> bytes:
     digest = hashlib.md5(usedforsecurity=False)
     target = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, WRITABLE)
     try:
         for chunk in chunks:
             digest.update(chunk)
             objects.write(target, memoryview(chunk))
+        stamp = stamp_of(os.fstat(target))
     finally:
         os.close(target)
     if digest.hexdigest() != md5:
@@ -175,18 +182,29 @@ def _pour(chunks: Iterable[bytes], beside: str, md5: str) -> None:
             f"what was packed under the MD5 {md5} is damaged",
             hint="type `mlstack version verify`, which names what is damaged",
         )
+    return stamp
 
 
-def _link(origin: str, beside: str, md5: str) -> None:
+def _link(origin: str, beside: str, md5: str) -> bytes:
     try:
         os.link(origin, beside)
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
             raise
-        _copy(origin, beside, md5)
+        return _copy(origin, beside, md5)
+    return stamp_of(os.stat(beside))  # noqa: PTH116  100,000 of them
 
 
-def _copy(origin: str, beside: str, md5: str) -> None:
+def _write(content: bytes, beside: str) -> bytes:
+    target = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, WRITABLE)
+    try:
+        objects.write(target, memoryview(content))
+        return stamp_of(os.fstat(target))
+    finally:
+        os.close(target)
+
+
+def _copy(origin: str, beside: str, md5: str) -> bytes:
     """Copy an object; with an MD5, its content is hashed on the way."""
     source = os.open(origin, os.O_RDONLY)
     target = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, WRITABLE)
@@ -200,6 +218,7 @@ def _copy(origin: str, beside: str, md5: str) -> None:
             digest = objects.copy(source, target, size).hex()
         else:
             digest = objects.copy_unseen(source, target, size)
+        stamp = stamp_of(os.fstat(target))
     finally:
         os.close(source)
         os.close(target)
@@ -208,3 +227,4 @@ def _copy(origin: str, beside: str, md5: str) -> None:
             f"the object {md5} is damaged in the cache",
             hint=f"type `rm -f {origin}`, then `mlstack version pull`",
         )
+    return stamp

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
@@ -19,6 +19,8 @@ CHUNK_BYTES = 8 << 20
 OBJECT_BYTES = 64 << 10  # that a request takes as long as, beside those of the object
 TICK_S = 0.2  # between two records of progress
 
+Fresh = Mapping[str, bytes | None]  # MD5 of what came and was hashed on its way -> its content
+
 
 @dataclass(frozen=True)
 class Moved:
@@ -26,7 +28,7 @@ class Moved:
 
     objects: int = 0
     size_bytes: int | None = 0  # None: nobody counted
-    fresh: frozenset[str] = frozenset()  # MD5s of objects that came and were hashed on their way
+    fresh: Fresh = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

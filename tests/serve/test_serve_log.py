@@ -4,16 +4,17 @@ import asyncio
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from serving import CONFIG, NAME, end, eventually, make_image, make_package, start
 
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
+from mlstack.serve.worker.columns import Encoder, Entry
 from mlstack.serve.worker.log import (
     MANY_ROWS,
     MAX_PENDING_BYTES,
     MAX_PENDING_ROWS,
-    Entry,
     RequestLog,
 )
 
@@ -117,3 +118,48 @@ def test_a_share_of_the_requests_is_kept(
 
     assert least <= len(kept(tmp_path)) <= most
     assert log.lost_rows == 0
+
+
+def test_entries_of_every_kind_become_rows_in_their_order() -> None:
+    encoder = Encoder(NAME, ["x"], inputs=True, redact=[])
+    few, many = ["a", "b"], ["a", "b", "c"]
+    two = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)
+    three = np.array([[0.0, 0.0, 1.0]], np.float32)
+    entries = [
+        Entry("p", "r", 1, 1, "infer", 200, count=2, probabilities=two, classes=few),
+        Entry("bad", "", 2, 1, "infer", 400, error="bad", inputs=[memoryview(b"sent")]),
+        Entry("q", "", 3, 1, "infer", 200, probabilities=two[:1], classes=few, inputs=[b"in"]),
+        Entry("no classes", "", 4, 1, "infer", 200, probabilities=two[1:], classes=[]),
+        Entry("s", "", 5, 2, "infer", 200, probabilities=three, classes=many),
+    ]
+    entries[2].columns = {"x": np.array([7.0], np.float32)}
+
+    rows = encoder.batch(entries).to_pylist()
+
+    assert [row["prediction_id"] for row in rows] == ["p-0", "p-1", "bad", "q", "no classes", "s"]
+    assert [row["ts_us"] for row in rows] == [1, 1, 2, 3, 4, 5]
+    assert [row["status"] for row in rows] == [200, 200, 400, 200, 200, 200]
+    assert [row["prediction"] for row in rows] == ["b", "a", None, "b", None, "c"]
+    assert [row["confidence"] for row in rows] == [0.75, 0.5, None, 0.75, None, 1.0]
+    assert [row["probabilities"] for row in rows] == [
+        [0.25, 0.75],
+        [0.5, 0.5],
+        None,
+        [0.25, 0.75],
+        None,
+        [0.0, 0.0, 1.0],
+    ]
+    assert [row["input"] for row in rows] == [None, None, b"sent", b"in", None, None]
+    assert [row["f_x"] for row in rows] == [None, None, None, 7.0, None, None]
+
+
+def test_redaction_blanks_columns_and_features_but_never_keys() -> None:
+    redact = ["input", "x", "f_y", "prediction_id", "unknown"]
+    encoder = Encoder(NAME, ["x", "y", "z"], inputs=True, redact=redact)
+    entry = Entry("kept", "", 1, 1, "infer", 200, inputs=[b"secret"])
+    entry.columns = {name: np.array([1.0], np.float32) for name in "xyz"}
+
+    (row,) = encoder.batch([entry]).to_pylist()
+
+    assert (row["prediction_id"], row["input"]) == ("kept", None)
+    assert (row["f_x"], row["f_y"], row["f_z"]) == (None, None, 1.0)

@@ -10,7 +10,8 @@ import pytest
 
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
-from mlstack.serve.worker.log import Entry, RequestLog
+from mlstack.serve.worker.columns import Entry
+from mlstack.serve.worker.log import RequestLog
 
 # Blocks of 4 MB with small ones between, after a larger one was freed: what a change of the model
 # leaves behind. `numpy.ones` touches the pages; the small blocks stay.

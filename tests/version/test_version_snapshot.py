@@ -244,3 +244,19 @@ def test_a_cache_that_was_removed_is_filled_again_by_the_next_snapshot(snapshott
     assert done.returncode == 0, done.stderr
     assert "nothing changed" in done.stdout
     assert version("verify").returncode == 0
+
+
+def test_one_object_that_was_removed_is_put_back_by_the_next_snapshot(snapshotted, version):
+    (snapshotted / "data" / "digits" / "one more.txt").write_text("one")
+    assert version("snapshot", "-m", "one").returncode == 0  # notes that all is there
+    looked = look_at(snapshotted)
+    cache = snapshotted / ".dvc" / "cache" / "files" / "md5"
+    md5 = looked.entries["images/0001.png"]
+    (cache / md5[:2] / md5[2:]).unlink()
+    (snapshotted / "data" / "digits" / "two more.txt").write_text("two")
+
+    done = version("snapshot", "-m", "two")
+
+    assert done.returncode == 0, done.stderr
+    assert (cache / md5[:2] / md5[2:]).is_file()
+    assert version("verify").returncode == 0

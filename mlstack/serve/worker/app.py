@@ -18,9 +18,10 @@ from mlstack.serve.worker import decode, feedback, openapi, page, protocol, repo
 from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
 from mlstack.serve.worker.batcher import Job
+from mlstack.serve.worker.columns import Entry, Raw, row_id
 from mlstack.serve.worker.compare import Sample
 from mlstack.serve.worker.feedback import Feedback
-from mlstack.serve.worker.log import Entry, Raw, RequestLog, row_id
+from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.metrics import TYPE, Metrics
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.repository import Repository

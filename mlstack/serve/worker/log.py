@@ -9,18 +9,15 @@ other, which packs full files and opens the next one. Predicting waits for neith
 import asyncio
 import random
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from mlstack.errors import MachineError
-from mlstack.inputs import images
-from mlstack.records import requests
 from mlstack.records.server import LogSpec
+from mlstack.serve.worker.columns import Encoder, Entry
 from mlstack.serve.worker.memory import give_back_memory, without_pandas
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import Wal, compact_leftovers, delete_old
@@ -32,40 +29,6 @@ ROTATE_S = 60.0
 CLEAN_S = 3600.0
 
 
-Raw = bytes | memoryview
-
-
-@dataclass(slots=True)
-class Entry:
-    """One answered (or refused) request; `count` rows of the log."""
-
-    prediction_id: str
-    request_id: str
-    ts_us: int
-    version: int
-    route: str
-    status: int
-    error: str | None = None
-    latency_us: int = 0
-    batch: int = 0
-    count: int = 1
-    probabilities: np.ndarray | None = None  # (count, classes)
-    classes: list[str] | None = None
-    inputs: Sequence[Raw] | None = None
-    pixels: np.ndarray | None = None  # uint8 (count, height, width, channels)
-    columns: dict[str, np.ndarray] | None = None  # of a table: float32 (count,) each
-
-    def size_bytes(self) -> int:
-        """Estimate the memory it holds on to."""
-        held = sum(map(len, self.inputs)) if self.inputs else 0
-        return held + (self.pixels.nbytes if self.pixels is not None else 0)
-
-
-def row_id(prediction_id: str, row: int, count: int) -> str:
-    """Give the id of one row: the request's own, or with the row's number behind it."""
-    return prediction_id if count == 1 else f"{prediction_id}-{row}"
-
-
 class RequestLog:
     """The log of one server. `start` before the socket opens, `close` after the last answer."""
 
@@ -73,8 +36,7 @@ class RequestLog:
         self._folder = folder
         self._model = model
         self._spec = spec
-        self._redacted = set(spec.redact)
-        self._schema = requests.schema([])
+        self._encoder = self._encoder_of([])
         self._thread = ThreadPoolExecutor(1, "log")
         self._packer = ThreadPoolExecutor(1, "pack")
         self._wal: Wal | None = None
@@ -95,7 +57,7 @@ class RequestLog:
 
         What it loads then (0.01 to 0.1 s) would otherwise keep the first requests waiting.
         """
-        self._schema = requests.schema(features)
+        self._encoder = self._encoder_of(features)
         warm = Entry(
             "warm",
             "",
@@ -110,10 +72,10 @@ class RequestLog:
             pixels=np.zeros((1, 2, 2, 1), np.uint8),
         )
         with without_pandas():
-            self._encode([warm])
+            self._encoder.batch([warm])
         compact_leftovers(self._folder)
         self._clean()
-        self._wal = Wal(self._folder, self._model, self._schema)
+        self._wal = Wal(self._folder, self._model, self._encoder.schema)
 
     def add(self, entry: Entry) -> None:
         """Keep one request; when the disk cannot follow, rows are lost and counted."""
@@ -176,7 +138,7 @@ class RequestLog:
 
     def _write(self, entries: list[Entry]) -> None:
         try:
-            batch = self._encode(entries)
+            batch = self._encoder.batch(entries)
             if self._wal is None:
                 self._wal = self._opened()
             self._wal.append(batch)
@@ -217,7 +179,7 @@ class RequestLog:
             self._rotate()
 
     def _open(self) -> Wal:
-        return Wal(self._folder, self._model, self._schema)
+        return Wal(self._folder, self._model, self._encoder.schema)
 
     def _opened(self) -> Wal:
         """Give the file that waits, or open one."""
@@ -233,102 +195,9 @@ class RequestLog:
         pa.default_memory_pool().release_unused()  # some 50 MB, needed again in a minute
         give_back_memory()
 
+    def _encoder_of(self, features: list[str]) -> Encoder:
+        return Encoder(self._model, features, inputs=self._spec.inputs, redact=self._spec.redact)
+
     def _clean(self) -> None:
         self._cleaned = time.monotonic()
         delete_old(self._folder, self._model, self._spec.keep_days)
-
-    def _encode(self, entries: list[Entry]) -> pa.RecordBatch:
-        counts = [entry.count for entry in entries]
-        ids = [row_id(e.prediction_id, row, e.count) for e in entries for row in range(e.count)]
-        columns: dict[str, pa.Array] = {"prediction_id": pa.array(ids, pa.string())}
-        for name in (
-            "request_id",
-            "ts_us",
-            "version",
-            "route",
-            "status",
-            "error",
-            "latency_us",
-            "batch",
-        ):
-            values = [
-                v for e, n in zip(entries, counts, strict=True) for v in (getattr(e, name),) * n
-            ]
-            columns[name] = pa.array(values, self._schema.field(name).type)
-        columns["model"] = pa.repeat(pa.scalar(self._model), len(ids))
-        columns |= _answers(entries)
-        columns["input"] = _binary(self._inputs(entries))
-        if len(self._schema) > len(requests.BASE_SCHEMA):
-            columns |= _features(entries, len(ids), self._schema.names[len(requests.BASE_SCHEMA) :])
-        for name in self._redacted:
-            for key in (name, requests.FEATURE + name):
-                if key in columns and key not in KEYS:
-                    columns[key] = pa.nulls(len(ids), self._schema.field(key).type)
-        return pa.RecordBatch.from_arrays(
-            [columns[n] for n in self._schema.names], schema=self._schema
-        )
-
-    def _inputs(self, entries: list[Entry]) -> list[Raw | None]:
-        kept: list[Raw | None] = []
-        for entry in entries:
-            kept += entry.inputs if entry.inputs and self._spec.inputs else [None] * entry.count
-        return kept
-
-
-KEYS = frozenset({"prediction_id", "ts_us", "model", "version", "status"})
-
-
-def _binary(values: list[Raw | None]) -> pa.Array:
-    """Make a column of bytes; `pa.array` never lets go of a memoryview (pyarrow 26)."""
-    ends = np.zeros(len(values) + 1, np.int32)
-    np.cumsum([0 if value is None else len(value) for value in values], out=ends[1:])
-    is_there = pa.array([value is not None for value in values], pa.bool_()).buffers()[1]
-    data = b"".join(value for value in values if value is not None)
-    buffers = [is_there, pa.py_buffer(ends), pa.py_buffer(data)]
-    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
-
-
-def _answers(entries: list[Entry]) -> dict[str, pa.Array]:
-    predictions: list[str | None] = []
-    confidences: list[float | None] = []
-    probabilities: list[np.ndarray | None] = []
-    for entry in entries:
-        if entry.probabilities is None or not entry.classes:
-            nothing = [None] * entry.count
-            predictions += nothing
-            confidences += nothing
-            probabilities += nothing
-            continue
-        best = entry.probabilities.argmax(axis=1)
-        predictions += [entry.classes[i] for i in best.tolist()]
-        confidences += entry.probabilities.max(axis=1).tolist()
-        probabilities += list(entry.probabilities)
-    return {
-        "prediction": pa.array(predictions, pa.string()),
-        "confidence": pa.array(confidences, pa.float32()),
-        "probabilities": pa.array(probabilities, pa.list_(pa.float32())),
-    }
-
-
-def _features(entries: list[Entry], rows: int, names: list[str]) -> dict[str, pa.Array]:
-    """Compute the monitored features, all images of one size at once; `names` are the log's."""
-    values = {name: np.full(rows, np.nan, np.float32) for name in names}
-    by_shape: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
-    start = 0
-    for entry in entries:
-        if entry.pixels is not None:
-            places, stacks = by_shape.setdefault(entry.pixels.shape[1:], ([], []))
-            places += range(start, start + entry.count)
-            stacks.append(entry.pixels)
-        for name, column in (entry.columns or {}).items():
-            if requests.FEATURE + name in values:
-                values[requests.FEATURE + name][start : start + entry.count] = column
-        start += entry.count
-    for places, stacks in by_shape.values():
-        computed = images.features(np.concatenate(stacks))
-        for index, name in enumerate(images.FEATURES):
-            if requests.FEATURE + name in values:  # the log is that of another kind of model
-                values[requests.FEATURE + name][places] = computed[:, index]
-    return {
-        name: pa.array(column, pa.float32(), from_pandas=True) for name, column in values.items()
-    }

@@ -1,0 +1,188 @@
+"""Entries of the request log as columns of Arrow: a microsecond a row, see `records.requests`.
+
+Every request pays for this, beside or behind the event loop, so what can be done for all entries at
+once is: an attribute at a time, the answers of all as one array.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby, repeat
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mlstack.inputs import images
+from mlstack.records import requests
+
+Raw = bytes | memoryview
+KEYS = frozenset({"prediction_id", "ts_us", "model", "version", "status"})  # never redacted
+SAID = ("request_id", "ts_us", "version", "route", "status", "error", "latency_us", "batch")
+
+
+@dataclass(slots=True)
+class Entry:
+    """One answered (or refused) request; `count` rows of the log."""
+
+    prediction_id: str
+    request_id: str
+    ts_us: int
+    version: int
+    route: str
+    status: int
+    error: str | None = None
+    latency_us: int = 0
+    batch: int = 0
+    count: int = 1
+    probabilities: np.ndarray | None = None  # (count, classes)
+    classes: list[str] | None = None
+    inputs: Sequence[Raw] | None = None
+    pixels: np.ndarray | None = None  # uint8 (count, height, width, channels)
+    columns: dict[str, np.ndarray] | None = None  # of a table: float32 (count,) each
+
+    def size_bytes(self) -> int:
+        """Estimate the memory it holds on to."""
+        held = sum(map(len, self.inputs)) if self.inputs else 0
+        return held + (self.pixels.nbytes if self.pixels is not None else 0)
+
+
+def row_id(prediction_id: str, row: int, count: int) -> str:
+    """Give the id of one row: the request's own, or with the row's number behind it."""
+    return prediction_id if count == 1 else f"{prediction_id}-{row}"
+
+
+class Encoder:
+    """What one server's log holds of its entries."""
+
+    def __init__(self, model: str, features: list[str], *, inputs: bool, redact: list[str]) -> None:
+        self.schema = requests.schema(features)
+        self._features = self.schema.names[len(requests.BASE_SCHEMA) :]
+        self._model = model
+        self._inputs = inputs
+        redacted = {*redact, *(requests.FEATURE + name for name in redact)} - KEYS
+        self._redacted = [name for name in self.schema.names if name in redacted]
+
+    def batch(self, entries: list[Entry]) -> pa.RecordBatch:
+        """Make the rows of these entries, in order."""
+        rows = sum(entry.count for entry in entries)
+        columns = self._said(entries, rows)
+        columns["model"] = pa.repeat(pa.scalar(self._model), rows)
+        columns |= _answers(entries)
+        columns["input"] = _binary(self._kept(entries))
+        if self._features:
+            columns |= _features(entries, rows, self._features)
+        for name in self._redacted:
+            columns[name] = pa.nulls(rows, self.schema.field(name).type)
+        return pa.RecordBatch.from_arrays(
+            [columns[name] for name in self.schema.names], schema=self.schema
+        )
+
+    def _said(self, entries: list[Entry], rows: int) -> dict[str, pa.Array]:
+        """Make the columns that are the same for all rows of an entry, and their ids."""
+        ids = [entry.prediction_id for entry in entries]
+        values: dict[str, Any] = dict(
+            zip(SAID, zip(*map(_said, entries), strict=True), strict=True)
+        )
+        if rows != len(entries):
+            counts = [entry.count for entry in entries]
+            ids = [row_id(e.prediction_id, row, e.count) for e in entries for row in range(e.count)]
+            values = {name: _repeated(column, counts) for name, column in values.items()}
+        values["prediction_id"] = ids
+        return {
+            name: pa.array(column, self.schema.field(name).type) for name, column in values.items()
+        }
+
+    def _kept(self, entries: list[Entry]) -> list[Raw | None]:
+        kept: list[Raw | None] = []
+        for entry in entries:
+            kept += entry.inputs if entry.inputs and self._inputs else [None] * entry.count
+        return kept
+
+
+_said = attrgetter(*SAID)
+
+
+def _repeated(column: Sequence[Any], counts: list[int]) -> list[Any]:
+    return list(chain.from_iterable(map(repeat, column, counts)))
+
+
+def _binary(values: list[Raw | None]) -> pa.Array:
+    """Make a column of bytes; `pa.array` never lets go of a memoryview (pyarrow 26)."""
+    ends = np.zeros(len(values) + 1, np.int32)
+    np.cumsum([0 if value is None else len(value) for value in values], out=ends[1:])
+    is_there = pa.array([value is not None for value in values], pa.bool_()).buffers()[1]
+    data = b"".join(value for value in values if value is not None)
+    buffers = [is_there, pa.py_buffer(ends), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
+
+
+def _answers(entries: list[Entry]) -> dict[str, pa.Array]:
+    """Make the columns of what was answered; neighbours with the same classes as one array."""
+    predictions: list[str | None] = []
+    confidences: list[float | None] = []
+    widths: list[int] = []
+    values: list[np.ndarray] = []
+    for classes, stack, rows in _stacks(entries):
+        if stack is None:
+            predictions += [None] * rows
+            confidences += [None] * rows
+            widths += [0] * rows
+            continue
+        best = stack.argmax(axis=1)
+        predictions += [classes[i] for i in best.tolist()]
+        confidences += stack[np.arange(rows), best].tolist()
+        widths += [stack.shape[1]] * rows
+        values.append(stack.ravel())
+    starts = np.zeros(len(widths) + 1, np.int32)
+    np.cumsum(widths, out=starts[1:])
+    flat = np.concatenate(values) if values else np.zeros(0, np.float32)
+    return {
+        "prediction": pa.array(predictions, pa.string()),
+        "confidence": pa.array(confidences, pa.float32()),
+        "probabilities": pa.ListArray.from_arrays(
+            pa.array(starts),
+            pa.array(flat, pa.float32()),
+            mask=pa.array([prediction is None for prediction in predictions], pa.bool_()),
+        ),
+    }
+
+
+def _stacks(entries: list[Entry]) -> list[tuple[list[str], np.ndarray | None, int]]:
+    """Stack the probabilities of neighbours: (classes, (rows, classes) or None, rows) each."""
+    found: list[tuple[list[str], np.ndarray | None, int]] = []
+    for _, run in groupby(entries, _answered_as):
+        same = list(run)
+        stacks = [entry.probabilities for entry in same if entry.probabilities is not None]
+        has_answers = bool(stacks) and bool(same[0].classes)
+        stack = np.concatenate(stacks) if has_answers else None
+        found.append((same[0].classes or [], stack, sum(entry.count for entry in same)))
+    return found
+
+
+def _answered_as(entry: Entry) -> int:
+    return 0 if entry.probabilities is None else id(entry.classes)
+
+
+def _features(entries: list[Entry], rows: int, names: list[str]) -> dict[str, pa.Array]:
+    """Compute the monitored features, all images of one size at once; `names` are the log's."""
+    values = {name: np.full(rows, np.nan, np.float32) for name in names}
+    by_shape: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
+    start = 0
+    for entry in entries:
+        if entry.pixels is not None:
+            places, stacks = by_shape.setdefault(entry.pixels.shape[1:], ([], []))
+            places += range(start, start + entry.count)
+            stacks.append(entry.pixels)
+        for name, column in (entry.columns or {}).items():
+            if requests.FEATURE + name in values:
+                values[requests.FEATURE + name][start : start + entry.count] = column
+        start += entry.count
+    for places, stacks in by_shape.values():
+        computed = images.features(np.concatenate(stacks))
+        for index, name in enumerate(images.FEATURES):
+            if requests.FEATURE + name in values:  # the log is that of another kind of model
+                values[requests.FEATURE + name][places] = computed[:, index]
+    return {
+        name: pa.array(column, pa.float32(), from_pandas=True) for name, column in values.items()
+    }
