@@ -113,6 +113,17 @@ print(json.dumps({"agreement": float((answers["fp32"] == answers["int8"]).mean()
     "p50": {n: float(np.median(t)) for n, t in taken.items()},
     "size": {n: os.path.getsize(target + e) for n, e in (("fp32", ""), ("int8", ".int8"))}}))
 """
+WATCH = """
+import atexit, os, resource, sys
+
+def say():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    with open(os.environ["EXPORT_WATCH"], "a") as out:
+        out.write(f"{used.ru_utime + used.ru_stime:.3f} {' '.join(sys.orig_argv)}\\n")
+
+atexit.register(say)
+"""
+EXPORT = ("-m", "mlstack", "export", "--precision", "auto", "--set", "gates={}", "--json")
 
 
 @dataclass(frozen=True)
@@ -147,13 +158,14 @@ class Cost:
     cpu_s: float
 
 
-def python(project: Path, *words: object) -> tuple[str, Cost]:
+def python(project: Path, *words: object, **variables: str) -> tuple[str, Cost]:
     """Run Python in a project: what it printed, and what it took with all its children."""
+    given = {"PYTHONPATH": python_path(project), "OMP_WAIT_POLICY": "PASSIVE"} | variables
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), perf_counter()
     done = subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=project,
-        env=os.environ | {"PYTHONPATH": python_path(project), "OMP_WAIT_POLICY": "PASSIVE"},
+        env=os.environ | given,
         capture_output=True,
         text=True,
         check=False,
@@ -201,8 +213,7 @@ def measure(project: Path, case: Case, rounds: int) -> None:
         words = (examples, checkpoint, by_hand, case.kind)
         bare.append(python(project, "-c", case.code(BARE), *words)[1])
         hand.append(python(project, "-c", case.code(BARE) + QUANTIZE, *words)[1])
-        export = ("-m", "mlstack", "export", "--precision", "auto", "--set", "gates={}", "--json")
-        said, cost = python(project, *export)
+        said, cost = python(project, *EXPORT)
         ours.append(cost)
     answer = json.loads(said)
     package = project / answer["path"]
@@ -218,9 +229,25 @@ def measure(project: Path, case: Case, rounds: int) -> None:
             f"| {name} | {cost.wall_s:.1f} | {cost.cpu_s:.1f} | {cost.wall_s / base.wall_s:.2f} "
             f"| {cost.cpu_s / base.cpu_s:.2f} |"
         )
+    processes(project)
     variants(package)
     peer(project, case, by_hand)
     verify(project, package, rounds)
+
+
+def processes(project: Path) -> None:
+    """Print what each process of one more export took until its end began."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sitecustomize.py").write_text(WATCH)
+        said = Path(folder) / "said"
+        path = os.pathsep.join([folder, python_path(project)])
+        _, cost = python(project, *EXPORT, PYTHONPATH=path, EXPORT_WATCH=str(said))
+        lines = [line.split() for line in said.read_text().splitlines()]
+    print("\n| process | CPU s |\n|---|---|")
+    for seconds, *command in lines:
+        worker = next((w.split(".")[-1] for w in command if ".worker." in w), "the command")
+        print(f"| {worker} | {float(seconds):.2f} |")
+    print(f"| starts and ends | {cost.cpu_s - sum(float(line[0]) for line in lines):.2f} |")
 
 
 def variants(package: Path) -> None:

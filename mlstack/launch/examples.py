@@ -46,7 +46,7 @@ def prepare(
         ConfigError: `data.split.group_by` names no column.
     """
     is_table = reads_rows(config.project.task)
-    table, contents = rows.read(folder, config.data, wide) if is_table else (_read(folder), [])
+    table, contents = rows.read(folder, config.data, wide) if is_table else (labels_of(folder), [])
     made = [False] * table.num_rows if is_table else synthetic.flags(table, config)
     paths: list[str] = table["path"].to_pylist()
     labels: list[str] = [label or "" for label in table["label"].to_pylist()]
@@ -85,7 +85,12 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
 
 
-def _read(folder: Path) -> pa.Table:
+def labels_of(folder: Path) -> pa.Table:
+    """Read which file of a dataset folder has which label.
+
+    Raises:
+        DataError: the labels are missing or damaged.
+    """
     if (folder / dataset.LABELS).is_file() or packed.is_packed(folder / dataset.LABELS):
         table = dataset.read_labels(folder / dataset.LABELS)
         if not table.num_rows:

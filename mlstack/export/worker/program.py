@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from mlstack.config import Config
 from mlstack.export.handover import ConvertRequest
 from mlstack.export.worker.arrays import opened
-from mlstack.export.worker.build import load_network
+from mlstack.export.worker.construction import load_network
 from mlstack.export.worker.graph import Packed
 from mlstack.records import base, run
 
