@@ -5,9 +5,9 @@
 Every side trains the same network on the same random examples (`train_project/`) in turns; medians
 of CPU seconds, one thread. PYTHON is that of an environment with transformers and accelerate
 (`python -m venv hf; hf/bin/pip install torch==2.13.0 transformers accelerate`), or of one that
-`benchmarks/train_ludwig.py` made; without it that row is left out. Cases: mlp, resnet, write,
-ranks, deaths, hang, start. mlstack runs as it comes: events, heartbeats, checkpoints and validation
-on.
+`benchmarks/train_ludwig.py` made; without it that row is left out. Cases: mlp, resnet, resnet18,
+write, ranks, deaths, hang, start. mlstack runs as it comes: events, heartbeats, checkpoints and
+validation on.
 """
 
 import argparse
@@ -182,19 +182,28 @@ def mlp(bench: Bench) -> None:
 
 def resnet(bench: Bench) -> None:
     """Print the rate of a network whose steps are long."""
+    _rate(bench, "resnet", "Half a ResNet-18")
+
+
+def resnet18(bench: Bench) -> None:
+    """Print the rate of a ResNet-18 of its whole width."""
+    _rate(bench, "resnet18", "A ResNet-18")
+
+
+def _rate(bench: Bench, name: str, title: str) -> None:
     from train_project.networks import BATCH, EPOCHS, STEPS
 
-    images = STEPS["resnet"] * BATCH["resnet"]
-    ours = bench.project("resnet", model="Net", batch=BATCH["resnet"], epochs=EPOCHS["resnet"])
+    images = STEPS[name] * EPOCHS[name] * BATCH[name]
+    ours = bench.project(name, model="Net", batch=BATCH[name], epochs=EPOCHS[name])
     found = bench.in_turns(
         {
-            "raw loop": lambda: bench.loop(python("raw.py", "resnet"), bench.folder),
+            "raw loop": lambda: bench.loop(python("raw.py", name), bench.folder),
             "mlstack": lambda: bench.loop(mlstack(), ours),
         }
     )
-    print(f"\nHalf a ResNet-18 at 64 px, batch 32, {STEPS['resnet']} steps, images a CPU second")
-    for name, seconds in found.items():
-        print(f"  {name:20}{images / seconds:8.1f}")
+    print(f"\n{title} at 64 px, batch 32, {STEPS[name]} steps, images a CPU second")
+    for side, seconds in found.items():
+        print(f"  {side:20}{images / seconds:8.1f}")
     print(f"  mlstack against raw: {found['raw loop'] / found['mlstack']:.3f} (at least 0.97)")
 
 
@@ -298,7 +307,7 @@ PEERS = {
     "Hugging Face Trainer": str(PROJECT / "hf.py"),
     "Ludwig": str(PROJECT / "ludwig_first.py"),
 }
-CASES = {f.__name__: f for f in (mlp, resnet, write, ranks, deaths, hang, start)}
+CASES = {f.__name__: f for f in (mlp, resnet, resnet18, write, ranks, deaths, hang, start)}
 
 
 def main() -> None:

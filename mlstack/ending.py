@@ -102,6 +102,7 @@ REFUSALS = {
     errno.EACCES: ("permission denied", "check who owns it, and its permissions"),
     errno.EPERM: ("permission denied", "check who owns it, and its permissions"),
     errno.ENOTDIR: ("there is a file where a folder must be", "move that file away"),
+    errno.EEXIST: ("there is a file where a folder must be", "move that file away"),
     errno.EMFILE: ("too many open files", "type `ulimit -n 65535`, then type it again"),
 }
 

@@ -12,6 +12,11 @@ from pathlib import Path
 from mlstack.errors import BusyError, MachineError
 
 CHUNK_BYTES = 1 << 20
+LIMITS = {
+    errno.EDQUOT: "free some space; the disk quota is used up",
+    errno.EFBIG: "see `ulimit -f`, how large a file may get here",
+    errno.EROFS: "the disk is read-only; choose a folder that can be written",
+}
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, somebody's share of it, a file
 
 
@@ -279,6 +284,5 @@ def cannot_write(path: Path, error: OSError) -> MachineError:
     """Give the error of a disk that is full or a place that may not be written."""
     if error.errno == errno.ENOSPC:
         return MachineError(f"the disk is full; `{path}` was not written", hint="free some space")
-    return MachineError(
-        f"cannot write `{path}`: {error.strerror}", hint="check the folder's permissions"
-    )
+    hint = LIMITS.get(error.errno or 0, "check the folder's permissions")
+    return MachineError(f"cannot write `{path}`: {error.strerror}", hint=hint)

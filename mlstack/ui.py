@@ -8,6 +8,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def show(results: Iterator[Record], draw: Draw, mode: Mode) -> int:
     """
     final: Result | None = None
     progress = _Progress(draw, enabled=mode is Mode.TEXT)
-    with progress:
+    with progress, _closed(results):
         for record in results:
             if isinstance(record, Result):
                 final = record
@@ -96,6 +97,17 @@ def show(results: Iterator[Record], draw: Draw, mode: Mode) -> int:
     if mode is Mode.QUIET and (line := final.headline()):
         _write(line)
     return final.exit_code()
+
+
+@contextmanager
+def _closed(results: Iterator[Record]) -> Iterator[None]:
+    """End what gives the results when they cannot be shown, not when memory is tidied up."""
+    try:
+        yield
+    finally:
+        close = getattr(results, "close", None)
+        if close is not None:
+            close()
 
 
 def show_error(error: MlstackError, mode: Mode) -> None:

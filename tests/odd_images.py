@@ -60,6 +60,17 @@ def bilevel() -> bytes:
     return encoded(Image.fromarray(pixels(7, top=2).astype(bool)), "PNG")
 
 
+def large(orientation: int) -> bytes:
+    """Give a photograph that is decoded small: its smaller side has ten times the 20 pixels."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    down, across = np.mgrid[0 : 10 * SIDE, 0 : 13 * SIDE]
+    waves = [100 * np.sin(across / (9 + 5 * c) + down / 31) for c in range(3)]
+    values = 127 + np.stack(waves, -1) + np.random.default_rng(9).normal(0, 6, (*down.shape, 3))
+    image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    return encoded(image, "JPEG", quality=90, exif=exif)
+
+
 # name of a file -> its bytes
 ODD: dict[str, Callable[[], bytes]] = {
     **{f"turned-{number}.jpg": (lambda n=number: turned(n)) for number in range(1, 9)},
@@ -80,4 +91,6 @@ ODD: dict[str, Callable[[], bytes]] = {
     "grey-alpha.png": lambda: with_alpha("LA"),
     "cmyk.jpg": cmyk,
     "bilevel.png": bilevel,
+    "large.jpg": lambda: large(1),
+    "large-turned.jpg": lambda: large(6),
 }

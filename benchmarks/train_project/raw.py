@@ -1,4 +1,4 @@
-"""The raw loop: `python raw.py mlp|resnet`."""
+"""The raw loop: `python raw.py mlp|resnet|resnet18`."""
 
 import sys
 

@@ -35,6 +35,9 @@ class Distill(Section):
     run: str = Field(min_length=1, description="The teacher: a run, or a part of its id.")
     weight: Share = Field(default=0.5, description="Share of the teacher in the loss.")
     temperature: float = Field(default=2.0, gt=0, description="How soft its answers are made.")
+    unlabeled: bool = Field(
+        default=False, description="Learn its answers to images without a label, too."
+    )
 
 
 class Privacy(Section):
@@ -134,6 +137,7 @@ class Train(Section):
             "compile": self.compile,
             "checkpoint_activations": self.checkpoint_activations,
             "class_weights": self.class_weights != "none",
+            "distill.unlabeled": self.distill is not None and self.distill.unlabeled,
             "strategy": self.strategy != "auto",
             "precision": self.precision not in ("auto", "fp32"),
             "trainer_args.gradient_clip_val": "gradient_clip_val" in self.trainer_args,

@@ -85,3 +85,23 @@ def verify(
         api.verify(call.config, sets=call.sets, wanted=package, doubt=api.Doubt(key, formats)),
         view.draw,
     )
+
+
+@app.command("push")
+@common_options
+def push(
+    call: Call,
+    reference: Annotated[
+        str, typer.Argument(metavar="REGISTRY/NAME[:TAG]", help="Where to [the package's number].")
+    ],
+    package: Annotated[
+        str | None, typer.Argument(help="A folder, or NAME/N [the newest package].")
+    ] = None,
+) -> None:
+    """Put a package into an OCI registry, as REGISTRY_USERNAME with REGISTRY_PASSWORD."""
+    from mlstack.export import push as pushing
+    from mlstack.export import view
+
+    call.show(
+        pushing.push(call.config, sets=call.sets, reference=reference, wanted=package), view.draw
+    )

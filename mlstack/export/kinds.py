@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 
 TARGETS = ("cpu", "arm", "gpu", "tensorrt")
 CONVOLUTION, PRODUCT = "Conv", "MatMul"
+# Where static INT8 is refused: percent of the weights, in the layers that then stay in FP32. The
+# first ones of a mobile network have few weights, and what they round off all others work on.
+SPARED = (1, 5)
+AFTER = "-after-"
 # Below this share of the work in convolutions, INT8 of the matrix products alone is worth it.
 FEW = 0.5
 NEVER = {
@@ -38,6 +42,11 @@ def plan(precision: str, target: str, work: dict[str, int]) -> Plan:
     if precision == "int8":
         return Plan([_static(target) if work.get(CONVOLUTION) else "int8-dynamic"])
     return Plan([_static(target) if precision == "int8-static" else precision])
+
+
+def spared(kind: str) -> list[str]:
+    """Name what is tried where a static kind is red: its first layers in full precision."""
+    return [f"{kind}{AFTER}{percent}" for percent in SPARED] if "static" in kind else []
 
 
 def _all(target: str, work: dict[str, int]) -> Plan:

@@ -10,7 +10,10 @@ import numpy as np, onnxruntime
 from PIL import Image, ImageOps
 
 def read(path):
-    image = ImageOps.exif_transpose(Image.open(path))
+    image = Image.open(path)
+    if {spare_px}:  # a large JPEG is decoded small
+        image.draft(None, ({spare_px}, {spare_px}))
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         values = np.asarray(image, dtype=np.float64)
         scale = 255 / 65535 if values.max() > 255 else 1
@@ -86,5 +89,6 @@ def python(preprocess: dict[str, Any] | None, entry: str) -> str:
         width=spec.width,
         height=spec.height,
         channels=spec.channels,
+        spare_px=spec.spare_px,
         input=entry,
     )

@@ -72,9 +72,24 @@ def everything(asked: Order, work: Path, built: Built) -> Generator[Record, None
         tried.append((yield from _smaller(asked, built, first, answer)))
         if tried[-1].problem and asked.precision != "auto":
             gates.refuse(gates.crashed(tried[-1].problem), model=asked.model)
+        if tried[-1].figures is not None and not tried[-1].is_green:
+            tried += yield from _spared(asked, work, built, tried)
     alive = [one.graph.name for one in tried if one.graph is not None and one.figures]
     raced = yield from ask.race(asked, work, alive, built)
     return Field(_timed(tried, raced, asked), plan, raced)
+
+
+def _spared(
+    asked: Order, work: Path, built: Built, tried: list[Tried]
+) -> Generator[Record, None, list[Tried]]:
+    """Try the last one again with its first layers in full precision, up to one that is green."""
+    found: list[Tried] = []
+    for kind in kinds.spared(tried[-1].precision):
+        (answer,) = yield from ask.quantize(asked, work, built, [kind])
+        found.append((yield from _smaller(asked, built, tried[0], answer)))
+        if found[-1].is_green:
+            break
+    return found
 
 
 def _smaller(

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from mlstack.export.api import Exported, Verified, Weighed
 from mlstack.export.gates import Judged
+from mlstack.export.pushed import Pushed
 from mlstack.export.trial import Stage
 from mlstack.records.base import Record
 from mlstack.records.edge import EdgeModel
@@ -40,6 +41,12 @@ def draw(record: Record) -> RenderableType | Bar | None:
                 f"allowed {record.tolerance:g})"
                 + "".join(f"\nand so does {name}" for name in record.formats)
                 + (f"\nsigned by {record.signed_by}" if record.signed_by else "")
+            )
+        case Pushed():
+            return (
+                f"{record.reference} is {record.path}: {record.files} files, "
+                f"{_size(record.size_bytes)}; {record.sent} had to be sent\n"
+                f"pull these very bytes: oras pull {record.headline()}"
             )
     return None
 

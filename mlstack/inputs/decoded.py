@@ -23,11 +23,10 @@ import pyarrow as pa
 
 from mlstack import files, packed
 from mlstack.errors import DataError
-from mlstack.inputs.images import ImageSpec, load
+from mlstack.inputs.images import DECODERS, ImageSpec, load
 from mlstack.inputs.kept import state_of
 
 LINE_BYTES = 33
-DECODER = 1  # grows when `images.decode` gives other pixels
 AT_ONCE = 256  # images that are decoded before they are written
 FREE_SHARE = 0.8  # of the free disk that may be filled
 
@@ -154,7 +153,7 @@ def has_room(examples: str | Path, table: pa.Table, spec: ImageSpec) -> bool:
 
 def _beside(examples: Path, spec: ImageSpec) -> Store:
     """Give the store of the project that a table of examples belongs to."""
-    size = f"{spec.height}x{spec.width}x{spec.channels}-{DECODER}"
+    size = f"{spec.height}x{spec.width}x{spec.channels}-{DECODERS[spec.resize]}"
     return Store(state_of(examples) / "decoded" / size, spec)
 
 

@@ -23,6 +23,15 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 
 
+# How pixels are made, by the words of a signature: a package keeps its own. The numbers only grow;
+# decoded images are kept by them.
+WHOLE, SCALED = "bilinear", "jpeg-scaled-bilinear"
+DECODERS = {WHOLE: 1, SCALED: 2}
+SPARE = (
+    2  # a JPEG is decoded at a half, a quarter or an eighth that leaves this times what is asked
+)
+
+
 @dataclass(frozen=True)
 class ImageSpec:
     """How bytes become an array of shape (height, width, channels)."""
@@ -30,6 +39,7 @@ class ImageSpec:
     height: int
     width: int
     channels: int = 3  # 1 is grey, 3 is RGB
+    resize: str = SCALED
 
     def __post_init__(self) -> None:
         """Refuse a size that no image can have, before an image is blamed for it.
@@ -42,6 +52,10 @@ class ImageSpec:
                 f"images have 1 channel (grey) or 3 (RGB), not {self.channels}",
                 hint="write `channels: 1` or 3 under data.args",
             )
+        if self.resize not in DECODERS:
+            raise ConfigError(
+                f"images are not resized by `{self.resize}`", hint=f"one of {', '.join(DECODERS)}"
+            )
         if min(self.height, self.width) < 1 or self.height * self.width > MAX_PIXELS:
             raise ConfigError(
                 f"images of {self.height} x {self.width} pixels are not possible",
@@ -50,7 +64,7 @@ class ImageSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Give what `signature.json` keeps under `preprocess`."""
-        return {"kind": "image", "resize": "bilinear", **asdict(self)}
+        return {"kind": "image", **asdict(self)}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "ImageSpec":
@@ -59,21 +73,29 @@ class ImageSpec:
         Raises:
             DataError: it describes something else.
         """
-        if stored.get("kind") != "image" or stored.get("resize") != "bilinear":
+        if stored.get("kind") != "image" or stored.get("resize") not in DECODERS:
             raise DataError(f"this mlstack cannot preprocess {stored}")
-        return cls(stored["height"], stored["width"], stored["channels"])
+        return cls(stored["height"], stored["width"], stored["channels"], stored["resize"])
+
+    @property
+    def spare_px(self) -> int:
+        """Side in pixels that a JPEG must keep when it is decoded small; 0 decodes it whole."""
+        return SPARE * max(self.height, self.width) if self.resize == SCALED else 0
 
 
 def decode(content: bytes, spec: ImageSpec) -> np.ndarray:
     """Turn the bytes of an image file into uint8 of shape (height, width, channels).
 
     Turned as its EXIF says, transparency laid on white, 16-bit scaled to 8, resized bilinearly
-    with antialiasing (Pillow).
+    with antialiasing (Pillow). A JPEG of four times the size or more is decoded small, for which
+    libjpeg leaves out frequencies: nearly four times faster on photographs of 12 megapixels.
 
     Raises:
         DataError: the bytes are not an image, are cut off, or are unreasonably large.
     """
     with _opened(content) as image:
+        if spec.spare_px:
+            image.draft(None, (spec.spare_px, spec.spare_px))  # of a JPEG; nothing for any other
         return to_array(image, spec)
 
 
@@ -147,9 +169,11 @@ def load(path: str | Path, spec: ImageSpec) -> np.ndarray:
 
 
 def to_array(image: Image.Image, spec: ImageSpec) -> np.ndarray:
-    """Turn an open image into uint8 of shape (height, width, channels)."""
-    upright = ImageOps.exif_transpose(image)
-    plain = _flatten(upright).convert("L" if spec.channels == 1 else "RGB")
+    """Turn an open image into uint8 of shape (height, width, channels); it is turned in place."""
+    ImageOps.exif_transpose(image, in_place=True)  # a copy costs as much as the whole conversion
+    plain, mode = _flatten(image), "L" if spec.channels == 1 else "RGB"
+    if plain.mode != mode:
+        plain = plain.convert(mode)
     if plain.size != (spec.width, spec.height):
         plain = plain.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     array = np.asarray(plain, dtype=np.uint8)

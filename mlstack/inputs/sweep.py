@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mlstack import files
 from mlstack.errors import BusyError, ConfigError
-from mlstack.inputs.decoded import AT_ONCE, DECODER, FREE_SHARE, LINE_BYTES, Store
-from mlstack.inputs.images import ImageSpec
+from mlstack.inputs.decoded import AT_ONCE, FREE_SHARE, LINE_BYTES, Store
+from mlstack.inputs.images import DECODERS, ImageSpec
 
 UNUSED_DAYS = 14  # after which a size is no longer needed
 NAME = re.compile(r"(\d+)x(\d+)x(\d+)-(\d+)")
@@ -65,12 +65,14 @@ def _stores(state: Path) -> Iterator[Path]:
 
 
 def _kept(folder: Path, needed: Collection[str]) -> Kept | None:
-    """Choose what stays; None is nothing, of an older decoder for example."""
+    """Choose what stays; None is nothing, of an unknown decoder for example."""
     named = NAME.fullmatch(folder.name)
-    if named is None or int(named[4]) != DECODER:
+    resize = {number: word for word, number in DECODERS.items()}
+    if named is None or int(named[4]) not in resize:
         return None
+    height, width, channels, decoder = map(int, named.groups())
     try:
-        store = Store(folder, ImageSpec(*(int(number) for number in named.groups()[:3])))
+        store = Store(folder, ImageSpec(height, width, channels, resize[decoder]))
     except ConfigError:  # no image has this size
         return None
     if _last_use(store) < time.time() - UNUSED_DAYS * 86_400:

@@ -46,7 +46,7 @@ def prepare(
         ConfigError: `data.split.group_by` names no column.
     """
     is_table = reads_rows(config.project.task)
-    table, contents = rows.read(folder, config.data, wide) if is_table else (_read(folder), [])
+    table, contents = rows.read(folder, config.data, wide) if is_table else (labels_of(folder), [])
     made = [False] * table.num_rows if is_table else synthetic.flags(table, config)
     paths: list[str] = table["path"].to_pylist()
     labels: list[str] = [label or "" for label in table["label"].to_pylist()]
@@ -85,23 +85,44 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
     return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in pieces]
 
 
-def _read(folder: Path) -> pa.Table:
+def labels_of(folder: Path) -> pa.Table:
+    """Read which file of a dataset folder has which label.
+
+    Raises:
+        DataError: the labels are missing or damaged.
+    """
     if (folder / dataset.LABELS).is_file() or packed.is_packed(folder / dataset.LABELS):
         table = dataset.read_labels(folder / dataset.LABELS)
         if not table.num_rows:
             raise DataError(
                 f"`{folder.name}/{dataset.LABELS}` has no rows", hint="type `mlstack label`"
             )
-        return table.cast(
-            pa.schema(
-                [
-                    f.with_type(pa.string()) if f.name in ("path", "label") else f
-                    for f in table.schema
-                ]
+        for name in ("path", "label"):
+            where = f"column `{name}` of `{folder.name}/{dataset.LABELS}`"
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, _as_text(table[name], where))
+        if table["path"].null_count:
+            row = table["path"].to_pylist().index(None)
+            raise DataError(
+                f"row {row} of `{folder.name}/{dataset.LABELS}` names no file",
+                hint="write its path, or remove the row",
             )
-        )
+        return table
     found = [{"path": path, "label": label} for path, label in folders.labeled_files(folder)]
     return pa.Table.from_pylist(found, schema=dataset.LABELS_SCHEMA)
+
+
+def _as_text(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    """Turn numbers, dates and the like into text; what is no number is no label."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    try:
+        text = column.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"{where} holds {column.type}, not one text a row", hint="write it anew, as text"
+        ) from error
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), ""), pa.scalar(None, text.type), text)
 
 
 def _wrong(paths: list[str], labels: list[str], md5s: dict[str, str]) -> Iterator[Mistake]:

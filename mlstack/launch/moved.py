@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from msgspec import structs
 
 from mlstack.records import base
-from mlstack.records.dataset import EXAMPLES, read_examples, write_examples
+from mlstack.records.dataset import EXAMPLES, UNLABELED, read_examples, write_examples
 from mlstack.records.layout import Layout
 from mlstack.records.run import SPEC, RunSpec
 
@@ -25,15 +25,21 @@ def spec_here(root: Path, run_id: str) -> RunSpec:
     spec = base.read(folder / SPEC, RunSpec)
     if spec.root == str(root):
         return spec
-    table = read_examples(folder / EXAMPLES)
+    for name in (EXAMPLES, UNLABELED):
+        if name == EXAMPLES or (folder / name).is_file():
+            _mend(folder / name, f"{spec.root}/", f"{root}/")
+    here = structs.replace(spec, root=str(root))
+    base.write(folder / SPEC, here)
+    return here
+
+
+def _mend(path: Path, before: str, after: str) -> None:
+    """Have paths below one folder lie below another."""
+    table = read_examples(path)
     paths = table["path"]
-    before, after = f"{spec.root}/", f"{root}/"
     moved = pc.binary_join_element_wise(
         after, pc.utf8_slice_codeunits(paths, start=len(before)), ""
     )
     mended = pc.if_else(pc.starts_with(paths, before), moved, paths).cast(pa.string())
     column = table.column_names.index("path")
-    write_examples(folder / EXAMPLES, table.set_column(column, "path", mended))
-    here = structs.replace(spec, root=str(root))
-    base.write(folder / SPEC, here)
-    return here
+    write_examples(path, table.set_column(column, "path", mended))

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from mlstack import files
 from mlstack.config import Config, Project, refuse_unbuilt
 from mlstack.errors import ConfigError, Mistake
-from mlstack.launch import code, dataset, division, environment, teacher, user_source
+from mlstack.launch import code, dataset, division, environment, teacher, unlabeled, user_source
 from mlstack.launch.gpus import Gpu
 from mlstack.records import base
-from mlstack.records.dataset import EXAMPLES, DatasetVersion, write_examples
+from mlstack.records.dataset import EXAMPLES, UNLABELED, DatasetVersion, write_examples
 from mlstack.records.layout import Layout
 from mlstack.records.run import SPEC, RunSpec, find_run
 
@@ -32,6 +32,7 @@ class Prepared:
     examples: pa.Table
     classes: list[str]
     code: code.Code
+    unlabeled: pa.Table | None = None  # for train.distill.unlabeled
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def prepare(project: Project, *, allow_dirty: bool) -> Prepared:
     parts: list[str] = table["split"].to_pylist()
     sizes = {part: parts.count(part) for part in ("train", "val", "test")}
     version = structs.replace(version, classes=classes, split=sizes)
-    return Prepared(version, table, classes, code.describe(project.root))
+    pool = unlabeled.found(project, hashed, table)
+    return Prepared(version, table, classes, code.describe(project.root), pool)
 
 
 def configured(project: Project, options: PlanOptions) -> Project:
@@ -188,6 +190,8 @@ def _write(folder: Path, spec: RunSpec, ready: Prepared) -> None:
     try:
         base.write(beside / SPEC, spec)
         write_examples(beside / EXAMPLES, ready.examples)
+        if ready.unlabeled is not None:
+            write_examples(beside / UNLABELED, ready.unlabeled)
         if ready.code.diff:
             files.write_text(beside / code.DIFF, ready.code.diff)
         files.move(beside, folder)

@@ -8,6 +8,7 @@ while, that others merely wait for it, or that the whole machine stood still.
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +44,11 @@ class _Watched:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Give what a process has used of the processors.
+    """Give what a process has used of the processors, and what it was ready to use and did not get.
 
-    Endless for one that waits for the disk, and for one on another machine (0): nobody knows.
+    On a machine with far more work than cores a rank gets a few per cent of one, and hangs no more
+    than the others. Endless for one that waits for the disk, and for one on another machine (0):
+    nobody knows.
     """
     if not pid:
         return math.inf
@@ -56,7 +59,16 @@ def cpu_seconds(pid: int) -> float:
         used = process.cpu_times()
     except psutil.NoSuchProcess:
         return 0.0
-    return float(used.user + used.system)
+    return float(used.user + used.system) + _waited_s(pid)
+
+
+def _waited_s(pid: int) -> float:
+    """Add up how long its threads stood in line for a core; 0 where the kernel does not say."""
+    total_ns = 0
+    for statistics in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError, IndexError):  # a thread that has just ended
+            total_ns += int(statistics.read_text().split()[1])
+    return total_ns / 1e9
 
 
 class Pulse:

@@ -29,8 +29,8 @@ Several ranks on the CPU are forked from a process that has imported their libra
 
 Signals: SIGTERM means: finish the current batch, save `checkpoints/last.ckpt`, append Stopped,
 exit with 0 (all ranks get it, not at the same batch: agree before leaving). SIGKILL follows after
-`Patience.stop_s`. `--resume` goes on from `checkpoints/last.ckpt`, or from the start when there is
-none yet. Exit codes: 0 after Finished or Stopped, 1 after Failed.
+`Patience.stop_s`, and at once for a check. `--resume` goes on from `checkpoints/last.ckpt`, or from
+the start when there is none yet. Exit codes: 0 after Finished or Stopped, 1 after Failed.
 """
 
 import math
@@ -69,7 +69,7 @@ class Patience:
 
     start_s: float = 3600  # before the first heartbeat: imports, reading the data
     hang_s: float = math.inf  # between two heartbeats, at most; a rank may ask for less
-    stop_s: float = 60  # from SIGTERM to a saved checkpoint
+    stop_s: float = 60  # from SIGTERM to a saved checkpoint; a check has nothing to save
     leave_s: float = 30  # for the others, when a rank has left with exit code 0
     failed_s: float = 0.2  # for the others, when a rank has failed: they wait for it in vain
     stack_s: float = 0.2  # for a rank that hangs, to say where
@@ -79,14 +79,21 @@ class Patience:
 class StopRequest:
     """A wish to end a run: asked once it is saved first, asked twice it is killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, above: "StopRequest | None" = None) -> None:
+        """Begin with no wish, or with that of `above`, which is a wish to end this run too."""
+        self._above = above
         self.signal = 0
-        self.times = 0
+        self._times = 0
 
     def ask(self, number: int = signal.SIGTERM, _: object = None) -> None:
         """Ask to stop; fit to be a signal handler, safe from any thread."""
         self.signal = self.signal or number
-        self.times += 1
+        self._times += 1
+
+    @property
+    def times(self) -> int:
+        """How often it was asked for."""
+        return max(self._times, self._above.times if self._above else 0)
 
     @property
     def exit_code(self) -> int:
@@ -195,6 +202,7 @@ class _Watch:
         self.saved_step = 0
         self.deadline: float | None = None  # monotonic; ranks that live longer are killed
         self.asked = False
+        self.saves = command.spec.mode == "fit"  # a check has nothing to save
 
     def events(self) -> Iterator[RunEvent]:
         """Yield the run's events; the last one says how it ended, and may be an error."""
@@ -227,7 +235,7 @@ class _Watch:
         """Stop ranks that still run, because the caller has stopped listening."""
         if any(rank.code is None for rank in self.ranks):
             self.asked = True
-            ranks.end(self.ranks, grace_s=self.patience.leave_s)
+            ranks.end(self.ranks, grace_s=self.patience.leave_s if self.saves else 0)
             self._read()
             self._conclude(None)
 
@@ -251,7 +259,7 @@ class _Watch:
         """Pass on a wish to stop: SIGTERM the first time, SIGKILL the second."""
         if self.stop.times and not self.asked:
             self.asked = True
-            self.deadline = time.monotonic() + self.patience.stop_s
+            self.deadline = time.monotonic() + (self.patience.stop_s if self.saves else 0)
             for rank in self.ranks:
                 rank.ask_to_stop()
         if self.stop.times > 1:

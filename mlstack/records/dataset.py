@@ -4,7 +4,9 @@
 folder, forward slashes) and `label` (string). Further columns are kept and may make slices.
 `examples.parquet` of a run holds `path` (absolute), `label`, `target` (int32, position of the
 label among the classes) and `split` (`train`, `val` or `test`). Of a table, `path` is the same in
-every row, and a further column `row` (int64) says which of its rows is meant.
+every row, and a further column `row` (int64) says which of its rows is meant. `unlabeled.parquet`
+of a run with `train.distill.unlabeled` holds the same rows of train and val, and as `test` those
+without a label: `label` is empty, and `target` is 0 and means nothing.
 """
 
 from pathlib import Path
@@ -18,6 +20,7 @@ from mlstack.records.dataset_version import DatasetVersion as DatasetVersion
 
 LABELS = "labels.parquet"
 EXAMPLES = "examples.parquet"
+UNLABELED = "unlabeled.parquet"
 LABELS_SCHEMA = pa.schema([("path", pa.string()), ("label", pa.string())])
 EXAMPLES_SCHEMA = pa.schema(
     [

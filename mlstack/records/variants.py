@@ -17,7 +17,7 @@ class Times(Record, frozen=True, kw_only=True, tag="package.times"):
 class Variant(Record, frozen=True, kw_only=True, tag="package.variant"):
     """One graph that might have been packed."""
 
-    precision: str  # fp32, fp16, int8-dynamic, int8-static or int8-static-s8s8
+    precision: str  # fp32, fp16, int8-dynamic, int8-static or int8-static-s8s8; -after-PERCENT
     chosen: bool = False
     why: str = ""  # it was chosen or not
     size_bytes: int | None = None  # null: it was not made

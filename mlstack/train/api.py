@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlstack.config import Project, load
-from mlstack.errors import MachineError, MlstackError, StepError
+from mlstack.errors import Interrupted, MachineError, MlstackError, StepError
 from mlstack.launch import gpus, mirrors
 from mlstack.launch.at_work import is_at_work
 from mlstack.launch.gpus import Gpu
@@ -77,12 +77,12 @@ def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator
                 yield from _checked(project, place, room, spec)
             else:
                 notes.append(f"a long run; `mlstack train --on {request.on} --check` tries it out")
-        yield _planned(spec, room.leased, notes)
+        planned = _planned(spec, room.leased, notes)
         events = place.train(project, spec, room, resume=False)
         if request.check:
-            with _closed(events):
-                yield from _check(spec, events)
+            yield from _check(spec, planned, events)
         else:
+            yield planned
             yield from _train(spec, events)
 
 
@@ -100,12 +100,12 @@ def _checked(project: Project, place: Place, room: Room, planned: RunSpec) -> It
         StepError: a check failed.
     """
     spec = plan(project, replace(room.options, mode="check"))
-    yield _planned(spec, [], ["a long run is checked first; --no-check trains at once"])
-    events = place.train(project, spec, room, resume=False)
+    announced = _planned(spec, [], ["a long run is checked first; --no-check trains at once"])
+    said = _check(spec, announced, place.train(project, spec, room, resume=False))
     passed = False
     try:
-        with _closed(events):
-            yield from (one for one in _check(spec, events) if not isinstance(one, CheckPassed))
+        with _closed(said):
+            yield from (one for one in said if not isinstance(one, CheckPassed))
         passed = True
     finally:
         if not passed:  # a check was red, or somebody typed Ctrl-C
@@ -169,12 +169,14 @@ def _follow(spec: RunSpec, events: Events) -> Iterator[Record]:
     )
 
 
-def _check(spec: RunSpec, events: Events) -> Iterator[Record]:
+def _check(spec: RunSpec, planned: Planned, events: Events) -> Iterator[Record]:
     """Pass on the checks; the folder of a check that passed is of no further use."""
     checks: list[Checked] = []
-    for event in events:
-        yield event
-        checks.extend([event] if isinstance(event, Checked) else [])
+    with _unless_stopped(spec), _closed(events):
+        yield planned
+        for event in events:
+            yield event
+            checks.extend([event] if isinstance(event, Checked) else [])
     wrong = [check for check in checks if not check.passed]
     if wrong:
         raise StepError(
@@ -187,7 +189,30 @@ def _check(spec: RunSpec, events: Events) -> Iterator[Record]:
 
 
 @contextmanager
-def _closed(events: Events) -> Iterator[None]:
+def _unless_stopped(spec: RunSpec) -> Iterator[None]:
+    """Leave nothing of a check that is cut short; one that fails leaves its logs."""
+    try:
+        yield
+    except Interrupted as stopped:
+        _forget(spec)
+        raise Interrupted(
+            "the check was stopped",
+            hint="nothing of it is left; type it again",
+            exit_code=stopped.exit_code,
+        ) from None
+    except (KeyboardInterrupt, GeneratorExit):
+        _forget(spec)
+        raise
+
+
+def _forget(spec: RunSpec) -> None:
+    """Remove the folder of a check, unless a job of a cluster still works in it."""
+    if not is_at_work(folder_of(spec)):
+        shutil.rmtree(folder_of(spec))
+
+
+@contextmanager
+def _closed(events: Iterator[Record]) -> Iterator[None]:
     """End the ranks when the caller stops listening, not when memory is tidied up."""
     try:
         yield

@@ -11,15 +11,11 @@ import msgspec
 
 from mlstack import files
 from mlstack.config import Project, load
-from mlstack.errors import (
-    ConfigError,
-    DataError,
-    Interrupted,
-    MachineError,
-)
+from mlstack.errors import ConfigError, DataError, Interrupted, MachineError
 from mlstack.launch import leases, mirrors, user_source
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.plan import PlanOptions, Prepared, configured, prepare
+from mlstack.launch.supervise import listen
 from mlstack.launch.waiting import taken
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
@@ -71,11 +67,14 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
         yield _study_started(search, wanted, free, _notes(ready, recovered))
         work = Work(project, search, Pool(free), ready, wanted)
         try:
-            with work.pool:
+            with listen(work.pool.wish, hangup=True), work.pool:
                 yield from work.trials()
-        except (KeyboardInterrupt, Interrupted) as error:
+        except GeneratorExit:  # whoever showed it is gone, and with it the terminal
             work.settle()
-            raise _stopped(search, wanted, error) from None
+            raise
+        if work.pool.wish.times and search.done() < work.wanted:
+            work.settle()
+            raise _stopped(search, wanted, work.pool.wish.exit_code)
         folders = [Layout(project.root).run(row.run) for row in search.rows() if row.run]
         yield from mirrors.catch_up(folders, dict.fromkeys(project.config.track.mirror, ""))
         yield _result(search, wanted, "finished")
@@ -198,8 +197,7 @@ def _result(search: Search, wanted: int, state: str) -> Tuned:
     )
 
 
-def _stopped(search: Search, wanted: int, error: BaseException) -> Interrupted:
-    code = error.exit_code if isinstance(error, Interrupted) else Interrupted.exit_code
+def _stopped(search: Search, wanted: int, code: int) -> Interrupted:
     name = search.spec.name
     return Interrupted(
         f"study `{name}` was stopped after {search.done()} of {wanted} trials",

@@ -31,6 +31,7 @@ class Pool:
     """Slots of GPUs (or of the CPU), and the runs in them; a context manager."""
 
     def __init__(self, slots: list[tuple[Gpu, ...]]) -> None:
+        self.wish = StopRequest()  # to stop all of them
         self._free = list(slots)
         self._said: SimpleQueue[Said] = SimpleQueue()
         self._stops: dict[int, StopRequest] = {}
@@ -64,8 +65,8 @@ class Pool:
     def start(self, number: int, folder: Path, spec: RunSpec) -> None:
         """Start a trial's run in the free slot that `take` gave."""
         self._slots[number] = self._free.pop(0)
-        stop = self._stops[number] = StopRequest()
-        # A daemon: a second Ctrl-C must not wait for it, and its ranks die with it.
+        stop = self._stops[number] = StopRequest(self.wish)
+        # A daemon: whatever ends the command does not wait for it, and its ranks die with it.
         thread = threading.Thread(
             target=self._follow, args=(number, folder, spec, stop), daemon=True
         )
@@ -73,8 +74,9 @@ class Pool:
         thread.start()
 
     def stop(self, number: int) -> None:
-        """Ask a trial's run to save itself and end."""
-        self._stops[number].ask()
+        """Ask a trial's run to save itself and end, unless it was asked."""
+        if not self._stops[number].times:
+            self._stops[number].ask()
 
     def next(self) -> Said:
         """Wait for the next thing that any run says."""

@@ -40,10 +40,10 @@ class Work:
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def trials(self) -> Iterator[Record]:
-        """Keep the slots full until enough trials are over."""
+        """Keep the slots full until enough trials are over, or until the pool is asked to stop."""
         self.started = self.search.done()
         while True:
-            while self.pool.has_room and self.started < self.wanted:
+            while self.pool.has_room and self.started < self.wanted and not self.pool.wish.times:
                 yield from self._begin()
             if self.pool.is_empty:
                 return
@@ -52,8 +52,12 @@ class Work:
                 yield from self._epoch(said.number, said.what)
             elif isinstance(said.what, Finished):
                 self.metrics[said.number] = said.what.metrics
-            elif isinstance(said.what, Ended):
+            elif isinstance(said.what, Ended) and not self._is_cut_short(said.what):
                 yield from self._end(said.number, said.what.error)
+
+    def _is_cut_short(self, end: Ended) -> bool:
+        """Tell whether a trial ended because the search shall; `settle` notes how."""
+        return self.pool.wish.times > 0 and isinstance(end.error, Interrupted)
 
     def settle(self) -> None:
         """After an interruption, when no run is left: note how each trial ended."""

@@ -67,6 +67,7 @@ def test_a_checkpoint_for_which_there_is_no_room_ends_the_run_with_6_and_it_goes
 
     assert full.returncode == 6, full.stderr
     assert "ckpt" in full.stderr and "File too large" in full.stderr
+    assert "ulimit -f" in full.stderr
     assert left == []
     assert read_events(folder)  # every line is whole
     assert gone_on.returncode == 0, gone_on.stderr

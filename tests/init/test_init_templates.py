@@ -24,11 +24,14 @@ if sys.argv[2] == "text-classification":
     sys.exit()
 for channels, size in ((1, 16), (3, 64)):
     args = {} if sys.argv[2] == "bare" else {"channels": channels}
+    nets = [module.Net]
     if sys.argv[2] == "bare":
         channels, size = 1, 8
-    net = module.Net(num_classes=4, **args).eval()
-    logits = net(torch.zeros(2, size, size, channels, dtype=torch.uint8))
-    assert logits.shape == (2, 4), logits.shape
+    else:
+        nets.append(import_module("my_project.mobile").Mobile)
+    for net in (one(num_classes=4, **args).eval() for one in nets):
+        logits = net(torch.zeros(2, size, size, channels, dtype=torch.uint8))
+        assert logits.shape == (2, 4), logits.shape
 assert not [m for m in sys.modules if m == "mlstack"], "the network must not need mlstack"
 """
 

@@ -47,7 +47,7 @@ def assert_right(examples: Path, numbers: list[int], *, hashed: bool = True) -> 
 
 
 def store(examples: Path) -> Path:
-    return examples.parents[2] / "decoded" / "8x6x1-1"
+    return examples.parents[2] / "decoded" / "8x6x1-2"
 
 
 @pytest.mark.parametrize("hashed", [True, False])

@@ -1,20 +1,22 @@
 """Odd images: what they decode to, and that training, verification and serving decode alike."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from odd_images import ODD, SIDE, encoded, pixels
-from PIL import Image
+from PIL import Image, ImageOps
 
-from mlstack.errors import ConfigError
+from mlstack.errors import ConfigError, DataError
 from mlstack.inputs import decoded, images, preprocess
 from mlstack.inputs.images import ImageSpec
 from mlstack.records import dataset
 
 COLOUR, GREY = ImageSpec(16, 16, 3), ImageSpec(16, 16, 1)
+GOLDEN = Path(__file__).parents[1] / "formats" / "golden"
 SAME_SIZE = ImageSpec(SIDE, SIDE + 4, 3)
 # EXIF orientation -> how the stored pixels become upright ones, (rows, columns, channels).
 UPRIGHT = {
@@ -46,6 +48,35 @@ def test_training_verification_and_serving_decode_to_the_same_bytes(
         served = images.decode(path.read_bytes(), spec)
         assert trained[place].tobytes() == served.tobytes(), name
         assert preprocess.load(path, spec).tobytes() == served.tobytes(), name
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(orientation: int) -> None:
+    content = ODD["large.jpg" if orientation == 1 else "large-turned.jpg"]()
+    with Image.open(io.BytesIO(content)) as image:
+        upright = ImageOps.exif_transpose(image)
+    whole = np.asarray(upright.resize((16, 16), Image.Resampling.BILINEAR))
+
+    found = images.decode(content, COLOUR)
+
+    moved = np.abs(found.astype(int) - whole)
+    assert 0 < moved.mean() < 1  # of 255
+    assert moved.max() < 8
+
+
+def test_a_package_from_before_large_jpegs_were_decoded_small_keeps_its_pixels() -> None:
+    signature = json.loads((GOLDEN / "package.signature.v1.json").read_bytes())
+    content = ODD["large.jpg"]()
+    with Image.open(io.BytesIO(content)) as image:
+        whole = image.convert("L").resize((16, 16), Image.Resampling.BILINEAR)
+
+    spec = preprocess.from_json(signature["preprocess"])
+
+    assert preprocess.decode(content, spec).tobytes() == whole.tobytes()
+    assert preprocess.from_json(GREY.to_json()) == GREY
+    assert images.decode(content, GREY).tobytes() != whole.tobytes()
+    with pytest.raises(DataError, match="cannot preprocess"):
+        preprocess.from_json(GREY.to_json() | {"resize": "of a later version"})
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -93,34 +93,34 @@ def test_who_has_mapped_the_images_keeps_them_until_the_end(project: Path) -> No
 def test_a_size_that_nobody_has_used_for_long_goes_as_a_whole(project: Path) -> None:
     long_ago = time.time() - (UNUSED_DAYS + 1) * 86_400
     folder = project / ".mlstack" / "decoded"
-    for place in (folder / "8x6x1-1.lock", *(folder / "8x6x1-1").iterdir()):
+    for place in (folder / "8x6x1-2.lock", *(folder / "8x6x1-2").iterdir()):
         os.utime(place, (long_ago, long_ago))
-    for place in (folder / "4x4x3-1").iterdir():
+    for place in (folder / "4x4x3-2").iterdir():
         os.utime(place, (long_ago, long_ago))
     assert_right(project, range(1), OTHER)  # which is a use, though nothing is written
 
     sweep(project / ".mlstack", wanted(project, range(12)), delete=True)
 
-    assert stores(project) == ["4x4x3-1"]
+    assert stores(project) == ["4x4x3-2"]
 
 
 def test_what_another_decoder_or_a_killed_sweep_left_goes(project: Path) -> None:
     folder = project / ".mlstack" / "decoded"
-    for left in ("8x6x1-0", ".8x6x1-1.0a1b2c3d"):
-        shutil.copytree(folder / "8x6x1-1", folder / left)
+    for left in ("8x6x1-0", ".8x6x1-2.0a1b2c3d"):
+        shutil.copytree(folder / "8x6x1-2", folder / left)
 
     sweep(project / ".mlstack", wanted(project, range(12)), delete=True)
 
-    assert stores(project) == ["4x4x3-1", "8x6x1-1"]
+    assert stores(project) == ["4x4x3-2", "8x6x1-2"]
     assert_right(project, range(12))
 
 
 def test_a_store_that_is_being_written_is_left_alone(project: Path) -> None:
     state = project / ".mlstack"
-    with files.lock(state / "decoded" / "8x6x1-1.lock", "decoding images"):
+    with files.lock(state / "decoded" / "8x6x1-2.lock", "decoding images"):
         swept = sweep(state, set(), delete=True)
 
-    assert stores(project) == ["8x6x1-1"]
+    assert stores(project) == ["8x6x1-2"]
     assert swept.needed_bytes == 12 * (8 * 6 + LINE)
     assert_right(project, range(12))
 
@@ -143,7 +143,7 @@ def test_a_project_without_decoded_images_has_nothing_to_forget(tmp_path: Path) 
 
 
 def test_names_and_pixels_are_never_those_of_two_folders(project: Path) -> None:
-    folder = project / ".mlstack" / "decoded" / "8x6x1-1"
+    folder = project / ".mlstack" / "decoded" / "8x6x1-2"
     with decoded.opened(folder) as file_of:
         file_of("contents").close()
         sweep(project / ".mlstack", wanted(project, range(5)), delete=True)

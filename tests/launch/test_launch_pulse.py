@@ -1,12 +1,13 @@
 """Who hangs: told from hearts that beat for real, by a clock that the test sets."""
 
+import os
 import subprocess
 import sys
 import time
 
 import pytest
 
-from mlstack.launch.pulse import Pulse, cpu_seconds
+from mlstack.launch.pulse import BUSY_SHARE, Pulse, cpu_seconds
 from mlstack.records.heartbeat import Activity, Heart, read_beat
 
 START_S, NO_LIMIT_S = 3600.0, float("inf")
@@ -158,3 +159,23 @@ def test_computing_is_told_from_sleeping():
             process.kill()
             process.wait()
     assert cpu_seconds(spins.pid) == 0.0
+
+
+def test_a_process_that_gets_no_core_on_a_crowded_machine_is_not_taken_for_idle():
+    core = next(iter(os.sched_getaffinity(0)))
+    code = f"import os; os.sched_setaffinity(0, {{{core}}}); print(flush=True)\nwhile True: pass"
+    crowd = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(12)
+    ]
+    try:
+        for one in crowd:
+            one.stdout.readline()  # all are at it
+        began, before = time.monotonic(), cpu_seconds(crowd[0].pid)
+        time.sleep(3)
+        share = (cpu_seconds(crowd[0].pid) - before) / (time.monotonic() - began)
+    finally:
+        for one in crowd:
+            one.kill()
+            one.communicate()
+
+    assert share > 2 * BUSY_SHARE  # a twelfth of a core is what it gets

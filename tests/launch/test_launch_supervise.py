@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
+from msgspec import structs
 
 from mlstack.errors import BusyError, DataError, Interrupted, StepError
 from mlstack.launch import verdict
@@ -229,6 +230,19 @@ def test_a_rank_that_ignores_sigterm_is_killed_when_its_time_is_over(make_run):
 
     assert isinstance(error, Interrupted)
     assert events[-1].reason == "killed before it could save"
+    assert no_process_left(folder)
+
+
+def test_a_check_that_is_stopped_is_not_waited_for(make_run):
+    folder, spec = make_run("ignore-sigterm", "ignore-sigterm")
+    stop = StopRequest()
+    threading.Timer(0.6, stop.ask).start()
+
+    started = time.monotonic()
+    _, error = watch(folder, structs.replace(spec, mode="check"), stop=stop)
+
+    assert isinstance(error, Interrupted)
+    assert time.monotonic() - started < 20  # a run that trains has a minute to save itself
     assert no_process_left(folder)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from mlstack.records.base import read
@@ -102,6 +103,24 @@ def test_a_check_that_passes_leaves_no_run(project):
 
     assert done.returncode == 0, done.stderr
     assert "checks passed" in done.stdout
+    assert not list(Layout(project).runs.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_check_that_is_stopped_leaves_nothing_at_all(project, number, code):
+    process = begin(project, "--check", "--ranks", "2", mark="ok     data loads")
+    ranks = psutil.Process(process.pid).children(recursive=True)
+
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+
+    assert process.returncode == code
+    assert "the check was stopped" in said
+    assert "--resume" not in said  # there is nothing to go on with
+    assert ranks
+    assert not psutil.wait_procs(ranks, timeout=10)[1]
     assert not list(Layout(project).runs.iterdir())
 
 

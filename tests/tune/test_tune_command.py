@@ -1,17 +1,23 @@
 """`mlstack tune` as a user types it, on 60 images."""
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
-from mlstack.records.run import find_run, run_ids, summarise
+from mlstack.records.run import EpochEnded, find_run, read_events, run_ids, summarise
 
 FAST = ("--set", "train.epochs=2", "--set", "data.checks.min_per_class=0")
 
@@ -124,30 +130,69 @@ def test_a_search_in_which_all_fails_says_why(small: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_the_trial_and_says_how_to_go_on(small: Path) -> None:
-    front = subprocess.Popen(
-        [sys.executable, "-m", "mlstack", "tune", "--trials", "2", "--set", "train.epochs=9999"],
-        cwd=small,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"MLSTACK_DATA__CHECKS__MIN_PER_CLASS": "0"},
-    )
-    runs = small / ".mlstack" / "runs"
-    before = set(run_ids(runs))
-    while not (new := [i for i in run_ids(runs) if i not in before]) or not list(
-        (runs / new[0]).glob("heartbeat-*")
-    ):
-        assert front.poll() is None
-        time.sleep(0.1)
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_saves_the_trial_and_says_how_to_go_on(
+    small: Path, number: signal.Signals, code: int
+) -> None:
+    front, run = a_trial_at_work(small, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    front.send_signal(signal.SIGINT)
+    front.send_signal(number)
     _, words = front.communicate(timeout=60)
 
-    assert front.returncode == 130
+    assert front.returncode == code
     assert "stopped after 0 of 2 trials" in words and "--resume` goes on" in words
-    assert summarise(runs / new[0]).state == "stopped"
+    assert summarise(run).state == "stopped"
     shown = json.loads(mlstack(small, "tune", "show", "--json").stdout)
     assert [trial["state"] for trial in shown["trials"]] == ["interrupted", "waiting"]
+
+
+@pytest.mark.slow
+def test_a_search_whose_terminal_is_closed_saves_its_trial_and_goes_on(small: Path) -> None:
+    ours, theirs = pty.openpty()
+    front, run = a_trial_at_work(
+        small,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=partial(fcntl.ioctl, theirs, termios.TIOCSCTTY, 0),
+    )
+    ranks = psutil.Process(front.pid).children(recursive=True)
+    os.close(theirs)
+
+    os.close(ours)
+    front.wait(60)
+    saved = list((run / "checkpoints").glob("last*"))
+    stopped = summarise(run)
+    gone_on = mlstack(small, "tune", "--resume", "--trials", "1", *FAST)
+
+    assert ranks and not psutil.wait_procs(ranks, timeout=10)[1]
+    assert stopped.state == "stopped" and stopped.step > 0 and saved
+    assert gone_on.returncode == 0, gone_on.stderr
+    shown = json.loads(mlstack(small, "tune", "show", "--json").stdout)
+    assert [trial["state"] for trial in shown["trials"]] == ["interrupted", "finished"]
+
+
+def a_trial_at_work(project: Path, **how: Any) -> tuple["subprocess.Popen[str]", Path]:
+    """Start a long search; come back when its first trial has ended an epoch, and name its run."""
+    runs = project / ".mlstack" / "runs"
+    before = set(run_ids(runs))
+    words = ("tune", "--trials", "2", "--set", "train.epochs=9999")
+    front = subprocess.Popen(
+        [sys.executable, "-m", "mlstack", *words],
+        cwd=project,
+        text=True,
+        env=os.environ | {"MLSTACK_DATA__CHECKS__MIN_PER_CLASS": "0"},
+        **how,
+    )
+    while True:
+        assert front.poll() is None
+        new = [name for name in run_ids(runs) if name not in before]
+        if new and any(isinstance(one, EpochEnded) for one in read_events(runs / new[0])):
+            return front, runs / new[0]
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +235,16 @@ def test_a_space_that_no_trial_could_follow_is_refused_before_a_study_begins(
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert not list(project.glob(".mlstack/studies/*.journal"))
+
+
+def test_a_file_where_the_studies_should_be_is_named(project: Path) -> None:
+    (project / ".mlstack").mkdir(exist_ok=True)
+    (project / ".mlstack" / "studies").write_text("")
+
+    done = mlstack(project, "tune", "--trials", "1", *FAST)
+
+    assert done.returncode == 6
+    assert "there is a file where a folder must be" in done.stderr
 
 
 def test_a_project_without_a_space_says_how_to_write_one(project: Path) -> None:

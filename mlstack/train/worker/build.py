@@ -55,12 +55,15 @@ def announce_reading(job: Job) -> None:
         decoded.announcer.tell = ReadingProgress(job).tell
 
 
-def build_data(job: Job, place: Callable[[Drawn], None] = lambda _: None) -> LightningDataModule:
+def build_data(
+    job: Job, place: Callable[[Drawn], None] = lambda _: None, examples: str = EXAMPLES
+) -> LightningDataModule:
     """Build the data module, its plain loaders in an order that can be gone on with.
 
     Args:
         job: the run.
         place: told of each sampler of train, to start it in the middle of a run.
+        examples: name of the table in the run's folder.
 
     Raises:
         ConfigError: the class or one of its arguments is wrong, or the batch does not divide.
@@ -75,7 +78,7 @@ def build_data(job: Job, place: Callable[[Drawn], None] = lambda _: None) -> Lig
             hint="derive it from pytorch_lightning.LightningDataModule",
         )
     offered = {
-        "examples": str(job.folder / EXAMPLES),
+        "examples": str(job.folder / examples),
         "batch_size": batch_size(job),
         "num_classes": len(job.spec.classes),
         "seed": job.spec.seed,

@@ -29,6 +29,7 @@ from mlstack.records.run import BEST, CHECKPOINTS, SPEC, RunSpec
 from mlstack.train.worker import privacy
 from mlstack.train.worker.build import build_model
 from mlstack.train.worker.checkpoint import read_checkpoint
+from mlstack.train.worker.pool import Pool
 from mlstack.train.worker.ranks import Job
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -51,7 +52,9 @@ def equip(job: Job, model: LightningModule) -> LightningModule:
         _need_compiler()
         vars(model)["forward"] = torch.compile(model.forward)
     if train.distill is not None:
-        learn_from(model, load_teacher(job, train.distill), train.distill)
+        teacher = load_teacher(job, train.distill)
+        pool = Pool(job, teacher) if train.distill.unlabeled else None
+        learn_from(model, teacher, train.distill, pool)
     return model
 
 
@@ -133,10 +136,13 @@ def load_teacher(job: Job, wanted: Distill) -> LightningModule:
     return teacher.eval().requires_grad_(False)
 
 
-def learn_from(model: LightningModule, teacher: LightningModule, wanted: Distill) -> None:
+def learn_from(
+    model: LightningModule, teacher: LightningModule, wanted: Distill, pool: Pool | None = None
+) -> None:
     """Mix the teacher's answers into the loss of each step (Hinton et al. 2015, equation 4).
 
-    The teacher is asked what `training_step` asked the network last, by calling itself.
+    The teacher is asked what `training_step` asked the network last, by calling itself; and of a
+    pool, as many examples again count as much as those.
     """
     seen: list[tuple[tuple[Any, ...], Any]] = []
     forward, step = model.forward, model.training_step
@@ -158,6 +164,9 @@ def learn_from(model: LightningModule, teacher: LightningModule, wanted: Distill
             )
         ((asked, logits),) = seen
         extra = _distance(logits, teacher.to(model.device)(*asked), wanted.temperature)
+        if pool is not None:
+            inputs, theirs = pool.batch(model)
+            extra = (extra + _distance(model(inputs), theirs, wanted.temperature)) / 2
         model.log("train/distill", extra.detach(), on_step=False, on_epoch=True, sync_dist=True)
         return _mixed(outputs, extra, wanted.weight)
 

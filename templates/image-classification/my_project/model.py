@@ -14,7 +14,10 @@ class Net(LightningModule):
         self.save_hyperparameters()
         self.lr = lr
         self.class_weights = class_weights  # mlstack fills it in, for train.class_weights
-        self.body = nn.Sequential(
+        self.body = self._body(channels, width, num_classes)
+
+    def _body(self, channels: int, width: int, num_classes: int) -> nn.Module:
+        return nn.Sequential(
             self._block(channels, width),
             nn.MaxPool2d(2),
             self._block(width, 2 * width),
