@@ -135,14 +135,19 @@ class Ranges(MinMaxCalibrater):  # type: ignore[misc]  # untyped in onnxruntime
 
 
 def _ranges(source: Path, request: QuantizeRequest, operators: list[str]) -> Path:
-    """Write what onnxruntime would find, where it looks for what it found before."""
+    """Write what onnxruntime would find, where it looks for what it found before.
+
+    Every static kind of one export has the same ranges; a second attempt reads them.
+    """
+    found = source.with_name(RANGES)
+    if found.is_file():
+        return found
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         graph = Path(folder) / "augmented.onnx"
         ranges = Ranges(source, operators, graph.as_posix())
         ranges.augment_graph()
         ranges.create_inference_session()
         ranges.collect_data(Calibration(request))
-        found = source.with_name(RANGES)
         save_tensors_data(ranges.compute_data(), found)
     return found
 
