@@ -330,15 +330,19 @@ def test_killed_at_any_moment_every_object_is_in_the_cache_or_the_trash(
     took = time.monotonic() - begun
     cut = 0
 
-    for words in (["--yes"], ["--restore"]) * 6:
+    for words in (["--yes"], ["--restore"]) * 20:
+        if cut == 4:
+            break
         process = subprocess.Popen(
             [*command[:-1], *words], cwd=two_versions, stdout=-3, stderr=subprocess.DEVNULL
         )
         time.sleep(took * chance.uniform(0.6, 1.0))
         process.send_signal(signal.SIGKILL)
-        cut += process.wait() == -signal.SIGKILL
+        hits = process.wait() == -signal.SIGKILL
+        cut += hits
         there = objects(cache)
         assert there | objects(trash.folder(cache)) == everything
+        took *= 1 if hits else 0.8  # the machine is quicker than it was when this was measured
         for listing in (p for p in there if p.endswith(".dir")):
             content = (cache / listing[:2] / listing[2:]).read_bytes()
             assert set(dvc.parse_listing(content, where="").values()) <= there
@@ -346,7 +350,7 @@ def test_killed_at_any_moment_every_object_is_in_the_cache_or_the_trash(
         assert b"in sync" in cloud.stdout
     answer("gc", "--restore")
 
-    assert cut >= 3
+    assert cut == 4
     assert objects(cache) == everything
     assert answer("verify")["ok"]
     assert "up to date" in dvc_status()
