@@ -78,7 +78,7 @@ def decode(project: Path) -> int:
     paths = sorted((project / "data" / "digits" / "images").glob("[0-9]*.png"))
     rows = pa.table({"path": [str(one) for one in paths], "md5": [files.md5(one) for one in paths]})
     decoded.images(project / ".mlstack" / "x", rows, ImageSpec(8, 8, 1))
-    store = project / ".mlstack" / "decoded" / "8x8x1-1"
+    store = project / ".mlstack" / "decoded" / "8x8x1-2"
     return sum(place.stat().st_size for place in store.iterdir())
 
 
