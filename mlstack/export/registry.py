@@ -210,7 +210,10 @@ class Registry:
             answer = self._client.get(realm, params=query, headers=mine)
         except httpx.TransportError as error:
             raise BusyError(f"{realm.host} gives no token: {error}") from error
-        said = answer.json() if answer.status_code == 200 else {}
+        try:
+            said = answer.json() if answer.status_code == 200 else {}
+        except ValueError:
+            said = {}
         token = said.get("token") or said.get("access_token")
         return {"Authorization": f"Bearer {token}"} if token else {}
 

@@ -27,9 +27,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 # decoded images are kept by them.
 WHOLE, SCALED = "bilinear", "jpeg-scaled-bilinear"
 DECODERS = {WHOLE: 1, SCALED: 2}
-SPARE = (
-    2  # a JPEG is decoded at a half, a quarter or an eighth that leaves this times what is asked
-)
+# A JPEG is decoded at a half, a quarter or an eighth that leaves this many times what is asked.
+SPARE = 2
 
 
 @dataclass(frozen=True)
