@@ -274,7 +274,8 @@ def test_a_snapshot_cut_short_takes_no_object_away_whose_file_is_unchanged(proje
         path.chmod(0o444)
 
     seen = data_folder.look(source, project / ".mlstack" / "index" / "data~set.idx")
-    keeping = intake.keep(seen, read_config(project))
+    noted = project / ".mlstack" / "index" / "data~set.kept"
+    keeping = intake.keep(seen, read_config(project), noted)
     next(keeping)
     keeping.close()
 

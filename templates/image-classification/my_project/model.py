@@ -48,8 +48,7 @@ class Net(LightningModule):
         return self._measure(batch, "test")
 
     def _measure(self, batch: list[Tensor], part: str) -> Tensor:
-        images, targets = batch
-        logits = self(images)
+        logits, targets = self(batch[0]), batch[1]
         weights = self.class_weights if part == "train" else None
         loss = functional.cross_entropy(logits, targets, weights and logits.new_tensor(weights))
         accuracy = (logits.argmax(dim=1) == targets).float().mean()
