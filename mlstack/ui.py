@@ -8,14 +8,13 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlstack.errors import Mistake, MlstackError
-from mlstack.records.base import Notice, Record, Result
+from mlstack.records.base import Notice, Record, Result, closed
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -81,7 +80,7 @@ def show(results: Iterator[Record], draw: Draw, mode: Mode) -> int:
     """
     final: Result | None = None
     progress = _Progress(draw, enabled=mode is Mode.TEXT)
-    with progress, _closed(results):
+    with progress, closed(results):
         for record in results:
             if isinstance(record, Result):
                 final = record
@@ -97,17 +96,6 @@ def show(results: Iterator[Record], draw: Draw, mode: Mode) -> int:
     if mode is Mode.QUIET and (line := final.headline()):
         _write(line)
     return final.exit_code()
-
-
-@contextmanager
-def _closed(results: Iterator[Record]) -> Iterator[None]:
-    """End what gives the results when they cannot be shown, not when memory is tidied up."""
-    try:
-        yield
-    finally:
-        close = getattr(results, "close", None)
-        if close is not None:
-            close()
 
 
 def show_error(error: MlstackError, mode: Mode) -> None:

@@ -7,6 +7,7 @@ the same digest everywhere.
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def push(
     layers = [_layer(package, path) for path in files.walk(package)]
     content = describe(layers, manifest)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    with Registry(place) as registry:
+    with closing(Registry(place)) as registry:
         _refuse_other(registry.digest_of_tag(), digest, place)
         empty = Sent.of_bytes(EMPTY)
         sent = 0

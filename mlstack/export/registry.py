@@ -12,8 +12,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import httpx
 
@@ -112,15 +110,8 @@ class Registry:
         self._client = httpx.Client(timeout=WAIT_S, trust_env=not is_loopback(place.url.host))
         self._headers: dict[str, str] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Hang up."""
         self._client.close()
 
     def digest_of_tag(self) -> str | None:

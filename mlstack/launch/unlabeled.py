@@ -42,19 +42,17 @@ def found(project: Project, hashed: FolderHash, table: pa.Table) -> pa.Table | N
     folder = dataset.source_folder(project)
     labeled = set(examples.labels_of(folder)["path"].to_pylist())
     known = set(table["md5"].to_pylist())
-    pool = {
-        md5: str(folder / name)
-        for name, md5 in sorted(hashed.entries.items(), reverse=True)
-        if PurePosixPath(name).suffix.lower() in SUFFIXES
-        and name not in labeled
-        and md5 not in known
-    }
+    pool: dict[str, str] = {}  # of equal images, the first by name
+    for name, md5 in sorted(hashed.entries.items()):
+        is_image = PurePosixPath(name).suffix.lower() in SUFFIXES
+        if is_image and name not in labeled and md5 not in known:
+            pool.setdefault(md5, str(folder / name))
     if not pool:
         raise DataError(
             f"train.distill.unlabeled: every image in `{project.config.data.folder}` has a label",
             hint="put images there that no label names, or write `unlabeled: false`",
         )
-    return _beside(table, dict(sorted(pool.items(), key=lambda entry: entry[1])))
+    return _beside(table, pool)
 
 
 def _beside(table: pa.Table, pool: dict[str, str]) -> pa.Table:

@@ -1,5 +1,7 @@
 """What every file written by mlstack has in common: a kind, a version, one way in and out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,6 +37,17 @@ class Result(Record, frozen=True, kw_only=True):
     def exit_code(self) -> int:
         """Give the code that the command ends with; other than 0 only for alerts."""
         return 0
+
+
+@contextmanager
+def closed(records: Iterator[Record]) -> Iterator[None]:
+    """End what gives records when they are no longer asked for, not when memory is tidied up."""
+    try:
+        yield
+    finally:
+        close = getattr(records, "close", None)
+        if close is not None:
+            close()
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

@@ -15,7 +15,7 @@ from mlstack.launch.at_work import is_at_work
 from mlstack.launch.gpus import Gpu
 from mlstack.launch.moved import spec_here
 from mlstack.launch.plan import PlanOptions, configured, plan
-from mlstack.records.base import Record
+from mlstack.records.base import Record, closed
 from mlstack.records.layout import Layout
 from mlstack.records.run import (
     BEST,
@@ -104,7 +104,7 @@ def _checked(project: Project, place: Place, room: Room, planned: RunSpec) -> It
     said = _check(spec, announced, place.train(project, spec, room, resume=False))
     passed = False
     try:
-        with _closed(said):
+        with closed(said):
             yield from (one for one in said if not isinstance(one, CheckPassed))
         passed = True
     finally:
@@ -140,7 +140,7 @@ def _train(spec: RunSpec, events: Events) -> Iterator[Record]:
     """Follow a training to its end, and let the mirrors do so, too."""
     wanted = mirrors.wanted(spec.config.get("track", {}))
     folder = folder_of(spec)
-    with mirrors.following(folder, wanted), _closed(events):
+    with mirrors.following(folder, wanted), closed(events):
         yield from _follow(spec, events)
     yield from mirrors.behind(folder, wanted)
 
@@ -172,7 +172,7 @@ def _follow(spec: RunSpec, events: Events) -> Iterator[Record]:
 def _check(spec: RunSpec, planned: Planned, events: Events) -> Iterator[Record]:
     """Pass on the checks; the folder of a check that passed is of no further use."""
     checks: list[Checked] = []
-    with _unless_stopped(spec), _closed(events):
+    with _unless_stopped(spec), closed(events):
         yield planned
         for event in events:
             yield event
@@ -209,17 +209,6 @@ def _forget(spec: RunSpec) -> None:
     """Remove the folder of a check, unless a job of a cluster still works in it."""
     if not is_at_work(folder_of(spec)):
         shutil.rmtree(folder_of(spec))
-
-
-@contextmanager
-def _closed(events: Iterator[Record]) -> Iterator[None]:
-    """End the ranks when the caller stops listening, not when memory is tidied up."""
-    try:
-        yield
-    finally:
-        close = getattr(events, "close", None)
-        if close is not None:
-            close()
 
 
 def _need_engine() -> None:

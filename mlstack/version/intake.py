@@ -52,7 +52,8 @@ def keep(seen: Look, config: DvcConfig, noted: Path) -> Generator[Record, None, 
                 filling.add(hashed.md5, hashed.listing)
     except OSError as error:
         raise files.cannot_write(config.cache, error) from error
-    kept.note(noted, hashed.md5, store)
+    if not is_whole or seen.unknown:
+        kept.note(noted, hashed.md5, store)
     return hashed
 
 

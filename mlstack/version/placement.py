@@ -115,7 +115,7 @@ def _putter(order: Order, cache: Objects, kind: str) -> Put:
     fresh = order.fresh
 
     def put_object(_: str, md5: str, beside: str) -> bytes:
-        if put is _copy and (content := fresh.get(md5)) is not None:
+        if (content := fresh.get(md5)) is not None:
             return _write(content, beside)
         return put(cache.path(md5), beside, "" if md5 in fresh else md5)
 
