@@ -54,6 +54,16 @@ def test_a_defect_in_the_graph_is_a_red_gate(bench: Bench, name: str) -> None:
     assert bench.red(GRAPH[name]) != []
 
 
+def test_int8_is_calibrated_with_the_same_examples_each_time(bench: Bench, tmp_path: Path) -> None:
+    again = value(ask.build(bench.order, tmp_path))
+
+    first, second = bench.built.calibration, again.calibration
+    assert first is not None
+    assert second is not None
+    assert Path(first.file).read_bytes() == Path(second.file).read_bytes()
+    assert first.shape[0] == second.shape[0] == 256
+
+
 @pytest.mark.slow
 def test_a_graph_that_ends_the_process_that_measures_it_is_a_red_gate(bench: Bench) -> None:
     with pytest.raises(GateError) as caught:

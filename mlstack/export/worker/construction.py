@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 import torch
+from pytorch_lightning import seed_everything
 from torch import Tensor, nn
 
 from mlstack import files
@@ -43,6 +44,7 @@ def build(request: BuildRequest) -> Iterator[Said]:
     folder = Path(request.run_folder)
     spec = base.read(folder / run.SPEC, run.RunSpec)
     config = Config.model_validate(spec.config)
+    seed_everything(spec.seed, workers=True, verbose=False)  # what INT8 is calibrated with
     data = load_data(request, spec, config)
     network = load_network(request, spec, config)
     recorder = Recorder(Path(request.folder), network, len(spec.classes))
