@@ -27,6 +27,7 @@ from mlstack.export.handover import (
     Said,
 )
 from mlstack.export.order import Order
+from mlstack.launch.forkserver import THREADLESS
 from mlstack.launch.worker import run_worker
 from mlstack.records import base
 from mlstack.records.base import Record
@@ -205,8 +206,12 @@ def _said(worker: str, request: Record, log: Path) -> Iterator[Said]:
     work = Path(getattr(request, "folder", "") or getattr(request, "work", ""))
     paper = work / f"{worker}.json"
     base.write(paper, request)
+    module = f"mlstack.export.worker.{worker}"
+    # numpy's BLAS starts threads that cost as much as all other imports. Only the user's own code
+    # may have work for them.
+    variables = {} if worker == "build" else THREADLESS
     try:
-        yield from run_worker(f"mlstack.export.worker.{worker}", [str(paper)], SAID.decode, log)
+        yield from run_worker(module, [str(paper)], SAID.decode, log, variables)
     except StepError as error:
         if _was_reported(error):
             files.append_line(log, "\n".join(error.__notes__).encode())

@@ -1,10 +1,11 @@
 """Run a worker once and read what it says: heavy libraries stay in a process of their own."""
 
+import os
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -20,7 +21,11 @@ Said = TypeVar("Said", bound=Record)
 
 
 def run_worker(
-    module: str, arguments: list[str], said: Callable[[bytes], Said], log: Path
+    module: str,
+    arguments: list[str],
+    said: Callable[[bytes], Said],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Said]:
     """Start `python -m MODULE ARGUMENTS` and yield the records of its stdout lines.
 
@@ -32,14 +37,16 @@ def run_worker(
         said: decodes one line, e.g. the `decode` of a `msgspec.json.Decoder`; a `WorkerFailed`
             need not be among its types.
         log: file for what the worker writes to stderr.
+        environment: variables that it gets where the user has not set them.
 
     Raises:
         MlstackError: what the worker reported, or that it died (its signal is named).
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     command = tether.tied(signal.SIGTERM, [sys.executable, "-m", module, *arguments])
+    given = {**(environment or {}), **os.environ}
     with log.open("ab") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=given)
     assert process.stdout is not None
     try:
         for line in process.stdout:

@@ -23,7 +23,6 @@ def test_scipy_signal_is_whole_for_whoever_wants_it_after_lightning():
         "print('pytorch_lightning' in sys.modules, 'scipy.signal' in sys.modules)\n"
         "import scipy.signal\n"
         "print(scipy.signal.windows.hamming(3).round(2).tolist())\n"
-        "lean.leave(0)\n"
     )
 
     done = python(code)
@@ -34,9 +33,9 @@ def test_scipy_signal_is_whole_for_whoever_wants_it_after_lightning():
 def test_a_process_that_leaves_at_once_still_does_what_was_registered_for_its_end():
     code = (
         "import atexit\n"
-        "from mlstack.export.worker import lean\n"
+        "from mlstack.export.worker import channel\n"
         "atexit.register(print, 'last words')\n"
-        "lean.leave(3)\n"
+        "channel.leave(3)\n"
     )
 
     done = python(code)

@@ -70,5 +70,19 @@ def test_only_static_int8_is_tried_again() -> None:
         "int8-static-s8s8-after-1",
         "int8-static-s8s8-after-5",
     ]
+    assert kinds.spared("int8-static-after-1") == ["int8-static-after-5"]
+    assert kinds.spared("int8-static-after-5") == []
     assert kinds.spared("int8-dynamic") == []
     assert kinds.spared("fp16") == []
+
+
+def test_a_network_of_depthwise_convolutions_is_not_asked_for_its_first_layers() -> None:
+    mobile = {"Conv": 6_000, "DepthwiseConv": 600, "MatMul": 10}
+
+    found = kinds.plan("auto", "cpu", mobile)
+
+    assert found.kinds == ["int8-static-after-1"]
+    assert "depthwise" in found.left_out["int8-static"]
+    assert kinds.plan("int8", "arm", mobile).kinds == ["int8-static-s8s8-after-1"]
+    assert kinds.plan("int8-static", "cpu", mobile).kinds == ["int8-static"]
+    assert kinds.plan("auto", "tensorrt", mobile).kinds == ["fp16", "int8-static-s8s8-after-1"]

@@ -16,4 +16,4 @@ def build(request: BuildRequest) -> Iterator[Said]:
 
 
 if __name__ == "__main__":
-    lean.leave(answer(BuildRequest, build))
+    answer(BuildRequest, build)

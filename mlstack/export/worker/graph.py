@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mlstack.errors import GateError, StepError
 from mlstack.export.handover import Stored
+from mlstack.export.kinds import CONVOLUTION, DEPTHWISE, PRODUCT
 
 OPSET = 20
 # Ops whose answer changes from call to call: left in by a module that ignores eval mode.
@@ -91,7 +92,7 @@ def describe(model: onnx.ModelProto, facts: dict[str, str]) -> bytes:
 
 
 def work(model: onnx.ModelProto) -> dict[str, int]:
-    """Count the multiplications of one row in convolutions and in matrix products."""
+    """Count the multiplications of one row: in convolutions, depthwise ones, matrix products."""
     graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {t.name: list(t.dims) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
@@ -101,9 +102,12 @@ def work(model: onnx.ModelProto) -> dict[str, int]:
     for node in graph.node:
         result = math.prod(shapes.get(node.output[0], [0]))
         if node.op_type == "Conv":
-            found["Conv"] += result * math.prod(shapes[node.input[1]][1:])
+            kernel = shapes[node.input[1]][1:]  # (channels of a group, height, width)
+            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+            kind = DEPTHWISE if groups > 1 and kernel[0] == 1 else CONVOLUTION
+            found[kind] += result * math.prod(kernel)
         elif node.op_type in ("MatMul", "Gemm"):
-            found["MatMul"] += result * (shapes.get(node.input[0]) or [0])[-1]
+            found[PRODUCT] += result * (shapes.get(node.input[0]) or [0])[-1]
     return dict(found)
 
 

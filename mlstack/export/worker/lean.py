@@ -1,21 +1,14 @@
-"""What the process with torch can do without: garbage collection, scipy.signal, a slow end.
+"""What the process with torch can do without: much of garbage collection, and scipy.signal.
 
-Together they were a third of its CPU time, and nothing that it writes depends on them.
+With a slow end they were a third of its CPU time, and nothing that it writes depends on them.
 """
 
-import atexit
 import gc
 import importlib
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import NoReturn
-
-# New objects until the collector looks at them, and how often at older ones. Python's 700 made
-# 1,600 searches of one export, which found next to nothing.
-THRESHOLDS = (10_000, 50, 50)
 
 
 @contextmanager
@@ -30,7 +23,6 @@ def loading() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
-        gc.set_threshold(*THRESHOLDS)
         gc.enable()
 
 
@@ -51,14 +43,3 @@ def _import_lightning() -> None:
         importlib.import_module("pytorch_lightning")
     finally:
         del sys.modules[name]
-
-
-def leave(code: int) -> NoReturn:
-    """End the process at once: taking torch's modules apart one by one takes two seconds of CPU.
-
-    What was registered for the end is still run, and what was printed is written.
-    """
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)

@@ -7,7 +7,6 @@ conversion that goes wrong can crash the runtime.
 
 import itertools
 import math
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -162,14 +161,15 @@ def _first_layers(model: onnx.ModelProto, share: float) -> list[str]:
 
 def _dynamic(source: Path, target: Path, request: QuantizeRequest) -> None:
     # Beside matrix products, a few convolutions stay as they are: in dynamic INT8 they are slow.
-    mixed = 0 < request.built.work.get("Conv", 0) < request.built.work.get("MatMul", 0)
-    kinds = [*PRODUCTS, "Gather", "LSTM", "Attention"] if mixed else None
+    work = request.built.work
+    mixed = 0 < kinds.convolutions(work) < work.get(kinds.PRODUCT, 0)
+    operators = [*PRODUCTS, "Gather", "LSTM", "Attention"] if mixed else None
     quantize_dynamic(
         source,
         target,
         weight_type=QuantType.QInt8,
         per_channel=True,
-        op_types_to_quantize=kinds,
+        op_types_to_quantize=operators,
     )
 
 
@@ -184,4 +184,4 @@ def _finish(target: Path, source: onnx.ModelProto, kind: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(QuantizeRequest, quantize))
+    answer(QuantizeRequest, quantize)

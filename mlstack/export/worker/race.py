@@ -1,7 +1,6 @@
 """`python -m mlstack.export.worker.race REQUEST`: how fast the graphs of one run answer."""
 
 import platform
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -44,4 +43,4 @@ def race(request: RaceRequest) -> Iterator[Said]:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(RaceRequest, race))
+    answer(RaceRequest, race)

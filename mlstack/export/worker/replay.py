@@ -1,6 +1,5 @@
 """`python -m mlstack.export.worker.replay REQUEST`: answer a package's golden examples again."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,4 +31,4 @@ def replay(request: ReplayRequest) -> Iterator[Said]:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(ReplayRequest, replay))
+    answer(ReplayRequest, replay)

@@ -3,7 +3,6 @@
 Made from torch, not from ONNX, for one row a call; what XNNPACK knows is computed by it.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,4 +38,4 @@ def convert(request: ConvertRequest) -> Iterator[Said]:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(ConvertRequest, convert))
+    answer(ConvertRequest, convert)

@@ -4,7 +4,6 @@ The graphs are those that were measured: OpenVINO reads the quantised ones, too,
 INT8 weights.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,4 +42,4 @@ def _write(graph: Path, target: Path) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(answer(ConvertRequest, convert))
+    answer(ConvertRequest, convert)
