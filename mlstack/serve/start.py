@@ -12,6 +12,7 @@ from typing import Literal, NoReturn
 from mlstack import files
 from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.errors import ConfigError, MachineError
+from mlstack.launch.forkserver import THREADLESS
 from mlstack.records import server as server_record
 from mlstack.records.base import Record, encode, read
 from mlstack.records.layout import Layout
@@ -160,4 +161,4 @@ def _become(spec: Path, listening: socket.socket) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     arguments = [sys.executable, "-m", WORKER, "serve", str(spec), str(listening.fileno())]
-    os.execv(sys.executable, arguments)
+    os.execve(sys.executable, arguments, {**THREADLESS, **os.environ})

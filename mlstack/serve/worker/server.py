@@ -24,7 +24,7 @@ from mlstack.serve.worker.app import App
 from mlstack.serve.worker.connection import Connection, end_late
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
-from mlstack.serve.worker.memory import map_large_blocks
+from mlstack.serve.worker.memory import collect_rarely, map_large_blocks
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.reload import Deployment
 from mlstack.serve.worker.repository import Repository
@@ -44,6 +44,7 @@ def serve(spec_file: Path, listening: socket.socket) -> int:
     spec = read(spec_file, ServerSpec)
     sys.setswitchinterval(SWITCH_S)
     map_large_blocks()
+    collect_rarely()
     said.configure(spec.log_format)
     try:
         return uvloop.run(_Life(spec, listening).run())
