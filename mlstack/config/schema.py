@@ -146,6 +146,7 @@ class Serve(Section):
         default=None, ge=0, le=65535, description="V2 over gRPC, too; needs mlstack[grpc]."
     )
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="Where it runs.")
+    gpus: int = Field(default=1, ge=1, description="GPUs that share the requests.")
     max_body_mb: float = Field(default=16, gt=0, description="Largest request body.")
     model_control: Literal["none", "explicit"] = Field(
         default="none", description="May requests load and unload the model (V2 repository)?"

@@ -121,6 +121,7 @@ def _spec(
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         grpc_port=_grpc_port(config.grpc_port, host),
         device=_device(project, wanted),
+        gpus=config.gpus,
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
         output=wanted.output,
