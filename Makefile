@@ -1,4 +1,4 @@
-# install demo check fix test soak bench docs clean: everything a person or CI types.
+# install demo check fix test soak bench docs litert clean: everything a person or CI types.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent)]
 from export import CASES, python, trained  # noqa: E402
 
-FORMATS = "openvino,executorch,coreml"
+FORMATS = "openvino,executorch,litert,coreml"
+CONVERTER = Path(__file__).parents[1] / ".litert/bin/python"  # of LiteRT; `make litert`
 HEAD = "| | size | of ONNX | 1 / 8 / 32 rows, ms | test accuracy | lost, gained | largest change |"
 
 
@@ -31,7 +32,8 @@ def measure(project: Path, precision: str) -> None:
     """Export to all formats and print the table, and what it cost beside ONNX alone."""
     export = ("-m", "mlstack", "export", "--precision", precision, "--set", "gates={}", "--json")
     _, alone = python(project, *export)
-    answer, whole = python(project, *export, "--format", FORMATS)
+    litert = ("--set", f"export.litert_python={CONVERTER}")
+    answer, whole = python(project, *export, *litert, "--format", FORMATS)
     side = project / json.loads(answer)["path"] / "mlstack"
     edge = json.loads((side / "edge.json").read_text())
     variants = json.loads((side / "variants.json").read_text())["variants"]

@@ -77,6 +77,7 @@ def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
         ("openvino", "int8-static"),
         ("executorch", "fp32"),
         ("litert", "fp32"),
+        ("litert", "int8-static"),
     ]
     for model in models.values():
         assert model["verified"], model
@@ -108,7 +109,12 @@ def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
     proof = ("--key", f"{key}.pub", "--format", "openvino,litert", "--json")
     again = mlstack(trained, "export", "verify", *proof)
     assert again.code == 0, again.out + again.err
-    assert again.json["formats"] == ["openvino fp32", "openvino int8-static", "litert fp32"]
+    assert again.json["formats"] == [
+        "openvino fp32",
+        "openvino int8-static",
+        "litert fp32",
+        "litert int8-static",
+    ]
     assert again.json["signed_by"].startswith("SHA256:")
 
 
