@@ -73,7 +73,7 @@ def main() -> None:
         for model in wanted:
             print(f"\n## {model}", flush=True)
             if model == "MobileNet":
-                measure(trained(Path(name), CASES[0]), "fp32")
+                measure(trained(Path(name), CASES[0]), "int8")
             else:
                 is_image = model == "image-classification"
                 measure(template(Path(name), model), "int8" if is_image else "fp32")
