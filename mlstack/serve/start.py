@@ -1,6 +1,7 @@
 """Start the server: check everything that can be checked here, then become it."""
 
 import datetime
+import importlib.util
 import os
 import socket
 import sys
@@ -12,6 +13,7 @@ from typing import Literal, NoReturn
 from mlstack import files
 from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.errors import ConfigError, MachineError
+from mlstack.launch.forkserver import THREADLESS
 from mlstack.records import server as server_record
 from mlstack.records.base import Record, encode, read
 from mlstack.records.layout import Layout
@@ -82,7 +84,9 @@ def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
     verify_files(folder / str(live.live))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(
+    host: str, port: int, hint: str = "choose another one with `--port`, or let `--port 0` choose"
+) -> socket.socket:
     """Take the port now, so that nothing is started when it is taken."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -96,7 +100,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.close()
         raise MachineError(
             f"cannot listen on {host}:{port}: {(error.strerror or '').lower()}",
-            hint="choose another one with `--port`, or let `--port 0` choose",
+            hint=hint,
         ) from error
     return listening
 
@@ -115,7 +119,9 @@ def _spec(
         url=f"{'https' if access.tls else 'http'}://{shown}:{port}",
         pid=os.getpid(),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        grpc_port=_grpc_port(config.grpc_port, host),
         device=_device(project, wanted),
+        gpus=config.gpus,
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
         output=wanted.output,
@@ -142,6 +148,22 @@ def _spec(
     )
 
 
+def _grpc_port(port: int | None, host: str) -> int | None:
+    """Find the port for gRPC free, or one that is; the server process itself takes it.
+
+    Raises:
+        MachineError: it is taken, or the libraries are not there.
+    """
+    if port is None:
+        return None
+    if any(importlib.util.find_spec(name) is None for name in ("grpc", "tritonclient")):
+        raise MachineError(
+            "`serve.grpc_port` needs grpcio and tritonclient", hint="pip install 'mlstack[grpc]'"
+        )
+    with _listen(host, port, hint="choose another one with `serve.grpc_port`, 0 for any") as found:
+        return int(found.getsockname()[1])
+
+
 def _device(project: Project, wanted: Wanted) -> str:
     """Give the device; where nobody chose, the one that `serve bench` found faster."""
     device = wanted.device or project.config.serve.device
@@ -160,4 +182,4 @@ def _become(spec: Path, listening: socket.socket) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     arguments = [sys.executable, "-m", WORKER, "serve", str(spec), str(listening.fileno())]
-    os.execv(sys.executable, arguments)
+    os.execve(sys.executable, arguments, {**THREADLESS, **os.environ})

@@ -1,13 +1,18 @@
-"""What the server's process need not hold: glibc's spare blocks, and pandas."""
+"""What the server's process need not hold or look at: spare blocks, pandas, what lives for ever."""
 
 import contextlib
 import ctypes
+import gc
 import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 
 M_MMAP_THRESHOLD = -3  # of mallopt(3), in malloc.h
 MAPPED_BYTES = 1 << 20
+# New objects until the collector looks at them, and how often at older ones. Rows that wait for the
+# model and for the log passed Python's 700 a hundred times a second, and there is nothing to find:
+# a request leaves no cycles.
+THRESHOLDS = (50_000, 20, 100)
 
 
 def map_large_blocks() -> None:
@@ -20,6 +25,13 @@ def map_large_blocks() -> None:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(M_MMAP_THRESHOLD, MAPPED_BYTES)
+
+
+def collect_rarely() -> None:
+    """Keep the collector off the modules, and let it look at the rest when there is much of it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)
 
 
 def give_back_memory() -> None:
