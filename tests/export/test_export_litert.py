@@ -96,6 +96,7 @@ def test_without_the_converters_environment_the_whole_command_is_named(
         "type `python3 -m venv .mlstack/litert && "
         f".mlstack/litert/bin/pip install torch=={torch} litert-torch==0.10.0`"
     )
+    assert "venv tools &&" in refused(prepared, Path("tools/bin/python")).hint
     assert f"venv '{tmp_path}/my own'" in refused(prepared, tmp_path / "my own/bin/python").hint
     assert packages(prepared) == []
 
