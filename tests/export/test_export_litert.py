@@ -3,12 +3,14 @@
 import ast
 import subprocess
 import sys
+import time
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from export_runs import packages
+from export_runs import mlstack, packages
 from litert_home import litert_python
 
 from mlstack.config import load
@@ -144,6 +146,49 @@ def test_a_converter_that_dies_is_a_problem_of_its_format(
 
     assert found.endswith(problem)
     assert not (tmp_path / "fp32.tflite").exists()
+
+
+def test_the_converter_ends_with_the_worker_that_started_it(tmp_path: Path) -> None:
+    python = environment(tmp_path / "there")
+    pid = tmp_path / "pid"
+    hangs = f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    (site(tmp_path / "there") / "litert_torch.py").write_text(hangs)
+    (tmp_path / "program.pt2").write_bytes(b"a program")
+    work = f"from mlstack.export.worker.elsewhere import *; convert({str(python)!r}, {{}}, 60)"
+    worker = subprocess.Popen([sys.executable, "-c", work.format(job(tmp_path))])
+    until(lambda: pid.is_file() and pid.read_text())
+
+    worker.kill()
+    worker.wait()
+
+    until(lambda: not Path(f"/proc/{pid.read_text()}").exists())
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what must come."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_converter_that_refuses_leaves_no_package_and_says_why(
+    trained: Path, tmp_path: Path
+) -> None:
+    torch = apart.metadata.version("torch")
+    python = environment(tmp_path / "there", torch=torch, litert_torch="0.10.0")
+    refuses = "raise NotImplementedError('no lowering for aten.fft')"
+    (site(tmp_path / "there") / "litert_torch.py").write_text(refuses)
+    setting = f"export.litert_python={python}"
+
+    done = mlstack(trained, "export", "--set", setting, "--set", "gates={}", "--format", "litert")
+
+    assert done.code == 4
+    assert "litert fp32 did not pass" in done.err
+    assert "it cannot be made: NotImplementedError: no lowering for aten.fft" in done.err
+    assert "Traceback" not in done.err
+    assert not [name for name in packages(trained) if name.endswith("model.onnx")]
 
 
 def test_what_runs_elsewhere_needs_nothing_of_mlstack() -> None:
