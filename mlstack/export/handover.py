@@ -52,6 +52,7 @@ class Built(Record, frozen=True, kw_only=True, tag="export.built"):
     test: Part | None = None
     calibration: Stored | None = None
     preprocess: dict[str, Any] | None = None
+    any_length: bool = False  # of texts: the graph takes fewer tokens, too
     work: dict[str, int] = msgspec.field(default_factory=dict)  # multiplications of a row, by op
     training_times: list[Times] = msgspec.field(default_factory=list)  # of the user's module
 
@@ -184,6 +185,7 @@ class Figures(Record, frozen=True, kw_only=True, tag="export.figures"):
     reference: Reference
     size_bytes: int
     answers: Stored  # probabilities of the raw rows, validation part first
+    short_diff: float | None = None  # largest change of a probability in shortened texts
     same_inputs: float | None = None  # share of the data module's rows found in the raw files
     inputs_detail: str = ""
     slices: list[Slice] = msgspec.field(default_factory=list)

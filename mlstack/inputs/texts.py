@@ -26,6 +26,7 @@ with suppress(ModuleNotFoundError):  # an extra, for whoever has texts
 PAD, PAD_ID = "[PAD]", 0
 FEATURES = ("tokens", "token_length")
 MOST_TOKENS = 8192  # of one text
+STEP = 8  # what is shortened keeps a multiple of so many tokens
 FEWEST_IN_VOCABULARY = 300  # 256 bytes and the filler come first
 
 
@@ -36,6 +37,7 @@ class TextSpec:
     column: str
     length: int  # tokens of a text; what is longer is cut
     tokenizer: dict[str, Any]  # the library's own description
+    shortens: bool = False  # fewer tokens than `length` are answered the same; export proves it
 
     @property
     def fields(self) -> list[str]:
@@ -59,6 +61,7 @@ class TextSpec:
             "column": self.column,
             "length": self.length,
             "tokenizer": self.tokenizer,
+            **({"shortens": True} if self.shortens else {}),
         }
 
     @classmethod
@@ -70,7 +73,12 @@ class TextSpec:
         """
         if stored.get("kind") != "text":
             raise DataError(f"this mlstack cannot preprocess {str(stored)[:200]}")
-        return cls(str(stored["column"]), int(stored["length"]), dict(stored["tokenizer"]))
+        return cls(
+            str(stored["column"]),
+            int(stored["length"]),
+            dict(stored["tokenizer"]),
+            bool(stored.get("shortens", False)),
+        )
 
     def encode(self, rows: list[Row]) -> np.ndarray:
         """Turn rows into int32 of shape (rows, length), the graph's input; 0 fills short texts.
@@ -121,6 +129,13 @@ class TextSpec:
         for token, place in known.items():
             lengths[place] = 0 if place == PAD_ID else len(token)  # one character stands for a byte
         return lengths
+
+
+def shortened(encoded: np.ndarray) -> np.ndarray:
+    """Leave out the last tokens where they only fill up: (rows, length) -> (rows, fewer)."""
+    used = np.flatnonzero((encoded != PAD_ID).any(axis=0))
+    needed = int(used[-1]) + 1 if used.size else 1
+    return encoded[:, : -(-needed // STEP) * STEP]
 
 
 def learn(texts: Iterable[str], column: str, vocabulary: int, length: int) -> TextSpec:

@@ -62,6 +62,8 @@ def test_openapi_and_the_signature_say_what_a_text_becomes(messages: Story) -> N
     schemas = messages.http.get("/openapi.json").json()["components"]["schemas"]
     (tensor,) = messages.http.get("/v2/models/tongues").json()["inputs"]
 
+    kept = json.loads((messages.root / "models/tongues/1/mlstack/signature.json").read_text())
+    assert kept["preprocess"]["shortens"]
     assert schemas["Row"]["properties"] == {"text": {"type": ["string", "null"]}}
     assert (tensor["datatype"], tensor["shape"]) == ("INT32", [-1, 96])
 

@@ -179,3 +179,26 @@ def test_a_column_that_is_no_text_is_named_with_those_that_are_there() -> None:
     with pytest.raises(DataError) as caught:
         tokens.texts_of(table, "text")
     assert "n, words" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("lengths", "kept"), [([3, 5], 8), ([8], 8), ([9, 1], 16), ([0], 8), ([20], 20)]
+)
+def test_what_only_fills_up_is_left_out_in_steps(lengths: list[int], kept: int) -> None:
+    encoded = np.zeros((len(lengths), 20), np.int32)
+    for row, count in zip(encoded, lengths, strict=True):
+        row[:count] = 7
+
+    short = texts.shortened(encoded)
+
+    assert short.shape == (len(lengths), kept)
+    assert short.sum() == encoded.sum()
+
+
+def test_a_package_says_whether_texts_may_be_shortened(spec: TextSpec) -> None:
+    proven = preprocess.from_json(spec.to_json() | {"shortens": True})
+
+    assert isinstance(proven, TextSpec)
+    assert proven.shortens
+    assert not spec.shortens
+    assert proven.to_json() == spec.to_json() | {"shortens": True}

@@ -18,6 +18,7 @@ from mlstack.export.handover import MODEL_FP32, BuildRequest, Built, Part, Said,
 from mlstack.export.worker import clock, graph
 from mlstack.export.worker.arrays import ArrayFile, opened
 from mlstack.export.worker.weights import load_weights
+from mlstack.inputs import texts
 from mlstack.inputs.tasks import reads_rows
 from mlstack.launch.user_code import construct, load_class
 from mlstack.records import base, run
@@ -56,7 +57,11 @@ def build(request: BuildRequest) -> Iterator[Said]:
     yield WorkerProgress(text="tracing the graph", done=0, total=1)
     name = graph.input_name(val.inputs)
     example = torch.from_numpy(np.array(opened(val.inputs)[:2]))
-    proto = graph.to_onnx(network, example, name)
+    given = getattr(data, "input_spec", None)
+    preprocess = given.to_json() if given is not None else None
+    is_text = preprocess is not None and preprocess["kind"] == "text"
+    any_length = is_text and example.shape[1] > texts.STEP
+    proto = graph.to_onnx(network, example, name, any_length=any_length)
     facts = {
         "model": request.model,
         "run": spec.id,
@@ -67,7 +72,6 @@ def build(request: BuildRequest) -> Iterator[Said]:
         "lineage": _lineage(request, spec),
     }
     files.write_bytes(Path(request.folder) / MODEL_FP32, graph.describe(proto, facts))
-    given = getattr(data, "input_spec", None)
     yield Built(
         input=signed(name, val.inputs),
         outputs=[
@@ -79,8 +83,9 @@ def build(request: BuildRequest) -> Iterator[Said]:
         val=val,
         test=test,
         calibration=calibration,
-        preprocess=given.to_json() if given is not None else None,
-        work=graph.work(proto),
+        preprocess=preprocess,
+        any_length=any_length and graph.takes_any_length(proto),
+        work=graph.work(proto, val.inputs.shape[1:]),
         training_times=_times(network, opened(val.inputs)),
     )
 

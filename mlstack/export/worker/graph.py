@@ -1,7 +1,9 @@
 """Trained module -> ONNX graph: dynamic batch, one file, nothing of this machine inside."""
 
 import math
+import sys
 from collections import Counter
+from typing import Any
 
 import onnx
 import torch
@@ -37,14 +39,39 @@ def input_name(inputs: Stored) -> str:
     return "images" if inputs.dtype == "|u1" and len(inputs.shape) == 4 else "input"
 
 
-def to_onnx(module: nn.Module, example: Tensor, name: str) -> onnx.ModelProto:
+def to_onnx(
+    module: nn.Module, example: Tensor, name: str, *, any_length: bool = False
+) -> onnx.ModelProto:
     """Trace a module into a graph whose first dimension is any size.
+
+    Args:
+        module: the user's network.
+        example: a batch.
+        name: of the input.
+        any_length: its second dimension may be smaller than in the example, too. Where the
+            module knows no other length, the graph has that of the example.
 
     Raises:
         StepError: the module cannot be traced; what torch said is the problem.
         GateError: the graph would answer at random.
     """
     batch = torch.export.Dim("batch", min=1)
+    if any_length:
+        tokens = torch.export.Dim("tokens", max=example.shape[1])
+        try:
+            return _traced(module, example, name, {0: batch, 1: tokens})
+        except StepError as error:
+            sys.stderr.write(f"the graph takes one length only: {error.problem}\n")  # the log
+    return _traced(module, example, name, {0: batch})
+
+
+def takes_any_length(model: onnx.ModelProto) -> bool:
+    """Tell whether the second dimension of the input is free."""
+    sizes = model.graph.input[0].type.tensor_type.shape.dim
+    return len(sizes) > 1 and not sizes[1].dim_value
+
+
+def _traced(module: nn.Module, example: Tensor, name: str, free: dict[int, Any]) -> onnx.ModelProto:
     try:
         program = torch.onnx.export(
             Packed(module).eval(),
@@ -54,7 +81,7 @@ def to_onnx(module: nn.Module, example: Tensor, name: str) -> onnx.ModelProto:
             external_data=False,
             input_names=[name],
             output_names=["logits", "probabilities"],
-            dynamic_shapes=({0: batch},),
+            dynamic_shapes=(free,),
             verbose=False,
         )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -91,9 +118,18 @@ def describe(model: onnx.ModelProto, facts: dict[str, str]) -> bytes:
     return content
 
 
-def work(model: onnx.ModelProto) -> dict[str, int]:
-    """Count the multiplications of one row: in convolutions, depthwise ones, matrix products."""
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+def work(model: onnx.ModelProto, row: list[int]) -> dict[str, int]:
+    """Count the multiplications of one row: in convolutions, depthwise ones, matrix products.
+
+    Args:
+        model: the graph.
+        row: shape of an input without its rows, where the graph leaves sizes free.
+    """
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(model)
+    for size, known in zip(fixed.graph.input[0].type.tensor_type.shape.dim[1:], row, strict=True):
+        size.dim_value = known
+    graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
     shapes = {t.name: list(t.dims) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         sizes = value.type.tensor_type.shape.dim

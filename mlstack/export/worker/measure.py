@@ -31,6 +31,7 @@ def measure(request: MeasureRequest) -> Iterator[Said]:
     limit(model, request.limit_s, extra_bytes=_mapped_bytes(request))
     session = Session(model)
     compared = yield from parity.compare(session, built.val)
+    short_diff = (yield from parity.shortened(session, built.val)) if built.any_length else None
     val = yield from _part(session, request, "val")
     test = (yield from _part(session, request, "test")) if built.test else None
     judged, judged_part = (test, built.test) if test and built.test else (val, built.val)
@@ -47,6 +48,7 @@ def measure(request: MeasureRequest) -> Iterator[Said]:
         batch_probability_diff=compared.batch_probability_diff,
         sum_error=compared.sum_error,
         finite=compared.finite,
+        short_diff=short_diff,
         deterministic=compared.deterministic,
         metrics=_metrics(val, test),
         training_metrics=_training_metrics(request),

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mlstack.errors import GateError
 from mlstack.export.handover import Part
 from mlstack.export.worker.arrays import opened
-from mlstack.export.worker.session import Session
+from mlstack.export.worker.session import Session, batches
+from mlstack.inputs import texts
 from mlstack.records.package import Parity
 from mlstack.records.worker import WorkerProgress
 
@@ -67,6 +69,31 @@ def compare(session: Session, part: Part) -> Generator[WorkerProgress, None, Com
         finite=_finite_at_ends(session, inputs),
         deterministic=_same_twice(session, inputs[:BATCH]),
     )
+
+
+def shortened(session: Session, part: Part) -> Generator[WorkerProgress, None, float]:
+    """Answer texts without what only fills them up, one and many at a time.
+
+    Returns:
+        The largest change of a probability; as large as can be where another class is chosen or
+        the graph refuses the shorter ones.
+    """
+    inputs = opened(part.inputs)
+    empty = np.zeros_like(inputs[:1])
+    calls = [*batches(inputs, 1), *batches(inputs, BATCH), empty]
+    found = [0.0]
+    for done, call in enumerate(calls):
+        if done % BATCH == 0:
+            yield WorkerProgress(text="answering shortened texts", done=done, total=len(calls))
+        whole = session.answer(call)[1]
+        try:
+            short = session.answer(texts.shortened(call))[1]
+        except GateError:
+            return HUGE
+        found.append(worst([np.abs(short - whole)]))
+        if not np.array_equal(short.argmax(axis=1), whole.argmax(axis=1)):
+            return HUGE
+    return max(found)
 
 
 def worst(differences: Iterable[np.ndarray]) -> float:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from mlstack.errors import DataError, GateError
-from mlstack.inputs import preprocess, tables
+from mlstack.inputs import preprocess, tables, texts
 from mlstack.inputs.preprocess import RowSpec, Spec
 from mlstack.inputs.tables import Row
+from mlstack.inputs.texts import TextSpec
 from mlstack.records import trusted
 from mlstack.records.base import read
 from mlstack.records.graph_safety import check_graph
@@ -30,6 +31,14 @@ class Model:
     spec: Spec | None
     example: Row | None = None  # of a table: a row that can be asked
     lookup: Lookup | None = None  # of a table: where a row's features are found
+
+    @property
+    def shortens(self) -> bool:
+        """Tell whether texts are answered the same without what only fills them up.
+
+        A GPU prepares itself anew for every shape that it has not seen.
+        """
+        return isinstance(self.spec, TextSpec) and self.spec.shortens and not self.runner.on_gpu
 
     @property
     def runner(self) -> Runner:
@@ -91,6 +100,8 @@ def replay(package: Path, model: Model) -> None:
     if isinstance(model.spec, RowSpec):
         model.example = tables.read_row(folder / golden.examples[0].file)
     batch = np.stack([preprocess.load(folder / e.file, model.spec) for e in golden.examples])
+    if model.shortens:
+        batch = texts.shortened(batch)
     rows = model.engine.plan.max_rows
     pieces = [model.runner.run([batch[i : i + rows]]) for i in range(0, len(batch), rows)]
     got = [p for outputs in pieces if (p := model.probabilities(outputs)) is not None]

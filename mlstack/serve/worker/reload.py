@@ -6,13 +6,13 @@ import functools
 from pathlib import Path
 
 from mlstack.errors import BusyError, MlstackError
-from mlstack.inputs import preprocess
+from mlstack.inputs import preprocess, texts
 from mlstack.records.base import read
 from mlstack.records.package import MANIFEST, SIDE, Live, Signature
 from mlstack.records.server import ServerSpec
 from mlstack.serve import live as live_file
 from mlstack.serve.worker.app import App
-from mlstack.serve.worker.batcher import Batcher
+from mlstack.serve.worker.batcher import Batcher, Run
 from mlstack.serve.worker.engine import Engine, open_engine
 from mlstack.serve.worker.guard import Verdict
 from mlstack.serve.worker.lookup import open_lookup
@@ -196,8 +196,11 @@ class Deployment:
             return model.engine
 
         mending = Mending(model.engine, reopen)
-        plan = model.engine.plan
-        return Deployed(model, Batcher(mending.run, plan, metrics.batches.add, mending.run_alone))
+        run, alone = (
+            _shortening(call) if model.shortens else call
+            for call in (mending.run, mending.run_alone)
+        )
+        return Deployed(model, Batcher(run, model.engine.plan, metrics.batches.add, alone))
 
     def _live(self) -> Path:
         return self._folder / str(read(self._folder / "live.json", Live).live)
@@ -229,6 +232,11 @@ def load_packed(package: Path, spec: ServerSpec) -> Model:
     model = load(package, spec.model, spec.device, spec.batching, spec.gpus)
     model.lookup = open_lookup(Path(spec.root), model.signature)
     return model
+
+
+def _shortening(run: Run) -> Run:
+    """Call a model of texts without what only fills them up."""
+    return lambda arrays: run([texts.shortened(arrays[0])])
 
 
 def _rolled_back(number: int, verdict: Verdict) -> dict[str, object]:
