@@ -116,7 +116,7 @@ def _add(table: Table, name: Text, row: Variant, size_bytes: int) -> None:
         *(_ms(row.p50_ms(batch)) for batch in (1, 8, 32)),
         "-" if accuracy is None else f"{accuracy:.2%}",
         "-" if row.agreement is None else f"{row.agreement:.2%}",
-        _number(row.max_probability_diff),
+        "-" if row.max_probability_diff is None else f"{row.max_probability_diff:.2g}",
     )
 
 
