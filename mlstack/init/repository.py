@@ -1,6 +1,5 @@
 """Put a new project under git and DVC, with stock commands of both."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -47,7 +46,6 @@ def _dvc(folder: Path, *arguments: str) -> None:
     done = subprocess.run(
         tied(signal.SIGKILL, [sys.executable, "-m", "dvc", *arguments]),
         cwd=folder,
-        env=os.environ | {"DVC_NO_ANALYTICS": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,6 @@
 """What stock DVC does for the pipeline: judge dvc.yaml, and record that a stage is up to date."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
@@ -50,7 +49,6 @@ def record(root: Path, stage: str) -> None:
 
 @contextmanager
 def _opened(root: Path) -> Iterator[Any]:
-    os.environ["DVC_NO_ANALYTICS"] = "1"
     for name in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:

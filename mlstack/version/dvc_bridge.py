@@ -1,7 +1,6 @@
 """Everything that stock DVC does for mlstack: the only `import dvc`."""
 
 import logging
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
@@ -178,6 +177,5 @@ def _first_line(error: BaseException) -> str:
 
 
 def _be_quiet() -> None:
-    os.environ["DVC_NO_ANALYTICS"] = "1"
     for name in ("dvc", "dvc_data", "dvc_objects"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
