@@ -80,8 +80,8 @@ def init(wish: Wish) -> Iterator[Record]:
     """
     template = catalog.find(wish.template)
     deploy = scaffold.deploy_kinds(wish.deploy)
-    _refuse(wish, template)
     names = names_of(wish.target.resolve())
+    _refuse(wish, template)
     git(Path.cwd(), "--version")
     found = (yield from imported.survey(wish.data)) if wish.data else None
     with _built(wish.target) as folder:

@@ -59,6 +59,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path, run_init: Callable) -> None:
         (("demo", "--ci", "jenkins"), "github"),
         (("demo", "--template", "bare", "--data", "."), "reads its own data"),
         ((".",), "is the folder you are in"),
+        (("x" * 300,), "has 300 characters"),
         (("!!!",), "cannot name a project"),
         ((), "Missing argument 'NAME'"),
     ],
@@ -149,6 +150,10 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, run_init: Calla
         ("torch", "torch", "torch_project"),
         ("data", "data", "data_project"),
         ("v1.2", "v1.2", "v1_2"),
+        ("2026", "p-2026", "p_2026"),
+        ("2026-11-26", "p-2026-11-26", "p_2026_11_26"),
+        ("true", "p-true", "p_true"),
+        ("No", "p-No", "p_no"),
     ],
 )
 def test_names_can_be_imported_and_hide_nothing(typed: str, project: str, package: str) -> None:

@@ -174,6 +174,7 @@ def test_a_damaged_live_file_is_exit_3(root: Path) -> None:
 
     assert ran.returncode == 3
     assert "live.json" in ran.stderr
+    assert "remove it, then type `mlstack serve promote NUMBER`" in ran.stderr
 
 
 def test_status_without_a_server_shows_the_packages(root: Path) -> None:
