@@ -58,6 +58,11 @@ def test_an_empty_folder_is_filled(tmp_path: Path, run_init: Callable) -> None:
         (("demo", "--deploy", "docker,nomad"), "--deploy cannot write `nomad`"),
         (("demo", "--ci", "jenkins"), "github"),
         (("demo", "--template", "bare", "--data", "."), "reads its own data"),
+        (("demo", "--data", __file__), "is a file; --data copies a folder"),
+        (
+            ("demo", "--data", ".", "--template", "tabular"),
+            "data/cancer/table.csv and name its column of classes in data.label",
+        ),
         ((".",), "is the folder you are in"),
         (("x" * 300,), "has 300 characters"),
         (("!!!",), "cannot name a project"),
