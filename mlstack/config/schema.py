@@ -142,7 +142,11 @@ class Serve(Section):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=0, le=65535, description="Port; 0 takes a free one.")
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="V2 over gRPC, too; needs mlstack[grpc]."
+    )
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="Where it runs.")
+    gpus: int = Field(default=1, ge=1, description="GPUs that share the requests.")
     max_body_mb: float = Field(default=16, gt=0, description="Largest request body.")
     model_control: Literal["none", "explicit"] = Field(
         default="none", description="May requests load and unload the model (V2 repository)?"

@@ -1,6 +1,7 @@
 """Start the server: check everything that can be checked here, then become it."""
 
 import datetime
+import importlib.util
 import os
 import socket
 import sys
@@ -83,7 +84,9 @@ def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
     verify_files(folder / str(live.live))
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(
+    host: str, port: int, hint: str = "choose another one with `--port`, or let `--port 0` choose"
+) -> socket.socket:
     """Take the port now, so that nothing is started when it is taken."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -97,7 +100,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.close()
         raise MachineError(
             f"cannot listen on {host}:{port}: {(error.strerror or '').lower()}",
-            hint="choose another one with `--port`, or let `--port 0` choose",
+            hint=hint,
         ) from error
     return listening
 
@@ -116,7 +119,9 @@ def _spec(
         url=f"{'https' if access.tls else 'http'}://{shown}:{port}",
         pid=os.getpid(),
         started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        grpc_port=_grpc_port(config.grpc_port, host),
         device=_device(project, wanted),
+        gpus=config.gpus,
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
         output=wanted.output,
@@ -141,6 +146,22 @@ def _spec(
         access=access,
         rollback=RollbackSpec(**config.traffic.rollback.model_dump()),
     )
+
+
+def _grpc_port(port: int | None, host: str) -> int | None:
+    """Find the port for gRPC free, or one that is; the server process itself takes it.
+
+    Raises:
+        MachineError: it is taken, or the libraries are not there.
+    """
+    if port is None:
+        return None
+    if any(importlib.util.find_spec(name) is None for name in ("grpc", "tritonclient")):
+        raise MachineError(
+            "`serve.grpc_port` needs grpcio and tritonclient", hint="pip install 'mlstack[grpc]'"
+        )
+    with _listen(host, port, hint="choose another one with `serve.grpc_port`, 0 for any") as found:
+        return int(found.getsockname()[1])
 
 
 def _device(project: Project, wanted: Wanted) -> str:

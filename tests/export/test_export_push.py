@@ -10,6 +10,7 @@ import httpx
 import pytest
 import registry_server
 from export_runs import mlstack
+from oras.client import OrasClient
 from registry_server import PASSWORD, USER, OciRegistry
 from token_server import Signer, tokens
 
@@ -79,11 +80,54 @@ def test_what_is_pulled_back_is_the_package_and_verifies(
     assert done.json["reference"] == f"{place}:1"
     assert manifest["artifactType"] == "application/vnd.mlstack.package.v1"
     assert manifest["config"]["mediaType"] == "application/vnd.oci.empty.v1+json"
-    files = {p.relative_to(package): p.read_bytes() for p in package.rglob("*") if p.is_file()}
-    back = tmp_path / "pulled"
-    assert files == {p.relative_to(back): p.read_bytes() for p in back.rglob("*") if p.is_file()}
-    verified = mlstack(tmp_path, "export", "verify", str(back), "--json")
+    assert content(package) == content(tmp_path / "pulled")
+    verified = mlstack(tmp_path, "export", "verify", str(tmp_path / "pulled"), "--json")
     assert verified.code == 0, verified.out
+
+
+def stock_client() -> OrasClient:
+    """Give the ORAS project's own client, which asks no proxy for this machine."""
+    client = OrasClient(insecure=True)
+    client.session.trust_env = False
+    return client
+
+
+def test_the_stock_client_pulls_what_the_push_said_to_pull(
+    package: Path, open_registry: OciRegistry, tmp_path: Path
+) -> None:
+    (package / "mlstack" / "a name with spaces, ümlaut").write_bytes(b"\x00\xff" * 70_000)
+    (package / "empty").write_bytes(b"")
+    shutil.copy(package / "README.md", package / "mlstack" / "the same bytes.md")
+    added = ("mlstack/a name with spaces, ümlaut", "empty", "mlstack/the same bytes.md")
+    list_files(package, *added)
+    done = mlstack(tmp_path, "export", "push", f"{open_registry.host}/stock/digits", str(package))
+    assert done.code == 0, done.out + done.err
+    named = done.out.split("oras pull ")[1].split()[0]
+    by_digest, by_tag = tmp_path / "digest", tmp_path / "tag"
+
+    stock_client().pull(named, outdir=str(by_digest))
+    stock_client().pull(f"{open_registry.host}/stock/digits:1", outdir=str(by_tag))
+
+    assert "@sha256:" in named
+    assert content(by_digest) == content(by_tag) == content(package)
+    verified = mlstack(tmp_path, "export", "verify", str(by_digest), "--json")
+    assert verified.code == 0, verified.out
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Give every file of a folder."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def list_files(package: Path, *names: str) -> None:
+    """Have the package's manifest list more files."""
+    path = package / SIDE / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for name in names:
+        manifest["files"][name] = hashlib.sha256((package / name).read_bytes()).hexdigest()
+    path.write_text(json.dumps(manifest))
 
 
 def test_pushing_the_same_again_sends_nothing_and_other_bytes_are_refused(
@@ -94,7 +138,7 @@ def test_pushing_the_same_again_sends_nothing_and_other_bytes_are_refused(
 
     again = push(package, place)
     (package / "README.md").write_text("another card")
-    rewrite(package, "README.md")
+    list_files(package, "README.md")
     with pytest.raises(StepError, match="stands for other bytes already") as raised:
         push(package, place)
 
@@ -102,14 +146,6 @@ def test_pushing_the_same_again_sends_nothing_and_other_bytes_are_refused(
     assert (again.sent, again.digest) == (0, first.digest)
     assert "another tag" in raised.value.hint
     assert push(package, f"{open_registry.host}/again/digits:next").sent == 2  # card and manifest
-
-
-def rewrite(package: Path, name: str) -> None:
-    """Have the package's manifest say what a file is now."""
-    path = package / SIDE / "manifest.json"
-    content = json.loads(path.read_text())
-    content["files"][name] = hashlib.sha256((package / name).read_bytes()).hexdigest()
-    path.write_text(json.dumps(content))
 
 
 def test_a_package_that_is_not_whole_is_not_sent(package: Path, open_registry: OciRegistry) -> None:

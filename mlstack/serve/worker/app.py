@@ -172,17 +172,18 @@ class App:
         arrays = asked.arrays or [await self._decoded(asked, model)]
         entry = self._entry(request, request_id)
         job, outputs = await self._run(request, deployed, arrays)
-        self._mirror(
-            deployed,
-            Sample(
-                request.prediction_id,
-                model,
-                arrays,
-                outputs,
-                lambda other: decode.arrays(*sent, other),
-                len(sent[0]),
-            ),
-        )
+        if self._has_others:
+            self._mirror(
+                deployed,
+                Sample(
+                    request.prediction_id,
+                    model,
+                    arrays,
+                    outputs,
+                    lambda other: decode.arrays(*sent, other),
+                    len(sent[0]),
+                ),
+            )
         self._fill(entry, model, job, outputs)
         entry.inputs = asked.contents or _rows_as_bytes(arrays[0])
         self._describe(entry, model, arrays[0], asked.described)
@@ -221,17 +222,18 @@ class App:
         infer = protocol.check(*sent, model.signature)
         entry = self._entry(request, request_id)
         job, outputs = await self._run(request, deployed, infer.arrays)
-        self._mirror(
-            deployed,
-            Sample(
-                request.prediction_id,
-                model,
-                infer.arrays,
-                outputs,
-                lambda other: protocol.check(*sent, other.signature).arrays,
-                len(sent[1]),
-            ),
-        )
+        if self._has_others:
+            self._mirror(
+                deployed,
+                Sample(
+                    request.prediction_id,
+                    model,
+                    infer.arrays,
+                    outputs,
+                    lambda other: protocol.check(*sent, other.signature).arrays,
+                    len(sent[1]),
+                ),
+            )
         self._fill(entry, model, job, outputs)
         entry.inputs = _rows_as_bytes(infer.arrays[0])
         self._describe(entry, model, infer.arrays[0], None)
@@ -248,6 +250,11 @@ class App:
 
     async def _routed(self, key: str, by: Callable[[Deployed], Awaitable[Answer]]) -> Answer:
         return await trial.route(self.traffic, self.trial, key, by)
+
+    @property
+    def _has_others(self) -> bool:
+        """Tell whether a canary or a shadow is to be compared with what was answered."""
+        return self.trial is not None or self.traffic.shadow is not None
 
     def _mirror(self, deployed: Deployed, sample: Sample) -> None:
         trial.mirror(self.traffic, self.trial, deployed, sample)

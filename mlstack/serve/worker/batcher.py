@@ -129,13 +129,15 @@ class Batcher:
             Refused: 429 with the seconds after which it is worth to ask again.
         """
         timeout_s = min(timeout_s, self._plan.deadline_s or math.inf)
-        wait_s = (self.queued_rows + rows) * self._row_s
-        retry_s = math.ceil(wait_s) or 1
-        if self.queued_rows + rows > self._plan.max_queue:
-            raise busy(429, f"the queue is full ({self.queued_rows} rows)", seconds=retry_s)
-        if self.queued_rows and wait_s > PROMISED * timeout_s:
+        after = self.queued_rows + rows
+        wait_s = after * self._row_s
+        if after > self._plan.max_queue:
+            problem = f"the queue is full ({self.queued_rows} rows)"
+        elif self.queued_rows and wait_s > PROMISED * timeout_s:
             problem = f"an answer would take {wait_s:.1f} s; {timeout_s:g} s are allowed"
-            raise busy(429, problem, seconds=retry_s)
+        else:
+            return
+        raise busy(429, problem, seconds=math.ceil(wait_s) or 1)
 
     def _schedule(self) -> None:
         if self._is_scheduled or self._running >= self._plan.runners:

@@ -1,15 +1,21 @@
 """How a graph is run on this machine: batch sizes, threads and calls at once, found by timing."""
 
 import os
+import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
+from mlstack.errors import MachineError
 from mlstack.records.server import BatchingSpec
 from mlstack.serve.worker.batcher import Plan, Run
-from mlstack.serve.worker.runner import Runner
+from mlstack.serve.worker.runner import Runner, count_gpus
+
+Arrays = list[np.ndarray]
 
 INLINE_S = 200e-6  # handing a batch to a thread and back costs about half of this
 SLOW_S = 0.25  # larger batches are not tried once one takes this long
@@ -23,6 +29,23 @@ TWICE_BYTES = 64 << 20  # a graph up to this size is opened twice
 SIDE_SIZES = (8, 16, 32)
 
 
+class Pool:
+    """The same graph on several GPUs: a call takes one that is free."""
+
+    def __init__(self, runners: list[Runner]) -> None:
+        self._free: queue.SimpleQueue[Runner] = queue.SimpleQueue()
+        for runner in runners:
+            self._free.put(runner)
+
+    def run(self, arrays: Arrays) -> Arrays:
+        """Run on whichever has waited longest; called by as many threads as there are GPUs."""
+        runner = self._free.get()
+        try:
+            return runner.run(arrays)
+        finally:
+            self._free.put(runner)
+
+
 @dataclass
 class Engine:
     """A graph that was opened and timed."""
@@ -30,23 +53,37 @@ class Engine:
     runner: Runner  # all cores for a call, or the device
     plan: Plan
     side: Runner | None = None  # one core for a call; `plan.runners` of them at once
+    pool: Pool | None = None  # of several GPUs, `runner` among them
     timings: dict[int, float] = field(default_factory=dict)  # rows -> seconds of one call
 
     @property
     def run(self) -> Run:
         """Give the call that several threads make at once."""
-        return (self.side or self.runner).run
+        return (self.pool or self.side or self.runner).run
+
+    @property
+    def run_alone(self) -> Run:
+        """Give the call that is made when there is no other."""
+        return (self.pool or self.runner).run
 
 
-def open_engine(graph: Path, device: str, batching: BatchingSpec) -> Engine:
+def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1) -> Engine:
     """Open a graph, and choose batch sizes and threads.
+
+    Args:
+        graph: an .onnx file.
+        device: auto, cpu or gpu.
+        batching: how requests share a call.
+        gpus: that share the requests where it runs on GPUs.
 
     Raises:
         DataError: the graph cannot be run.
-        MachineError: the device cannot be used.
+        MachineError: the device cannot be used, or there are fewer GPUs.
     """
     runner, timings = _open(graph, device, batching.max_size)
     engine = Engine(runner, _plan(runner, timings, batching), timings=timings)
+    if runner.on_gpu and gpus > 1:
+        return _on_gpus(engine, graph, gpus)
     cores = len(os.sched_getaffinity(0))
     is_slow = timings.get(1, 0.0) >= SHORT_S
     can_part = not runner.on_gpu and cores > 1 and graph.stat().st_size <= TWICE_BYTES
@@ -56,6 +93,20 @@ def open_engine(graph: Path, device: str, batching: BatchingSpec) -> Engine:
         if session is not None and is_slow:
             session.shrink()
     return engine
+
+
+def _on_gpus(engine: Engine, graph: Path, gpus: int) -> Engine:
+    """Open the graph on further GPUs, and warm each for every size that is run."""
+    if (there := count_gpus()) < gpus:
+        raise MachineError(
+            f"{gpus} GPUs were asked for (`serve.gpus`), {there} are visible",
+            hint="see what `mlstack doctor` says, or ask for fewer",
+        )
+    others = [Runner(graph, "gpu", gpu=number) for number in range(1, gpus)]
+    for other in others:
+        measure(other, engine.plan.max_rows)
+    pool = Pool([engine.runner, *others])
+    return replace(engine, plan=replace(engine.plan, runners=gpus), pool=pool)
 
 
 def _side_by_side(engine: Engine, graph: Path, cores: int, batching: BatchingSpec) -> Engine:

@@ -51,7 +51,7 @@ class Mending:
         """
         engine = self.engine
         try:
-            return engine.runner.run(arrays)
+            return engine.run_alone(arrays)
         except Exception as error:
             self._mend(engine, error)
             raise
@@ -81,8 +81,9 @@ def _is_broken(engine: Engine) -> bool:
     if zeros is None:
         return False  # no input is known that must be answered
     try:
-        engine.run(zeros)
-        engine.runner.run(zeros)
+        for _ in range(engine.plan.runners):  # of several GPUs each is asked
+            engine.run(zeros)
+        engine.run_alone(zeros)
     except Exception:  # as above
         return True
     return False

@@ -44,7 +44,7 @@ class Model:
         return None
 
 
-def load(package: Path, name: str, device: str, batching: BatchingSpec) -> Model:
+def load(package: Path, name: str, device: str, batching: BatchingSpec, gpus: int = 1) -> Model:
     """Check a package as `export verify` does, open it, time it and replay its golden examples.
 
     Raises:
@@ -56,7 +56,7 @@ def load(package: Path, name: str, device: str, batching: BatchingSpec) -> Model
     manifest = trusted.check(package)
     check_graph(package / MODEL)
     signature = read(package / SIDE / "signature.json", Signature)
-    engine = open_engine(package / MODEL, device, batching)
+    engine = open_engine(package / MODEL, device, batching, gpus)
     _same_tensors(package, signature, engine.runner)
     spec = preprocess.from_json(signature.preprocess) if signature.preprocess else None
     model = Model(
@@ -70,9 +70,9 @@ def load(package: Path, name: str, device: str, batching: BatchingSpec) -> Model
     return model
 
 
-def load_bare(graph: Path, name: str, device: str, batching: BatchingSpec) -> Model:
+def load_bare(graph: Path, name: str, device: str, batching: BatchingSpec, gpus: int = 1) -> Model:
     """Open an .onnx file that has no package around it; it takes and gives tensors only."""
-    engine = open_engine(graph, device, batching)
+    engine = open_engine(graph, device, batching, gpus)
     inputs, outputs = engine.runner.inputs, engine.runner.outputs
     signature = Signature(task="tensors", inputs=inputs, outputs=outputs, classes=[])
     return Model(name, 0, signature, engine, None)

@@ -120,7 +120,7 @@ def respond(
             "shape": list(array.shape),
         }
         if as_bytes:
-            content = _encode(array, tensor.datatype)
+            content = encode(array, tensor.datatype)
             entry["parameters"] = {"binary_data_size": len(content)}
             tail.append(content)
         else:
@@ -239,7 +239,8 @@ def _flat(array: np.ndarray) -> Any:
     return flat if flat.dtype.kind in "biuf" and flat.dtype.itemsize > 2 else flat.tolist()
 
 
-def _encode(array: np.ndarray, datatype: str) -> bytes:
+def encode(array: np.ndarray, datatype: str) -> bytes:
+    """Give the bytes of a tensor, in row-major order; of strings, a length before each."""
     if datatype != "BYTES":
         return np.ascontiguousarray(array).astype(DTYPES[datatype], copy=False).tobytes()
     texts = [str(value).encode() for value in array.ravel()]

@@ -189,7 +189,9 @@ class Deployment:
         metrics = self._app.metrics
 
         def reopen() -> Engine:
-            model.engine = open_engine(model.runner.model, self._spec.device, self._spec.batching)
+            model.engine = open_engine(
+                model.runner.model, self._spec.device, self._spec.batching, self._spec.gpus
+            )
             metrics.add("mlstack_model_restarts_total", model.number)
             return model.engine
 
@@ -218,13 +220,13 @@ def _package(fixed: Path) -> Path | None:
 def _load_fixed(path: Path, spec: ServerSpec) -> Model:
     package = _package(path)
     if package is None:
-        return load_bare(path, spec.model, spec.device, spec.batching)
+        return load_bare(path, spec.model, spec.device, spec.batching, spec.gpus)
     return load_packed(package, spec)
 
 
 def load_packed(package: Path, spec: ServerSpec) -> Model:
     """Load a package with the feature files that its rows are looked up in."""
-    model = load(package, spec.model, spec.device, spec.batching)
+    model = load(package, spec.model, spec.device, spec.batching, spec.gpus)
     model.lookup = open_lookup(Path(spec.root), model.signature)
     return model
 

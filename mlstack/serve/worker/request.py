@@ -58,11 +58,12 @@ class Request:
 
     def begin(self, *, starts_trace: bool = False) -> None:
         """Note by what names the caller knows it; what is no name is passed over here."""
-        given = self.headers.get(b"x-request-id", b"")
-        if len(given) <= MAX_ID and given.isascii():
+        given = self.headers.get(b"x-request-id")
+        if given is not None and len(given) <= MAX_ID and given.isascii():
             text = given.decode()
             self.given_id = text if text.isprintable() else ""
-        self.trace = tracing.read(self.headers.get(b"traceparent", b""))
+        if (parent := self.headers.get(b"traceparent")) is not None:
+            self.trace = tracing.read(parent)
         if self.trace is None and starts_trace:
             self.trace = tracing.start()
 
@@ -118,8 +119,7 @@ def too_large(limit: int) -> Refused:
 
 def new_id() -> str:
     """Make a prediction id: a UUID of version 7, so that ids sort by time."""
-    value = (time.time_ns() // 1_000_000) << 80 | random.getrandbits(80)
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    ms, chance = time.time_ns() // 1_000_000, random.getrandbits(74)
+    variant = 0x8000 | chance >> 48 & 0x3FFF
+    low = chance & 0xFFFF_FFFF_FFFF
+    return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{chance >> 62:03x}-{variant:04x}-{low:012x}"

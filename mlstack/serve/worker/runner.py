@@ -25,15 +25,21 @@ ort.set_default_logger_severity(FATAL)
 class Runner:
     """A loaded graph. `run` may be called from any thread, one call at a time."""
 
-    def __init__(self, model: Path, device: str, *, threads: int = 0) -> None:
-        """Open `model` on `device` (auto, cpu or gpu); 0 threads are as many as there are cores.
+    def __init__(self, model: Path, device: str, *, threads: int = 0, gpu: int = 0) -> None:
+        """Open `model` on `device` (auto, cpu or gpu).
+
+        Args:
+            model: an .onnx file.
+            device: where it runs.
+            threads: of one call on the CPU; 0 are as many as there are cores.
+            gpu: which of the visible GPUs.
 
         Raises:
             MachineError: a GPU was asked for and the session does not use it.
             DataError: the file is not a graph that this ONNX Runtime can run.
         """
         self.model = model
-        self._session = _open(model, device, threads)
+        self._session = _open(model, device, threads, gpu)
         self.provider: str = self._session.get_providers()[0]
         self.inputs = [_tensor(t) for t in self._session.get_inputs()]
         self.outputs = [_tensor(t) for t in self._session.get_outputs()]
@@ -82,13 +88,23 @@ def missing_for_gpu() -> tuple[str, str]:
     return "", ""
 
 
-def _open(model: Path, device: str, threads: int) -> Any:
+def count_gpus() -> int:
+    """Count the GPUs that this process sees (`CUDA_VISIBLE_DEVICES`); 0 without a driver."""
+    count = ctypes.c_int(0)
+    with contextlib.suppress(OSError):
+        driver = ctypes.CDLL("libcuda.so.1")
+        if driver.cuInit(0) == 0:
+            driver.cuDeviceGetCount(ctypes.byref(count))
+    return count.value
+
+
+def _open(model: Path, device: str, threads: int, gpu: int) -> Any:
     if device == "cpu" or (device == "auto" and not _loads("libcuda.so.1")):
         return _session(model, [CPU], threads)
     # both print to stdout when something is missing; stdout belongs to the command's answer
     with contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
-        cuda = (CUDA, {"cudnn_conv_algo_search": "HEURISTIC"})
+        cuda = (CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "device_id": gpu})
         session = _session(model, [cuda, CPU], threads)
     if device == "gpu" and CUDA not in session.get_providers():
         cause, hint = missing_for_gpu()

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import importlib
 import signal
 import socket
 import ssl
 import sys
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import orjson
@@ -29,6 +31,9 @@ from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.reload import Deployment
 from mlstack.serve.worker.repository import Repository
 from mlstack.serve.worker.tls import Tls
+
+if TYPE_CHECKING:
+    from mlstack.serve.worker.grpc_server import GrpcServer
 
 DRAIN_S = 30
 LINGER_S = 1.0  # how long an open connection may bring its last request
@@ -80,6 +85,7 @@ class _Life:
             load=self._deployment.load,
             unload=self._deployment.unload,
         )
+        self._grpc: GrpcServer | None = None
         self._code = 0
         self._draining: list[asyncio.Task[None]] = []
         self._server = _Server(
@@ -112,6 +118,7 @@ class _Life:
         others: list[asyncio.Task[None]] = []
         try:
             model = await self._deployment.start()
+            await self._open_grpc()
             if not self._app.is_stopping:
                 _announce(self._spec, model)
                 notify.tell("READY=1")
@@ -128,11 +135,23 @@ class _Life:
             for task in others:
                 task.cancel()
             await http
+            await self._close_grpc(DRAIN_S)
             self._late.close()
             self._log.close()
             self._app.access_log.close()
             await asyncio.to_thread(self._app.spans.close)
         return self._code
+
+    async def _open_grpc(self) -> None:
+        """Speak gRPC, too, where the settings ask for it; its libraries are an extra."""
+        if self._spec.grpc_port is not None and not self._app.is_stopping:
+            worker = importlib.import_module("mlstack.serve.worker.grpc_server")
+            self._grpc = worker.GrpcServer(self._spec, self._app)
+            await self._grpc.start()
+
+    async def _close_grpc(self, grace_s: float) -> None:
+        if self._grpc is not None:
+            await self._grpc.stop(grace_s)
 
     def _stop(self, number: int) -> None:
         notify.tell("STOPPING=1")
@@ -140,11 +159,13 @@ class _Life:
             self._server.force_exit = True
             self._code = 128 + number
             self._server.should_exit = True
+            self._draining.append(asyncio.create_task(self._close_grpc(0)))
             for connection in list(self._server.server_state.connections):
                 connection.transport.abort()
         elif self._server.started:
             self._app.is_stopping = True
-            self._draining = [asyncio.create_task(one) for one in (*self._shut(), self._drain())]
+            ends = (*self._shut(), self._drain(), self._close_grpc(DRAIN_S))
+            self._draining = [asyncio.create_task(one) for one in ends]
         else:
             self._app.is_stopping = True
             self._server.should_exit = True
@@ -220,16 +241,24 @@ def _announce(spec: ServerSpec, model: Model) -> None:
                 "version": model.number,
                 "url": spec.url,
                 "provider": provider,
+                **({"grpc": _grpc_address(spec)} if spec.grpc_port is not None else {}),
             }
         ).decode()
     elif spec.output == "quiet":
         line = spec.url
     else:
+        also = f" and gRPC on {_grpc_address(spec)}" if spec.grpc_port is not None else ""
         line = (
-            f"serving {model.name} version {model.number} on {spec.url} ({provider}); Ctrl-C stops"
+            f"serving {model.name} version {model.number} on {spec.url}{also} ({provider}); "
+            "Ctrl-C stops"
         )
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def _grpc_address(spec: ServerSpec) -> str:
+    host = f"[{spec.host}]" if ":" in spec.host else spec.host
+    return f"{host}:{spec.grpc_port}"
 
 
 def _say_error(error: MlstackError, spec: ServerSpec) -> None:
