@@ -98,7 +98,7 @@ def test_kill_9_leaves_no_project_and_the_next_init_cleans_up(
 # What a git or dvc does that outlives the init that started it: it fills the folder it works in.
 WRITER = """
 import os, time
-until = time.monotonic() + 6
+until = time.monotonic() + 60  # it ends before: when its folder is gone
 number = 0
 while time.monotonic() < until:
     number += 1
