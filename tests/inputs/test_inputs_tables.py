@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -76,6 +76,7 @@ def test_what_was_encoded_can_be_described_again_but_for_filled_numbers(rows: li
 
 
 @pytest.mark.parametrize("name", tables.NAMES)
+@settings(deadline=None)  # it writes and reads files, which takes as long as the disk is busy
 @given(rows=ROWS)
 @example(rows=[{**WHOLE, "age": -0.0}])
 def test_a_row_read_from_a_file_is_encoded_as_the_one_that_was_written(
