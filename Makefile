@@ -1,10 +1,10 @@
-# install demo check fix test soak bench docs clean: everything a person or CI types.
+# install demo check fix test soak bench docs litert clean: everything a person or CI types.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo check fix test soak bench docs system clean
+.PHONY: install demo check fix test soak bench docs system litert clean
 
 install: $(STAMP)
 
@@ -35,7 +35,11 @@ fix: install
 system:
 	@.ci/system
 
-test: install system
+# LiteRT's converter, which cannot be installed beside the rest.
+litert: install
+	@.ci/litert $(BIN)/python
+
+test: install system litert
 	@$(BIN)/ruff format --check --quiet . && $(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo | tail -n 8
@@ -48,11 +52,11 @@ soak: install system
 	  tests/faults/test_faults_train_kill.py
 
 # The figures of docs/benchmarks.md; close other programs first.
-bench: install
+bench: install litert
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 docs: install
 	@$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .litert

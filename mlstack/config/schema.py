@@ -104,6 +104,10 @@ class Export(Section):
     max_diff: float = Field(
         default=1e-4, gt=0, description="Largest |torch - onnx| relative to the output's scale."
     )
+    litert_python: str | None = Field(
+        default=None,
+        description="Python of LiteRT's converter; null is .mlstack/litert/bin/python.",
+    )
 
 
 class Batching(Section):

@@ -26,6 +26,7 @@ EXTRAS = {
     "openvino": ("openvino", "export to OpenVINO"),
     "coreml": ("coremltools", "export to Core ML"),
     "executorch": ("executorch", "export to ExecuTorch"),
+    "litert": ("ai_edge_litert", "export to LiteRT"),
 }
 Seen = TypeVar("Seen", TorchSeen, OnnxSeen)
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

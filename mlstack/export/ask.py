@@ -103,6 +103,7 @@ def convert(
         graphs={precision: str(path) for precision, path in wanted.graphs.items()},
         build=_build(order, folder),
         built=built,
+        python=order.converter,
     )
     try:
         for said in _said(wanted.worker, request, order.log):

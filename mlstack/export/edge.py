@@ -44,6 +44,11 @@ class Made:
         return f"{self.format} {self.tried.precision}"
 
     @property
+    def opened(self) -> str:
+        """Name what a runtime opens, below the folder of all formats; empty without a file."""
+        return f"{self.format}/{self.files[0]}" if self.files else ""
+
+    @property
     def red(self) -> list[str]:
         """Say what speaks against it."""
         if self.tried.problem:
@@ -138,14 +143,14 @@ def _timed(made: list[Made], source: Source) -> Generator[Record, None, Edges]:
     """Time those that ran, in turns with the graph in full precision and the packed one."""
     graphs = [source.field.baseline, source.best]
     onnx = {one.graph.name: one.precision for one in graphs if one.graph is not None}
-    names = [f"{one.format}/{one.files[0]}" for one in made if one.tried.figures]
+    names = [one.opened for one in made if one.tried.figures]
     raced = yield from ask.race(
         source.asked, source.work, [*onnx, *names], source.built, device="cpu"
     )
     laps = {lap.model: lap for lap in raced.laps}
     found = []
     for one in made:
-        lap = laps.get(f"{one.format}/{one.files[0]}")
+        lap = laps.get(one.opened)
         if lap is not None:
             one = replace(one, tried=replace(one.tried, times=lap.times), runtime=lap.runtime)
         found.append(one)

@@ -79,6 +79,7 @@ class ConvertRequest(Record, frozen=True, kw_only=True, tag="export.convert"):
     graphs: dict[str, str]  # precision -> ONNX
     build: BuildRequest  # what the graphs were built by, for a converter that begins with torch
     built: Built
+    python: str = ""  # of the converter, where that lives in an environment of its own
     limit_s: int = 900
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project, refuse_unbuilt
 from mlstack.errors import ConfigError, DataError, MachineError
-from mlstack.export import budget, divided, expected, signature
+from mlstack.export import apart, budget, divided, expected, signature
 from mlstack.export.budget import Budget
-from mlstack.export.formats import FORMATS, UNBUILT
+from mlstack.export.formats import FORMATS
 from mlstack.export.handover import Expected
 from mlstack.launch import moved
 from mlstack.launch.at_work import up_to_date
@@ -35,6 +35,7 @@ class Order:
     mlflow: bool = False  # write what MLflow reads, too
     formats: tuple[str, ...] = ()  # beside ONNX
     key: Path | None = None  # that signs the manifest
+    converter: str = ""  # the Python of a converter that is not beside mlstack
 
     @property
     def model(self) -> str:
@@ -81,6 +82,7 @@ def order(project: Project, wish: Wish) -> Order:
     divided.check(spec, folder)
     checkpoint = _checkpoint(folder)
     _check_installed()
+    converter = str(apart.check(project)) if any(FORMATS[f].is_apart for f in formats) else ""
     files.write_bytes(folder / "logs" / "export.log", b"")
     digest = _sha256(folder, checkpoint)
     return Order(
@@ -95,6 +97,7 @@ def order(project: Project, wish: Wish) -> Order:
         mlflow=wish.mlflow,
         formats=formats,
         key=wish.key,
+        converter=converter,
     )
 
 
@@ -121,13 +124,8 @@ def check_format(name: str) -> None:
 
     Raises:
         ConfigError: there is no such format.
-        MachineError: it is not built, or its extra is missing.
+        MachineError: its extra is missing.
     """
-    if name in UNBUILT:
-        raise MachineError(
-            f"the format `{name}` is not written: {UNBUILT[name]}",
-            hint="leave it out; docs/roadmap.md says how to make it by hand",
-        )
     if name not in FORMATS:
         known = ", ".join(("onnx", *FORMATS))
         raise ConfigError(f"--format: there is no format `{name}`", hint=f"choose of {known}")

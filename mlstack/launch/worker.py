@@ -60,7 +60,7 @@ def run_worker(
             _reap(process)
         process.stdout.close()
     if code:
-        raise StepError(f"`{module}` {_how_it_ended(code)}", hint=f"see {log}")
+        raise StepError(f"`{module}` {how_it_ended(code)}", hint=f"see {log}")
 
 
 def failure(failed: WorkerFailed) -> MlstackError:
@@ -99,7 +99,8 @@ def report(records: Iterable[Record], stdout: BinaryIO) -> int:
 _FAILED = b'{"kind":"worker.failed"'
 
 
-def _how_it_ended(code: int) -> str:
+def how_it_ended(code: int) -> str:
+    """Say how a process ended that gave `code`, and not 0; a signal is named."""
     if code > 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name

@@ -12,7 +12,7 @@ EDGE = "edge"  # below mlstack/ of a package: a folder, and edge.json
 class EdgeModel(Record, frozen=True, kw_only=True, tag="package.edge_model"):
     """The package's model in another format."""
 
-    format: str  # openvino, executorch or coreml
+    format: str  # openvino, executorch, litert or coreml
     precision: str  # of the graph that it was made of
     files: list[str]  # below the package; the first one is what a runtime opens
     size_bytes: int

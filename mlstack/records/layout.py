@@ -111,6 +111,11 @@ class Layout:
         return self.state / "augmented.png"
 
     @property
+    def litert_python(self) -> Path:
+        """Python of LiteRT's converter, in an environment that the user makes once."""
+        return self.state / "litert" / "bin" / "python"
+
+    @property
     def last_error(self) -> Path:
         """Traceback of the last unforeseen error."""
         return self.state / "last-error.txt"

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from export_runs import mlstack, packages
+from litert_home import litert_python
 from PIL import Image
 
 from mlstack.config import load
@@ -34,12 +35,23 @@ answers = compiled({"images": numpy.load(sys.argv[2])})
 numpy.save(sys.argv[3], answers["probabilities"])
 """
 
+LITERT = """
+import sys
+import numpy
+from ai_edge_litert.interpreter import Interpreter
+run = Interpreter(sys.argv[1]).get_signature_runner()
+images = numpy.load(sys.argv[2])
+rows = [run(images=images[i : i + 1])["probabilities"] for i in range(len(images))]
+numpy.save(sys.argv[3], numpy.concatenate(rows))
+"""
+
 
 @pytest.mark.slow
 def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
     trained: Path, tmp_path: Path
 ) -> None:
     precision = ("--set", "export.quantize=int8-static")
+    converter = ("--set", f"export.litert_python={litert_python()}")
     key = str(tmp_path / "key")
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
 
@@ -48,8 +60,9 @@ def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
         "export",
         *EASY,
         *precision,
+        *converter,
         "--format",
-        "openvino,executorch,coreml",
+        "openvino,executorch,litert,coreml",
         "--sign",
         key,
         "--json",
@@ -63,6 +76,8 @@ def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
         ("openvino", "fp32"),
         ("openvino", "int8-static"),
         ("executorch", "fp32"),
+        ("litert", "fp32"),
+        ("litert", "int8-static"),
     ]
     for model in models.values():
         assert model["verified"], model
@@ -88,11 +103,26 @@ def test_other_formats_answer_as_the_packed_graph_does_and_leave_it_alone(
     )[0]
     found = plain_openvino(package / "mlstack/edge/openvino/int8-static.xml", images, tmp_path)
     assert np.abs(found - wanted).max() < 0.02
-    proof = ("--key", f"{key}.pub", "--format", "openvino", "--json")
+    full = plain_litert(package / "mlstack/edge/litert/fp32.tflite", images, tmp_path)
+    wanted = plain_openvino(package / "mlstack/edge/openvino/fp32.xml", images, tmp_path)
+    assert np.abs(full - wanted).max() < 1e-5
+    proof = ("--key", f"{key}.pub", "--format", "openvino,litert", "--json")
     again = mlstack(trained, "export", "verify", *proof)
     assert again.code == 0, again.out + again.err
-    assert again.json["formats"] == ["openvino fp32", "openvino int8-static"]
+    assert again.json["formats"] == [
+        "openvino fp32",
+        "openvino int8-static",
+        "litert fp32",
+        "litert int8-static",
+    ]
     assert again.json["signed_by"].startswith("SHA256:")
+
+
+def plain_litert(model: Path, images: np.ndarray, folder: Path) -> np.ndarray:
+    np.save(folder / "images.npy", images)
+    paths = [str(model), str(folder / "images.npy"), str(folder / "answers.npy")]
+    subprocess.run([sys.executable, "-c", LITERT, *paths], check=True)
+    return np.load(folder / "answers.npy")
 
 
 def golden_images(package: Path) -> np.ndarray:
@@ -130,7 +160,12 @@ def test_openvino_is_opened_without_its_telemetry(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "name"),
-    [("openvino", "openvino"), ("executorch", "executorch"), ("coremltools", "coreml")],
+    [
+        ("openvino", "openvino"),
+        ("executorch", "executorch"),
+        ("coremltools", "coreml"),
+        ("ai_edge_litert", "litert"),
+    ],
 )
 def test_a_format_whose_extra_is_missing_says_what_to_type(
     prepared: Path, monkeypatch: pytest.MonkeyPatch, library: str, name: str
@@ -173,7 +208,7 @@ def test_a_package_without_a_format_says_how_to_get_it(tmp_path: Path) -> None:
     assert "--format executorch" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["fp32.xml", "fp32.exe"])
+@pytest.mark.parametrize("name", ["fp32.xml", "fp32.tflite", "fp32.exe"])
 def test_a_file_that_is_no_model_is_a_red_gate(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"no model")
     ask = (

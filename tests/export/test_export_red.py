@@ -192,7 +192,7 @@ def test_only_finished_runs_are_exported(prepared: Path) -> None:
         (["--budget", "size<5"], 2, "`size<5` is not a limit"),
         (["--set", "export.budget=ram<5MB"], 2, "export.budget: `ram` cannot be limited"),
         (["--format", "onxx"], 2, "there is no format `onxx`"),
-        (["--format", "onnx,litert"], 6, "docs/roadmap.md"),
+        (["--format", "onnx,litert"], 6, "python3 -m venv .mlstack/litert && "),
         (["--set", "export.embed_preprocessing=false"], 2, "is not built yet"),
         (["--set", "gates.functionality=none.jsonl"], 2, "there is no file `none.jsonl`"),
         (["verify", "models/nothing/1"], 3, "there is no package"),

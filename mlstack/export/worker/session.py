@@ -33,6 +33,7 @@ RUNNERS = {
     ".onnx": "mlstack.export.worker.on_onnxruntime",
     ".xml": "mlstack.export.worker.on_openvino",
     ".pte": "mlstack.export.worker.on_executorch",
+    ".tflite": "mlstack.export.worker.on_litert",
 }
 
 
