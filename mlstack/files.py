@@ -126,6 +126,12 @@ def copy_whole(source: Path, target: Path, mode: int) -> None:
         raise cannot_write(target, error) from error
 
 
+def may_write(path: Path) -> bool:
+    """Tell whether a file may be put there: for what saves time, and is not needed."""
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    return os.access(there, os.W_OK)
+
+
 def write_hint(path: Path, content: str) -> None:
     """Replace `path` by `content`, whole but not synced: a power cut may bring the old one back.
 

@@ -42,7 +42,15 @@ class Bar:
     unit: str = ""  # "bytes": sizes and a rate; another: a rate of so many a second
 
 
-Draw = Callable[[Any], "RenderableType | Bar | None"]
+@dataclass(frozen=True)
+class Line:
+    """What a view returns for a line of progress that a narrow terminal shows shorter."""
+
+    whole: str
+    short: str
+
+
+Draw = Callable[[Any], "RenderableType | Bar | Line | None"]
 
 
 def console(*, stderr: bool = False) -> "Console":
@@ -171,10 +179,12 @@ class _Progress:
         if not self._enabled and not isinstance(record, Notice):
             return
         drawn = self._draw(record)
-        if not sys.stderr.isatty() and (drawn is None or isinstance(drawn, str | Bar)):
+        if not sys.stderr.isatty() and (drawn is None or isinstance(drawn, str | Bar | Line)):
             _note(drawn)
             return
         self._console = target = self._console or console(stderr=True)
+        if isinstance(drawn, Line):
+            drawn = drawn.whole if len(drawn.whole) <= target.width else drawn.short
         if isinstance(drawn, Bar):
             self._move(target, drawn)
         elif drawn is not None:
@@ -210,8 +220,9 @@ class _Progress:
         self._bars.update(self._task, description=bar.text, completed=bar.done, total=bar.total)
 
 
-def _note(drawn: "str | Bar | None") -> None:
+def _note(drawn: "str | Bar | Line | None") -> None:
     """Write a line of progress where no terminal is; bars are for terminals."""
+    drawn = drawn.whole if isinstance(drawn, Line) else drawn
     if isinstance(drawn, str):
         sys.stderr.write(drawn + "\n")
         sys.stderr.flush()
@@ -229,10 +240,10 @@ def _rate(unit: str) -> "list[ProgressColumn]":
     return [Rate()] if unit else []
 
 
-def _print_result(drawn: "RenderableType | Bar | None") -> None:
+def _print_result(drawn: "RenderableType | Bar | Line | None") -> None:
     if isinstance(drawn, str) and _fits(drawn):
         _write(drawn)
-    elif drawn is not None and not isinstance(drawn, Bar):
+    elif drawn is not None and not isinstance(drawn, Bar | Line):
         console().print(drawn, markup=False)
 
 

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from mlstack.config.duration import DURATION, seconds
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"  # a folder, a URL and an image are called so
 DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 AUGMENT = r"^(none|basic|photo|strong|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
 ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
@@ -17,7 +17,7 @@ OPTION = r"^--?[A-Za-z][^\n]*$"
 
 # What a value that does not fit one of the patterns above is not.
 PATTERNS = {
-    NAME: 'a name of letters, digits, "_", "-" and "."',
+    NAME: 'a name of 100 letters, digits, "_", "-" and "." at most',
     DOTTED_CLASS: 'a class as "package.module:Class"',
     AUGMENT: '"none", "basic", "photo", "strong", or a function as "package.module:function"',
     DURATION: 'a time such as "2h30m"',

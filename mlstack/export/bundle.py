@@ -24,11 +24,11 @@ from mlstack.records.package import (
     MODEL,
     SIDE,
     GateResult,
-    Live,
     Manifest,
     Metrics,
     Signature,
     numbers,
+    read_live,
 )
 from mlstack.records.run import RunSpec
 from mlstack.records.variants import Times, Variants
@@ -117,7 +117,7 @@ def next_number(model_folder: Path) -> int:
     """Give the number after all that exist or that `live.json` names; none is used twice."""
     named: list[int | None] = []
     if (model_folder / LIVE).is_file():
-        live = base.read(model_folder / LIVE, Live)
+        live = read_live(model_folder / LIVE)
         named = [live.live, live.previous, live.canary, live.shadow]
     return max([0, *numbers(model_folder), *(n for n in named if n is not None)]) + 1
 

@@ -14,9 +14,9 @@ from mlstack.records.lineage import Lineage
 from mlstack.records.package import (
     MODEL,
     SIDE,
-    Live,
     Signature,
     numbers,
+    read_live,
 )
 from mlstack.records.run import RunSpec
 
@@ -78,7 +78,7 @@ def rival(layout: Layout, model: str, spec: RunSpec) -> Rival | None:
     folder = layout.model(model)
     if not (folder / LIVE).is_file():
         return None
-    number = base.read(folder / LIVE, Live).live
+    number = read_live(folder / LIVE).live
     if number is None:
         return None
     package = folder / str(number)

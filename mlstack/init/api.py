@@ -80,8 +80,8 @@ def init(wish: Wish) -> Iterator[Record]:
     """
     template = catalog.find(wish.template)
     deploy = scaffold.deploy_kinds(wish.deploy)
-    _refuse(wish, template)
     names = names_of(wish.target.resolve())
+    _refuse(wish, template)
     git(Path.cwd(), "--version")
     found = (yield from imported.survey(wish.data)) if wish.data else None
     with _built(wish.target) as folder:
@@ -121,7 +121,13 @@ def _refuse(wish: Wish, template: catalog.Template) -> None:
     if wish.data and isinstance(template.data, catalog.SampleTable):
         raise ConfigError(
             f"--data copies images; the template `{template.name}` takes a table",
-            hint=f"leave out --data, then put your table in the place of {template.data.name}'s",
+            hint="leave out --data, then copy your table over "
+            f"data/{template.data.name}/table.csv and name its column of classes in data.label",
+        )
+    if wish.data and wish.data.is_file():
+        raise ConfigError(
+            f"`{wish.data}` is a file; --data copies a folder of images",
+            hint="name the folder; a table goes with --template tabular or text-classification",
         )
 
 

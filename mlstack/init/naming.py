@@ -6,10 +6,16 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from mlstack.errors import ConfigError
 
 # Folders of a project beside its package.
 FOLDERS = frozenset({"data", "deploy", "models", "tests"})
+
+
+LONGEST = 100
+YES_OR_NO = frozenset({"y", "n", "yes", "no", "on", "off"})  # to YAML 1.1, which Kubernetes reads
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,25 @@ def names_of(target: Path) -> Names:
         ConfigError: nothing of it can be used as a name.
     """
     project = plain(target.name)
+    if len(project) > LONGEST:
+        raise ConfigError(
+            f"`{project[:20]}...` has {len(project)} characters; a project's name has {LONGEST} at "
+            "most",
+            hint="choose a shorter name",
+        )
+    if _is_no_text(project):
+        project = f"p-{project}"  # `name: 2026` would be a number
     package = re.sub(r"\W", "_", project.lower())
     if package[0].isdigit() or package.startswith("_") or keyword.iskeyword(package):
         package = f"p_{package.lstrip('_')}"
     if package in FOLDERS or _is_library(package):
         package += "_project"  # `torch` or `json` would hide the library of that name
     return Names(project, package)
+
+
+def _is_no_text(name: str) -> bool:
+    """Tell whether YAML takes the bare name for a number, a date, a truth value or nothing."""
+    return name.lower() in YES_OR_NO or not isinstance(YAML(typ="safe", pure=True).load(name), str)
 
 
 def plain(name: str) -> str:

@@ -1,7 +1,9 @@
 """Raw data as people keep it: a folder per class, or a folder with `labels.csv`."""
 
 import csv
+import os
 from pathlib import Path
+from typing import TextIO
 
 from mlstack import files
 from mlstack.errors import DataError
@@ -43,21 +45,59 @@ def _from_csv(folder: Path) -> list[tuple[str, str]]:
         ) from error
 
 
+def reader_of(stream: TextIO, *, strict: bool = False) -> "csv.DictReader[str]":
+    """Read `path,label`; a table program may have put semicolons or tabs, and spaces."""
+    header = stream.readline()
+    stream.seek(0)
+    apart = next((mark for mark in ";\t" if mark in header and "," not in header), ",")
+    reader = csv.DictReader(stream, delimiter=apart, strict=strict)
+    names = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = names
+    return reader
+
+
+def refuse_columns(file: Path, reader: "csv.DictReader[str]") -> None:
+    """Refuse a file without the two columns.
+
+    Raises:
+        DataError: one is missing; those that are there are named.
+    """
+    found = reader.fieldnames or ()
+    if not {"path", "label"} <= set(found):
+        named = ", ".join(f"`{name}`" for name in found) or "nothing"
+        raise DataError(
+            f"{file}:1: needs the columns `path` and `label`; its first line has {named}",
+            hint="make the first line path,label",
+        )
+
+
 def _rows(folder: Path) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     with (folder / CSV).open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        if not {"path", "label"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{folder / CSV}:1: needs the columns `path` and `label`")
+        reader = reader_of(stream)
+        refuse_columns(folder / CSV, reader)
         for row in reader:
             where = f"{folder / CSV}:{reader.line_num}"
             name, label = (row["path"] or "").strip(), (row["label"] or "").strip()
             if not label:
-                raise DataError(f"{where}: `{name}` has no label")
-            target = folder / name
-            if not target.is_file() or folder.resolve() not in target.resolve().parents:
-                raise DataError(f"{where}: there is no file `{name}` in `{folder}`")
-            rows.append((name, label))
+                raise DataError(
+                    f"{where}: `{name}` has no label", hint="write it, or remove the line"
+                )
+            rows.append((_inside(folder, name, where), label))
     if not rows:
-        raise DataError(f"`{folder / CSV}` has no rows")
+        raise DataError(f"`{folder / CSV}` has no rows", hint="write a line path,label per image")
     return rows
+
+
+def _inside(folder: Path, name: str, where: str) -> str:
+    """Give a written path relative to the folder; it may be a whole one, as of another tool."""
+    top = folder.absolute()
+    below = os.path.relpath(top / name, top)
+    target = folder / below
+    escapes = folder.resolve() not in target.resolve().parents or below.startswith("..")
+    if escapes or not target.is_file():
+        raise DataError(
+            f"{where}: there is no file `{name}` in `{folder}`",
+            hint=f"write paths as they are below `{folder}`, with /",
+        )
+    return Path(below).as_posix()

@@ -6,6 +6,7 @@ into the model's graph; here missing numbers are filled, and text becomes one nu
 
 import hashlib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from mlstack.errors import DataError
 NAMES = ("table.parquet", "table.csv")
 MOST_VALUES = 200  # of a text column; more are names or free text, of which nothing is learned
 TAKEN = ("prediction", "confidence")  # columns of what is monitored beside the inputs
+PLAIN = re.compile(r"(?!(true|false|null|y|n|yes|no|on|off)$)[^\W\d]\w*", re.I)  # needs no quotes
 OTHER = "(other)"  # the value of a text that training has not seen
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -141,14 +143,14 @@ def learn(rows: list[Row], columns: list[str]) -> TableSpec:
             raise DataError(f"a column cannot be called `{name}`", hint="rename it in the table")
         known = [value for row in rows if not _is_missing(value := row.get(name))]
         if not known:
-            raise DataError(f"column `{name}` is empty in the training rows", hint=_leave(name))
+            raise DataError(f"column `{name}` is empty in the training rows", hint=leave_out(name))
         if isinstance(known[0], str | bool):
             categories[name] = sorted(set(column_of(rows, name, _text)) - {None})
             if len(categories[name]) > MOST_VALUES:
                 raise DataError(
                     f"column `{name}` holds {len(categories[name])} different texts; "
                     f"{MOST_VALUES} are learned at most",
-                    hint=_leave(name),
+                    hint=leave_out(name),
                 )
         else:
             values = column_of(rows, name, _number)
@@ -186,7 +188,7 @@ def read(path: Path, kind: str = "") -> pa.Table:
         raise DataError(f"`{path}` has the column `{twice}` twice", hint="rename one of them")
     _refuse_other_delimiter(names, path)
     if not table.num_rows:
-        raise DataError(f"`{path}` has no rows")
+        raise DataError(f"`{path}` has no rows", hint="put one example a row into it")
     return pa.table({name: _plain(table[name], name, path) for name in names})
 
 
@@ -298,6 +300,10 @@ def _plain(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
         return column.cast(pa.float64())
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_temporal(kind):
         return column.cast(pa.string())
+    if pa.types.is_binary(kind) and path.suffix == ".csv":  # what pyarrow makes of other bytes
+        raise DataError(
+            f"column `{name}` of `{path}` is not UTF-8 text", hint="save it as CSV in UTF-8"
+        )
     raise DataError(
         f"column `{name}` of `{path}` holds {kind}; a table holds numbers, text and true/false",
         hint="leave it out of the file",
@@ -322,7 +328,11 @@ def column_of(rows: list[Row], name: str, read_value: Callable[[Any], Any]) -> l
         try:
             found.append(read_value(row[name]))
         except ValueError as error:
-            raise DataError(f"row {place}, column `{name}`: {error}", where=where) from error
+            raise DataError(
+                f"row {place}, column `{name}`: {error}",
+                hint="mend the value, or leave it empty",
+                where=where,
+            ) from error
     return found
 
 
@@ -356,5 +366,7 @@ def shown(value: Any) -> str:
     return f"{kinds.get(type(value), '')}`{str(value)[:40]}`"
 
 
-def _leave(name: str) -> str:
-    return f"leave it out: `data.args.ignore: [{name}]` in mlstack.yaml"
+def leave_out(name: str) -> str:
+    """Say what to type to learn nothing from a column, whatever its name holds."""
+    word = name if PLAIN.fullmatch(name) else msgspec.json.encode(name).decode()
+    return f"leave it out: `data.args.ignore: [{word}]` in mlstack.yaml"

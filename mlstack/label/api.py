@@ -157,7 +157,8 @@ def import_file(call: Call, file: Path, *, skip_invalid: bool) -> LabelsImported
     kind, rows = formats.read(file)
     accepted, refused = _sort_out(kind, rows, found)
     if refused and not skip_invalid:
-        _refuse(refused, "refused", "nothing was imported; correct them, or add --skip-invalid")
+        hint = "nothing was imported; correct them, or add --skip-invalid"
+        _refuse(refused, "refused", hint + _new_classes(rows, found.classes))
     with _only_writer(layout):
         kept = ledger(store.read_events(layout.labels_db))
         fresh = {p: c for p, c in accepted.items() if kept.current(p).get(IMPORTER) != c}
@@ -260,6 +261,15 @@ def _sort_out(kind: Format, rows: list[Row], found: Items) -> tuple[dict[str, st
         else:
             accepted[path] = row.label
     return accepted, refused
+
+
+def _new_classes(rows: list[Row], classes: list[str]) -> str:
+    """Say how classes that nobody gave so far become known; nothing where there are none."""
+    new = sorted({row.label for row in rows if row.label} - set(classes))
+    if not new or len(new) > SHOWN:
+        return ""
+    listed = msgspec.json.encode([*classes, *new]).decode()
+    return f"; if the classes are right, write `classes: {listed}` under data in mlstack.yaml"
 
 
 def _refuse(mistakes: list[Mistake], verb: str, hint: str) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import msgspec
 
 from mlstack.errors import ConfigError, DataError
+from mlstack.inputs.folders import reader_of, refuse_columns
 from mlstack.label.names import Format
 
 FILES = {
@@ -86,10 +87,9 @@ def candidates(path: str) -> Iterator[str]:
 
 
 def _csv(file: Path, text: str) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    reader = reader_of(io.StringIO(text, newline=""), strict=True)
     try:
-        if not {"path", "label"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{file}:1: needs the columns `path` and `label`")
+        refuse_columns(file, reader)
         for row in reader:
             where = f"{file}:{reader.line_num}"
             yield Row(where, (row["path"] or "").strip(), (row["label"] or "").strip())

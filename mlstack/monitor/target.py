@@ -48,7 +48,7 @@ def live_version(folder: Path) -> int:
         DataError: no package is live, or the live one is gone.
     """
     live = folder / "live.json"
-    number = read(live, package.Live).live if live.is_file() else None
+    number = package.read_live(live).live if live.is_file() else None
     if number is None:
         raise DataError(
             f"no package of the model `{folder.name}` is live",

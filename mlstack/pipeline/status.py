@@ -21,7 +21,7 @@ from mlstack.records.base import read
 from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.records.layout import Layout
 from mlstack.records.lineage import Lineage
-from mlstack.records.package import SIDE, Live, Metrics, numbers
+from mlstack.records.package import SIDE, Live, Metrics, numbers, read_live
 from mlstack.records.run import RunSummary, glance, run_ids
 
 LOOKED_AT = 50  # newest runs, and newest parts of the request log, that are opened
@@ -82,7 +82,7 @@ def _find(project: Project, layout: Layout) -> Found:
     model = layout.model(name)
     present = numbers(model)
     lineage = model / str(present[-1]) / SIDE / "lineage.json" if present else None
-    live = read(model / "live.json", Live) if (model / "live.json").is_file() else None
+    live = read_live(model / "live.json") if (model / "live.json").is_file() else None
     source = project.root / project.config.data.folder
     has_data = is_packed(source) or (source.is_dir() and any(source.iterdir()))
     package = read(lineage, Lineage) if lineage and lineage.is_file() else None

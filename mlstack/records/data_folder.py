@@ -14,6 +14,7 @@ from functools import cached_property
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
+from mlstack import files
 from mlstack.errors import DataError
 from mlstack.records import dvc
 from mlstack.records.file_hash import hash_files
@@ -202,7 +203,7 @@ def look(folder: Path, index: Path | None) -> Look:
     Raises:
         DataError: there is no such folder, or it holds something that DVC leaves out or refuses.
     """
-    taken_ns = now_ns(index) if index else 0
+    taken_ns = now_ns(index) if index and files.may_write(index) else 0
     before = read_index(index) if index else FolderIndex(md5="", size_bytes=0, folders={})
     listings, linked = scan(folder)
     seen = Look(folder, listings, linked, taken_ns, before)
@@ -225,7 +226,9 @@ def look(folder: Path, index: Path | None) -> Look:
 
 
 def remember(index: Path, seen: Look, hashed: FolderHash) -> None:
-    """Write the index when the look taught anything new."""
+    """Write the index when the look taught anything new, and the project may be written to."""
+    if not seen.taken_ns:  # it only saves time; who may only read reads more
+        return
     if seen.unknown or hashed.index.folders != seen.before.folders:
         write_index(index, hashed.index, taken_ns=seen.taken_ns)
 

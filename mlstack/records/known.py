@@ -42,7 +42,8 @@ def project(path: Path) -> Project:
     known = _read(place)
     if known is None or known.of != origin:
         known = Known(of=origin, settings=_settings(settings.load(path)))
-        files.write_hint(place, encode(known).decode())
+        if files.may_write(place):
+            files.write_hint(place, encode(known).decode())
     sections = {name: SimpleNamespace(**values) for name, values in known.settings.items()}
     return Project(root, cast("settings.Config", SimpleNamespace(**sections)))
 

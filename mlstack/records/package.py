@@ -109,6 +109,20 @@ class Live(Record, frozen=True, kw_only=True, tag="model.live"):
     note: str = ""  # why, when it was changed by itself
 
 
+def read_live(path: Path) -> Live:
+    """Read what is live.
+
+    Raises:
+        DataError: the file is damaged; what to type is said.
+    """
+    try:
+        return read(path, Live)
+    except DataError as error:
+        raise DataError(
+            error.problem, hint=f"remove it, then type `mlstack serve promote NUMBER`: {error.hint}"
+        ) from error
+
+
 def verify_files(package: Path) -> Manifest:
     """Compare every file of a package with its manifest.
 

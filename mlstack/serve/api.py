@@ -128,7 +128,7 @@ def predict(path: Path, *, sets: tuple[str, ...], asked: Asked) -> Iterator[Reco
     for name in asked.names:
         if not name.is_file():
             raise ConfigError(
-                f"there is no file `{name}`",
+                f"`{name}` is a folder" if name.is_dir() else f"there is no file `{name}`",
                 hint="give paths of images, or of JSON files with a row of a table each",
             )
     if asked.url is not None:

@@ -9,8 +9,8 @@ import msgspec
 
 from mlstack import files
 from mlstack.errors import ConfigError, DataError
-from mlstack.records.base import read, write
-from mlstack.records.package import Live, numbers, verify_files
+from mlstack.records.base import write
+from mlstack.records.package import Live, numbers, read_live, verify_files
 
 FILE = "live.json"
 
@@ -22,7 +22,7 @@ def current(model: Path) -> Live:
         DataError: the file is damaged.
     """
     path = model / FILE
-    return read(path, Live) if path.is_file() else Live()
+    return read_live(path) if path.is_file() else Live()
 
 
 def newest(model: Path) -> int:

@@ -31,7 +31,7 @@ from mlstack.train.results import (
     Unlisted,
     Use,
 )
-from mlstack.ui import Bar
+from mlstack.ui import Bar, Line
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
@@ -112,10 +112,15 @@ def _stepped(stepped: Stepped) -> str:
     return f"epoch {stepped.epoch}  {_numbers(stepped.metrics)}".rstrip()
 
 
-def _epoch(epoch: EpochEnded) -> str:
+def _epoch(epoch: EpochEnded) -> Line:
+    judged = {name: value for name, value in epoch.metrics.items() if not name.startswith("train/")}
+    return Line(_told(epoch, epoch.metrics), _told(epoch, judged or epoch.metrics))
+
+
+def _told(epoch: EpochEnded, metrics: dict[str, float]) -> str:
     width = len(str(epoch.epochs))
     best = "  best" if epoch.best else ""
-    numbers = _numbers(epoch.metrics)
+    numbers = _numbers(metrics)
     return f"epoch {epoch.epoch:>{width}}/{epoch.epochs}  {numbers}  {epoch.seconds:.1f} s{best}"
 
 

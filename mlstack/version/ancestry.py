@@ -24,6 +24,7 @@ from mlstack.records.package import (
     Manifest,
     Metrics,
     numbers,
+    read_live,
 )
 from mlstack.records.prediction_id import is_one
 from mlstack.records.run import SPEC, RunSpec, find_run, run_ids
@@ -80,7 +81,7 @@ def find_package(root: Path, wanted: str, name: Callable[[], str]) -> Path | Non
             return model / number
     model = layout.model(wanted)
     if wanted and "/" not in wanted and (present := numbers(model)):
-        answering = read(model / LIVE, Live).live if (model / LIVE).is_file() else None
+        answering = read_live(model / LIVE).live if (model / LIVE).is_file() else None
         return model / str(answering or present[-1])
     return None
 
@@ -248,7 +249,7 @@ class _Made(msgspec.Struct):
 def _roles(model: Path, number: int) -> list[tuple[str, Live]]:
     if not (model / LIVE).is_file():
         return []
-    live = read(model / LIVE, Live)
+    live = read_live(model / LIVE)
     roles = ("live", "canary", "shadow", "previous")
     return [(role, live) for role in roles if getattr(live, role) == number]
 

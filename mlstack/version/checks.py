@@ -221,15 +221,22 @@ def _empty_labels(labels: list[str]) -> Iterator[Finding]:
 
 
 def _gaps(table: pa.Table, config: Config) -> Iterator[Finding]:
-    allowed = config.data.checks.max_missing
+    allowed, ignored = config.data.checks.max_missing, _ignored(config)
     for name, share in tables.missing_shares(table).items():
-        if share > allowed and name != config.data.label:
+        if share > allowed and name not in ignored:
             yield Finding(
                 name="missing-values",
                 problem=f"column `{name}`: {share:.1%} of the values are missing; "
                 f"`data.checks.max_missing` allows {allowed:.1%}",
-                hint="fill them in, or allow it",
+                hint=f"fill them in, allow it, or {tables.leave_out(name)}",
             )
+
+
+def _ignored(config: Config) -> set[str | None]:
+    """Name the columns that nothing is learned from."""
+    ignored = config.data.args.get("ignore")
+    left_out = {config.data.label, config.data.split.group_by}
+    return left_out | (set(ignored) if isinstance(ignored, list) else set())
 
 
 def _leaks(data: Dataset, state: Content, table: pa.Table, config: Config) -> Iterator[Finding]:
@@ -240,10 +247,8 @@ def _leaks(data: Dataset, state: Content, table: pa.Table, config: Config) -> It
         for one in error.mistakes:
             yield Finding(name="not-trainable", problem=one.problem, hint=one.hint)
         return
-    ignored = config.data.args.get("ignore")
-    left_out = {config.data.label, config.data.split.group_by}
-    left_out |= set(ignored) if isinstance(ignored, list) else set()
-    kept = [name for name in table.column_names if name not in left_out]
+    ignored = _ignored(config)
+    kept = [name for name in table.column_names if name not in ignored]
     parts = np.full(table.num_rows, -1, np.int64)
     parts[divided["row"].to_numpy()] = [PARTS[part] for part in divided["split"].to_pylist()]
     labels = leaks.codes(table[config.data.label])

@@ -109,16 +109,11 @@ def _unpacked(cache: Path, made: Packs | Chunks, path: str) -> Path:
 def _csv_labels(place: Path) -> dict[str, str]:
     try:
         text = place.read_text(encoding="utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+        reader = folders.reader_of(io.StringIO(text, newline=""))
+        folders.refuse_columns(Path(folders.CSV), reader)
+        rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"`{folders.CSV}` cannot be read: {error}", hint="save it as CSV in UTF-8"
         ) from error
-    names = list(rows[0]) if rows else ["path", "label"]
-    if not {"path", "label"} <= set(names):
-        raise DataError(
-            f"`{folders.CSV}` has no columns `path` and `label`; it has "
-            f"{', '.join(f'`{name}`' for name in names)}",
-            hint="name them in the first line, and separate values by commas",
-        )
     return {row["path"].strip(): (row["label"] or "").strip() for row in rows if row["path"]}

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mlstack.inputs.tables import leave_out
 from mlstack.version.result import Finding
 
 Ints = npt.NDArray[np.int64]
@@ -21,7 +22,6 @@ FINENESS = 0.01  # of a column's deviation: numbers that round to the same are n
 UNIQUE = 0.9  # of the rows must differ before equal ones are odd
 TIMES_CHANCE = 10  # more pairs than independent columns would give are no chance
 ID = re.compile(r"(^|[_\W])(id|ids|uuid|guid|key|index|idx|number|nr|row)$|[a-z]I[Dd]$", re.I)
-LEAVE = "leave it out: `data.args.ignore: [{}]` in mlstack.yaml"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def findings(table: Labeled) -> Iterator[Finding]:
             yield Finding(
                 name="id-like-column",
                 problem=f"column `{name}` has another value in every row, like an id",
-                hint=LEAVE.format(name),
+                hint=leave_out(name),
                 suspicion=True,
             )
     yield from _rows_across(table)
@@ -77,7 +77,7 @@ def _tells_label(name: str, column: pa.ChunkedArray, labels: Ints) -> Finding | 
                 name="label-copy",
                 problem=f"column `{name}` is the label under another name: "
                 "each of its values stands for one class",
-                hint=LEAVE.format(name),
+                hint=leave_out(name),
             )
         return _suspected(name, "each of its values occurs with one class only")
     if _is_number(column.type) and _separates(column, labels):
@@ -89,7 +89,7 @@ def _suspected(name: str, why: str) -> Finding:
     return Finding(
         name="column-tells-label",
         problem=f"column `{name}` decides the label: {why}",
-        hint=f"was it known before the label? If not, {LEAVE.format(name)}",
+        hint=f"was it known before the label? If not, {leave_out(name)}",
         suspicion=True,
     )
 
@@ -200,4 +200,4 @@ def _is_number(kind: Any) -> bool:
 
 
 def _numbers(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
-    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)

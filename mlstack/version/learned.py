@@ -15,6 +15,7 @@ from mlstack.version.result import Finding
 
 MOST_VALUES = 200  # of a text; more are names or free text, of which anything is allowed
 REPEATED = 5  # rows of each value on average make a text a set of values
+MOST_DIGITS = 17  # that tell one float64 from every other
 WIDER = 0.25  # of a column's range may be added on each side before a value is out of range
 BALANCE_MOVED = 0.1  # share of the examples
 MEAN_MOVED = 1.0  # in deviations
@@ -104,18 +105,23 @@ def _room(column: ColumnSchema) -> ColumnSchema:
         low = 0.0
     if column.type == "integer":
         low, high = float(math.floor(low)), float(math.ceil(high))
+    spread = column.high - column.low
     return replace(
         column,
         missing=round(column.missing, 4),
-        low=_short(low),
-        high=_short(high),
-        mean=_short(column.mean),
-        deviation=_short(column.deviation),
+        low=_short(low, spread),
+        high=_short(high, spread),
+        mean=_short(column.mean, column.deviation or 0.0),
+        deviation=_short(column.deviation, column.deviation or 0.0),
     )
 
 
-def _short(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.6g}")
+def _short(value: float | None, spread: float) -> float | None:
+    """Round for people, by a millionth of the spread: no limit may move into what was seen."""
+    if not value or not spread:
+        return value
+    digits = 6 + math.ceil(math.log10(max(abs(value) / spread, 1)))
+    return float(f"{value:.{min(digits, MOST_DIGITS)}g}")
 
 
 def _classes(learned: DataSchema, seen: DataSchema) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ def read(cache: Path, md5: str, name: str = "") -> dict[str, str]:
     if not path.is_file():
         raise DataError(
             f"the files of version `{name}` ({md5[:8]}) are not in the cache",
-            hint=f"type `mlstack version pull {name}`".replace(" `", "`"),
+            hint=f"type `{f'mlstack version pull {name}'.rstrip()}`",
         )
     status = path.stat()
     return _parsed(path, status.st_mtime_ns, status.st_size, status.st_ino)

@@ -51,6 +51,41 @@ def test_labels_csv_says_which_is_which(tmp_path: Path, run_init: Callable) -> N
     assert "wait for a label" not in done.stdout
 
 
+@pytest.mark.parametrize(
+    "head",
+    ["path;label", "path\tlabel", " path , label "],
+    ids=["semicolons", "tabs", "spaces"],
+)
+def test_labels_csv_is_read_as_table_programs_write_it(
+    tmp_path: Path, photos: Path, run_init: Callable, head: str
+) -> None:
+    mark = next(mark for mark in ";\t," if mark in head)
+    rows = [f"{kind}/{number}.jpg{mark}{kind} " for kind in ("cat", "dog") for number in range(4)]
+    (photos / "labels.csv").write_text("\r\n".join([head, *rows]))
+
+    done = run_init(tmp_path, "demo", "--data", "photos")
+
+    assert done.returncode == 0, done.stderr
+    labels = read_labels(tmp_path / "demo" / "data" / "photos" / "labels.parquet").to_pylist()
+    assert labels[0] == {"path": "cat/0.jpg", "label": "cat"}
+
+
+def test_labels_csv_may_hold_whole_paths_and_those_files_stay_as_they_are(
+    tmp_path: Path, photos: Path, run_init: Callable
+) -> None:
+    images = [photos / kind / f"{number}.jpg" for kind in ("cat", "dog") for number in range(4)]
+    before = [image.read_bytes() for image in images]
+    rows = [f"{image},{image.parent.name}" for image in images]
+    (photos / "labels.csv").write_text("\n".join(["path,label", *rows]))
+
+    done = run_init(tmp_path, "demo", "--data", "photos")
+
+    assert done.returncode == 0, done.stderr
+    labels = read_labels(tmp_path / "demo" / "data" / "photos" / "labels.parquet").to_pylist()
+    assert labels[0] == {"path": "cat/0.jpg", "label": "cat"}
+    assert [image.read_bytes() for image in images] == before
+
+
 def break_images(photos: Path) -> None:
     (photos / "cat" / "1.jpg").write_bytes(b"")
     whole = (photos / "dog" / "2.jpg").read_bytes()
@@ -81,9 +116,13 @@ def write_csv(content: bytes) -> Callable[[Path], None]:
         (add_empty_class, ["`bird` has 0"]),
         (add_small_class, ["`bird` has 1"]),
         (keep_one_class, ["one class only, `cat`"]),
-        (write_csv(b"file,class\n"), ["needs the columns `path` and `label`"]),
+        (
+            write_csv(b"file,class\n"),
+            ["needs the columns `path` and `label`", "has `file`, `class`"],
+        ),
         (write_csv(b"path,label\ncat/0.jpg,\n"), ["labels.csv:2", "no label"]),
         (write_csv(b"path,label\ncat/9.jpg,a\n"), ["labels.csv:2", "no file `cat/9.jpg`"]),
+        (write_csv(b"path,label\n../away.jpg,a\n"), ["labels.csv:2", "no file `../away.jpg`"]),
         (write_csv(b"path,label\ncat/0.jpg,a\ncat/0.jpg,b\n"), ["both `a` and `b`"]),
         (write_csv(b"path,label\n\xff\xfe,a\n"), ["cannot be read", "UTF-8"]),
     ],

@@ -58,7 +58,13 @@ def test_an_empty_folder_is_filled(tmp_path: Path, run_init: Callable) -> None:
         (("demo", "--deploy", "docker,nomad"), "--deploy cannot write `nomad`"),
         (("demo", "--ci", "jenkins"), "github"),
         (("demo", "--template", "bare", "--data", "."), "reads its own data"),
+        (("demo", "--data", __file__), "is a file; --data copies a folder"),
+        (
+            ("demo", "--data", ".", "--template", "tabular"),
+            "data/cancer/table.csv and name its column of classes in data.label",
+        ),
         ((".",), "is the folder you are in"),
+        (("x" * 300,), "has 300 characters"),
         (("!!!",), "cannot name a project"),
         ((), "Missing argument 'NAME'"),
     ],
@@ -92,7 +98,7 @@ def test_kill_9_leaves_no_project_and_the_next_init_cleans_up(
 # What a git or dvc does that outlives the init that started it: it fills the folder it works in.
 WRITER = """
 import os, time
-until = time.monotonic() + 6
+until = time.monotonic() + 60  # it ends before: when its folder is gone
 number = 0
 while time.monotonic() < until:
     number += 1
@@ -149,6 +155,10 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, run_init: Calla
         ("torch", "torch", "torch_project"),
         ("data", "data", "data_project"),
         ("v1.2", "v1.2", "v1_2"),
+        ("2026", "p-2026", "p_2026"),
+        ("2026-11-26", "p-2026-11-26", "p_2026_11_26"),
+        ("true", "p-true", "p_true"),
+        ("No", "p-No", "p_no"),
     ],
 )
 def test_names_can_be_imported_and_hide_nothing(typed: str, project: str, package: str) -> None:

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from mlstack.errors import DataError
 from mlstack.inputs import preprocess, tables
@@ -75,6 +76,7 @@ def test_what_was_encoded_can_be_described_again_but_for_filled_numbers(rows: li
 
 
 @pytest.mark.parametrize("name", tables.NAMES)
+@settings(deadline=None)  # it writes and reads files, which takes as long as the disk is busy
 @given(rows=ROWS)
 @example(rows=[{**WHOLE, "age": -0.0}])
 def test_a_row_read_from_a_file_is_encoded_as_the_one_that_was_written(
@@ -183,6 +185,25 @@ def test_a_file_that_is_no_table_is_named(content: str | bytes, said: str, tmp_p
         tables.read(path)
 
     assert said in found.value.problem
+
+
+def test_a_table_in_latin_1_is_told_to_be_saved_as_utf_8(tmp_path: Path):
+    path = tmp_path / "table.csv"
+    path.write_bytes("town,n\nZürich,1\n".encode("latin-1"))
+
+    with pytest.raises(DataError, match=r"column `town` of .* is not UTF-8 text") as found:
+        tables.read(path)
+
+    assert found.value.hint == "save it as CSV in UTF-8"
+
+
+@pytest.mark.parametrize(
+    "name", ["age", "", "a, b", "no", "a: b", "1", "größe", "[x]", "it's", "#"]
+)
+def test_what_is_said_to_type_ignores_the_column_whatever_its_name(name: str):
+    typed = tables.leave_out(name).split("`")[1].removeprefix("data.args.ignore: ")
+
+    assert YAML(typ="safe").load(typed) == [name]
 
 
 def test_times_are_read_as_text(tmp_path: Path):

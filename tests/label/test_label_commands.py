@@ -124,6 +124,7 @@ def test_a_wrong_row_is_named_and_nothing_is_imported(half: Path) -> None:
     assert "rows.csv:3: there is no image `images/9999.png`" in problems(refused)
     assert "rows.csv:4: `cat` is not in data.classes" in problems(refused)
     assert "--skip-invalid" in refused["error"]["hint"]
+    assert '"8","9","cat"]` under data in mlstack.yaml' in refused["error"]["hint"]
     assert kept == []
     assert skipped["imported"] == 1
     assert len(skipped["refused"]) == 2

@@ -151,6 +151,7 @@ def test_promote_and_rollback_swap_live_and_previous(root: Path) -> None:
         (["canary"], 2, "which package?"),
         (["canary", "2"], 2, "a canary needs a share"),
         (["predict", "nothing.png"], 2, "there is no file `nothing.png`"),
+        (["predict", "models"], 2, "`models` is a folder"),
         (["predict", "mlstack.yaml"], 3, "not an image"),
         (["predict", "mlstack.yaml", "--url", "http://127.0.0.1:9"], 75, "does not answer"),
         (["predict", "mlstack.yaml", "--url", "nowhere"], 2, "is no URL"),
@@ -174,6 +175,7 @@ def test_a_damaged_live_file_is_exit_3(root: Path) -> None:
 
     assert ran.returncode == 3
     assert "live.json" in ran.stderr
+    assert "remove it, then type `mlstack serve promote NUMBER`" in ran.stderr
 
 
 def test_status_without_a_server_shows_the_packages(root: Path) -> None:

@@ -128,13 +128,13 @@ def test_labels_csv_that_lost_its_commas_is_named(project, answer, version) -> N
     (digits / dataset.LABELS).unlink()
     (digits / "labels.csv").write_text("path,label\nimages/0000.png,0\nimages/0001.png,1\n")
     answer("snapshot", "-m", "csv")
-    (digits / "labels.csv").write_text("path;label\nimages/0000.png;0\n")
+    (digits / "labels.csv").write_text("path label\nimages/0000.png 0\n")
 
     done = version("diff")
 
     assert done.returncode == 3
-    assert "labels.csv` has no columns `path` and `label`" in done.stderr
-    assert "commas" in done.stderr
+    assert "labels.csv:1: needs the columns `path` and `label`" in done.stderr
+    assert "make the first line path,label" in done.stderr
 
 
 def test_equal_versions_have_no_difference_and_a_page_that_says_so(

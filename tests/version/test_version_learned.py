@@ -360,6 +360,34 @@ def test_a_change_of_unit_inside_the_range_is_suspected(cancer) -> None:
     assert found(cancer) == {"(mean-moved)"}
 
 
+def test_whole_numbers_that_float64_cannot_hold_are_checked_too(cancer) -> None:
+    change_table(cancer, with_column("customer", [10**18 + row for row in range(569)]))
+    check(cancer, learn=True)
+
+    assert found(cancer) == {"(id-like-column)"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1_234_567] * 569, [1_732_600_000 + 6 * row for row in range(569)]],
+    ids=["one-number", "seconds-since-1970"],
+)
+def test_numbers_far_from_zero_are_within_what_was_learned_of_them(cancer, values) -> None:
+    change_table(cancer, with_column("n", values))
+    check(cancer, learn=True)
+
+    assert found(cancer) - {"(id-like-column)"} == set()
+
+
+def test_gaps_in_a_column_that_the_model_ignores_are_no_fault(cancer) -> None:
+    change_table(cancer, with_column("remark", [None, "read"] * 284 + [None]))
+
+    check(cancer, "data.args.ignore=[remark]", learn=True)
+
+    assert found(cancer, "data.args.ignore=[remark]") == set()
+    assert found(cancer) == {"missing-values"}
+
+
 def test_columns_that_the_model_ignores_are_not_searched_for_leaks(cancer) -> None:
     change_table(cancer, with_column("patient_id", list(range(569))))
     check(cancer, "data.args.ignore=[patient_id]", learn=True)

@@ -136,6 +136,10 @@ def respond(
     return Answer(200, b"".join([text, *tail]), binary)
 
 
+def _listed(names: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def _arrays(given: list[InputTensor], extra: memoryview, wanted: list[Tensor]) -> list[np.ndarray]:
     known = [tensor.name for tensor in wanted]
     found: dict[str, np.ndarray] = {}
@@ -143,8 +147,9 @@ def _arrays(given: list[InputTensor], extra: memoryview, wanted: list[Tensor]) -
     for index, tensor in enumerate(given):
         field = f"inputs[{index}]"
         if tensor.name not in known or tensor.name in found:
+            takes = _listed(known)
             raise bad(
-                f"`{tensor.name}` is unknown or twice; the model takes {known}", f"{field}.name"
+                f"`{tensor.name}` is unknown or twice; the model takes {takes}", f"{field}.name"
             )
         declared = wanted[known.index(tensor.name)]
         _check_declared(tensor, declared, field)
@@ -157,7 +162,7 @@ def _arrays(given: list[InputTensor], extra: memoryview, wanted: list[Tensor]) -
         check_shape(array, declared, f"{field}.shape")
         found[tensor.name] = array
     if missing := [name for name in known if name not in found]:
-        raise bad(f"{missing} are missing", "inputs")
+        raise bad(f"the model takes {_listed(missing)} too", "inputs")
     if used != len(extra):
         raise bad(f"{len(extra) - used} bytes behind the JSON belong to no input", "body")
     return [found[name] for name in known]

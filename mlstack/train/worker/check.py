@@ -27,7 +27,7 @@ from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, re
 from mlstack.train.worker.build import announce_reading, batch_size, build_data, build_model
 from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.equip import equip
-from mlstack.train.worker.failure import NO_MEMORY, in_words
+from mlstack.train.worker.failure import NO_MEMORY, hint_of, in_words
 from mlstack.train.worker.fit import build_trainer
 from mlstack.train.worker.preview import augmented
 from mlstack.train.worker.probes import Seen, Verdict, of_both, of_data, outputs, tensors
@@ -35,6 +35,7 @@ from mlstack.train.worker.ranks import Job, Rank, reach_all
 from mlstack.train.worker.stop import StopRequest
 from mlstack.train.worker.trial import Trial
 
+LOOK = "read the traceback in the log of this run"
 STEPS = 40  # on one batch
 FALLEN = 0.7  # of the loss at the start: what one batch must come down to
 BATCHES = 20  # that are looked at, unless they are larger or slower than this
@@ -201,7 +202,7 @@ def _step(trial: Trial) -> Verdict:
             detail = f"a batch of {size} does not fit into memory"
             return Verdict("memory", False, detail, f"train.batch_size: {max(1, size // 2)}")
         said = in_words(error, Path(trial.job.spec.root))
-        return Verdict(name, False, said, "read the traceback in the log of this run")
+        return Verdict(name, False, said, hint_of(error) or LOOK)
     if not trial.watch.losses:
         return Verdict(name, False, "training_step was never run", "see train.trainer_args")
     if math.isinf(trial.watch.losses[0]):

@@ -1,5 +1,6 @@
 """An exception of a rank -> the `Failed` event that tells it."""
 
+import re
 import time
 import traceback
 from pathlib import Path
@@ -7,6 +8,10 @@ from pathlib import Path
 from mlstack.errors import MlstackError
 from mlstack.records.run import Failed, Started, append_event, read_events
 
+OTHER_WIDTH = re.compile(  # what BatchNorm and Linear of torch say
+    r"running_mean should contain (\d+) elements not (\d+)"
+    r"|shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"
+)
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -24,7 +29,7 @@ def tell_failure(folder: Path, run: str, rank: int, error: BaseException, root: 
         at=time.time(),
         rank=rank,
         problem=_across_processes(known.problem) if known else in_words(error, root),
-        hint=known.hint if known else _hint(error),
+        hint=known.hint if known else hint_of(error),
         traceback="".join(traceback.format_exception(error)),
         category=type(error).__name__ if known else "StepError",
     )
@@ -42,11 +47,17 @@ def in_words(error: BaseException, root: Path) -> str:
     return said
 
 
-def _hint(error: BaseException) -> str:
+def hint_of(error: BaseException) -> str:
     """Say what to do about an error that says nothing of it."""
     words = f"{error}".lower()
     if isinstance(error, MemoryError) or any(one in words for one in NO_MEMORY):
         return "make train.batch_size or the model smaller"
+    if (widths := OTHER_WIDTH.search(words)) is not None:
+        given, taken = (number for number in widths.groups() if number)
+        return (
+            f"a layer that takes {taken} values was given {given}; where that is the number of "
+            "features of a row, set it in model.args of mlstack.yaml"
+        )
     return ""
 
 
