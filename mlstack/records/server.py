@@ -85,6 +85,15 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     access: AccessSpec = msgspec.field(default_factory=AccessSpec)
     rollback: RollbackSpec = msgspec.field(default_factory=RollbackSpec)
 
+    @property
+    def grpc_address(self) -> str:
+        """Give host and port of gRPC, as a client is told them."""
+        return (
+            f"[{self.host}]:{self.grpc_port}"
+            if ":" in self.host
+            else f"{self.host}:{self.grpc_port}"
+        )
+
 
 class DeviceChoice(Record, frozen=True, kw_only=True, tag="serve.device"):
     """Which device answered a package faster, as `serve bench` measured it; `auto` follows."""

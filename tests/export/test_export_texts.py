@@ -73,7 +73,9 @@ def exported(module: nn.Module, folder: Path) -> tuple[bool, Session, Part]:
 
 
 def change(session: Session, part: Part) -> float:
-    steps = parity.shortened(session, part)
+    tokens = texts()
+    whole = {size: session.answers(tokens, size)[1] for size in (1, parity.BATCH)}
+    steps = parity.shortened(session, part, whole)
     while True:
         try:
             next(steps)

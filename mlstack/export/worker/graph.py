@@ -125,15 +125,19 @@ def work(model: onnx.ModelProto, row: list[int]) -> dict[str, int]:
         model: the graph.
         row: shape of an input without its rows, where the graph leaves sizes free.
     """
-    fixed = onnx.ModelProto()
-    fixed.CopyFrom(model)
-    for size, known in zip(fixed.graph.input[0].type.tensor_type.shape.dim[1:], row, strict=True):
+    sizes = model.graph.input[0].type.tensor_type.shape.dim[1:]
+    free = [(size, size.dim_param) for size in sizes if not size.dim_value]
+    for size, known in zip(sizes, row, strict=True):
         size.dim_value = known
-    graph = onnx.shape_inference.infer_shapes(fixed, data_prop=True).graph
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    for size, name in free:
+        size.dim_param = name
     shapes = {t.name: list(t.dims) for t in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
-        sizes = value.type.tensor_type.shape.dim
-        shapes[value.name] = [max(size.dim_value, 1) for size in sizes]  # a symbol counts as one
+        found_sizes = value.type.tensor_type.shape.dim
+        shapes[value.name] = [
+            max(size.dim_value, 1) for size in found_sizes
+        ]  # a symbol counts as one
     found: Counter[str] = Counter()
     for node in graph.node:
         result = math.prod(shapes.get(node.output[0], [0]))

@@ -31,7 +31,9 @@ def measure(request: MeasureRequest) -> Iterator[Said]:
     limit(model, request.limit_s, extra_bytes=_mapped_bytes(request))
     session = Session(model)
     compared = yield from parity.compare(session, built.val)
-    short_diff = (yield from parity.shortened(session, built.val)) if built.any_length else None
+    short_diff = None
+    if built.any_length:
+        short_diff = yield from parity.shortened(session, built.val, compared.probabilities)
     val = yield from _part(session, request, "val")
     test = (yield from _part(session, request, "test")) if built.test else None
     judged, judged_part = (test, built.test) if test and built.test else (val, built.val)

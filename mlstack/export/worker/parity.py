@@ -33,6 +33,7 @@ class Compared:
     sum_error: float
     finite: bool
     deterministic: bool
+    probabilities: dict[int, np.ndarray]  # (rows, classes) by batch size
 
 
 def compare(session: Session, part: Part) -> Generator[WorkerProgress, None, Compared]:
@@ -68,11 +69,19 @@ def compare(session: Session, part: Part) -> Generator[WorkerProgress, None, Com
         sum_error=worst(np.abs(p.sum(axis=1) - 1) for _, p in answers),
         finite=_finite_at_ends(session, inputs),
         deterministic=_same_twice(session, inputs[:BATCH]),
+        probabilities={size: p for size, (_, p) in zip(SIZES, answers, strict=False)},
     )
 
 
-def shortened(session: Session, part: Part) -> Generator[WorkerProgress, None, float]:
+def shortened(
+    session: Session, part: Part, whole: dict[int, np.ndarray]
+) -> Generator[WorkerProgress, None, float]:
     """Answer texts without what only fills them up, one and many at a time.
+
+    Args:
+        session: the graph.
+        part: texts, filled up.
+        whole: probabilities of these, by batch size.
 
     Returns:
         The largest change of a probability; as large as can be where another class is chosen or
@@ -80,20 +89,23 @@ def shortened(session: Session, part: Part) -> Generator[WorkerProgress, None, f
     """
     inputs = opened(part.inputs)
     empty = np.zeros_like(inputs[:1])
-    calls = [*batches(inputs, 1), *batches(inputs, BATCH), empty]
-    found = [0.0]
-    for done, call in enumerate(calls):
+    expected = [session.answer(empty)[1]]
+    calls = [empty]
+    for size in (1, BATCH):
+        calls += batches(inputs, size)
+        expected += batches(whole[size], size)
+    found = 0.0
+    for done, (call, wanted) in enumerate(zip(calls, expected, strict=True)):
         if done % BATCH == 0:
             yield WorkerProgress(text="answering shortened texts", done=done, total=len(calls))
-        whole = session.answer(call)[1]
         try:
             short = session.answer(texts.shortened(call))[1]
         except GateError:
             return HUGE
-        found.append(worst([np.abs(short - whole)]))
-        if not np.array_equal(short.argmax(axis=1), whole.argmax(axis=1)):
+        if not np.array_equal(short.argmax(axis=1), wanted.argmax(axis=1)):
             return HUGE
-    return max(found)
+        found = max(found, worst([np.abs(short - wanted)]))
+    return found
 
 
 def worst(differences: Iterable[np.ndarray]) -> float:

@@ -8,14 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from mlstack.errors import MachineError
 from mlstack.records.server import BatchingSpec
-from mlstack.serve.worker.batcher import Plan, Run
+from mlstack.serve.worker.batcher import Arrays, Plan, Run
 from mlstack.serve.worker.runner import Runner, count_gpus
-
-Arrays = list[np.ndarray]
 
 INLINE_S = 200e-6  # handing a batch to a thread and back costs about half of this
 SLOW_S = 0.25  # larger batches are not tried once one takes this long

@@ -59,22 +59,20 @@ class GrpcServer:
             ]
         )
         self._server.add_generic_rpc_handlers((_Service(app).handler(),))
-        host = f"[{spec.host}]" if ":" in spec.host else spec.host
-        address = f"{host}:{spec.grpc_port}"
         try:
-            self._listen(spec, address)
+            self._listen(spec)
         except RuntimeError as error:
             raise MachineError(
-                f"cannot listen on {address} for gRPC",
+                f"cannot listen on {spec.grpc_address} for gRPC",
                 hint="choose another port with `serve.grpc_port`",
             ) from error
 
-    def _listen(self, spec: ServerSpec, address: str) -> None:
+    def _listen(self, spec: ServerSpec) -> None:
         if spec.access.tls is None:
-            self._server.add_insecure_port(address)
+            self._server.add_insecure_port(spec.grpc_address)
             return
         pair = (Path(spec.access.tls.key).read_bytes(), Path(spec.access.tls.cert).read_bytes())
-        self._server.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+        self._server.add_secure_port(spec.grpc_address, grpc.ssl_server_credentials([pair]))
 
     async def start(self) -> None:
         """Answer from now on."""

@@ -241,24 +241,19 @@ def _announce(spec: ServerSpec, model: Model) -> None:
                 "version": model.number,
                 "url": spec.url,
                 "provider": provider,
-                **({"grpc": _grpc_address(spec)} if spec.grpc_port is not None else {}),
+                **({"grpc": spec.grpc_address} if spec.grpc_port is not None else {}),
             }
         ).decode()
     elif spec.output == "quiet":
         line = spec.url
     else:
-        also = f" and gRPC on {_grpc_address(spec)}" if spec.grpc_port is not None else ""
+        also = f" and gRPC on {spec.grpc_address}" if spec.grpc_port is not None else ""
         line = (
             f"serving {model.name} version {model.number} on {spec.url}{also} ({provider}); "
             "Ctrl-C stops"
         )
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-def _grpc_address(spec: ServerSpec) -> str:
-    host = f"[{spec.host}]" if ":" in spec.host else spec.host
-    return f"{host}:{spec.grpc_port}"
 
 
 def _say_error(error: MlstackError, spec: ServerSpec) -> None:
