@@ -132,7 +132,7 @@ def _keep(book: Book, key: str, got: Measured) -> None:
 def _raw(project: Path, kind: str, seconds: float, book: Book) -> None:
     graph = project / "models" / kind / "1" / "model.onnx"
     script = Path(__file__).parent / "serving" / "raw.py"
-    command = [sys.executable, str(script), str(graph), kind, f"{seconds / 4:g}"]
+    command = [sys.executable, str(script), str(graph), kind, f"{seconds / 2:g}"]
     said = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     book.add(f"raw {kind} rps", said["rows_per_s"])
     book.add(f"raw {kind} cpu_us", said["cpu_us"])
