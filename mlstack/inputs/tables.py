@@ -15,10 +15,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet as pq
 
+from mlstack import parquet
 from mlstack.errors import DataError
 
 NAMES = ("table.parquet", "table.csv")
@@ -176,7 +175,7 @@ def read(path: Path, kind: str = "") -> pa.Table:
         DataError: it cannot be read, a column is there twice, or holds something else.
     """
     try:
-        table = pq.read_table(path) if (kind or path.name).endswith(".parquet") else _read_csv(path)
+        table = parquet.read(path) if (kind or path.name).endswith(".parquet") else _read_csv(path)
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error
     except pa.ArrowException as error:
@@ -202,7 +201,7 @@ def chosen(examples: pa.Table) -> pa.Table:
         return pa.table({})
     path = Path(examples["path"][0].as_py())
     table = read(path)
-    if pc.max(examples["row"]).as_py() >= table.num_rows:
+    if examples["row"].to_numpy().max() >= table.num_rows:
         raise DataError(
             f"`{path}` has {table.num_rows} rows, fewer than when the run was planned",
             hint="train again",

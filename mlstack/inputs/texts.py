@@ -6,10 +6,9 @@ holds anything that is unknown to it. It is kept with the model as the library's
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -18,10 +17,6 @@ import numpy as np
 from mlstack.errors import DataError, MachineError
 from mlstack.inputs import tables
 from mlstack.inputs.tables import TAKEN, Row
-
-with suppress(ModuleNotFoundError):  # an extra, for whoever has texts
-    import tokenizers
-    from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 PAD, PAD_ID = "[PAD]", 0
 FEATURES = ("tokens", "token_length")
@@ -115,7 +110,7 @@ class TextSpec:
 
     @cached_property
     def _opened(self) -> Any:
-        _need()
+        tokenizers = _library()
         try:
             return tokenizers.Tokenizer.from_str(msgspec.json.encode(self.tokenizer).decode())
         except Exception as error:  # the library raises nothing of its own
@@ -151,7 +146,7 @@ def learn(texts: Iterable[str], column: str, vocabulary: int, length: int) -> Te
         DataError: there is no text, or the column's name is taken.
         MachineError: the package `tokenizers` is not installed.
     """
-    _need()
+    tokenizers = _library()
     if column in (*TAKEN, *FEATURES):
         raise DataError(f"a column cannot be called `{column}`", hint="rename it in the table")
     if not (vocabulary >= FEWEST_IN_VOCABULARY and 0 < length <= MOST_TOKENS):
@@ -162,13 +157,13 @@ def learn(texts: Iterable[str], column: str, vocabulary: int, length: int) -> Te
     given = [text for text in texts if text]
     if not given:
         raise DataError(f"column `{column}` is empty in the training rows")
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.normalizer = tokenizers.normalizers.NFC()
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[PAD],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(given, trainer)
@@ -185,8 +180,11 @@ def _text(value: Any) -> str:
     return value.encode("utf-8", "replace").decode()  # JSON may hold halves of a character
 
 
-def _need() -> None:
-    if find_spec("tokenizers") is None:
+def _library() -> Any:
+    """Load `tokenizers`: an extra, for whoever has texts."""
+    try:
+        return import_module("tokenizers")
+    except ModuleNotFoundError as error:
         raise MachineError(
             "texts need `tokenizers`, which is not installed", hint="pip install 'mlstack[text]'"
-        )
+        ) from error

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.ipc
-import pyarrow.parquet as pq
+
+from mlstack import parquet
 
 WAL = "wal"
 FEATURE = "f_"
@@ -62,8 +63,8 @@ def feedback_parts(feedback: Path) -> list[Path]:
 
 
 def read_part(path: Path) -> pa.Table:
-    """Read one finished part, without columns made from its folder's name."""
-    return pq.ParquetFile(path).read()
+    """Read one finished part."""
+    return parquet.read(path)
 
 
 def read_wal(path: Path) -> pa.Table | None:

@@ -116,7 +116,7 @@ def test_what_cannot_be_learned_is_refused(
 
 
 def test_without_the_package_the_command_to_type_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(texts, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
 
     with pytest.raises(MachineError) as caught:
         learn(["a"], "text", 320, 8)

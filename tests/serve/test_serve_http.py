@@ -191,6 +191,8 @@ def test_the_server_process_holds_no_torch_and_no_command_line_libraries(server:
 
     for heavy in ("torch", "pydantic", "typer", "rich", "starlette", "fastapi", "pandas", "onnx"):
         assert heavy not in modules
+    for late in ("pyarrow.compute", "pyarrow.parquet", "tokenizers"):  # 17 MB, at need
+        assert late not in modules
     assert "libtorch" not in maps
     assert "pydantic" not in maps
     assert "mlstack.serve.worker" in command

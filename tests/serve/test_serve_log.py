@@ -17,6 +17,7 @@ from mlstack.serve.worker.log import (
     MAX_PENDING_ROWS,
     RequestLog,
 )
+from mlstack.serve.worker.wal import HOUR_US, Wal
 
 MINUTE_MS = 60_000
 
@@ -30,6 +31,27 @@ def kept(log: Path) -> list[str]:
     tables = [requests.read_part(part) for part in requests.parts(log, NAME)]
     tables += [table for wal in wals(log) if (table := requests.read_wal(wal)) is not None]
     return [name for table in tables for name in table.column("prediction_id").to_pylist()]
+
+
+def test_rows_are_packed_by_the_hour_they_were_asked_in(tmp_path: Path) -> None:
+    hours = [5, 5, 6, 5, 6, 6]  # answers overtake each other
+    ids = [f"{number}" for number in range(len(hours))]
+    batch = Encoder(NAME, [], inputs=False, redact=[]).batch(
+        [
+            Entry(name, "", hour * HOUR_US + number, 1, "predict", 200, count=1)
+            for number, (name, hour) in enumerate(zip(ids, hours, strict=True))
+        ]
+    )
+    written = Wal(tmp_path, NAME, batch.schema)
+    written.append(batch)
+
+    written.finish(tmp_path)
+
+    found = {
+        part.parent.name: requests.read_part(part)["prediction_id"].to_pylist()
+        for part in requests.parts(tmp_path, NAME)
+    }
+    assert found == {"hour=05": ["0", "1", "3"], "hour=06": ["2", "4", "5"]}
 
 
 def test_a_full_file_is_packed_while_the_next_one_is_written(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from mlstack import parquet
 from mlstack.records import requests
 from mlstack.serve.worker.answers import bad
 from mlstack.serve.worker.wal import write_part
@@ -84,7 +84,7 @@ def merge(folder: Path) -> None:
     parts = requests.feedback_parts(folder)
     if len(parts) < MERGE_FROM:
         return
-    whole = pa.concat_tables([pq.ParquetFile(part).read() for part in parts])
+    whole = pa.concat_tables([parquet.read(part) for part in parts])
     target = parts[-1].with_name(f"{parts[-1].stem}-merged.parquet")
     write_part(whole, target)
     for part in parts:

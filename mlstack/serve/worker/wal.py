@@ -9,13 +9,14 @@ import fcntl
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from mlstack import files
+from mlstack import files, parquet
 from mlstack.records import requests
 
 FULL_BYTES = 16 << 20
@@ -73,21 +74,34 @@ def compact(folder: Path, wal: Path) -> None:
     table = requests.read_wal(wal)
     if table is not None and table.num_rows:
         model, pid, started = wal.stem.rsplit("-", 2)
-        hours = pc.divide(table.column("ts_us"), pa.scalar(HOUR_US, pa.int64()))
-        for hour in pc.unique(hours).to_pylist():
+        for hour, rows in _by_hour(table):
             moment = datetime.datetime.fromtimestamp(hour * 3600, datetime.UTC)
             place = folder / requests.partition(model, f"{moment:%Y-%m-%d}", f"{moment:%H}")
             part = place / f"part-{started}-{pid}.parquet"
-            write_part(table.filter(pc.equal(hours, hour)), part)
+            write_part(rows, part)
     wal.unlink()
     files.sync_folder(wal.parent)
+
+
+def _by_hour(table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Divide rows, which lie nearly in the order of time, by the hour since 1970.
+
+    In slices: Arrow's own functions for it cost a server 9 MB and 0.03 s to load.
+    """
+    hours = table.column("ts_us").to_numpy() // HOUR_US
+    starts = [0, *(np.flatnonzero(np.diff(hours)) + 1), len(hours)]
+    slices = [
+        (int(hours[start]), table.slice(start, stop - start)) for start, stop in pairwise(starts)
+    ]
+    for hour in dict.fromkeys(hour for hour, _ in slices):
+        yield hour, pa.concat_tables([rows for found, rows in slices if found == hour])
 
 
 def write_part(table: pa.Table, part: Path) -> None:
     """Write a Parquet file that appears whole or not at all."""
     part.parent.mkdir(parents=True, exist_ok=True)
     beside = part.with_name(f".{part.name}.tmp")
-    pq.write_table(table, beside, compression="zstd", compression_level=1)
+    parquet.write(table, beside)
     files.sync_file(beside)
     files.move(beside, part)
 
