@@ -39,6 +39,7 @@ def draw(record: Record) -> RenderableType | Bar | None:
                 f"{record.files} files match the manifest; {record.examples} golden examples are "
                 f"answered as expected (largest difference {record.max_diff:.1e}, "
                 f"allowed {record.tolerance:g})"
+                + f"\ncontent {record.content_sha256}"
                 + "".join(f"\nand so does {name}" for name in record.formats)
                 + (f"\nsigned by {record.signed_by}" if record.signed_by else "")
             )
