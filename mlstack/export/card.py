@@ -148,7 +148,7 @@ def _limits(built: Built, figures: Figures) -> list[str]:
     absent = [name for name in built.classes if name not in figures.per_class]
     if absent:
         lines.append(f"- Not measured, for want of examples: {_classes(absent)}.")
-    lines.append("- Fairness, robustness against attacks and energy were not measured.")
+    lines.append("- Fairness and robustness against attacks were not measured.")
     return lines
 
 

@@ -257,6 +257,8 @@ def _used(use: Use) -> Iterator[tuple[str, str]]:
             f"GPU {gpu.index}",
             f"{gpu.busy:.0%} busy on average, {size(gpu.memory_bytes)} at most",
         )
+    if use.energy is not None:
+        yield "energy", "; ".join(use.energy.told())
     if use.torch_bytes is not None:
         yield "GPU memory", f"{size(use.torch_bytes)} held by torch at most"
 
