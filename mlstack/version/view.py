@@ -92,6 +92,8 @@ def _snapshot(record: Snapshot) -> str:
     if record.better_layout:
         why = WHY[record.better_layout]
         changes += f"\n  hint: `versioning: {{layout: {record.better_layout}}}` {why}"
+    if not record.on_branch:
+        changes += "\n  hint: no branch holds this commit; `git switch -c NAME` makes one that does"
     return f"{record.dataset}: version {record.revision[:7]} ({what}){changes}"
 
 
