@@ -7,6 +7,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
+from mlstack.launch.dataset import link_on_the_way
 from mlstack.launch.git import git
 from mlstack.launch.merging import ATTRIBUTES
 from mlstack.records import data_folder, dvc
@@ -51,7 +52,7 @@ def refuse_unfit(data: Dataset, message: str) -> None:
     """
     if not message.strip():
         raise ConfigError("the message is empty", hint='say what changed: `-m "100 more labels"`')
-    if link := _link_on_the_way(data):
+    if link := link_on_the_way(data.root, data.source):
         raise DataError(
             f"`{link}` is a link, and DVC does not follow links to folders",
             hint="move the files into the project; `dvc cache dir PATH` moves the bulk elsewhere",
@@ -250,13 +251,6 @@ def _is_kept(data: Dataset, now: FolderHash, coming: dict[str, str]) -> bool:
 def _is_whole(path: Path) -> bool:
     """Tell whether a list of files is in the cache as it was written."""
     return path.is_file() and files.md5(path) + ".dir" == path.parent.name + path.name
-
-
-def _link_on_the_way(data: Dataset) -> str:
-    for part in (Path(data.source), *Path(data.source).parents):
-        if part.name and (data.root / part).is_symlink():
-            return part.as_posix()
-    return ""
 
 
 def _is_ignored(root: Path, path: Path) -> bool:
