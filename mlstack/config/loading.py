@@ -11,6 +11,7 @@ from mlstack.config.document import Entry, Found, Source, parse
 from mlstack.config.project import Project
 from mlstack.config.schema import VERSION, Config
 from mlstack.errors import ConfigError, Mistake
+from mlstack.plurals import counted
 
 
 def load(path: Path, *, sets: tuple[str, ...] = ()) -> Project:
@@ -128,9 +129,12 @@ def _validate(document: Entry, file: str, found: list[Found]) -> Config | None:
 
 def _refuse(found: list[Found], path: Path) -> ConfigError:
     ordered = sorted(found, key=lambda item: item.order)
-    count = f"{len(ordered)} problem{'s' if len(ordered) != 1 else ''}"
+    layers_of = sorted({item.order[0] for item in ordered})
+    places = (str(path), str(local_file(path)), "the environment", "`--set`")
     return ConfigError(
-        f"{count} in {path}. Nothing was run.", mistakes=tuple(item.mistake for item in ordered)
+        f"{counted(len(ordered), 'problem')} "
+        f"in {' and '.join(places[layer] for layer in layers_of)}. Nothing was run.",
+        mistakes=tuple(item.mistake for item in ordered),
     )
 
 

@@ -4,6 +4,7 @@ import shlex
 
 from mlstack.init.api import Created
 from mlstack.init.dataset import Copied
+from mlstack.plurals import plural
 from mlstack.records.base import Record
 from mlstack.ui import Bar
 
@@ -29,7 +30,8 @@ def _created(made: Created) -> str:
         lines.append(_columns(made))
     waiting = made.images - made.labeled
     if waiting:
-        lines.append(f"{waiting:,} images wait for a label; type `mlstack label` there")
+        what = plural(waiting, "image waits", "images wait")
+        lines.append(f"{waiting:,} {what} for a label; type `mlstack label` there")
     train = "mlstack train" if made.can_train else "pip install 'mlstack[train]' && mlstack train"
     lines.append(f"Next: cd {shlex.quote(made.path)} && {train}")
     return "\n".join(lines)

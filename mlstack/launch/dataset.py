@@ -6,6 +6,7 @@ from pathlib import Path
 from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.launch import git
+from mlstack.plurals import counted
 from mlstack.records import dvc
 from mlstack.records.data_folder import FolderHash
 from mlstack.records.dataset import DatasetVersion
@@ -140,4 +141,5 @@ def link_on_the_way(root: Path, source: str) -> str:
 
 def _counted(before: int, hashed: FolderHash) -> str:
     after = hashed.count
-    return f"{after} files" if before == after else f"{before} files then, {after} now"
+    then = counted(before, "file")
+    return then if before == after else f"{then} then, {after} now"

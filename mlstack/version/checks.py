@@ -13,6 +13,7 @@ from mlstack.config import Config, Project
 from mlstack.errors import DataError, Mistake
 from mlstack.inputs import columns, splits, tables
 from mlstack.launch import examples, git, rows
+from mlstack.plurals import counted
 from mlstack.records.base import Record, encode, read, write
 from mlstack.records.schema import DataSchema, schema_path
 from mlstack.version import content, guard, labelled, leaks, learned, pictures
@@ -140,7 +141,8 @@ def _copies(groups: list[list[str]], parts: dict[str, str], config: Config) -> I
     if not count:
         return
     if config.data.checks.no_duplicates_across_splits:
-        said = f"{count} files are copies of others; training keeps equal files in one part"
+        said = counted(count, "file is a copy of another", "files are copies of others")
+        said += "; training keeps equal files in one part"
         yield _note("copies", said)
         return
     for paths in groups:

@@ -10,6 +10,7 @@ from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.dataset import link_on_the_way
 from mlstack.launch.git import git
 from mlstack.launch.merging import ATTRIBUTES
+from mlstack.plurals import counted, plural
 from mlstack.records import data_folder, dvc
 from mlstack.records.data_folder import FolderHash, Look
 from mlstack.records.dataset_hash import is_packed
@@ -182,7 +183,8 @@ def require_cached(data: Dataset, text: str, now: FolderHash | None = None) -> d
     absent = listing.missing(cache, pointer, now.entries if now else None)
     if absent:
         raise DataError(
-            f"{len(absent)} files of version {pointer.md5[:8]} are not in the cache",
+            f"{counted(len(absent), 'file')} of version {pointer.md5[:8]} "
+            f"{plural(len(absent), 'is', 'are')} not in the cache",
             hint="type `mlstack version pull`",
         )
     return pointer
@@ -212,7 +214,8 @@ def refuse_to_destroy(data: Dataset, now: FolderHash, coming: dict[str, str]) ->
     ]
     if unsaved:
         raise DataError(
-            f"{len(unsaved)} files of `{data.source}` are in no snapshot, e.g. `{unsaved[0]}`",
+            f"{counted(len(unsaved), 'file')} of `{data.source}` "
+            f"{plural(len(unsaved), 'is', 'are')} in no snapshot, e.g. `{unsaved[0]}`",
             hint="type `mlstack version snapshot -m MESSAGE`, or repeat with --force to lose them",
         )
 
