@@ -467,6 +467,11 @@ def _package_fatal(folder: Path) -> None:
     _in_graph(folder, _fatal)
 
 
+@package_fault("a file with a second name outside")
+def _second_name(folder: Path) -> None:
+    folder.with_name("card.md").hardlink_to(folder / "README.md")
+
+
 @package_fault("a graph that unfolds to 2,000,000,000,000 nodes")
 def _package_unfolds(folder: Path) -> None:
     _in_graph(folder, _unfolds)
