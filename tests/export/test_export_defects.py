@@ -22,7 +22,7 @@ SAMPLE = (
     "overflows on white images",
     "asks for 32 GiB",
     "unfolds to 2,000,000,000,000 nodes",
-    "calls functions 20,000 deep",
+    "calls functions 3,000 deep",
 )
 
 
