@@ -1,31 +1,59 @@
-"""Look into a graph without trusting it: a reader of just the fields that can do harm.
+"""Look into a graph without trusting it: wherever a tensor, a graph or a function can lie.
 
 A model file is protobuf (onnx.proto3). The reader needs neither onnx nor onnxruntime, so a package
 is looked at before anything executes it.
 """
 
 import mmap
-from collections.abc import Iterator
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlstack.errors import DataError
 from mlstack.records import unfolded
-from mlstack.records.unfolded import Name
+from mlstack.records.unfolded import Body, Name
+from mlstack.records.wire import BYTES, VARINT, Reader
 
-MAX_BYTES = 2 << 30
-MAX_DEPTH = 16
+MAX_BYTES = 2 << 30  # of a file, and of a graph with the functions of its file put in
 MAX_NODES = 1_000_000  # of a graph with the functions of its file put in
-DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
+MAX_FUNCTIONS = 10_000
+MAX_NAME_BYTES = 1000  # of an operator or a domain
+MAX_DEPTH = 16  # graphs in nodes of graphs
+MAX_UNFOLDED_DEPTH = 64  # the same with the functions put in, each call counted
+DOMAINS = frozenset({"", "ai.onnx.ml", "com.microsoft"})
+# Of com.microsoft: what runs code, or reads files, that is not in the graph.
+OUTSIDE = frozenset({"EPContext", "ATen", "PythonOp", "PythonOpGrad", "TritonOp", "Snpe"})
 
-MODEL_GRAPH, MODEL_FUNCTIONS = 7, 25
-FUNCTION_NAME, FUNCTION_NODE, FUNCTION_DOMAIN = 1, 7, 10
-GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_SPARSE = 1, 5, 15
-NODE_OPERATOR, NODE_ATTRIBUTE, NODE_DOMAIN = 4, 5, 7
-ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS = 5, 6, 10, 11
-ATTRIBUTE_SPARSE = (22, 23)
-TENSOR_EXTERNAL, TENSOR_LOCATION = 13, 14
-
-Field = tuple[int, int | memoryview]
+# Fields of the messages of onnx.proto that lead to a tensor, a graph or a function ...
+INSIDE = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor"},
+    "function": {7: "node", 11: "attribute"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+    "tensor": {},
+}
+# ... those that do and that no exported graph has ...
+SPARSE = "holds sparse tensors"
+NEVER = {
+    "model": {20: "holds graphs that train it"},
+    "graph": {15: SPARSE},
+    "function": {},
+    "node": {},
+    "attribute": {22: SPARSE, 23: SPARSE},
+    "tensor": {13: "keeps weights in other files"},
+}
+# ... and those that do not: one that is not known could hold anything.
+PLAIN = {
+    "model": frozenset({1, 2, 3, 4, 5, 6, 8, 14, 26}),
+    "graph": frozenset({2, 10, 11, 12, 13, 14, 16}),
+    "function": frozenset({4, 5, 6, 8, 9, 12, 13, 14}),
+    "node": frozenset({1, 2, 3, 6, 8, 9, 10}),
+    "attribute": frozenset({1, 2, 3, 4, 7, 8, 9, 13, 14, 15, 20, 21}),
+    "tensor": frozenset({*range(1, 13), 16}),
+}
+NAMES = {"node": (7, 4), "function": (10, 1)}  # where its domain lies, and its name
+TENSOR_LOCATION = 14
 
 
 def check_graph(path: Path) -> None:
@@ -34,152 +62,129 @@ def check_graph(path: Path) -> None:
     Raises:
         DataError: it does, or it is not a whole model file.
     """
-    size = path.stat().st_size
-    if not 0 < size <= MAX_BYTES:
-        raise DataError(f"`{path.name}` has {size} bytes; it is empty or over the limit of 2 GiB")
-    with path.open("rb") as stream:
-        # Not closed by hand: slices of it live as long as somebody reads them.
-        raw = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     try:
-        _check_model(memoryview(raw), path)
-    except (IndexError, UnicodeDecodeError) as error:
-        raise DataError(f"`{path}` is not a whole ONNX file") from error
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if not 0 < size <= MAX_BYTES:
+                raise DataError(
+                    f"`{path.name}` has {size} bytes; it is empty or over the limit of 2 GiB",
+                    hint="fetch it again, or export a smaller model",
+                )
+            # Not closed by hand: slices of it live as long as somebody reads them.
+            raw = memoryview(mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ))
+    except OSError as error:
+        raise DataError(
+            f"cannot read `{path}`: {error.strerror}", hint="name a file that you may read"
+        ) from error
+    _Look(Reader(raw, path), path).check(size)
 
 
-def _check_model(model: memoryview, path: Path) -> None:
-    functions = [bytes(f) for f in _parts(model, MODEL_FUNCTIONS)]
-    own = {_text(d) for f in functions for d in _parts(memoryview(f), FUNCTION_DOMAIN)}
-    allowed = DOMAINS | own
-    graphs = 0
-    for number, value in _fields(model):
-        if number == MODEL_GRAPH and isinstance(value, memoryview):
-            graphs += 1
-            _check_nodes(value, GRAPH_NODE, allowed, path)
-    for function in functions:
-        _check_nodes(memoryview(function), FUNCTION_NODE, allowed, path)
-    if graphs != 1:
-        raise DataError(f"`{path}` holds no graph")
-    if functions:
-        _check_unfolded(model, functions, path)
+@dataclass(frozen=True)
+class _Place:
+    """Where a message lies: in which graph of the model or function, and how deep inside of it."""
+
+    body: Body
+    depth: int = 0
 
 
-def _check_unfolded(model: memoryview, functions: list[bytes], path: Path) -> None:
-    """Refuse functions that call functions that call functions, until no memory suffices."""
-    bodies: dict[Name, list[Name]] = {}
-    for function in functions:
-        name = _named(memoryview(function), FUNCTION_DOMAIN, FUNCTION_NAME)
-        bodies.setdefault(name, []).extend(_calls(memoryview(function), FUNCTION_NODE))
-    (graph,) = _parts(model, MODEL_GRAPH)
-    found = unfolded.nodes(_calls(graph, GRAPH_NODE), bodies)
-    if found > MAX_NODES:
-        raise DataError(f"`{path}` unfolds to more than {MAX_NODES:,} nodes")
+@dataclass
+class _Look:
+    """One look through a model file: what was found so far."""
 
+    reader: Reader
+    path: Path
+    graphs: list[Body] = field(default_factory=list)
+    functions: dict[Name, Body] = field(default_factory=dict)
+    nodes: int = 0
 
-def _calls(graph: memoryview, node: int) -> Iterator[Name]:
-    """Yield what each node calls, those of graphs within nodes included."""
-    for one in _parts(graph, node):
-        yield _named(one, NODE_DOMAIN, NODE_OPERATOR)
-        for attribute in _parts(one, NODE_ATTRIBUTE):
-            for kind in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                for inner in _parts(attribute, kind):
-                    yield from _calls(inner, GRAPH_NODE)
+    def check(self, size: int) -> None:
+        self._message("model", (0, size), _Place(Body()))
+        if len(self.graphs) != 1:
+            raise self._refused(f"holds {len(self.graphs) or 'no'} graphs; a model has one")
+        for body in (*self.graphs, *self.functions.values()):
+            self._check_operators(body)
+        found = unfolded.measure(self.graphs[0], self.functions)
+        if found.nodes > MAX_NODES:
+            raise self._refused(f"unfolds to more than {MAX_NODES:,} nodes")
+        if found.size_bytes > MAX_BYTES:
+            raise self._refused("unfolds to more than 2 GiB")
+        if found.depth > MAX_UNFOLDED_DEPTH:
+            raise self._refused(f"nests functions and graphs deeper than {MAX_UNFOLDED_DEPTH}")
 
+    def _message(self, kind: str, span: tuple[int, int], place: _Place) -> None:
+        inside, plain, named = INSIDE[kind], PLAIN[kind], NAMES.get(kind, ())
+        texts: dict[int, str] = {}
+        for number, wire, begin, end in self.reader.fields(*span):
+            if number in plain:
+                continue
+            if number == TENSOR_LOCATION and kind == "tensor":
+                # Not just 1: a library cuts 2**32 + 1 to the 1 that means another file.
+                if wire != VARINT or not self.reader.is_zero(begin, end):
+                    raise self._refused(NEVER["tensor"][13])
+            elif number not in inside and number not in named:
+                what = NEVER[kind].get(
+                    number, f"has a field {number} in a {kind}, which ONNX lacks"
+                )
+                raise self._refused(what)
+            elif wire != BYTES or number in texts:
+                raise self._refused(f"has a field {number} in a {kind} that no writer writes")
+            elif number in named:
+                texts[number] = self._name(begin, end)
+            else:
+                self._message(
+                    inside[number], (begin, end), self._inner(kind, number, place, end - begin)
+                )
+        if named:
+            domain, name = (texts.get(number, "") for number in named)
+            self._keep(kind, ("" if domain == "ai.onnx" else domain, name), place)
 
-def _named(message: memoryview, domain: int, name: int) -> Name:
-    texts = {number: value for number, value in _fields(message) if number in (domain, name)}
-    found = (texts.get(domain, memoryview(b"")), texts.get(name, memoryview(b"")))
-    first, second = (_text(value) if isinstance(value, memoryview) else "" for value in found)
-    return first, second
+    def _name(self, begin: int, end: int) -> str:
+        """Read a name; it may be shown on a terminal, which obeys what cannot be printed."""
+        if end - begin > MAX_NAME_BYTES:
+            raise self._refused(f"has a name of more than {MAX_NAME_BYTES:,} bytes")
+        name = self.reader.text(begin, end)
+        if not name.isprintable():
+            raise self._refused("has a name that cannot be printed")
+        return name
 
+    def _inner(self, kind: str, number: int, place: _Place, size: int) -> _Place:
+        """Give the place of what lies in a message."""
+        inner = INSIDE[kind][number]
+        if kind == "model":
+            body = Body(size)
+            if inner == "graph":
+                self.graphs.append(body)
+            return _Place(body)
+        if inner != "graph":
+            return place
+        if place.depth == MAX_DEPTH:
+            raise self._refused(f"nests graphs deeper than {MAX_DEPTH}")
+        return _Place(place.body, place.depth + 1)
 
-def _check_nodes(
-    graph: memoryview, node: int, allowed: frozenset[str] | set[str], path: Path, depth: int = 0
-) -> None:
-    if depth > MAX_DEPTH:
-        raise DataError(f"`{path}` nests graphs deeper than {MAX_DEPTH}")
-    for number, value in _fields(graph):
-        if not isinstance(value, memoryview):
-            continue
-        if number == node:
-            _check_node(value, allowed, path, depth)
-        elif node == GRAPH_NODE and number == GRAPH_INITIALIZER:
-            _check_tensor(value, path)
-        elif node == GRAPH_NODE and number == GRAPH_SPARSE:
-            _refuse_sparse(path)
-
-
-def _check_node(
-    node: memoryview, allowed: frozenset[str] | set[str], path: Path, depth: int
-) -> None:
-    for number, value in _fields(node):
-        if not isinstance(value, memoryview):
-            continue
-        if number == NODE_DOMAIN and _text(value) not in allowed:
-            raise DataError(f"`{path}` needs operators of the unknown domain `{_text(value)}`")
-        if number == NODE_ATTRIBUTE:
-            for inner, content in _fields(value):
-                if not isinstance(content, memoryview):
-                    continue
-                if inner in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
-                    _check_tensor(content, path)
-                if inner in ATTRIBUTE_SPARSE:
-                    _refuse_sparse(path)
-                if inner in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                    _check_nodes(content, GRAPH_NODE, allowed, path, depth + 1)
-
-
-def _check_tensor(tensor: memoryview, path: Path) -> None:
-    for number, value in _fields(tensor):
-        if number == TENSOR_EXTERNAL or (number == TENSOR_LOCATION and value == 1):
-            raise DataError(
-                f"`{path}` keeps weights in other files; a package is refused that does",
-                hint="export the run again",
+    def _keep(self, kind: str, name: Name, place: _Place) -> None:
+        """Note a node, or a function that was gone through."""
+        if kind == "node":
+            self.nodes += 1
+            place.body.calls.append((name, place.depth))
+        elif name in self.functions:  # an overload, or a second one: either may be called
+            self.functions[name].size_bytes += place.body.size_bytes
+            self.functions[name].calls += place.body.calls
+        else:
+            self.functions[name] = place.body
+        if self.nodes > MAX_NODES or len(self.functions) > MAX_FUNCTIONS:
+            raise self._refused(
+                f"holds more than {MAX_NODES:,} nodes or {MAX_FUNCTIONS:,} functions"
             )
 
+    def _check_operators(self, body: Body) -> None:
+        for (domain, name), _ in body.calls:
+            if domain not in DOMAINS and (domain, name) not in self.functions:
+                raise self._refused(f"needs `{name}` of the unknown domain `{domain}`")
+            if domain == "com.microsoft" and name in OUTSIDE:
+                raise self._refused(f"needs `{name}`, which runs what is not in the graph")
 
-def _refuse_sparse(path: Path) -> None:
-    raise DataError(f"`{path}` holds sparse tensors, which no mlstack package does")
-
-
-def _parts(message: memoryview, wanted: int) -> Iterator[memoryview]:
-    for number, value in _fields(message):
-        if number == wanted and isinstance(value, memoryview):
-            yield value
-
-
-def _fields(message: memoryview) -> Iterator[Field]:
-    """Yield field numbers with their numbers or bytes; IndexError when it is cut off."""
-    position, end = 0, len(message)
-    while position < end:
-        key, position = _varint(message, position)
-        kind, number = key & 7, key >> 3
-        if kind == 0:
-            value, position = _varint(message, position)
-            yield number, value
-            continue
-        if kind == 2:
-            length, position = _varint(message, position)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
-        else:
-            raise IndexError(kind)
-        if position + length > end:
-            raise IndexError(position + length)
-        yield number, message[position : position + length]
-        position += length
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 70:
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position += 1
-        if byte < 0x80:
-            return value, position
-        shift += 7
-    raise IndexError(position)
-
-
-def _text(value: memoryview) -> str:
-    return bytes(value).decode()
+    def _refused(self, what: str) -> DataError:
+        return DataError(
+            f"`{self.path}` {what}; such a graph is not opened",
+            hint="export the run again, or save it with its weights in one plain .onnx file",
+        )

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import hidden
 import numpy as np
 import onnx
 import pyarrow as pa
@@ -319,7 +320,21 @@ def _functions(model: onnx.ModelProto, count: int, calls: int) -> None:
 
 @graph_fault("ends the process that opens it")
 def _fatal(model: onnx.ModelProto) -> None:
-    _functions(model, 20_000, 1)  # onnxruntime 1.31.1 runs out of stack: SIGSEGV
+    # onnxruntime 1.31.1 folds constants when it opens a graph, and refuses a zero only: SIGFPE.
+    _constant(model, "least", np.array(-(2**31), np.int32))
+    _constant(model, "minus", np.array(-1, np.int32))
+    _after(
+        model,
+        "logits",
+        helper.make_node("Div", ["least", "minus"], ["too_much"]),
+        helper.make_node("Cast", ["too_much"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["before", "number"], ["logits"]),
+    )
+
+
+@graph_fault("calls functions 3,000 deep")
+def _deep(model: onnx.ModelProto) -> None:
+    _functions(model, 3_000, 1)  # onnxruntime 1.31.1 runs out of stack: SIGSEGV
 
 
 @graph_fault("unfolds to 2,000,000,000,000 nodes")
@@ -465,6 +480,65 @@ def _package_bomb(folder: Path) -> None:
 @package_fault("a graph that ends the process that opens it")
 def _package_fatal(folder: Path) -> None:
     _in_graph(folder, _fatal)
+
+
+@package_fault("a graph that calls functions 3,000 deep")
+def _package_deep(folder: Path) -> None:
+    _in_graph(folder, _deep)
+
+
+@package_fault("functions behind tags that libraries cut to 32 bits")
+def _hidden_functions(folder: Path) -> None:
+    model = onnx.load(folder / package.MODEL)
+    _deep(model)
+    functions = [f.SerializeToString() for f in model.functions]
+    del model.functions[1:]
+    rest = b"".join(hidden.hidden(25, f) for f in functions[1:])
+    (folder / package.MODEL).write_bytes(model.SerializeToString() + rest)
+    sign(folder)
+
+
+def _move_weights(folder: Path) -> tuple[onnx.ModelProto, TensorProto]:
+    """Take weights out of a graph and put them into a file beside it."""
+    model = onnx.load(folder / package.MODEL)
+    tensor = _weights(model)[0]
+    (folder / "w.bin").write_bytes(tensor.raw_data)
+    model.graph.initializer.remove(tensor)
+    tensor.ClearField("raw_data")
+    return model, tensor
+
+
+def _with_weights(folder: Path, model: onnx.ModelProto, tensor: bytes) -> None:
+    graph = model.graph.SerializeToString() + hidden.part(5, tensor)
+    model.ClearField("graph")
+    model_bytes = model.SerializeToString() + hidden.part(7, graph)
+    (folder / package.MODEL).write_bytes(model_bytes)
+    sign(folder)
+
+
+@package_fault("weights beside the graph, behind tags that libraries cut to 32 bits")
+def _hidden_external(folder: Path) -> None:
+    model, tensor = _move_weights(folder)
+    entry = onnx.StringStringEntryProto(key="location", value="w.bin").SerializeToString()
+    secret = hidden.hidden(14, 1) + hidden.hidden(13, entry)
+    _with_weights(folder, model, tensor.SerializeToString() + secret)
+
+
+@package_fault("weights beside the graph, as the default of a function")
+def _default_external(folder: Path) -> None:
+    model, tensor = _move_weights(folder)
+    given = hidden.default(model, "w.bin")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="w.bin")
+    given.attribute_proto[0].t.CopyFrom(tensor)
+    model.graph.node.insert(0, helper.make_node("F", [], [tensor.name], domain="f"))
+    (folder / package.MODEL).write_bytes(model.SerializeToString())
+    sign(folder)
+
+
+@package_fault("a file with a second name outside")
+def _second_name(folder: Path) -> None:
+    folder.with_name("card.md").hardlink_to(folder / "README.md")
 
 
 @package_fault("a graph that unfolds to 2,000,000,000,000 nodes")

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from mlstack.config import load
-from mlstack.errors import GateError, MlstackError
+from mlstack.errors import DataError, GateError, MlstackError
 from mlstack.export import api, ask, gates
 from mlstack.export.handover import MODEL_FP32, Built, Figures
 from mlstack.export.order import Order, Wish, order
@@ -76,6 +76,7 @@ def opened(package: Path) -> str:
     try:
         list(api.verify(Path("mlstack.yaml"), sets=(), wanted=str(package)))
     except MlstackError as error:
+        assert error.hint or not isinstance(error, DataError), error.problem
         return error.problem
     return ""
 

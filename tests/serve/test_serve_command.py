@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import onnx
 import pytest
 from serving import (
     CONFIG,
@@ -199,6 +200,17 @@ def test_a_bare_onnx_file_is_served_as_tensors(root: Path, tmp_path: Path) -> No
     assert tensors["predictions"][0]["outputs"]["probabilities"] == pytest.approx([0.1] * 10)
     assert image.status_code == 415
     assert not (root / "models" / NAME / "live.json").exists()
+
+
+def test_a_bare_onnx_file_whose_weights_lie_elsewhere_is_not_opened(root: Path) -> None:
+    make_graph(root / "foreign.onnx", seed=5)
+    model = onnx.load(root / "foreign.onnx")
+    onnx.save(model, root / "foreign.onnx", save_as_external_data=True, size_threshold=0)
+
+    ran = mlstack(root, "serve", "--port", "0", "--model", "foreign.onnx")
+
+    assert ran.returncode == 3
+    assert "keeps weights in other files" in ran.stderr
 
 
 def test_sizes_that_only_the_graph_knows_are_refused_with_400(root: Path) -> None:

@@ -143,7 +143,10 @@ def load_input(path: Path, spec: Spec | None) -> np.ndarray:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
     except (OSError, ValueError) as error:
-        raise DataError(f"`{path}` is not a tensor: {error}") from error
+        # Not numpy's own words: they advise to load pickles.
+        raise DataError(
+            f"`{path}` is not a tensor in numpy's format", hint="export the run again"
+        ) from error
 
 
 def metrics_of(part: str, logits: np.ndarray, targets: np.ndarray) -> dict[str, float]:

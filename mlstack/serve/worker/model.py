@@ -80,7 +80,13 @@ def load(package: Path, name: str, device: str, batching: BatchingSpec, gpus: in
 
 
 def load_bare(graph: Path, name: str, device: str, batching: BatchingSpec, gpus: int = 1) -> Model:
-    """Open an .onnx file that has no package around it; it takes and gives tensors only."""
+    """Open an .onnx file that has no package around it; it takes and gives tensors only.
+
+    Raises:
+        DataError: the graph is not safe to open, or cannot be run.
+        MachineError: the device cannot be used.
+    """
+    check_graph(graph)
     engine = open_engine(graph, device, batching, gpus)
     inputs, outputs = engine.runner.inputs, engine.runner.outputs
     signature = Signature(task="tensors", inputs=inputs, outputs=outputs, classes=[])
