@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mlstack import packed
 from mlstack.errors import ConfigError, DataError
+from mlstack.inputs.stored import convert
 
 MAX_PIXELS = 64_000_000
 # Pillow warns of what `decode` refuses a line later.
@@ -74,9 +75,7 @@ class ImageSpec:
         Raises:
             DataError: it describes something else.
         """
-        if stored.get("kind") != "image" or stored.get("resize") not in DECODERS:
-            raise DataError(f"this mlstack cannot preprocess {stored}")
-        return cls(stored["height"], stored["width"], stored["channels"], stored["resize"])
+        return convert(stored, "image", cls, ("height", "width", "channels", "resize"))
 
     @property
     def spare_px(self) -> int:
