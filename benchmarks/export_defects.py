@@ -27,7 +27,7 @@ from mlstack.records import dataset, run  # noqa: E402
 WAYS = (
     ("--precision", "fp32"),
     ("--precision", "int8"),
-    ("--precision", "fp16"),
+    ("--precision", "fp16", "--set", "export.target=gpu"),
     ("--precision", "auto"),
     ("--precision", "int8", "--set", "export.target=arm"),
 )

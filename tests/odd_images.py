@@ -19,11 +19,19 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return content.getvalue()
 
 
-def turned(orientation: int) -> bytes:
+def turned(orientation: int, kind: str = "JPEG") -> bytes:
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = Image.fromarray(pixels(1, 3).astype(np.uint8))
-    return encoded(image, "JPEG", quality=95, exif=exif)
+    options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
+    return encoded(image, kind, exif=exif, **options)
+
+
+def turned_tiff(mode: str) -> bytes:
+    """Give a TIFF of one frame that Pillow maps into memory, given its path."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return encoded(Image.fromarray(pixels(1, 4).astype(np.uint8)).convert(mode), "TIFF", exif=exif)
 
 
 def palette(*, transparent: bool) -> bytes:
@@ -74,6 +82,13 @@ def large(orientation: int) -> bytes:
 # name of a file -> its bytes
 ODD: dict[str, Callable[[], bytes]] = {
     **{f"turned-{number}.jpg": (lambda n=number: turned(n)) for number in range(1, 9)},
+    **{
+        f"turned-{number}.{kind}": (lambda n=number, k=kind: turned(n, k.upper()))
+        for number in (3, 5, 6, 8)
+        for kind in ("tiff", "png", "webp")
+    },
+    "grey-turned.tiff": lambda: turned_tiff("L"),
+    "alpha-turned.tiff": lambda: turned_tiff("RGBA"),
     "palette.png": lambda: palette(transparent=False),
     "palette-transparent.png": lambda: palette(transparent=True),
     "palette.gif": lambda: encoded(

@@ -15,8 +15,11 @@ from PIL import Image
 from mlstack import files
 from mlstack.inputs.images import ImageSpec
 from mlstack.records.base import write
+from mlstack.records.dataset_version import DatasetVersion
+from mlstack.records.lineage import Lineage
 from mlstack.records.package import Golden, Manifest, Metrics, Parity, Signature, Tensor
 from mlstack.records.reference import Reference
+from mlstack.records.run import CodeVersion, Environment
 from mlstack.serve import live
 
 SIDE = 64
@@ -160,8 +163,22 @@ def _make_package(kind: str, package: Path, number: int) -> None:
     )
     write(side / "parity.json", parity)
     write(side / "reference.json", Reference(rows=0, origin="benchmark"))
-    hashes = {p.relative_to(package).as_posix(): files.sha256(p) for p in files.walk(package)}
     run = f"20260101-0000{number:02}-bench"
+    lineage = Lineage(
+        model=kind,
+        number=number,
+        run=run,
+        created="",
+        dataset=DatasetVersion(name=kind, source=f"data/{kind}", md5="0.dir"),
+        code=CodeVersion(),
+        environment=Environment(python="3.11", platform="linux", cpu_count=1),
+        config={},
+        seed=number,
+        checkpoint_sha256="",
+    )
+    write(side / "lineage.json", lineage)
+    (package / "README.md").write_text(f"# {kind} {number}\n")
+    hashes = {p.relative_to(package).as_posix(): files.sha256(p) for p in files.walk(package)}
     manifest = Manifest(model=kind, number=number, run=run, created="", mlstack="0", files=hashes)
     write(side / "manifest.json", manifest)
 

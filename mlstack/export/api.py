@@ -30,7 +30,7 @@ class Weighed(Record, frozen=True, kw_only=True, tag="export.weighed"):
     """Every variant that was tried, before anything is packed."""
 
     variants: list[Variant]
-    gates: list[GateResult]  # of the one that is packed, or of the best that is not
+    gates: list[GateResult]  # of the one that is packed, or that the refusal names
 
 
 class Exported(Result, frozen=True, kw_only=True, tag="export.package"):
@@ -104,7 +104,8 @@ def export(path: Path, *, sets: tuple[str, ...], wish: Wish) -> Iterator[Record]
         field = yield from trial.everything(asked, work, built)
         weighed = choice.table(field, asked, built)
         _write_page(asked, field, weighed, edge.Edges())
-        yield _weighed(field, weighed)
+        shown = choice.named(field, weighed, asked)
+        yield Weighed(variants=weighed.variants, gates=shown.gates)
         best = choice.chosen(field, weighed, asked)
         edges = yield from edge.everything(edge.Source(asked, work, built, field, best))
         page = _write_page(asked, field, weighed, edges)
@@ -118,12 +119,6 @@ def _write_page(asked: Order, field: trial.Field, weighed: Variants, edges: edge
     page = report.render(asked.spec, asked.model, report.Seen(field, weighed, edges))
     files.write_text(asked.folder / REPORT, page)
     return page
-
-
-def _weighed(field: trial.Field, weighed: Variants) -> Weighed:
-    named = {row.precision: row for row in weighed.variants}
-    shown = [one for one in field.tried if named[one.precision].chosen] or field.tried[-1:]
-    return Weighed(variants=weighed.variants, gates=shown[0].gates)
 
 
 def _parts(asked: Order, built: Built, best: trial.Tried, weighed: Variants) -> bundle.Parts:

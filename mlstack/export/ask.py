@@ -181,6 +181,7 @@ def replay(
         return (yield from _ask("replay", request, work / "replay.log", Replayed))
     except StepError as error:
         if _was_reported(error):
+            error.hint = "type it again with --debug"  # the log goes with its folder
             raise
         raise GateError(
             f"the graph does not run: {error.problem}", hint="export the run again"

@@ -54,6 +54,21 @@ def variant(one: Tried) -> Variant:
     )
 
 
+def named(field: Field, weighed: Variants, asked: Order) -> Tried:
+    """Give the variant that is marked; where none is, the one that `chosen` refuses by name.
+
+    That is the one that came closest to the budget, or the first one where none passed all gates.
+    """
+    pairs = list(zip(field.tried, weighed.variants, strict=False))
+    marked = [one for one, row in pairs if row.chosen]
+    if marked:
+        return marked[0]
+    wanted = [(one, row) for one, row in pairs if _is_wanted(row, asked)]
+    green = [(one, row) for one, row in wanted if one.is_green]
+    closest = min(green, key=lambda pair: asked.budget.strain(pair[1])) if green else wanted[0]
+    return closest[0]
+
+
 def chosen(field: Field, weighed: Variants, asked: Order) -> Tried:
     """Give the variant that is marked.
 
@@ -61,25 +76,17 @@ def chosen(field: Field, weighed: Variants, asked: Order) -> Tried:
         GateError: none passed all gates, or none of those is inside the budget; the latter names
             the one that came closest.
     """
-    for one, row in zip(field.tried, weighed.variants, strict=False):
-        if row.chosen:
-            return one
-    green = [
-        row
-        for one, row in zip(field.tried, weighed.variants, strict=False)
-        if one.is_green and _is_wanted(row, asked)
-    ]
-    if not green:
-        wanted = [one for one in field.tried if _is_wanted(variant(one), asked)]
-        gates.refuse(wanted[0].gates, model=asked.model)
-    closest = min(green, key=asked.budget.strain)
+    best = named(field, weighed, asked)
+    if any(row.chosen for row in weighed.variants):
+        return best
+    gates.refuse(best.gates, model=asked.model)
     raise GateError(
         f"no variant is inside the budget; no package of `{asked.model}` was written",
         hint="allow more, or train a smaller model (train.distill)",
         mistakes=(
             Mistake(
-                problem=f"{closest.precision} came closest: "
-                + "; ".join(asked.budget.exceeded(closest)),
+                problem=f"{best.precision} came closest: "
+                + "; ".join(asked.budget.exceeded(variant(best))),
                 key="budget",
             ),
         ),

@@ -17,7 +17,7 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="fp32, fp16, int8, or auto: the best that passes [export.quantize].",
+            help="fp32, int8, fp16 (GPUs), or auto: the best that passes [export.quantize].",
             show_default=False,
         ),
     ] = "",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 TARGETS = ("cpu", "arm", "gpu", "tensorrt")
+ON_GPU = ("gpu", "tensorrt")  # where FP16 is made
 CONVOLUTION, DEPTHWISE, PRODUCT = "Conv", "DepthwiseConv", "MatMul"
 # Where static INT8 is refused: percent of the weights, in the layers that then stay in FP32. The
 # first ones of a mobile network have few weights, and what they round off all others work on: with
@@ -61,7 +62,7 @@ def convolutions(work: dict[str, int]) -> int:
 def _all(target: str, work: dict[str, int]) -> Plan:
     if target == "tensorrt" and work:
         return Plan(["fp16", _static(target, work)])
-    if target in ("gpu", "tensorrt"):
+    if target in ON_GPU:
         return Plan(["fp16"], {_static("tensorrt"): NEVER["gpu-int8"]})
     left_out = {"fp16": NEVER["fp16-cpu"]}
     total = sum(work.values())

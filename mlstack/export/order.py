@@ -7,7 +7,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project, refuse_unbuilt
 from mlstack.errors import ConfigError, DataError, MachineError
-from mlstack.export import apart, budget, divided, expected, signature
+from mlstack.export import apart, budget, divided, expected, kinds, signature
 from mlstack.export.budget import Budget
 from mlstack.export.formats import FORMATS
 from mlstack.export.handover import Expected
@@ -158,12 +158,17 @@ def _precision(project: Project, wanted: str, limits: Budget) -> str:
             f"--precision: there is no precision `{wanted}`",
             hint=f"choose of {', '.join(PRECISIONS)}",
         )
-    if wanted:
-        return wanted
     set_to = project.config.export.quantize
-    if set_to == "none":
+    if not wanted and set_to == "none":
         return "auto" if limits.limits else "fp32"
-    return set_to
+    kind, target = wanted or set_to, project.config.export.target
+    if kind == "fp16" and target not in kinds.ON_GPU:
+        raise ConfigError(
+            f"{'--precision' if wanted else 'export.quantize'}: fp16 is for GPUs, and "
+            f"`export.target` is {target}, where it is slower than fp32",
+            hint="add --set export.target=gpu, or choose int8",
+        )
+    return kind
 
 
 def _check_finished(folder: Path, spec: run.RunSpec) -> None:

@@ -70,6 +70,8 @@ def edge(package: Path, name: str) -> list[EdgeModel]:
             raise DataError(f"`{file}` of {name} is not a file of the package")
         if one.golden is not None:
             trusted.check_examples(package, one.golden)
+            signature = base.read(package / SIDE / "signature.json", Signature)
+            trusted.check_answers(package, one.golden, signature)
     return wanted
 
 

@@ -2,15 +2,18 @@
 
 from typing import Any
 
-from mlstack.inputs.images import ImageSpec
+from mlstack.inputs.images import FORMATS, ImageSpec
 
 IMAGE = """\
-import sys
+import io, json, sys
 import numpy as np, onnxruntime
 from PIL import Image, ImageOps
 
+signature = json.load(open("mlstack/signature.json", "rb"))
+
 def read(path):
-    image = Image.open(path)
+    content = io.BytesIO(open(path, "rb").read())  # Pillow turns TIFF by itself, given a path
+    image = Image.open(content, formats={formats})
     if {spare_px}:  # a large JPEG is decoded small
         image.draft(None, ({spare_px}, {spare_px}))
     image = ImageOps.exif_transpose(image)
@@ -23,55 +26,59 @@ def read(path):
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     image = image.convert("{mode}").resize(({width}, {height}), Image.Resampling.BILINEAR)
     return np.asarray(image, dtype=np.uint8).reshape(1, {height}, {width}, {channels})
-
-session = onnxruntime.InferenceSession("model.onnx")
-logits, probabilities = session.run(["logits", "probabilities"], {{"{input}": read(sys.argv[1])}})
-print(probabilities[0].tolist())
 """
 TABLE = """\
-import json, math, sys
+import json, sys
 import numpy as np, onnxruntime
 
-spec = json.load(open("mlstack/signature.json"))["preprocess"]
+signature = json.load(open("mlstack/signature.json", "rb"))
+spec, largest = signature["preprocess"], float(np.finfo(np.float32).max)
+
+def refuse(value):
+    raise ValueError(f"`{{value}}` is not what this column, or JSON, can hold")
 
 def read(path):
-    row, cells = json.load(open(path)), []
+    row, cells = json.load(open(path, "rb"), parse_constant=refuse), []
     for name, fill in spec["numbers"].items():  # a missing number is the mean of training
-        value = row[name]
-        missing = value is None or math.isnan(value)
-        cells.append((fill if missing else float(value)) + 0.0)  # one zero, not two
+        value = fill if row[name] is None else row[name]
+        if type(value) not in (int, float) or abs(value) > largest:
+            refuse(value)
+        cells.append(value + 0.0)  # one zero, not two
     for name, known in spec["categories"].items():  # the last cell is any other text
         value = row[name]
         text = str(value).lower() if isinstance(value, bool) else value
-        missing = text is None or text != text
-        place = None if missing else known.index(text) if text in known else len(known)
+        if not isinstance(text, str | None):
+            refuse(value)
+        place = None if text is None else known.index(text) if text in known else len(known)
         cells += [float(place == i) for i in range(len(known) + 1)]
     return np.array([cells], dtype=np.float32)
-
-session = onnxruntime.InferenceSession("model.onnx")
-logits, probabilities = session.run(["logits", "probabilities"], {{"{input}": read(sys.argv[1])}})
-print(probabilities[0].tolist())
 """
 TEXT = """\
 import json, sys
 import numpy as np, onnxruntime, tokenizers
 
-spec = json.load(open("mlstack/signature.json"))["preprocess"]
+signature = json.load(open("mlstack/signature.json", "rb"))
+spec = signature["preprocess"]
 tokenizer = tokenizers.Tokenizer.from_str(json.dumps(spec["tokenizer"]))
 
 def read(path):
-    text = json.load(open(path))[spec["column"]] or ""
-    text = text.encode("utf-8", "replace").decode()
+    text = json.load(open(path, "rb"))[spec["column"]]
+    if not isinstance(text, str | None):
+        raise ValueError(f"`{{text}}` is not a text")
+    text = (text or "").encode("utf-8", "replace").decode()
     return np.array([tokenizer.encode(text).ids], dtype=np.int32)
-
+"""
+ANSWER = """
 session = onnxruntime.InferenceSession("model.onnx")
-logits, probabilities = session.run(["logits", "probabilities"], {{"{input}": read(sys.argv[1])}})
-print(probabilities[0].tolist())
+for path in sys.argv[1:]:
+    (probabilities,) = session.run(["probabilities"], {{"{input}": read(path)}})
+    best = probabilities[0].argmax()
+    print(path, signature["classes"][best], probabilities[0, best], sep="\\t")
 """
 
 
 def python(preprocess: dict[str, Any] | None, entry: str) -> str:
-    """Give a script that answers the file it is called with; empty where only tensors are taken.
+    """Give a script that answers the files it is called with; empty where only tensors are taken.
 
     Args:
         preprocess: as the signature has it.
@@ -80,11 +87,12 @@ def python(preprocess: dict[str, Any] | None, entry: str) -> str:
     if preprocess is None or preprocess.get("features"):
         return ""
     if preprocess["kind"] == "table":
-        return TABLE.format(input=entry)
+        return (TABLE + ANSWER).format(input=entry)
     if preprocess["kind"] == "text":
-        return TEXT.format(input=entry)
+        return (TEXT + ANSWER).format(input=entry)
     spec = ImageSpec.from_json(preprocess)
-    return IMAGE.format(
+    return (IMAGE + ANSWER).format(
+        formats=FORMATS,
         mode="L" if spec.channels == 1 else "RGB",
         width=spec.width,
         height=spec.height,

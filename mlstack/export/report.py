@@ -20,6 +20,10 @@ from mlstack.records.variants import Times, Variant, Variants
 
 PICTURE_PX = 160
 HEAD = ("variant", "size", "1 row, ms", "8 rows", "32 rows", "accuracy", "agrees", "max change", "")
+GATE_HEAD = (
+    "<th>gate</th><th class=number>measured</th><th class=number>limit</th><th></th>"
+    '<th class="why"></th>'
+)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def _edge(edges: Edges, weighed: Variants) -> str:
 def _variant(row: Variant, first: Variant) -> str:
     name = f"<th>{escape(row.precision)}</th>"
     if row.size_bytes is None:
-        return f'<tr class="soft">{name}<td colspan="7"></td><td>{escape(row.why)}</td></tr>'
+        return f'<tr class="soft">{name}<td colspan="7"></td>{_why(row.why)}</tr>'
     size = row.size_bytes / (first.size_bytes or row.size_bytes)
     cells = [
         _number(f"{row.size_bytes / 1e6:.3g} MB", f"{size:.2f}x", size),
@@ -137,15 +141,14 @@ def _variant(row: Variant, first: Variant) -> str:
         _number("" if row.max_probability_diff is None else f"{row.max_probability_diff:.2g}"),
     ]
     kind = ' class="chosen"' if row.chosen else ""
-    tone = ' class="bad"' if row.red else ""
-    return f"<tr{kind}>{name}{''.join(cells)}<td{tone}>{escape(row.why)}</td></tr>"
+    return f"<tr{kind}>{name}{''.join(cells)}{_why(row.why, ' bad' if row.red else '')}</tr>"
 
 
 def _training(times: list[Times]) -> str:
     cells = "".join(_time(times, batch, []) for batch in (1, 8, 32))
     return (
         f'<tr class="soft"><th>training code</th><td></td>{cells}'
-        '<td colspan="3"></td><td>torch, without gradients</td></tr>'
+        f'<td colspan="3"></td>{_why("torch, without gradients")}</tr>'
     )
 
 
@@ -239,11 +242,17 @@ def _gates(one: Tried, is_open: bool, name: str = "") -> str:
     title = f"{escape(name or one.precision)}: {len(one.gates)} gates, {state}"
     return (
         f"<details{' open' * (is_open or bool(red))}><summary>{title}"
-        f'</summary><div class="wide"><table><tbody>{rows}</tbody></table></div></details>'
+        f'</summary><div class="wide"><table class="gates"><thead><tr>{GATE_HEAD}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></details>"
     )
 
 
 def _gate(gate: GateResult) -> str:
     verdict = '<td class="good">ok</td>' if gate.passed else '<td class="bad">red</td>'
     cells = "".join(_number("" if v is None else f"{v:.4g}") for v in (gate.measured, gate.limit))
-    return f"<tr><th>{escape(gate.name)}</th>{cells}{verdict}<td>{escape(gate.detail)}</td></tr>"
+    return f"<tr><th>{escape(gate.name)}</th>{cells}{verdict}{_why(gate.detail)}</tr>"
+
+
+def _why(text: str, tone: str = "") -> str:
+    """Give the last cell of a row: on a narrow screen it is a line of its own."""
+    return f'<td class="why{tone}">{escape(text)}</td>' if text else '<td class="why"></td>'

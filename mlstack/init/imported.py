@@ -15,7 +15,7 @@ from mlstack.errors import DataError, Mistake
 from mlstack.init.dataset import Copied, Dataset, write_card
 from mlstack.init.naming import plain
 from mlstack.inputs.folders import CSV, labeled_files
-from mlstack.inputs.images import SUFFIXES, ImageSpec, load
+from mlstack.inputs.images import FORMATS, SUFFIXES, ImageSpec, load
 from mlstack.records.dataset import LABELS, write_labels
 
 REPORT_EVERY = 50
@@ -134,5 +134,5 @@ def _check_classes(folder: Path, counts: Counter[str]) -> None:
 def _look(path: Path) -> tuple[int, bool]:
     """Decode an image as training will; give its longer side and whether it is grey."""
     load(path, ImageSpec(height=8, width=8, channels=1))
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         return max(image.size), image.mode in GREY_MODES

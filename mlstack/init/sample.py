@@ -24,7 +24,7 @@ def unpack(sample: SampleData, folder: Path) -> Generator[Copied, None, Dataset]
     labels = sample.labels.read_text().strip()
     source = folder / "data" / sample.name
     (source / "images").mkdir(parents=True)
-    sheet = np.asarray(Image.open(sample.sheet).convert("L"))
+    sheet = np.asarray(Image.open(sample.sheet, formats=["PNG"]).convert("L"))
     across = sheet.shape[1] // sample.tile
     size_bytes = 0
     for number in range(len(labels)):

@@ -16,12 +16,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mlstack import packed
 from mlstack.errors import ConfigError, DataError
+from mlstack.inputs.stored import convert
 
 MAX_PIXELS = 64_000_000
 # Pillow warns of what `decode` refuses a line later.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
+# Bytes come from anyone, whatever the file is called: of its other formats Pillow hands EPS to
+# Ghostscript, a program of its own. The JPEGs of phones that hold several pictures are JPEG, too.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF")
 
 # How pixels are made, by the words of a signature: a package keeps its own. The numbers only grow;
 # decoded images are kept by them.
@@ -72,9 +75,7 @@ class ImageSpec:
         Raises:
             DataError: it describes something else.
         """
-        if stored.get("kind") != "image" or stored.get("resize") not in DECODERS:
-            raise DataError(f"this mlstack cannot preprocess {stored}")
-        return cls(stored["height"], stored["width"], stored["channels"], stored["resize"])
+        return convert(stored, "image", cls, ("height", "width", "channels", "resize"))
 
     @property
     def spare_px(self) -> int:
@@ -138,7 +139,7 @@ def thumbnail(content: bytes, side_px: int) -> Image.Image:
 @contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise DataError(
                     f"the image has {image.width} x {image.height} pixels; "
@@ -146,7 +147,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
                 )
             yield image
     except UnidentifiedImageError as error:
-        raise DataError("not an image that Pillow can read") from error
+        raise DataError(f"not an image of these kinds: {', '.join(FORMATS)}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"the image is damaged: {error}") from error
 

@@ -19,6 +19,7 @@ import pyarrow.csv
 
 from mlstack import parquet
 from mlstack.errors import DataError
+from mlstack.inputs.stored import convert
 
 NAMES = ("table.parquet", "table.csv")
 MOST_VALUES = 200  # of a text column; more are names or free text, of which nothing is learned
@@ -63,10 +64,7 @@ class TableSpec:
         Raises:
             DataError: it describes something else.
         """
-        if stored.get("kind") != "table":
-            raise DataError(f"this mlstack cannot preprocess {str(stored)[:200]}")
-        numbers = {name: float(fill) for name, fill in stored["numbers"].items()}
-        return cls(numbers, {name: list(v) for name, v in stored["categories"].items()})
+        return convert(stored, "table", cls, ("numbers", "categories"))
 
     def encode(self, rows: list[Row]) -> np.ndarray:
         """Turn rows into float32 of shape (rows, width), the graph's input.
@@ -250,7 +248,7 @@ def decode_row(content: bytes) -> Row:
     """
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(
             f"not a row: {error}", hint='a row is JSON such as {"age": 31, "city": "Bern"}'
         ) from error

@@ -16,6 +16,7 @@ import numpy as np
 
 from mlstack.errors import DataError, MachineError
 from mlstack.inputs import tables
+from mlstack.inputs.stored import convert
 from mlstack.inputs.tables import TAKEN, Row
 
 PAD, PAD_ID = "[PAD]", 0
@@ -66,14 +67,10 @@ class TextSpec:
         Raises:
             DataError: it describes something else.
         """
-        if stored.get("kind") != "text":
-            raise DataError(f"this mlstack cannot preprocess {str(stored)[:200]}")
-        return cls(
-            str(stored["column"]),
-            int(stored["length"]),
-            dict(stored["tokenizer"]),
-            bool(stored.get("shortens", False)),
-        )
+        found = convert(stored, "text", cls, ("column", "length", "tokenizer"))
+        if not 0 < found.length <= MOST_TOKENS:
+            raise DataError(f"texts of {found.length} tokens are not read")
+        return found
 
     def encode(self, rows: list[Row]) -> np.ndarray:
         """Turn rows into int32 of shape (rows, length), the graph's input; 0 fills short texts.
@@ -112,9 +109,13 @@ class TextSpec:
     def _opened(self) -> Any:
         tokenizers = _library()
         try:
-            return tokenizers.Tokenizer.from_str(msgspec.json.encode(self.tokenizer).decode())
+            made = tokenizers.Tokenizer.from_str(msgspec.json.encode(self.tokenizer).decode())
         except Exception as error:  # the library raises nothing of its own
             raise DataError(f"the tokenizer cannot be read: {error}") from error
+        given = (made.padding or {}).get("length"), (made.truncation or {}).get("max_length")
+        if given != (self.length, self.length):
+            raise DataError(f"the tokenizer does not give {self.length} tokens of every text")
+        return made
 
     @cached_property
     def _lengths(self) -> np.ndarray:

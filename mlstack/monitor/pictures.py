@@ -81,7 +81,7 @@ def _thumbnail(content: bytes, spec: images.ImageSpec | None) -> tuple[str, bool
             array = np.frombuffer(content, np.uint8).reshape(shape)
             picture = Image.fromarray(array.squeeze() if spec.channels == 1 else array)
         else:
-            picture = Image.open(io.BytesIO(content))
+            picture = Image.open(io.BytesIO(content), formats=images.FORMATS)
             picture.draft("RGB", (SIDE_PX, SIDE_PX))
         picture = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
         is_small = max(picture.size) <= SIDE_PX // 2

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -20,7 +20,8 @@ class Record(
 ):
     """A frozen, strict piece of data that crosses a room or a process."""
 
-    v: int = 1
+    # A newer version is refused wherever it lies; a record that changes declares its own.
+    v: Annotated[int, msgspec.Meta(ge=1, le=1)] = 1
 
 
 class Notice(Record, frozen=True, kw_only=True):
@@ -80,7 +81,7 @@ def decode(content: bytes, kind: type[AnyRecord], *, where: str) -> AnyRecord:
     """Decode one record; `where` names its origin in the error."""
     try:
         record = msgspec.json.decode(content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(
             f"`{where}` is not a whole {kind.__struct_config__.tag} record: {error}",
             hint="it was cut off, changed by hand, or written by a newer mlstack",

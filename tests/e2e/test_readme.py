@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mlstack.config.schema import Export
+
 README = Path(__file__).parents[2] / "README.md"
 MARK = "<!-- typed by a test -->"
 NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
@@ -39,6 +41,12 @@ def free_port() -> int:
 
 def test_the_readme_has_a_transcript():
     assert len(commands("".join(transcripts()))) >= 8
+
+
+def test_the_readme_shows_the_limit_of_parity_that_is_in_force():
+    (line,) = [line for line in transcripts()[0].splitlines() if line.startswith(" parity max")]
+
+    assert float(line.split()[3]) == Export().max_diff
 
 
 @pytest.mark.e2e

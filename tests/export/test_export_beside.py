@@ -2,21 +2,29 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from export_runs import RUN, mlstack
 from mlflow.models import Model
+from odd_images import ODD
+from onnx import TensorProto, helper, numpy_helper
 
+from mlstack.errors import DataError
 from mlstack.export import recipe
 from mlstack.export.facts import training
-from mlstack.inputs import texts
+from mlstack.inputs import preprocess, texts
+from mlstack.inputs.images import ImageSpec
+from mlstack.inputs.preprocess import Spec
 from mlstack.inputs.tables import learn
 from mlstack.records import run
 
+Process = subprocess.CompletedProcess[str]
 ROWS = [
     {"age": 30.5, "city": "Bern", "is_new": True},
     {"age": 41.25, "city": "Chur", "is_new": False},
@@ -34,19 +42,46 @@ def package(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return root / done.out.strip()
 
 
-def run_script(script: Path, argument: Path, folder: Path, blocked: Path) -> list[float]:
+READ = """
+for path in sys.argv[1:]:
+    array = read(path)
+    print(json.dumps([array.dtype.str, array.shape, array.tobytes().hex()]))
+"""
+
+
+def called(script: Path, files: list[Path], folder: Path, blocked: Path) -> Process:
     """Run a script where mlstack cannot be imported."""
     (blocked / "mlstack.py").write_text("raise ImportError('not here')\n")
-    done = subprocess.run(
-        [sys.executable, script, argument],
+    return subprocess.run(
+        [sys.executable, script, *files],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(blocked)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def reads(spec: Spec, files: list[Path], folder: Path) -> Process:
+    """Have the card's script for `spec` read files, and show the arrays it makes of them."""
+    (folder / "mlstack").mkdir(exist_ok=True)
+    signature = folder / "mlstack/signature.json"
+    signature.write_text(json.dumps({"preprocess": spec.to_json()}))
+    script = recipe.python(spec.to_json(), "input").split("session =")[0]
+    (folder / "read.py").write_text(script + READ)
+    return called(folder / "read.py", files, folder, folder)
+
+
+def arrays(done: Process) -> list[np.ndarray]:
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    shown = [json.loads(line) for line in done.stdout.splitlines()]
+    return [np.frombuffer(bytes.fromhex(b), kind).reshape(shape) for kind, shape, b in shown]
+
+
+def odd_files(folder: Path) -> list[Path]:
+    for name, content in ODD.items():
+        (folder / name).write_bytes(content())
+    return [folder / name for name in ODD]
 
 
 @pytest.mark.slow
@@ -56,12 +91,41 @@ def test_the_script_of_the_card_answers_raw_files_without_mlstack(
     card = (package / "README.md").read_text()
     script = tmp_path / "answer.py"
     script.write_text(card.split("```python\n")[1].split("```")[0])
-    golden = json.loads((package / "mlstack/golden.json").read_text())
+    golden = json.loads((package / "mlstack/golden.json").read_text())["examples"]
+    files = [package / "mlstack/golden" / example["file"] for example in golden]
+    files += odd_files(tmp_path)
 
-    for example in golden["examples"][:3]:
-        path = package / "mlstack/golden" / example["file"]
-        found = run_script(script, path, package, tmp_path)
-        assert found == pytest.approx(example["probabilities"], abs=1e-6)
+    done = called(script, files, package, tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    told = [line.split("\t") for line in done.stdout.splitlines()]
+    session = onnxruntime.InferenceSession(package / "model.onnx")
+    signature = json.loads((package / "mlstack/signature.json").read_text())
+    batch = np.stack([preprocess.load(f, ImageSpec(16, 16, 1)) for f in files])
+    answers = session.run(["probabilities"], {"images": batch})[0]
+    assert [(path, name) for path, name, _ in told] == [
+        (str(path), signature["classes"][place])
+        for path, place in zip(files, answers.argmax(axis=1), strict=True)
+    ]
+    shown = [float(probability) for _, _, probability in told]
+    assert shown == pytest.approx(answers.max(axis=1), abs=1e-6)
+    for example, (_, name, probability) in zip(golden, told, strict=False):
+        assert name == example["prediction"]
+        assert float(probability) == pytest.approx(max(example["probabilities"]), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "spec", [ImageSpec(16, 12, 3), ImageSpec(16, 16, 1)], ids=["colour", "grey"]
+)
+def test_the_script_for_images_decodes_odd_ones_to_the_same_bytes(
+    spec: ImageSpec, tmp_path: Path
+) -> None:
+    files = odd_files(tmp_path)
+
+    found = arrays(reads(spec, files, tmp_path))
+
+    for path, array in zip(files, found, strict=True):
+        assert array[0].tobytes() == preprocess.load(path, spec).tobytes(), path.name
 
 
 @pytest.mark.parametrize(
@@ -77,31 +141,90 @@ def test_the_script_for_rows_encodes_missing_and_unseen_values_alike(
     row: dict, tmp_path: Path
 ) -> None:
     spec = learn(ROWS, ["age", "city", "is_new"])
-    (tmp_path / "mlstack").mkdir()
-    signature = tmp_path / "mlstack/signature.json"
-    signature.write_text(json.dumps({"preprocess": spec.to_json()}))
     (tmp_path / "row.json").write_text(json.dumps(row))
-    script = recipe.python(spec.to_json(), "input").split("session =")[0]
-    (tmp_path / "read.py").write_text(script + "print(read(sys.argv[1])[0].tolist())\n")
 
-    found = run_script(tmp_path / "read.py", tmp_path / "row.json", tmp_path, tmp_path)
+    (found,) = arrays(reads(spec, [tmp_path / "row.json"], tmp_path))
 
-    assert np.array(found, np.float32).tobytes() == spec.encode([row])[0].tobytes()
+    assert found.tobytes() == spec.encode([row]).tobytes()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"age": true, "city": "Bern", "is_new": true}',
+        '{"age": "33", "city": "Bern", "is_new": true}',
+        '{"age": NaN, "city": "Bern", "is_new": true}',
+        '{"age": Infinity, "city": "Bern", "is_new": true}',
+        '{"age": 1e999, "city": "Bern", "is_new": true}',
+        '{"age": -1e300, "city": "Bern", "is_new": true}',
+        '{"age": 33, "city": 7, "is_new": true}',
+        '{"age": 33, "city": NaN, "is_new": true}',
+        '{"age": 33, "is_new": true}',
+    ],
+)
+def test_the_script_for_rows_refuses_what_mlstack_refuses(content: str, tmp_path: Path) -> None:
+    spec = learn(ROWS, ["age", "city", "is_new"])
+    (tmp_path / "row.json").write_text(content)
+    with pytest.raises(DataError):
+        preprocess.load(tmp_path / "row.json", spec)
+
+    done = reads(spec, [tmp_path / "row.json"], tmp_path)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.search("^(ValueError|KeyError): ", done.stderr, re.M)
 
 
 @pytest.mark.parametrize("text", ["Grüße aus Zürich", "猫", "", None, "half \ud83d", "a " * 99])
 def test_the_script_for_texts_gives_the_same_tokens(text: str | None, tmp_path: Path) -> None:
     spec = texts.learn(["hello there", "good morning"], "body", 300, 24)
-    (tmp_path / "mlstack").mkdir()
-    signature = tmp_path / "mlstack/signature.json"
-    signature.write_text(json.dumps({"preprocess": spec.to_json()}))
     (tmp_path / "row.json").write_text(json.dumps({"body": text}))
-    script = recipe.python(spec.to_json(), "input").split("session =")[0]
-    (tmp_path / "read.py").write_text(script + "print(read(sys.argv[1])[0].tolist())\n")
 
-    found = run_script(tmp_path / "read.py", tmp_path / "row.json", tmp_path, tmp_path)
+    (found,) = arrays(reads(spec, [tmp_path / "row.json"], tmp_path))
 
-    assert found == spec.encode([{"body": text}])[0].tolist()
+    assert found.tobytes() == spec.encode([{"body": text}]).tobytes()
+
+
+@pytest.mark.parametrize("given", [0, False, 7, ["a"]])
+def test_the_script_for_texts_refuses_what_is_no_text(given: object, tmp_path: Path) -> None:
+    spec = texts.learn(["hello there", "good morning"], "body", 300, 24)
+    (tmp_path / "row.json").write_text(json.dumps({"body": given}))
+
+    done = reads(spec, [tmp_path / "row.json"], tmp_path)
+
+    assert done.returncode == 1
+    assert "is not a text" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["table", "text"])
+def test_the_scripts_for_rows_tell_the_class_and_its_probability(kind: str, tmp_path: Path) -> None:
+    if kind == "table":
+        spec, row = learn(ROWS, ["age", "city", "is_new"]), ROWS[0]
+    else:
+        spec, row = texts.learn(["hello there"], "body", 300, 4), {"body": "hello"}
+    (tmp_path / "mlstack").mkdir()
+    signature = {"preprocess": spec.to_json(), "classes": ["no", "yes"]}
+    (tmp_path / "mlstack/signature.json").write_text(json.dumps(signature))
+    (tmp_path / "model.onnx").write_bytes(always(0.25, 0.75, spec.encode([row])))
+    (tmp_path / "answer.py").write_text(recipe.python(spec.to_json(), "input"))
+    (tmp_path / "row.json").write_text(json.dumps(row))
+
+    done = called(tmp_path / "answer.py", [Path("row.json")] * 2, tmp_path, tmp_path)
+
+    assert done.stdout == "row.json\tyes\t0.75\n" * 2, done.stderr
+
+
+def always(no: float, yes: float, like: np.ndarray) -> bytes:
+    """Make a graph that takes rows like these, and answers the same to any."""
+    answer = numpy_helper.from_array(np.array([[no, yes]], np.float32))
+    kind = helper.np_dtype_to_tensor_dtype(like.dtype)
+    graph = helper.make_graph(
+        [helper.make_node("Constant", [], ["probabilities"], value=answer)],
+        "always",
+        [helper.make_tensor_value_info("input", kind, ["batch", "width"])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 2])],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return made.SerializeToString()
 
 
 @pytest.mark.slow

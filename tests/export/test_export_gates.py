@@ -38,6 +38,7 @@ GOOD = Figures(
     reference=Reference(rows=400, origin="val+test"),
     size_bytes=300,
     same_inputs=1.0,
+    live_problem="no package is live yet",
     slices=[
         Slice(column="site", value="north", accuracy=0.6, examples=10),
         Slice(column="site", value="south", accuracy=0.99, examples=90),
@@ -111,7 +112,7 @@ def test_bounds_of_metrics_are_held_both_ways() -> None:
 def test_a_drop_against_live_is_red_and_no_live_package_is_not() -> None:
     wanted = {"test/acc": {"max_drop_vs_live": 0.01}, "test/loss": {"max_drop_vs_live": 0.01}}
 
-    alone = judged(changed(live_problem="no package is live yet"), validation=wanted)
+    alone = judged(validation=wanted)
     good, bad = {"test/acc": 0.99, "test/loss": 0.1}, {"test/acc": 0.90, "test/loss": 0.3}
     better = judged(changed(live_metrics=good), validation=wanted)
     worse = judged(changed(live_metrics=bad), validation=wanted)
@@ -146,6 +147,19 @@ def test_a_paired_test_against_live_is_red_only_when_chance_is_rare() -> None:
     assert red(worse) == ["no worse than live"]
     assert "14 lost, 1 gained of 200" in worse["no worse than live"].detail
     assert red(off) == []
+    assert "no worse than live" not in off
+
+
+def test_a_gate_that_is_not_asked_says_why() -> None:
+    found = judged(changed(same_inputs=None))
+
+    assert red(found) == []
+    for name, why in (
+        ("no worse than live", "not asked: no package is live yet"),
+        ("preprocessing min", "not asked: the data module has no `input_spec`, so the package"),
+    ):
+        assert found[name].measured is None
+        assert found[name].detail.startswith(why)
 
 
 def test_latency_and_functionality_gates() -> None:
@@ -199,7 +213,7 @@ def test_a_red_gate_is_an_error_that_names_every_red_one() -> None:
     with pytest.raises(GateError) as caught:
         gates.refuse(list(found.values()), model="pets")
 
-    assert "2 of 9 gates are red; no package of `pets` was written" in caught.value.problem
+    assert "2 of 10 gates are red; no package of `pets` was written" in caught.value.problem
     assert [m.key for m in caught.value.mistakes] == ["test/acc min", "test/loss max"]
     assert "measured 0.95, limit 0.99" in caught.value.mistakes[0].problem
 

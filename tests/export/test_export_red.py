@@ -189,6 +189,9 @@ def test_only_finished_runs_are_exported(prepared: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["--precision", "int4"], 2, "there is no precision `int4`"),
+        (["--precision", "fp16"], 2, "fp16 is for GPUs, and `export.target` is cpu"),
+        (["--precision", "fp16", "--set", "export.target=arm"], 2, "`export.target` is arm"),
+        (["--set", "export.quantize=fp16"], 2, "export.quantize: fp16 is for GPUs"),
         (["--budget", "size<5"], 2, "`size<5` is not a limit"),
         (["--set", "export.budget=ram<5MB"], 2, "export.budget: `ram` cannot be limited"),
         (["--format", "onxx"], 2, "there is no format `onxx`"),

@@ -56,7 +56,8 @@ def package(content: onnx.ModelProto, folder: Path) -> Path:
     example = GoldenExample(file="00.npy", label="a", prediction="a", probabilities=[0.5, 0.5])
     base.write(folder / "mlstack/golden.json", Golden(tolerance=1e-3, examples=[example]))
     entry = Tensor(name="input", datatype="UINT8", shape=[-1, 4])
-    signature = Signature(task="tabular", inputs=[entry], outputs=[], classes=["a", "b"])
+    outputs = [Tensor(name=n, datatype="FP32", shape=[-1, 2]) for n in ("logits", "probabilities")]
+    signature = Signature(task="tabular", inputs=[entry], outputs=outputs, classes=["a", "b"])
     base.write(folder / "mlstack/signature.json", signature)
     return folder
 
@@ -78,6 +79,19 @@ def test_a_plain_graph_is_let_through_and_replayed(tmp_path: Path) -> None:
 
     assert answer.examples == 1
     assert answer.differing == []
+
+
+def test_a_graph_that_gives_more_probabilities_than_classes_is_refused(tmp_path: Path) -> None:
+    graph = plain()
+    graph.graph.node[2].output[0] = "two"
+    wanted = numpy_helper.from_array(np.array([True, True, True, False]), "wanted")
+    graph.graph.initializer.append(wanted)  # how many they are shows only when it runs
+    graph.graph.node.append(helper.make_node("Concat", ["two", "two"], ["four"], axis=1))
+    compress = helper.make_node("Compress", ["four", "wanted"], ["probabilities"], axis=1)
+    graph.graph.node.append(compress)
+
+    with pytest.raises(DataError, match=r"shape \[1, 3\] instead of \[1, 2\]"):
+        replayed(package(graph, tmp_path), tmp_path)
 
 
 def test_weights_in_other_files_are_refused_wherever_they_hide(tmp_path: Path) -> None:
@@ -201,3 +215,14 @@ def test_a_graph_that_never_ends_is_ended(tmp_path: Path) -> None:
         list(run_worker(worker, [str(request)], ask.SAID.decode, tmp_path / "log"))
 
     assert not hasattr(caught.value, "__notes__")  # it died: a red gate, not a bug
+
+
+def test_a_bug_while_replaying_names_no_log_that_is_gone_afterwards(tmp_path: Path) -> None:
+    folder = package(plain(), tmp_path)
+    (folder / "model.onnx").unlink()  # verify never comes so far
+
+    with pytest.raises(StepError, match="FileNotFoundError") as caught:
+        replayed(folder, tmp_path)
+
+    assert caught.value.hint == "type it again with --debug"
+    assert "Traceback" in caught.value.__notes__[0]

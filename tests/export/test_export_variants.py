@@ -2,14 +2,21 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import msgspec
 import onnx
 import pytest
 from export_runs import RUN, mlstack, packages
+from test_export_gates import GOOD
 
-from mlstack.errors import ConfigError
+from mlstack.errors import ConfigError, GateError
 from mlstack.export import budget, choice, kinds
-from mlstack.records.variants import Times, Variant
+from mlstack.export.handover import Raced
+from mlstack.export.kinds import Plan
+from mlstack.export.trial import Field, Tried
+from mlstack.records.package import GateResult
+from mlstack.records.variants import Times, Variant, Variants
 
 EASY = ("--set", "gates={}")
 CONVOLUTIONS = {"Conv": 1000, "MatMul": 10}
@@ -116,6 +123,40 @@ def test_speed_counts_at_all_batch_sizes_together() -> None:
     assert choice.slowness(variant(b1=1.0, b8=16.0), base) == pytest.approx(2)
 
 
+@pytest.mark.parametrize(
+    ("red", "limits", "name", "words"),
+    [
+        ("int8", "size<1B", "fp32", "fp32 came closest: size 0.0003 MB"),
+        ("", "size<1B,drop<9pt", "int8", "int8 came closest: size 0.0001 MB"),
+        ("fp32 int8", "", "fp32", "planted: not good"),
+        ("fp32 int8", "size<1B", "fp32", "planted: not good"),
+    ],
+)
+def test_the_gates_that_are_shown_are_those_of_the_one_that_the_refusal_names(
+    red: str, limits: str, name: str, words: str
+) -> None:
+    tried = [
+        Tried(
+            precision,
+            figures=msgspec.structs.replace(GOOD, size_bytes=size),
+            times=[Times(batch=1, p50_ms=1.0, p95_ms=1.0, p99_ms=1.0)],
+            gates=[GateResult(name="planted", passed=precision not in red, detail="not good")],
+        )
+        for precision, size in (("fp32", 300), ("int8", 100))
+    ]
+    field = Field(tried, Plan(), Raced(laps=[], runtime="", threads=1, processor=""))
+    asked = SimpleNamespace(budget=budget.parse(limits), precision="auto", model="pets")
+    rows = [choice.variant(one) for one in tried]
+    weighed = Variants(target="cpu", variants=rows, runtime="", threads=1, processor="")
+
+    shown = choice.named(field, weighed, asked)
+    with pytest.raises(GateError) as caught:
+        choice.chosen(field, weighed, asked)
+
+    assert shown.precision == name
+    assert words in caught.value.mistakes[0].problem
+
+
 @pytest.mark.slow
 def test_all_that_suits_is_tried_and_the_page_shows_what_changed(trained: Path) -> None:
     done = mlstack(trained, "export", "--budget", "size<60kB,drop<3pt", *EASY, "--json")
@@ -155,11 +196,15 @@ def test_nothing_inside_the_budget_is_exit_4_and_names_what_came_closest(trained
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("asked", "made"), [("int8", "int8-static-s8s8"), ("fp16", "fp16")])
-def test_smaller_precisions_pass_their_own_gates(trained: Path, asked: str, made: str) -> None:
-    arm = ("--set", "export.target=arm")
+@pytest.mark.parametrize(
+    ("asked", "target", "made"), [("int8", "arm", "int8-static-s8s8"), ("fp16", "gpu", "fp16")]
+)
+def test_smaller_precisions_pass_their_own_gates(
+    trained: Path, asked: str, target: str, made: str
+) -> None:
+    place = ("--set", f"export.target={target}")
 
-    done = mlstack(trained, "export", "--precision", asked, *arm, *EASY, "--json")
+    done = mlstack(trained, "export", "--precision", asked, *place, *EASY, "--json")
 
     assert done.code == 0, done.out
     assert done.json["precision"] == made

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +82,12 @@ def test_a_package_from_before_large_jpegs_were_decoded_small_keeps_its_pixels()
         preprocess.from_json(GREY.to_json() | {"resize": "of a later version"})
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_turned_as_their_exif_says(orientation: int) -> None:
-    content = ODD[f"turned-{orientation}.jpg"]()
+@pytest.mark.parametrize("name", [name for name in ODD if name.startswith("turned-")])
+def test_images_are_turned_as_their_exif_says(name: str) -> None:
+    content = ODD[name]()
     with Image.open(io.BytesIO(content)) as image:
-        stored = np.asarray(image)
-    upright = UPRIGHT[orientation](stored)
+        stored = np.asarray(image) if name.endswith(".jpg") else pixels(1, 3).astype(np.uint8)
+    upright = UPRIGHT[int(name[len("turned-")])](stored)
 
     found = images.decode(content, ImageSpec(*upright.shape))
 
@@ -143,3 +146,52 @@ def test_a_smaller_size_is_the_mean_of_what_it_covers() -> None:
 def test_a_size_that_no_image_has_is_no_fault_of_an_image(size: tuple[int, int, int]) -> None:
     with pytest.raises(ConfigError, match=r"images (of|have)"):
         ImageSpec(*size)
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 20 20
+%%EndComments
+newpath 0 0 moveto 20 20 lineto stroke
+showpage
+%%EOF
+"""
+READERS = """
+import sys
+from mlstack.errors import DataError
+from mlstack.inputs import images
+
+content, spec = open(sys.argv[1], "rb").read(), images.ImageSpec(16, 16)
+for read in (images.decode, images.look, lambda given, spec: images.thumbnail(given, 16)):
+    try:
+        read(content, spec)
+    except DataError:
+        print("refused")
+"""
+
+
+def test_bytes_never_start_another_program(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    (tmp_path / "picture.png").write_bytes(EPS)
+    for name in ("gs", "gswin32c", "gswin64c"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho $0 $* >> {started}\necho 10.0\n")
+        (tmp_path / name).chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+
+    done = subprocess.run(
+        [sys.executable, "-c", READERS, tmp_path / "picture.png"],
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.stdout.split() == ["refused"] * 3, done.stderr
+    assert not started.exists()
+
+
+def test_each_kind_that_is_read_is_read() -> None:
+    image = Image.fromarray(pixels(1, 3).astype(np.uint8))
+    several = encoded(image, "MPO", save_all=True, append_images=[image])  # as phones write it
+
+    for content in (several, *(encoded(image, kind) for kind in images.FORMATS)):
+        assert images.decode(content, COLOUR).shape == (16, 16, 3)

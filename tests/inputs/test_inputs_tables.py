@@ -219,3 +219,30 @@ def test_equal_rows_have_equal_names_whatever_their_label():
     first, second, third = tables.contents(rows, "y")
 
     assert first == second != third
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"kind": "table", "numbers": {"age": 3.0}},
+        {"kind": "table", "numbers": {"age": "3"}, "categories": {}},
+        {"kind": "table", "numbers": ["age"], "categories": {}},
+        {"kind": "table", "numbers": {}, "categories": {"city": "Bern"}},
+        {"kind": "image", "height": 8.5, "width": 8, "channels": 3, "resize": "bilinear"},
+        {"kind": "image", "height": 8, "width": 8, "channels": 2, "resize": "bilinear"},
+        {"kind": "image", "height": 8, "width": 8, "channels": 3, "resize": ["bilinear"]},
+        {"kind": "text", "column": "body", "length": "8", "tokenizer": {}},
+        {"kind": "text", "column": "body", "length": 1 << 40, "tokenizer": {}},
+        {"kind": "text", "column": "body", "length": 8},
+        {"kind": ["table"]},
+        {},
+    ],
+)
+def test_what_a_package_keeps_of_its_inputs_is_not_trusted(stored: dict) -> None:
+    with pytest.raises(DataError, match=r"cannot preprocess|are not read"):
+        preprocess.from_json(stored)
+
+
+def test_a_row_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(DataError, match="not a row"):
+        tables.decode_row(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")

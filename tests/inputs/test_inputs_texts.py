@@ -202,3 +202,13 @@ def test_a_package_says_whether_texts_may_be_shortened(spec: TextSpec) -> None:
     assert proven.shortens
     assert not spec.shortens
     assert proven.to_json() == spec.to_json() | {"shortens": True}
+
+
+@pytest.mark.parametrize("part", ["padding", "truncation"])
+def test_a_tokenizer_that_gives_another_number_of_tokens_is_refused(part: str) -> None:
+    stored = texts.learn(["hello there"], "body", 300, 24).to_json()
+    stored["tokenizer"][part] = None
+    spec = TextSpec.from_json(stored)
+
+    with pytest.raises(DataError, match="does not give 24 tokens"):
+        spec.encode([{"body": "hello"}])

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
+from package_sides import write_sides
 from PIL import Image
 
 from mlstack import files
@@ -26,12 +27,9 @@ from mlstack.records.package import (
     Golden,
     GoldenExample,
     Manifest,
-    Metrics,
-    Parity,
     Signature,
     Tensor,
 )
-from mlstack.records.reference import NumericColumn, Reference
 
 NAME = "digits-test"
 CLASSES = [str(digit) for digit in range(10)]
@@ -181,34 +179,14 @@ def make_package(
             preprocess=ImageSpec(kind.size, kind.size, 1).to_json(),
         ),
     )
-    write_sides(side, name, number)
+    write_sides(side, name, number, run_of(number))
     seal(package, name, number)
     return package
 
 
-def write_sides(side: Path, name: str, number: int) -> None:
-    """Write the records that the server does not look into."""
-    write(side / "metrics.json", Metrics(values={"test/acc": 0.9 + number / 100}))
-    write(
-        side / "parity.json",
-        Parity(
-            examples=3,
-            batch_sizes=[1],
-            max_abs_diff=0,
-            output_scale=1,
-            max_relative_diff=0,
-            agreement=1,
-        ),
-    )
-    write(
-        side / "reference.json",
-        Reference(
-            rows=3,
-            origin="test",
-            numeric=[NumericColumn(name="brightness", edges=[0.5], counts=[1, 2])],
-        ),
-    )
-    (side.parent / "README.md").write_text(f"# {name} {number}\n")
+def run_of(number: int) -> str:
+    """Name the run that a package is said to be of."""
+    return f"20260101-00000{number}-test"
 
 
 def seal(package: Path, name: str, number: int) -> None:
@@ -221,7 +199,7 @@ def seal(package: Path, name: str, number: int) -> None:
         Manifest(
             model=name,
             number=number,
-            run=f"20260101-00000{number}-test",
+            run=run_of(number),
             created="",
             mlstack="0",
             files=paths,

@@ -27,6 +27,7 @@ from serving import (
     start,
 )
 
+from mlstack.inputs import images
 from mlstack.records import requests
 
 
@@ -105,7 +106,7 @@ def test_sigterm_ends_with_0_and_leaves_a_packed_log(running: Server, root: Path
     assert good["latency_us"] > 0
     assert 0 < good["f_brightness"] < 1
     assert refused["status"] == 400
-    assert refused["error"] == "body: not an image that Pillow can read"
+    assert refused["error"] == f"body: not an image of these kinds: {', '.join(images.FORMATS)}"
     assert refused["prediction"] is None
     part = requests.parts(log, NAME)[0].relative_to(log)
     assert part.parent.parent.parent == Path(f"model={NAME}")

@@ -57,3 +57,122 @@ def test_a_package_whose_manifest_fits_and_that_leads_elsewhere_is_not_served(
     assert served.returncode == 3, served.stderr
     assert words in served.stderr
     assert "Traceback" not in served.stderr
+
+
+Spoil = Callable[[dict], object]
+
+
+def nested(record: dict) -> None:
+    record["preprocess"] = "NESTED"
+
+
+def first_example(**fields: object) -> Spoil:
+    return lambda golden: golden["examples"][0].update(fields)
+
+
+def preprocess(**fields: object) -> Spoil:
+    return lambda signature: signature["preprocess"].update(fields)
+
+
+CONTRADICTIONS: dict[str, tuple[str, Spoil, str]] = {
+    "too few probabilities": (
+        "golden",
+        first_example(probabilities=[1.0]),
+        "has 1 probabilities, the package 10 classes",
+    ),
+    "too many probabilities": ("golden", first_example(probabilities=[0.0] * 11), "has 11"),
+    "another class": ("golden", first_example(prediction="lion"), "`lion`, which is no class"),
+    "classes cut off": (
+        "signature",
+        lambda signature: signature.update(classes=signature["classes"][:3]),
+        "3 classes, and probabilities of shape [-1, 10]",
+    ),
+    "no height": ("signature", lambda s: s["preprocess"].pop("height"), "there is no `height`"),
+    "no resize": ("signature", lambda s: s["preprocess"].pop("resize"), "there is no `resize`"),
+    "height as text": ("signature", preprocess(height="16"), "Expected `int`, got `str`"),
+    "no such height": ("signature", preprocess(height=-16), "are not possible"),
+    "another height": (
+        "signature",
+        preprocess(height=17),
+        "`preprocess` makes UINT8 [-1, 17, 16, 1], the input `images` is UINT8 [-1, 16, 16, 1]",
+    ),
+    "another kind": ("signature", preprocess(kind="sound"), "cannot preprocess"),
+    "another name": (
+        "signature",
+        lambda signature: signature["inputs"][0].update(name="pictures"),
+        "the graph's inputs are images UINT8 [-1, 16, 16, 1]",
+    ),
+    "another size": (
+        "signature",
+        lambda signature: (
+            signature["inputs"][0].update(shape=[-1, 8, 8, 1]),
+            signature["preprocess"].update(height=8, width=8),
+        ),
+        "the graph's inputs are images UINT8 [-1, 16, 16, 1]",
+    ),
+    "no inputs": ("signature", lambda s: s.update(inputs=[]), "names no inputs or no outputs"),
+    "one output less": ("signature", lambda s: s["outputs"].pop(0), "the graph's outputs are"),
+    "nested deeply": ("signature", nested, "is not a whole package.signature record"),
+    "a later manifest": ("manifest", lambda record: record.update(v=99), "`int` <= 1"),
+    "a later tensor": ("signature", lambda s: s["inputs"][0].update(v=2), "`int` <= 1"),
+    "another run": ("lineage", lambda record: record.update(run="other"), "is that of run `other`"),
+    "another model": ("lineage", lambda record: record.update(model="other"), "lineage.json"),
+    "no counts": ("reference", lambda record: record.update(rows="many"), "package.reference"),
+}
+
+
+def seal_again(package: Path, version: int) -> None:
+    """Make the manifest fit, and keep the version that a test has given it."""
+    seal(package, NAME, 1)
+    place = package / SIDE / "manifest.json"
+    place.write_text(place.read_text().replace('"v": 1,', f'"v": {version},', 1))
+
+
+def refused(root: Path, package: Path, words: str) -> None:
+    """Have both commands refuse a package: exit 3, and say what to do."""
+    for command in (["export", "verify", package], ["serve", "--port", "0", "--model", package]):
+        done = mlstack(root, *map(str, command))
+
+        assert done.returncode == 3, done.stderr
+        assert words in " ".join(done.stderr.split())
+        assert "hint: " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_a_package_that_contradicts_itself_is_refused_by_verify_and_by_the_server(
+    tmp_path: Path, name: str
+) -> None:
+    record, spoil, words = CONTRADICTIONS[name]
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    package = make_package(tmp_path)
+    place = package / SIDE / f"{record}.json"
+    content = json.loads(place.read_text())
+    spoil(content)
+    deep = "[" * 100_000 + "]" * 100_000
+    place.write_text(json.dumps(content).replace('"NESTED"', f'{{"kind": {deep}}}'))
+    seal_again(package, content["v"] if record == "manifest" else 1)
+
+    refused(tmp_path, package, words)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["README.md", *(f"{SIDE}/{n}.json" for n in ("lineage", "metrics", "parity", "reference"))],
+)
+def test_a_package_without_one_of_its_records_is_refused(tmp_path: Path, file: str) -> None:
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    package = make_package(tmp_path)
+    (package / file).unlink()
+    seal(package, NAME, 1)
+
+    refused(tmp_path, package, f"names no `{file}`")
+
+
+def test_a_package_whose_records_agree_is_verified(tmp_path: Path) -> None:
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    package = make_package(tmp_path)
+
+    done = mlstack(tmp_path, "export", "verify", str(package))
+
+    assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from mlstack.export.worker.raw import Answered, load_input
 from mlstack.export.worker.session import Session
 from mlstack.inputs import tables
 from mlstack.inputs.preprocess import Spec
+from mlstack.records import trusted
 from mlstack.records.package import Golden, GoldenExample
 
 COUNT = 12
@@ -52,7 +53,9 @@ def replay(
     worst, differing = 0.0, []
     for example in golden.examples:
         row = load_input(folder / example.file, spec)
-        _, (probabilities,) = session.answer(row[None])
+        _, answered = session.answer(row[None])
+        trusted.check_answered(folder.parents[1], answered.shape, (1, len(classes)))
+        (probabilities,) = answered
         diff = float(np.abs(probabilities - np.array(example.probabilities)).max())
         diff = diff if np.isfinite(diff) else 1.0
         worst = max(worst, diff)

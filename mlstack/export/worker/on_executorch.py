@@ -25,6 +25,7 @@ class Runner:
             raise GateError(f"ExecuTorch cannot load the program: {first_line(error)}") from error
         if self._forward is None:
             raise GateError("ExecuTorch cannot load the program: it has no method `forward`")
+        self.tensors = None
         self.runtime = f"ExecuTorch {metadata.version('executorch')} on the {device} (XNNPACK)"
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

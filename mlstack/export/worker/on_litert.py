@@ -20,6 +20,7 @@ class Runner:
         except (ValueError, RuntimeError) as error:
             raise GateError(f"LiteRT cannot load the model: {first_line(error)}") from error
         self._input, self._dtype = self._only_input()
+        self.tensors = None
         self.runtime = f"LiteRT {metadata.version('ai-edge-litert')} on the {device} (XNNPACK)"
 
     def _only_input(self) -> tuple[str, np.dtype]:

@@ -1,6 +1,7 @@
 """Open a graph in onnxruntime."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -8,6 +9,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from mlstack.errors import GateError, MachineError
 from mlstack.export.worker.session import cores, first_line
+from mlstack.records import trusted
+from mlstack.records.package import Tensor
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "gpu": "CUDAExecutionProvider"}
 ON_CPU = "see `mlstack doctor`, or set gates.latency.device to cpu"
@@ -36,7 +39,9 @@ class Runner:
             raise GateError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
         if self._session.get_providers()[0] != provider:
             raise MachineError(f"onnxruntime fell back from the {device} to the CPU", hint=ON_CPU)
-        self._input = self._session.get_inputs()[0].name
+        given, answered = self._session.get_inputs(), self._session.get_outputs()
+        self._input = given[0].name if given else ""
+        self.tensors = _described(given), _described(answered)
         self.runtime = f"onnxruntime {onnxruntime.__version__} on the {device}"
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -50,6 +55,10 @@ class Runner:
                 f"the graph fails on a batch of {len(batch)}: {first_line(error)}"
             ) from error
         return logits, probabilities
+
+
+def _described(nodes: list[Any]) -> list[Tensor]:
+    return [trusted.tensor(one.name, one.type, one.shape) for one in nodes]
 
 
 def quiet(level: onnxruntime.GraphOptimizationLevel) -> onnxruntime.SessionOptions:

@@ -26,6 +26,7 @@ class Runner:
         kind = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self._request = compiled.create_infer_request()
         version = openvino.get_version().split("-")[0]
+        self.tensors = None
         self.runtime = f"OpenVINO {version} on the {device}, in {kind}"
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

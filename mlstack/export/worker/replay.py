@@ -8,7 +8,7 @@ from mlstack.export.worker import golden
 from mlstack.export.worker.channel import answer
 from mlstack.export.worker.session import Session, limit
 from mlstack.inputs import preprocess
-from mlstack.records import base
+from mlstack.records import base, trusted
 from mlstack.records.package import SIDE, Golden, Signature
 
 
@@ -20,13 +20,14 @@ def replay(request: ReplayRequest) -> Iterator[Said]:
     signature = base.read(package / SIDE / "signature.json", Signature)
     expected = request.golden or base.read(package / SIDE / "golden.json", Golden)
     given = signature.preprocess
-    worst, differing = golden.replay(
-        Session(model),
-        expected,
-        package / SIDE / "golden",
-        preprocess.from_json(given) if given is not None else None,
-        signature.classes,
-    )
+    spec = preprocess.from_json(given) if given is not None else None
+    if spec is not None:
+        trusted.check_input(package, signature, preprocess.datatype(spec), preprocess.shape(spec))
+    session = Session(model)
+    if session.tensors is not None:
+        trusted.check_tensors(package, signature, *session.tensors)
+    folder = package / SIDE / "golden"
+    worst, differing = golden.replay(session, expected, folder, spec, signature.classes)
     yield Replayed(examples=len(expected.examples), max_diff=worst, differing=differing)
 
 

@@ -32,12 +32,14 @@ def duel(request: MeasureRequest, test: Answered | None) -> Duel:
     live = request.live
     if live is None:
         return Duel(problem="no package is live yet")
-    if live.classes != request.built.classes or live.preprocess is None:
-        return Duel(
-            problem=f"package {live.number} is live and has other classes or takes no files"
-        )
-    if test is None or not test.paths:
+    if live.classes != request.built.classes:
+        return Duel(problem=f"package {live.number} is live and has other classes")
+    if live.preprocess is None:
+        return Duel(problem=f"package {live.number} is live and takes no files")
+    if test is None:
         return Duel(problem="the run has no test part")
+    if not test.paths:
+        return Duel(problem="the data module has no `input_spec` for the files of the test part")
     spec = preprocess.from_json(live.preprocess)
     rows = raw.rows_of(Path(request.examples), "test", spec)
     unseen = _unseen(live, rows, spec)

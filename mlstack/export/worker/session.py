@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from mlstack.errors import GateError
+from mlstack.records.package import Tensor
 
 BASE_BYTES = 8 << 30
 
@@ -19,6 +20,7 @@ class Runner(Protocol):
     """A graph that a runtime has opened."""
 
     runtime: str  # its name and version, and where it computes
+    tensors: tuple[list[Tensor], list[Tensor]] | None  # inputs and outputs, where it can tell
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give logits and probabilities, both (batch, classes) in FP32.
@@ -72,6 +74,11 @@ class Session:
     def runtime(self) -> str:
         """Say what runs the graph, and where."""
         return self._runner.runtime
+
+    @property
+    def tensors(self) -> tuple[list[Tensor], list[Tensor]] | None:
+        """Give inputs and outputs as the graph has them; None where the runtime cannot tell."""
+        return self._runner.tensors
 
     def answer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Give logits and probabilities, both (batch, classes) in FP32.

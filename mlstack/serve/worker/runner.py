@@ -10,8 +10,9 @@ import numpy as np
 import onnxruntime as ort
 
 from mlstack.errors import DataError, MachineError
+from mlstack.records import trusted
 from mlstack.records.package import Tensor
-from mlstack.serve.worker.tensors import DTYPES, RUNTIME_TYPES
+from mlstack.serve.worker.tensors import DTYPES
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
@@ -134,11 +135,7 @@ def _session(model: Path, providers: list[Any], threads: int) -> Any:
 
 
 def _tensor(described: Any) -> Tensor:
-    datatype = RUNTIME_TYPES.get(described.type)
-    if datatype is None:
-        raise DataError(f"`{described.name}` is a {described.type}, which cannot be served")
-    shape = [size if isinstance(size, int) else -1 for size in described.shape]
-    return Tensor(name=described.name, datatype=datatype, shape=shape)
+    return trusted.tensor(described.name, described.type, described.shape)
 
 
 def _loads(library: str) -> bool:

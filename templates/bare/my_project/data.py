@@ -18,7 +18,8 @@ class Data(LightningDataModule):
 
     def _load(self, part: str, *, shuffle: bool = False) -> DataLoader:
         rows = pq.read_table(self.examples, filters=[("split", "=", part)])
-        pixels = [np.asarray(Image.open(p).convert("L")) for p in rows["path"].to_pylist()]
+        opened = [Image.open(p, formats=["PNG", "JPEG"]) for p in rows["path"].to_pylist()]
+        pixels = [np.asarray(image.convert("L")) for image in opened]
         images = torch.from_numpy(np.stack(pixels)).unsqueeze(-1)  # (rows, 8, 8, 1)
         targets = torch.tensor(rows["target"].to_pylist())
         return DataLoader(TensorDataset(images, targets), self.batch_size, shuffle=shuffle)
