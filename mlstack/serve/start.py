@@ -17,7 +17,7 @@ from mlstack.launch.forkserver import THREADLESS
 from mlstack.records import server as server_record
 from mlstack.records.base import Record, encode, read
 from mlstack.records.layout import Layout
-from mlstack.records.package import verify_files
+from mlstack.records.package import live_package, verify_files
 from mlstack.records.server import (
     WORKER,
     AccessSpec,
@@ -49,6 +49,7 @@ def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Reco
 
     Raises:
         DataError: there is no package, or it is not whole.
+        GateError: it cannot be opened.
         MachineError: the port is taken.
         ConfigError: others could call without a key.
     """
@@ -81,7 +82,7 @@ def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
         live_file.promote(folder, number)
         yield Promoted(model=folder.name, number=number)
         return
-    verify_files(folder / str(live.live))
+    verify_files(live_package(folder, live.live))
 
 
 def _listen(

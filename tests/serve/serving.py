@@ -21,7 +21,9 @@ from PIL import Image
 from mlstack import files
 from mlstack.inputs import images
 from mlstack.inputs.images import ImageSpec
+from mlstack.records import proven
 from mlstack.records.base import write
+from mlstack.records.layout import Layout
 from mlstack.records.package import (
     Golden,
     GoldenExample,
@@ -183,6 +185,7 @@ def make_package(
     )
     write_sides(side, name, number)
     seal(package, name, number)
+    proven.keep(Layout(root).proven, package)  # as `export` does
     return package
 
 
