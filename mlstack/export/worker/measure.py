@@ -71,6 +71,7 @@ def measure(request: MeasureRequest) -> Iterator[Said]:
         rival_metrics=duel.here,
         live_pair=duel.pair,
         live_problem=duel.problem,
+        live_fails=duel.fails,
         **_against_baseline(request, parts),
     )
 

@@ -25,6 +25,7 @@ class Duel:
     here: dict[str, float] = field(default_factory=dict)
     pair: Pair | None = None
     problem: str = ""
+    fails: bool = False  # the live package is broken
 
 
 def duel(request: MeasureRequest, test: Answered | None) -> Duel:
@@ -32,6 +33,8 @@ def duel(request: MeasureRequest, test: Answered | None) -> Duel:
     live = request.live
     if live is None:
         return Duel(problem="no package is live yet")
+    if live.problem:
+        return Duel(problem=live.problem, fails=True)
     if live.classes != request.built.classes or live.preprocess is None:
         return Duel(
             problem=f"package {live.number} is live and has other classes or takes no files"
@@ -47,7 +50,8 @@ def duel(request: MeasureRequest, test: Answered | None) -> Duel:
         answered, _ = _value(raw.answer_files(Session(Path(live.model)), rows, spec, ""))
     except MlstackError as error:
         return Duel(
-            problem=f"package {live.number} is live and cannot be measured: {error.problem}"
+            problem=f"package {live.number} is live and cannot be measured: {error.problem}",
+            fails=True,
         )
     was = (answered.predicted == answered.targets)[unseen]
     now = (test.predicted == test.targets)[unseen]
