@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from mlstack.config.project import Project
 
 if TYPE_CHECKING:
-    from mlstack.config.loading import load
+    from mlstack.config.loading import assume, load
     from mlstack.config.schema import Config
     from mlstack.config.unbuilt import refuse_unbuilt
 
-__all__ = ["Config", "Project", "load", "refuse_unbuilt"]
+__all__ = ["Config", "Project", "assume", "load", "refuse_unbuilt"]
 
-LAZY = {"Config": "schema", "load": "loading", "refuse_unbuilt": "unbuilt"}
+LAZY = {"Config": "schema", "assume": "loading", "load": "loading", "refuse_unbuilt": "unbuilt"}
 
 
 def __getattr__(name: str) -> Any:

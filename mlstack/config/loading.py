@@ -7,10 +7,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mlstack.config import dotted, layers, mistakes
-from mlstack.config.document import Entry, Found
+from mlstack.config.document import Entry, Found, Source, parse
 from mlstack.config.project import Project
 from mlstack.config.schema import VERSION, Config
 from mlstack.errors import ConfigError, Mistake
+from mlstack.plurals import counted
 
 
 def load(path: Path, *, sets: tuple[str, ...] = ()) -> Project:
@@ -25,6 +26,24 @@ def load(path: Path, *, sets: tuple[str, ...] = ()) -> Project:
     document = _read(path, sets, found)
     config = _validate(document, str(path), found) if document else None
     if found or document is None or config is None:
+        raise _refuse(found, path)
+    return Project(path.resolve().parent, config, _origins(document, config))
+
+
+def assume(path: Path, text: str, *, sets: tuple[str, ...] = ()) -> Project:
+    """Read `text` where there is no project file at `path`, overridden as `load` would.
+
+    Raises:
+        ConfigError: anything is wrong, or a project is in one of the folders above.
+    """
+    if any((folder / path.name).is_file() for folder in path.absolute().parents):
+        raise _no_project(path)
+    found: list[Found] = []
+    document = parse(Source("the defaults", text, 0, "default"), found)
+    assert document is not None, text
+    document = _overridden(document, sets, found)
+    config = _validate(document, "the defaults", found)
+    if found or config is None:
         raise _refuse(found, path)
     return Project(path.resolve().parent, config, _origins(document, config))
 
@@ -54,18 +73,26 @@ def _read(path: Path, sets: tuple[str, ...], found: list[Found]) -> Entry | None
     document = layers.read_file(path, 0, found)
     beside = local_file(path)
     local = layers.read_file(beside, 1, found) if beside.is_file() else None
-    settings = [
-        *layers.read_environment(os.environ, 2, found),
-        *layers.read_sets(sets, 3, found),
-    ]
     if document is None:
+        _settings(sets, found)  # what is wrong with them is said, too
         return None
     _check_version(document, path)
     if local:
         document = layers.overlay(document, local)
-    for name, entry in settings:
+    return _overridden(document, sets, found)
+
+
+def _overridden(document: Entry, sets: tuple[str, ...], found: list[Found]) -> Entry:
+    for name, entry in _settings(sets, found):
         document = layers.put(document, name, entry)
     return document
+
+
+def _settings(sets: tuple[str, ...], found: list[Found]) -> list[tuple[tuple[str, ...], Entry]]:
+    return [
+        *layers.read_environment(os.environ, 2, found),
+        *layers.read_sets(sets, 3, found),
+    ]
 
 
 def _check_version(document: Entry, path: Path) -> None:
@@ -102,9 +129,12 @@ def _validate(document: Entry, file: str, found: list[Found]) -> Config | None:
 
 def _refuse(found: list[Found], path: Path) -> ConfigError:
     ordered = sorted(found, key=lambda item: item.order)
-    count = f"{len(ordered)} problem{'s' if len(ordered) != 1 else ''}"
+    layers_of = sorted({item.order[0] for item in ordered})
+    places = (str(path), str(local_file(path)), "the environment", "`--set`")
     return ConfigError(
-        f"{count} in {path}. Nothing was run.", mistakes=tuple(item.mistake for item in ordered)
+        f"{counted(len(ordered), 'problem')} "
+        f"in {' and '.join(places[layer] for layer in layers_of)}. Nothing was run.",
+        mistakes=tuple(item.mistake for item in ordered),
     )
 
 

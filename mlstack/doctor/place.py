@@ -13,6 +13,7 @@ from mlstack.config import Project, load
 from mlstack.doctor.check import Check, fail, ok, warning
 from mlstack.errors import MachineError, MlstackError, StepError
 from mlstack.launch.git import git, is_repository, uncommitted
+from mlstack.plurals import counted, plural
 from mlstack.records import dvc
 from mlstack.records.dataset_hash import is_packed
 from mlstack.records.layout import Layout
@@ -45,7 +46,8 @@ def git_state(root: Path) -> Check:
         return warning("git", f"{version}; {root} is not in a repository", "git init")
     changed = uncommitted(root)
     if changed:
-        detail = f"{version}; {len(changed)} files are not committed: {', '.join(changed[:3])}"
+        what = counted(len(changed), "file is", "files are")
+        detail = f"{version}; {what} not committed: {', '.join(changed[:3])}"
         return warning("git", detail, "git add -A && git commit; runs record the difference too")
     return ok("git", f"{version}; everything is committed")
 
@@ -67,12 +69,13 @@ def data_state(project: Project) -> Iterator[Check]:
         return
     sizes = [path.stat().st_size for path in files.walk(source)] if source.is_dir() else []
     if is_packed(source):
-        yield ok(name, f"{pointer.files:,} files, in packs")
+        yield ok(name, f"{pointer.files:,} {plural(pointer.files, 'file')}, in packs")
     elif (len(sizes), sum(sizes)) != (pointer.files, pointer.size_bytes):
-        detail = f"{source} differs from its last version: {len(sizes)} files, then {pointer.files}"
+        now = counted(len(sizes), "file")
+        detail = f"{source} differs from its last version: {now}, then {pointer.files}"
         yield warning(name, detail, 'mlstack version snapshot -m "what changed"')
     else:
-        yield ok(name, f"{len(sizes):,} files, as in the last version")
+        yield ok(name, f"{len(sizes):,} {plural(len(sizes), 'file')}, as in the last version")
     if not project.config.versioning.remote:
         yield warning(
             "backup",

@@ -14,12 +14,12 @@ from mlstack.export import ask, bundle, choice, edge, facts, packages, report, s
 from mlstack.export.handover import Built, Replayed
 from mlstack.export.order import Order, Wish, check_runs, order
 from mlstack.export.trial import Stage
-from mlstack.records import proven, trusted
+from mlstack.records import base, proven, trusted
 from mlstack.records.base import Record, Result
 from mlstack.records.edge import EdgeModel
 from mlstack.records.graph_safety import check_graph
 from mlstack.records.layout import Layout
-from mlstack.records.package import MODEL, GateResult
+from mlstack.records.package import MANIFEST, MODEL, SIDE, GateResult, Manifest
 from mlstack.records.variants import Variant, Variants
 
 __all__ = ["Doubt", "Exported", "Verified", "Weighed", "Wish", "export", "verify"]
@@ -48,6 +48,7 @@ class Exported(Result, frozen=True, kw_only=True, tag="export.package"):
     variants: list[Variant]
     edge: list[EdgeModel]  # the same model in other formats
     page: str  # HTML, relative to the project
+    content_sha256: str  # of what answers: equal for two exports of the same checkpoint
 
     def headline(self) -> str:
         """Give the package's path."""
@@ -67,6 +68,7 @@ class Verified(Result, frozen=True, kw_only=True, tag="export.verified"):
     tolerance: float
     signed_by: str = ""  # fingerprint of the key that was asked for
     formats: list[str] = msgspec.field(default_factory=list)  # others that were replayed, too
+    content_sha256: str = ""  # of what answers: equal for two exports of the same checkpoint
 
     def headline(self) -> str:
         """Give the package's path."""
@@ -148,6 +150,7 @@ def _parts(asked: Order, built: Built, best: trial.Tried, weighed: Variants) -> 
 
 
 def _exported(asked: Order, parts: bundle.Parts, package: Path) -> Exported:
+    manifest = base.read(package / SIDE / MANIFEST, Manifest)
     return Exported(
         model=asked.model,
         number=int(package.name),
@@ -161,6 +164,7 @@ def _exported(asked: Order, parts: bundle.Parts, package: Path) -> Exported:
         variants=parts.variants.variants,
         edge=parts.edges.record.models,
         page=(asked.folder / REPORT).relative_to(asked.project.root).as_posix(),
+        content_sha256=manifest.content_sha256,
     )
 
 
@@ -203,6 +207,7 @@ def verify(
         tolerance=golden.tolerance,
         signed_by=signed_by,
         formats=formats,
+        content_sha256=manifest.content_sha256,
     )
 
 

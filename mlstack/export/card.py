@@ -7,6 +7,7 @@ from mlstack.export import recipe
 from mlstack.export.facts import Training
 from mlstack.export.handover import Built, Figures, Slice
 from mlstack.inputs.tables import TableSpec
+from mlstack.plurals import plural
 from mlstack.records.edge import Edge, EdgeModel
 from mlstack.records.lineage import Lineage
 from mlstack.records.package import GateResult, Tensor
@@ -148,7 +149,7 @@ def _limits(built: Built, figures: Figures) -> list[str]:
     absent = [name for name in built.classes if name not in figures.per_class]
     if absent:
         lines.append(f"- Not measured, for want of examples: {_classes(absent)}.")
-    lines.append("- Fairness, robustness against attacks and energy were not measured.")
+    lines.append("- Fairness and robustness against attacks were not measured.")
     return lines
 
 
@@ -173,7 +174,11 @@ def _proofs(figures: Figures, shown: Shown) -> list[str]:
 
 def _amount(lineage: Lineage) -> str:
     data = lineage.dataset
-    return f", {data.files:,} files, {data.size_bytes:,} bytes" if data.files else ""
+    return (
+        f", {data.files:,} {plural(data.files, 'file')}, {data.size_bytes:,} bytes"
+        if data.files
+        else ""
+    )
 
 
 def triton(model: str, built: Built, max_batch: int) -> str:

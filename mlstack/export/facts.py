@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack.records import run
+from mlstack.records.system import Energy, Used, energy, read_system
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Training:
     device: str = "cpu"
     ranks: int = 1
     attempts: int = 1
+    energy: Energy | None = None
 
     def told(self) -> str:
         """Say it in one line; what was not recorded is left out."""
@@ -25,7 +27,8 @@ class Training:
             parts.append(f"{self.seconds:,.1f} s")
         if self.attempts > 1:
             parts.append(f"in {self.attempts} attempts")
-        return ", ".join(parts) + "; energy was not measured"
+        took = self.energy.told() if self.energy else ["energy was not measured"]
+        return "; ".join([", ".join(parts), *took])
 
 
 def training(folder: Path) -> Training:
@@ -35,6 +38,7 @@ def training(folder: Path) -> Training:
     ended = [e for e in events if isinstance(e, run.Finished)]
     if not started or not ended:
         return Training()
+    used = [one for one in read_system(folder) if isinstance(one, Used)]
     return Training(
         seconds=ended[-1].seconds,
         epochs=ended[-1].epoch,
@@ -42,4 +46,5 @@ def training(folder: Path) -> Training:
         device=started[-1].device,
         ranks=started[-1].ranks,
         attempts=started[-1].attempt,
+        energy=energy(used) if used else None,
     )

@@ -9,6 +9,7 @@ from mlstack.export.api import Exported, Verified, Weighed
 from mlstack.export.gates import Judged
 from mlstack.export.pushed import Pushed
 from mlstack.export.trial import Stage
+from mlstack.plurals import counted, plural
 from mlstack.records.base import Record
 from mlstack.records.edge import EdgeModel
 from mlstack.records.package import GateResult
@@ -36,15 +37,17 @@ def draw(record: Record) -> RenderableType | Bar | None:
         case Verified():
             return (
                 f"{record.path} is whole: {record.model} {record.number} of run {record.run}\n"
-                f"{record.files} files match the manifest; {record.examples} golden examples are "
+                f"{counted(record.files, 'file matches', 'files match')} the manifest; "
+                f"{record.examples} golden {plural(record.examples, 'example is', 'examples are')} "
                 f"answered as expected (largest difference {record.max_diff:.1e}, "
                 f"allowed {record.tolerance:g})"
+                + f"\ncontent {record.content_sha256}"
                 + "".join(f"\nand so does {name}" for name in record.formats)
                 + (f"\nsigned by {record.signed_by}" if record.signed_by else "")
             )
         case Pushed():
             return (
-                f"{record.reference} is {record.path}: {record.files} files, "
+                f"{record.reference} is {record.path}: {counted(record.files, 'file')}, "
                 f"{_size(record.size_bytes)}; {record.sent} had to be sent\n"
                 f"pull these very bytes: oras pull {record.headline()}"
             )

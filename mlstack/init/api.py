@@ -4,10 +4,11 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import mlstack
 from mlstack import files
 from mlstack.config.schema import json_schema
 from mlstack.errors import ConfigError, MachineError
-from mlstack.init import catalog, imported, repository, sample, scaffold
+from mlstack.init import catalog, imported, own_table, repository, sample, scaffold
 from mlstack.init.dataset import Copied, Dataset
 from mlstack.init.naming import Names, names_of
 from mlstack.launch.git import git
@@ -36,6 +37,7 @@ class Wish:
     target: Path
     template: str
     data: Path | None
+    label: str  # the column of the class in `data`, where that is a table
     ci: str
     deploy: str
 
@@ -52,6 +54,9 @@ class Created(Result, frozen=True, kw_only=True, tag="init.created"):
     size_bytes: int
     files: list[str]  # the ones to look at first
     can_train: bool  # whether torch is installed
+    label: str = ""  # the column of the class, in the user's own table
+    text: str = ""  # that of the text
+    ignored: tuple[str, ...] = ()  # those that nothing is learned of
 
     def headline(self) -> str:
         """Give the project's folder."""
@@ -76,19 +81,16 @@ def init(wish: Wish) -> Iterator[Record]:
 
     Raises:
         ConfigError: the target is taken, or there is no such template.
-        DataError: the images under `--data` are not what they should be.
+        DataError: what `--data` names is not what it should be.
     """
     template = catalog.find(wish.template)
     deploy = scaffold.deploy_kinds(wish.deploy)
     names = names_of(wish.target.resolve())
     _refuse(wish, template)
     git(Path.cwd(), "--version")
-    found = (yield from imported.survey(wish.data)) if wish.data else None
+    copy = (yield from _own(wish.data, wish.label, template)) if wish.data else None
     with _built(wish.target) as folder:
-        if found:
-            dataset = yield from imported.copy(found, folder)
-        else:
-            dataset = yield from _unpack(template.data, folder)
+        dataset = yield from (copy(folder) if copy else _unpack(template.data, folder))
         scaffold.write_project(folder, template, names, dataset)
         scaffold.write_ci(folder, wish.ci, names, dataset.source)
         scaffold.write_deploy(folder, deploy, names, dataset.source, template.task)
@@ -96,6 +98,15 @@ def init(wish: Wish) -> Iterator[Record]:
         repository.start(folder, dataset.source, f"start from the template {template.name}")
         _write_state(folder, wish)
     yield _created(wish, template, names, dataset)
+
+
+def _own(
+    data: Path, label: str, template: catalog.Template
+) -> Generator[Copied, None, Callable[[Path], Generator[Copied, None, Dataset]]]:
+    """Look at the user's own data; give what copies it into a project."""
+    if isinstance(template.data, catalog.SampleTable):
+        return partial(own_table.copy, own_table.find(data, label, template.task), template)
+    return partial(imported.copy, (yield from imported.survey(data)))
 
 
 def _unpack(
@@ -118,16 +129,16 @@ def _refuse(wish: Wish, template: catalog.Template) -> None:
         raise ConfigError(
             "the template `bare` reads its own data", hint="leave out --data or --template"
         )
-    if wish.data and isinstance(template.data, catalog.SampleTable):
+    reads_table = isinstance(template.data, catalog.SampleTable)
+    if wish.label and not (wish.data and reads_table):
         raise ConfigError(
-            f"--data copies images; the template `{template.name}` takes a table",
-            hint="leave out --data, then copy your table over "
-            f"data/{template.data.name}/table.csv and name its column of classes in data.label",
+            "--label names a column of your own table",
+            hint="say --data TABLE and --template tabular or text-classification, too",
         )
-    if wish.data and wish.data.is_file():
+    if wish.data and wish.data.is_file() and not reads_table:
         raise ConfigError(
             f"`{wish.data}` is a file; --data copies a folder of images",
-            hint="name the folder; a table goes with --template tabular or text-classification",
+            hint="name the folder; for a table say --template tabular or text-classification, too",
         )
 
 
@@ -193,6 +204,7 @@ def _created(wish: Wish, template: catalog.Template, names: Names, dataset: Data
     shown += [scaffold.CI_FILES[wish.ci]] if wish.ci in scaffold.CI_FILES else []
     kinds = scaffold.deploy_kinds(wish.deploy)
     shown += [f"deploy/{file}" for kind in kinds for file in scaffold.DEPLOY_FILES[kind]]
+    columns = dataset.columns
     return Created(
         path=str(wish.target),
         template=template.name,
@@ -203,4 +215,7 @@ def _created(wish: Wish, template: catalog.Template, names: Names, dataset: Data
         size_bytes=dataset.size_bytes,
         files=shown,
         can_train=find_spec("torch") is not None,
+        label=columns.label if columns else "",
+        text=columns.text if columns else "",
+        ignored=columns.ignored if columns else (),
     )

@@ -17,8 +17,13 @@ def init(
     ] = "image-classification",
     data: Annotated[
         Path | None,
-        typer.Option(help="Own images: a folder per class, or labels.csv (path,label)."),
+        typer.Option(
+            help="Own data: a folder per class, or labels.csv (path,label); a CSV or Parquet file."
+        ),
     ] = None,
+    label: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Column of the class, where --data is a table.")
+    ] = "",
     ci: Annotated[
         Literal["github", "gitlab", "none"], typer.Option(help="Write a CI workflow.")
     ] = "github",
@@ -27,6 +32,6 @@ def init(
     """Start a project that runs as it lies."""
     from mlstack.init import api, view
 
-    wish = api.Wish(target=name, template=template, data=data, ci=ci, deploy=deploy)
+    wish = api.Wish(target=name, template=template, data=data, label=label, ci=ci, deploy=deploy)
     api.refuse_overrides(call.config, call.sets)
     call.show(api.init(wish), view.draw)

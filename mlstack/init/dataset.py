@@ -9,6 +9,17 @@ from mlstack.records.base import Record
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What the columns of the user's own table are."""
+
+    label: str
+    ignored: tuple[str, ...] = ()  # nothing is learned of them
+    features: int = 0  # what a row becomes
+    text: str = ""  # the column of the text, for texts
+    length: int = 0  # tokens read of it
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The images, or the rows of a table, that lie in a new project."""
 
@@ -20,6 +31,7 @@ class Dataset:
     channels: int
     own: bool  # the user's, not the template's
     unit: str = "images"  # or rows: what an example is
+    columns: Columns | None = None  # of the user's own table
 
     @property
     def source(self) -> str:

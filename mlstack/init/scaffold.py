@@ -1,5 +1,6 @@
 """The files of a new project that are text: copied, with a few words replaced."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from mlstack import files
 from mlstack.errors import ConfigError
 from mlstack.init import catalog
 from mlstack.init.catalog import Template
-from mlstack.init.dataset import Dataset
+from mlstack.init.dataset import Columns, Dataset
 from mlstack.init.naming import Names
+from mlstack.inputs.tables import quoted
 
 CI_FILES = {"github": ".github/workflows/mlstack.yml", "gitlab": ".gitlab-ci.yml"}
 DEPLOY_FILES = {
@@ -17,7 +19,8 @@ DEPLOY_FILES = {
     "systemd": ("mlstack.service", "nginx.conf"),
     "k8s": ("k8s.yaml", "kserve.yaml"),
 }
-EXAMPLE_SOURCE = "data/digits"
+GATE = re.compile(r"(test/acc: \{min: )[0-9.]+\}\}")
+SLICES = re.compile(r"^  slices: .*\n", re.M)
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,10 @@ def write_project(folder: Path, template: Template, names: Names, dataset: Datas
             _copy(path, folder / (".gitignore" if name == "gitignore" else name), words)
     text = (template.folder / "mlstack.yaml").read_text()
     text = _replaced(text, "name: my_project", f"name: {names.project}")
+    text = words.put(text)
     if dataset.own:
-        text = _for_own_data(text, dataset)
-    files.write_text(folder / "mlstack.yaml", words.put(text))
+        text = _for_own_data(text, template, dataset)
+    files.write_text(folder / "mlstack.yaml", text)
 
 
 def write_ci(folder: Path, ci: str, names: Names, source: str) -> None:
@@ -94,23 +98,41 @@ def write_deploy(folder: Path, kinds: list[str], names: Names, source: str, task
                 files.write_text(target, text)
 
 
-def _for_own_data(text: str, dataset: Dataset) -> str:
-    floor = min(round(dataset.largest_share + 0.05, 2), 0.95)
-    for old, new in (
-        (EXAMPLE_SOURCE, dataset.source),
-        (
-            "{image_size: 16, channels: 1}",
-            f"{{image_size: {dataset.image_size}, channels: {dataset.channels}}}",
-        ),
-        ("lr: 3e-3, channels: 1}", f"lr: 3e-3, channels: {dataset.channels}}}"),
-        (
-            "test/acc: {min: 0.9}}",
-            f"test/acc: {{min: {floor}}}}}  # a little over always saying the largest class",
-        ),
-        ("  slices: [{column: class, metric: acc, min: 0.7}]\n", ""),
-    ):
+def _for_own_data(text: str, template: Template, dataset: Dataset) -> str:
+    columns = dataset.columns
+    pairs = _of_table(template, columns) if columns else _of_images(dataset)
+    text = _replaced(text, f"data/{template.data.name}", dataset.source)
+    for old, new in pairs:
         text = _replaced(text, old, new)
+    floor = min(round(dataset.largest_share + 0.05, 2), 0.95)
+    text, changed = GATE.subn(
+        rf"\g<1>{floor}}}}}  # a little over always saying the largest class", text
+    )
+    text, left_out = SLICES.subn("", text)
+    assert (changed, left_out) == (1, 1), "the template's mlstack.yaml lacks its gates"
     return text
+
+
+def _of_images(dataset: Dataset) -> list[tuple[str, str]]:
+    seen = f"{{image_size: {dataset.image_size}, channels: {dataset.channels}}}"
+    return [
+        ("{image_size: 16, channels: 1}", seen),
+        ("lr: 3e-3, channels: 1}", f"lr: 3e-3, channels: {dataset.channels}}}"),
+    ]
+
+
+def _of_table(template: Template, columns: Columns) -> list[tuple[str, str]]:
+    assert isinstance(template.data, catalog.SampleTable)
+    pairs = [(f"label: {template.data.label} ", f"label: {quoted(columns.label)} ")]
+    if columns.text:
+        read = f"{{text: {quoted(columns.text)}, vocabulary: 400, length: {columns.length}}}"
+        return [*pairs, ("{text: text, vocabulary: 400, length: 96}", read)]
+    ignored = ", ".join(map(quoted, columns.ignored))
+    return [
+        *pairs,
+        ("{ignore: []}", f"{{ignore: [{ignored}]}}"),
+        ("features: 30", f"features: {columns.features}"),
+    ]
 
 
 def _replaced(text: str, old: str, new: str) -> str:

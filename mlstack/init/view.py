@@ -4,6 +4,7 @@ import shlex
 
 from mlstack.init.api import Created
 from mlstack.init.dataset import Copied
+from mlstack.plurals import plural
 from mlstack.records.base import Record
 from mlstack.ui import Bar
 
@@ -25,12 +26,23 @@ def _created(made: Created) -> str:
     unit = UNITS.get(made.task, "images")
     data = f"{made.images:,} real {unit}, {_size(made.size_bytes)}, {len(made.classes)} classes"
     lines = [f"Created {made.path}/ ({made.task}: {data})", *_wrapped(made.files)]
+    if made.label:
+        lines.append(_columns(made))
     waiting = made.images - made.labeled
     if waiting:
-        lines.append(f"{waiting:,} images wait for a label; type `mlstack label` there")
+        what = plural(waiting, "image waits", "images wait")
+        lines.append(f"{waiting:,} {what} for a label; type `mlstack label` there")
     train = "mlstack train" if made.can_train else "pip install 'mlstack[train]' && mlstack train"
     lines.append(f"Next: cd {shlex.quote(made.path)} && {train}")
     return "\n".join(lines)
+
+
+def _columns(made: Created) -> str:
+    """Say what init took the columns of a table for: it may be wrong."""
+    said = f"`{made.label}` is the class" + (f", `{made.text}` the text" if made.text else "")
+    if made.ignored:
+        said += f"; left out: {', '.join(f'`{name}`' for name in made.ignored)} (data.args.ignore)"
+    return said
 
 
 def _wrapped(names: list[str]) -> list[str]:

@@ -58,6 +58,14 @@ def encode(spec: TableSpec, table: pa.Table) -> np.ndarray:
     return spec.widen(described)
 
 
+def beyond(column: pa.ChunkedArray) -> list[int]:
+    """Give the rows of a column whose number is refused: too large for float32, or infinite."""
+    if not _is_number(column.type):
+        return []
+    found: list[int] = np.flatnonzero(np.abs(_numbers(column.combine_chunks())) > LARGEST).tolist()
+    return found
+
+
 def _described(spec: TableSpec, name: str, column: pa.Array) -> np.ndarray | None:
     """Give a number per value, NaN where it is missing; None for a column of another kind."""
     if pa.types.is_null(column.type):

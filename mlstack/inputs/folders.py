@@ -12,8 +12,15 @@ from mlstack.inputs.images import SUFFIXES
 CSV = "labels.csv"
 
 
-def labeled_files(folder: Path) -> list[tuple[str, str]]:
+def labeled_files(
+    folder: Path, suffixes: frozenset[str] = SUFFIXES, what: str = "images"
+) -> list[tuple[str, str]]:
     """List (path below the folder, label) of everything that is labeled.
+
+    Args:
+        folder: a folder per class, or one with `labels.csv`.
+        suffixes: of the files that count in a folder per class.
+        what: such files are called.
 
     Raises:
         DataError: the folder is missing, empty, of neither form, or `labels.csv` is wrong;
@@ -26,11 +33,11 @@ def labeled_files(folder: Path) -> list[tuple[str, str]]:
     found = [
         (path.relative_to(folder).as_posix(), path.relative_to(folder).parts[0])
         for path in files.walk(folder)
-        if path.suffix.lower() in SUFFIXES and len(path.relative_to(folder).parts) > 1
+        if path.suffix.lower() in suffixes and len(path.relative_to(folder).parts) > 1
     ]
     if not found:
         raise DataError(
-            f"`{folder}` has neither `{CSV}` nor a folder of images per class",
+            f"`{folder}` has neither `{CSV}` nor a folder of {what} per class",
             hint=f"write {CSV} with the columns path,label, or make one folder per class",
         )
     return found

@@ -367,5 +367,9 @@ def shown(value: Any) -> str:
 
 def leave_out(name: str) -> str:
     """Say what to type to learn nothing from a column, whatever its name holds."""
-    word = name if PLAIN.fullmatch(name) else msgspec.json.encode(name).decode()
-    return f"leave it out: `data.args.ignore: [{word}]` in mlstack.yaml"
+    return f"leave it out: `data.args.ignore: [{quoted(name)}]` in mlstack.yaml"
+
+
+def quoted(name: str) -> str:
+    """Write a column's name for YAML."""
+    return name if PLAIN.fullmatch(name) else msgspec.json.encode(name).decode()

@@ -6,12 +6,13 @@ from pathlib import Path
 from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.launch import git
+from mlstack.plurals import counted
 from mlstack.records import dvc
 from mlstack.records.data_folder import FolderHash
 from mlstack.records.dataset import DatasetVersion
 from mlstack.records.dataset_hash import hash_dataset, is_packed
 
-HINT = "`mlstack version snapshot -m MESSAGE`, or add --allow-dirty"
+SNAPSHOT = "`mlstack version snapshot -m MESSAGE`"
 
 
 def resolve(project: Project, *, allow_dirty: bool) -> DatasetVersion:
@@ -74,7 +75,10 @@ def version_of(project: Project, hashed: FolderHash, *, allow_dirty: bool) -> Da
     needless = project.config.versioning.backend == "none"
     lack = "it is not versioned" if needless else _lack(project, hashed)
     if lack and not (allow_dirty or needless):
-        raise DataError(f"`{source}` is not snapshotted: {lack}", hint=HINT)
+        raise DataError(
+            f"`{source}` is not snapshotted: {lack}",
+            hint=f"{_way_to_snapshot(project)}, or add --allow-dirty",
+        )
     pointer = dvc.pointer_path(source_folder(project))
     return DatasetVersion(
         name=Path(source).name,
@@ -98,6 +102,9 @@ def _lack(project: Project, hashed: FolderHash) -> str:
     path = dvc.pointer_path(source_folder(project))
     name = path.name
     pointer = dvc.read_pointer(path)
+    link = link_on_the_way(project.root, project.config.data.folder)
+    if pointer is None and link:
+        return f"`{link}` is a link, and DVC does not follow links to folders"
     if pointer is None:
         return f"there is no `{name}` beside it"
     if pointer.md5 != hashed.md5:
@@ -113,6 +120,26 @@ def _lack(project: Project, hashed: FolderHash) -> str:
     return ""
 
 
+def _way_to_snapshot(project: Project) -> str:
+    """Say what to type before a snapshot is possible, and then."""
+    if link := link_on_the_way(project.root, project.config.data.folder):
+        return f"put the folder itself at `{link}`, then type {SNAPSHOT}"
+    if not git.is_repository(project.root):
+        if shutil.which("git") is None:
+            return f"install git, then type {SNAPSHOT}"
+        return f"type `git init`, then {SNAPSHOT}"
+    return SNAPSHOT
+
+
+def link_on_the_way(root: Path, source: str) -> str:
+    """Name what is a symbolic link of a path below the project; empty where nothing is."""
+    for part in (Path(source), *Path(source).parents):
+        if part.name and (root / part).is_symlink():
+            return part.as_posix()
+    return ""
+
+
 def _counted(before: int, hashed: FolderHash) -> str:
     after = hashed.count
-    return f"{after} files" if before == after else f"{before} files then, {after} now"
+    then = counted(before, "file")
+    return then if before == after else f"{then} then, {after} now"

@@ -16,6 +16,7 @@ from mlstack.errors import ConfigError, DataError, Mistake
 from mlstack.inputs import folders, splits
 from mlstack.inputs.tasks import reads_rows
 from mlstack.launch import rows, synthetic
+from mlstack.plurals import counted
 from mlstack.records import dataset
 
 SHOWN = 10
@@ -289,11 +290,11 @@ def _refuse(folder: Path, mistakes: list[Mistake]) -> None:
     count = len(mistakes)
     first = f"; the first {SHOWN} are shown" if count > SHOWN else ""
     raise DataError(
-        f"{count} problem{'s' if count > 1 else ''} with the labels of `{folder.name}`{first}",
+        f"{counted(count, 'problem')} with the labels of `{folder.name}`{first}",
         where=str(folder),
         mistakes=tuple(mistakes[:SHOWN]),
     )
 
 
 def _examples(count: int) -> str:
-    return f"{count} example{'s' if count != 1 else ''}"
+    return counted(count, "example")

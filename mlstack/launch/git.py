@@ -55,6 +55,14 @@ def head(root: Path) -> str | None:
         return None
 
 
+def is_on_branch(root: Path) -> bool:
+    """Tell whether a branch follows the next commit; a detached HEAD has none."""
+    try:
+        return bool(git(root, "symbolic-ref", "--quiet", "HEAD"))
+    except StepError:
+        return False
+
+
 # What `mlstack run` writes; no run reads it, so it does not make the code dirty.
 WRITTEN_BY_RUN = ("dvc.yaml", "dvc.lock", "evaluation/metrics.json", "evaluation/*.csv")
 NOT_CODE = tuple(f":(top,exclude,glob)**/{name}" for name in WRITTEN_BY_RUN)

@@ -1,6 +1,7 @@
 """Measure what a run uses while it goes: a thread of the supervisor, never of a rank."""
 
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -13,12 +14,14 @@ from pathlib import Path
 import psutil
 
 from mlstack.errors import MachineError
+from mlstack.launch import power
 from mlstack.records.system import GpuUse, Used, append_system
 
 FIRST_S = 1.0  # between two looks at a run that has just begun
 MOST_S = 10.0  # between two looks at a long one: about 2 MB a day
 LOOKS = 300  # until the pauses grow
-QUERY = "index,utilization.gpu,memory.used"
+QUERY = "index,utilization.gpu,memory.used,power.draw"
+NUMBER = re.compile(r"\d+(\.\d+)?")
 GPU_S = 10.0  # that a driver may take to answer
 
 
@@ -70,6 +73,7 @@ class Sampler:
     def _watch(self) -> None:
         began = before = time.monotonic()
         psutil.cpu_percent()  # the first call only sets the clock
+        meter = power.Meter()
         self._look()
         while not self._over.wait(pause(time.monotonic() - began)):
             now = time.monotonic()
@@ -84,6 +88,8 @@ class Sampler:
                 memory_bytes=memory_bytes,
                 free_bytes=psutil.virtual_memory().available,
                 gpus=self._gpus(),
+                seconds=round(now - before, 3),
+                processors_j=meter.joules(),
             )
             before = now
             try:
@@ -136,11 +142,18 @@ def pause(elapsed_s: float) -> float:
 
 
 def parse(listing: str) -> list[GpuUse]:
-    """Read what `nvidia-smi --query-gpu` printed; a figure that a card does not have is 0."""
+    """Read what `nvidia-smi --query-gpu` printed; what a card does not say is 0, its watts None."""
     found = []
     for line in listing.splitlines():
         index, *figures = (part.strip() for part in line.split(","))
-        if index.isdigit() and len(figures) == 2:
-            busy, mib = (float(f) if f.isdigit() else 0.0 for f in figures)
-            found.append(GpuUse(index=int(index), busy=busy / 100, memory_bytes=int(mib) << 20))
+        if index.isdigit() and len(figures) == 3:
+            busy, mib, watts = (float(f) if NUMBER.fullmatch(f) else None for f in figures)
+            found.append(
+                GpuUse(
+                    index=int(index),
+                    busy=(busy or 0.0) / 100,
+                    memory_bytes=int(mib or 0) << 20,
+                    watts=watts,
+                )
+            )
     return found

@@ -7,6 +7,7 @@ from mlstack import files
 from mlstack.call import Call
 from mlstack.config import Project, load
 from mlstack.errors import ConfigError, DataError
+from mlstack.launch import git
 from mlstack.pipeline import execute, fresh, labels, pipefile
 from mlstack.pipeline.fresh import Look
 from mlstack.pipeline.result import (
@@ -176,6 +177,12 @@ def _require_dvc(project: Project) -> None:
         raise ConfigError(
             f"the pipeline reads {pipefile.CONFIG}, and there is none in {project.root}",
             hint=f"name the project file {pipefile.CONFIG}",
+        )
+    if not git.is_repository(project.root):
+        git.git(project.root, "--version")  # says that git is not installed
+        raise DataError(
+            f"`{project.root}` is not in a git repository, so its data has no version",
+            hint="type `git init`, then `mlstack version snapshot -m MESSAGE`",
         )
     if not any((folder / ".dvc").is_dir() for folder in (project.root, *project.root.parents)):
         raise DataError(

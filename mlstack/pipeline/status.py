@@ -16,6 +16,7 @@ from mlstack.launch.at_work import up_to_date
 from mlstack.pipeline import labels, overview, served
 from mlstack.pipeline.result import Line, Status
 from mlstack.pipeline.served import OpenAlert
+from mlstack.plurals import counted
 from mlstack.records import data_folder, dataset, dvc, requests
 from mlstack.records.base import read
 from mlstack.records.dataset_hash import hash_dataset, is_packed
@@ -157,7 +158,7 @@ def _data(project: Project, found: Found) -> Line:
         return Line(part="data", state=f"nothing in {source}{named}", is_well=False)
     if pointer is None:
         return Line(part="data", state=f"{source}: never snapshotted", is_well=False)
-    what = f"{source}: {pointer.files} files, version {pointer.md5[:8]}"
+    what = f"{source}: {counted(pointer.files, 'file')}, version {pointer.md5[:8]}"
     if not found.is_snapshotted:
         return Line(part="data", state=f"{what}, changed since", is_well=False)
     return Line(part="data", state=what)
@@ -267,7 +268,7 @@ def _requests(layout: Layout, model: str) -> Line:
     more = "at least " if len(parts) > LOOKED_AT else ""
     newest = max(path.stat().st_mtime for path in (*parts[-1:], *waiting))
     when = datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    fresh = f", {len(waiting)} files still open" if waiting else ""
+    fresh = f", {counted(len(waiting), 'file')} still open" if waiting else ""
     return Line(part="requests", state=f"{more}{rows} logged{fresh}, last {when}")
 
 

@@ -4,6 +4,7 @@
 parity.json, lineage.json, reference.json, golden.json and golden/; beside them README.md.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ MODEL = "model.onnx"
 SIDE = "mlstack"
 MANIFEST = "manifest.json"
 FILE_LIVE = "live.json"  # beside the packages of a model
+# The files below `SIDE` that make a package answer as it does.
+ANSWERING = ("signature.json", "golden.json", "golden/", "parity.json", "reference.json")
 SEAL = "manifest.json.sig"  # its signature, of a package that was signed
 
 
@@ -95,6 +98,20 @@ class Manifest(Record, frozen=True, kw_only=True, tag="package.manifest"):
     mlstack: str  # version that wrote it
     files: dict[str, str]  # path below the package -> SHA-256
     size_bytes: int = 0
+
+    @property
+    def content_sha256(self) -> str:
+        """Identify what answers: equal for two exports of the same checkpoint.
+
+        Over the graph, how bytes become its input, what it must answer and what its traffic is held
+        against; not over when it was made, its number, and how fast it was that day.
+        """
+        lines = [f"{self.files[name]}  {name}\n" for name in sorted(self.files) if _answers(name)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _answers(name: str) -> bool:
+    return name == MODEL or name.removeprefix(f"{SIDE}/").startswith(ANSWERING)
 
 
 class Live(Record, frozen=True, kw_only=True, tag="model.live"):

@@ -56,7 +56,8 @@ def _refuse_open_door(
     if not is_loopback and not has_keys:
         raise ConfigError(
             f"other machines reach `{address}`, and there is no API key",
-            hint="type `mlstack serve keys add NAME`, or let everybody call with `--insecure`",
+            hint="type `mlstack serve keys add NAME` (without a project set "
+            f"`{record.ENVIRONMENT}`), or let everybody call with `--insecure`",
         )
 
 

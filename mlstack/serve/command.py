@@ -22,7 +22,10 @@ def serve(
     device: Device = None,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="PACKAGE_OR_ONNX", help="Serve this instead of the live package."),
+        typer.Option(
+            metavar="PACKAGE_OR_ONNX",
+            help="Serve this instead of the live package; it needs no project.",
+        ),
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Ask for no API key, wherever it listens.")

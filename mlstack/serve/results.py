@@ -12,6 +12,13 @@ class Promoted(Record, frozen=True, kw_only=True, tag="serve.promoted"):
     number: int
 
 
+class Assumed(Record, frozen=True, kw_only=True, tag="serve.assumed"):
+    """There is no project: a package is served with the defaults."""
+
+    model: str
+    folder: str  # where `.mlstack` is made
+
+
 class Predicted(Record, frozen=True, kw_only=True, tag="serve.predicted"):
     """One file's prediction."""
 

@@ -5,7 +5,7 @@ import importlib.util
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -29,7 +29,8 @@ from mlstack.records.server import (
 )
 from mlstack.serve import live as live_file
 from mlstack.serve.access import decide
-from mlstack.serve.results import Promoted
+from mlstack.serve.alone import project_around
+from mlstack.serve.results import Assumed, Promoted
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Reco
         MachineError: the port is taken.
         ConfigError: others could call without a key.
     """
-    project = load(path, sets=sets)
+    project = yield from _project(path, sets, wanted)
     refuse_unbuilt(project, "serve")
     config = project.config.serve
     host = wanted.host or config.host
@@ -67,13 +68,25 @@ def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Reco
     _become(place, listening)
 
 
+def _project(path: Path, sets: tuple[str, ...], wanted: Wanted) -> Generator[Record, None, Project]:
+    """Load the project; a package that `--model` names needs none."""
+    if wanted.model is None or path != Path("mlstack.yaml") or path.exists():
+        return load(path, sets=sets)
+    _refuse_absent(wanted.model)
+    project = project_around(wanted.model, path, sets=sets)
+    yield Assumed(model=project.config.project.name, folder=str(project.root))
+    return project
+
+
+def _refuse_absent(model: Path) -> None:
+    if not model.exists():
+        raise ConfigError(f"there is no `{model}`", hint="give a package's folder or an .onnx file")
+
+
 def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
     """Promote the newest package when none is live; check the one that is."""
     if wanted.model is not None:
-        if not wanted.model.exists():
-            raise ConfigError(
-                f"there is no `{wanted.model}`", hint="give a package's folder or an .onnx file"
-            )
+        _refuse_absent(wanted.model)
         return
     folder = Layout(project.root).model(project.config.project.name)
     live = live_file.current(folder)

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve.results import (
+    Assumed,
     Benched,
     Beside,
     Changed,
@@ -28,6 +29,11 @@ def draw(record: Any) -> RenderableType | Bar | None:
     match record:
         case Promoted(model=model, number=number):
             return f"no package of {model} was live yet: promoted the newest, {number}"
+        case Assumed(model=model):
+            return (
+                f"no mlstack.yaml here: serving {model} with the defaults (`--set serve.a=b` "
+                "changes them); requests are kept in .mlstack/requests"
+            )
         case WorkerProgress(text=text, done=done, total=total):
             return Bar(text, done, total)
         case Changed():

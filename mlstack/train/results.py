@@ -6,7 +6,7 @@ from mlstack.records.base import Notice, Record, Result
 from mlstack.records.evaluation import Evaluation
 from mlstack.records.mirror import Mirrored
 from mlstack.records.run import Checked, EpochEnded, RunSpec, RunSummary
-from mlstack.records.system import GpuUse
+from mlstack.records.system import Energy, GpuUse
 
 
 class Planned(Record, frozen=True, kw_only=True, tag="train.planned"):
@@ -118,6 +118,7 @@ class Use(Record, frozen=True, kw_only=True, tag="train.use"):
     free_bytes: int | None = None  # least that was left on the machine
     torch_bytes: int | None = None  # most that torch held on rank 0's GPU
     gpus: list[GpuUse] = msgspec.field(default_factory=list)  # mean share, most memory
+    energy: Energy | None = None
 
 
 class RunShown(Result, frozen=True, kw_only=True, tag="train.run"):

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from statistics import median
 
-from mlstack.records.system import GpuUse, Used
+from mlstack.records.system import GpuUse, Used, energy
 from mlstack.train.curves import History, minutes
 from mlstack.train.results import Use
 
@@ -22,6 +22,7 @@ def use_of(past: History) -> Use:
         free_bytes=min((one.free_bytes for one in used), default=None),
         torch_bytes=max(peaks, default=None),
         gpus=list(_gpus(used)),
+        energy=energy(used) if used else None,
     )
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mlstack.launch.mirrors import Behind
 from mlstack.launch.waiting import Waiting
+from mlstack.plurals import plural
 from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
 from mlstack.records.job import JobSeen
@@ -257,6 +258,8 @@ def _used(use: Use) -> Iterator[tuple[str, str]]:
             f"GPU {gpu.index}",
             f"{gpu.busy:.0%} busy on average, {size(gpu.memory_bytes)} at most",
         )
+    if use.energy is not None:
+        yield "energy", "; ".join(use.energy.told())
     if use.torch_bytes is not None:
         yield "GPU memory", f"{size(use.torch_bytes)} held by torch at most"
 
@@ -321,7 +324,9 @@ def _spaced(tables: list[Table]) -> Iterator[Table | str]:
 def _said_once(values: list[str]) -> str:
     """Write what is said of many runs, each thing once."""
     counts = Counter(values)
-    return "; ".join(f"{value} ({counts[value]} runs)" for value in counts)
+    return "; ".join(
+        f"{value} ({counts[value]} {plural(counts[value], 'run')})" for value in counts
+    )
 
 
 def _used_short(use: Use) -> Iterator[tuple[str, str]]:

@@ -139,6 +139,7 @@ def _snapshot(
         files=after.count,
         size_bytes=after.size_bytes,
         committed=committed,
+        on_branch=not committed or git.is_on_branch(data.root),
         added=changes.added if changes else None,
         removed=changes.removed if changes else None,
         changed=changes.changed if changes else None,

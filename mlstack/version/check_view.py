@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from mlstack.plurals import counted
 from mlstack.version.result import CheckedData, Finding
 from mlstack.version.words import printable
 
@@ -18,7 +19,9 @@ def draw(checked: CheckedData) -> str:
         counts = [*counts[:CLASSES], f"and {len(counts) - CLASSES} classes more"]
     doubts = sum(one.name not in USUAL for one in checked.notes)
     what = "nothing is wrong, but look at the notes" if doubts else "all in order"
-    lines = [f"{checked.dataset}: {checked.files} files, {checked.labeled} labeled, {what}"]
+    lines = [
+        f"{checked.dataset}: {counted(checked.files, 'file')}, {checked.labeled} labeled, {what}"
+    ]
     lines += [f"  {', '.join(counts)}"]
     lines += [f"  accepted: {_line(one)}" for one in checked.accepted]
     lines += _notes(checked.notes)

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from mlstack.config import Config, Project
 from mlstack.errors import DataError, Mistake
-from mlstack.inputs import splits, tables
+from mlstack.inputs import columns, splits, tables
 from mlstack.launch import examples, git, rows
+from mlstack.plurals import counted
 from mlstack.records.base import Record, encode, read, write
 from mlstack.records.schema import DataSchema, schema_path
 from mlstack.version import content, guard, labelled, leaks, learned, pictures
@@ -140,7 +141,8 @@ def _copies(groups: list[list[str]], parts: dict[str, str], config: Config) -> I
     if not count:
         return
     if config.data.checks.no_duplicates_across_splits:
-        said = f"{count} files are copies of others; training keeps equal files in one part"
+        said = counted(count, "file is a copy of another", "files are copies of others")
+        said += "; training keeps equal files in one part"
         yield _note("copies", said)
         return
     for paths in groups:
@@ -181,14 +183,15 @@ def _rows(data: Dataset, state: Content, config: Config) -> _Steps:
     found = [
         *_empty_labels(labels),
         *_gaps(table, config),
+        *_beyond(table, config),
         *labelled.class_findings(labels, config),
     ]
     if not found:
         yield Working(text=f"{data.source}: looking for leaks")
         found += _leaks(data, state, table, config)
     schema = _schema(data, state, classes)
-    columns = learned.columns_of(table.drop_columns([config.data.label]))
-    return _Seen(replace(schema, columns=columns), len(labels), 0, found, classes)
+    described = learned.columns_of(table.drop_columns([config.data.label]))
+    return _Seen(replace(schema, columns=described), len(labels), 0, found, classes)
 
 
 def _table(data: Dataset, state: Content, config: Config) -> tuple[pa.Table, list[str]]:
@@ -229,6 +232,24 @@ def _gaps(table: pa.Table, config: Config) -> Iterator[Finding]:
                 problem=f"column `{name}`: {share:.1%} of the values are missing; "
                 f"`data.checks.max_missing` allows {allowed:.1%}",
                 hint=f"fill them in, allow it, or {tables.leave_out(name)}",
+            )
+
+
+def _beyond(table: pa.Table, config: Config) -> Iterator[Finding]:
+    """Name the columns with numbers that a row of a table may not hold; texts are read alone."""
+    if config.project.task != "tabular":
+        return
+    ignored = _ignored(config)
+    for name in table.column_names:
+        places = [] if name in ignored else columns.beyond(table[name])
+        if places:
+            first = tables.shown(table[name][places[0]].as_py())
+            more = f", and {len(places) - 1} more" if len(places) > 1 else ""
+            yield Finding(
+                name="number-too-large",
+                problem=f"column `{name}`: row {places[0]} holds {first}{more}; that is too large "
+                "or not finite",
+                hint=f"mend it, leave it empty, or {tables.leave_out(name)}",
             )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlstack import files
 from mlstack.errors import BusyError, DataError, MlstackError
+from mlstack.plurals import counted, plural
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.dvc_config import DvcConfig
@@ -116,7 +117,8 @@ def _lacking(origin: Objects, wanted: list[str]) -> DataError | None:
     if not lacking:
         return None
     return DataError(
-        f"{len(lacking)} files of this version are not in `{origin.home}`",
+        f"{counted(len(lacking), 'file')} of this version "
+        f"{plural(len(lacking), 'is', 'are')} not in `{origin.home}`",
         hint="type `mlstack version push` where they are, then try again",
     )
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
+from mlstack.launch.dataset import link_on_the_way
 from mlstack.launch.git import git
 from mlstack.launch.merging import ATTRIBUTES
+from mlstack.plurals import counted, plural
 from mlstack.records import data_folder, dvc
 from mlstack.records.data_folder import FolderHash, Look
 from mlstack.records.dataset_hash import is_packed
@@ -51,7 +53,7 @@ def refuse_unfit(data: Dataset, message: str) -> None:
     """
     if not message.strip():
         raise ConfigError("the message is empty", hint='say what changed: `-m "100 more labels"`')
-    if link := _link_on_the_way(data):
+    if link := link_on_the_way(data.root, data.source):
         raise DataError(
             f"`{link}` is a link, and DVC does not follow links to folders",
             hint="move the files into the project; `dvc cache dir PATH` moves the bulk elsewhere",
@@ -181,7 +183,8 @@ def require_cached(data: Dataset, text: str, now: FolderHash | None = None) -> d
     absent = listing.missing(cache, pointer, now.entries if now else None)
     if absent:
         raise DataError(
-            f"{len(absent)} files of version {pointer.md5[:8]} are not in the cache",
+            f"{counted(len(absent), 'file')} of version {pointer.md5[:8]} "
+            f"{plural(len(absent), 'is', 'are')} not in the cache",
             hint="type `mlstack version pull`",
         )
     return pointer
@@ -211,7 +214,8 @@ def refuse_to_destroy(data: Dataset, now: FolderHash, coming: dict[str, str]) ->
     ]
     if unsaved:
         raise DataError(
-            f"{len(unsaved)} files of `{data.source}` are in no snapshot, e.g. `{unsaved[0]}`",
+            f"{counted(len(unsaved), 'file')} of `{data.source}` "
+            f"{plural(len(unsaved), 'is', 'are')} in no snapshot, e.g. `{unsaved[0]}`",
             hint="type `mlstack version snapshot -m MESSAGE`, or repeat with --force to lose them",
         )
 
@@ -250,13 +254,6 @@ def _is_kept(data: Dataset, now: FolderHash, coming: dict[str, str]) -> bool:
 def _is_whole(path: Path) -> bool:
     """Tell whether a list of files is in the cache as it was written."""
     return path.is_file() and files.md5(path) + ".dir" == path.parent.name + path.name
-
-
-def _link_on_the_way(data: Dataset) -> str:
-    for part in (Path(data.source), *Path(data.source).parents):
-        if part.name and (data.root / part).is_symlink():
-            return part.as_posix()
-    return ""
 
 
 def _is_ignored(root: Path, path: Path) -> bool:

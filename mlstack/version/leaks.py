@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mlstack.inputs.tables import leave_out
+from mlstack.plurals import counted
 from mlstack.version.result import Finding
 
 Ints = npt.NDArray[np.int64]
@@ -126,8 +127,8 @@ def _rows_across(table: Labeled) -> Iterator[Finding]:
     if twins := _across(exact, table.parts):
         yield Finding(
             name="equal-rows-across-parts",
-            problem=f"{len(twins)} rows stand in more than one of train, val and test, "
-            f"e.g. row {twins[0]}",
+            problem=f"{counted(len(twins), 'row stands', 'rows stand')} in more than one of train, "
+            f"val and test, e.g. row {twins[0]}",
             hint="set `data.checks.no_duplicates_across_splits: true`",
             suspicion=True,
         )
@@ -135,8 +136,8 @@ def _rows_across(table: Labeled) -> Iterator[Finding]:
     if near:
         yield Finding(
             name="near-equal-rows-across-parts",
-            problem=f"{len(near)} rows are equal but for rounding to rows of another part, "
-            f"e.g. row {near[0]}",
+            problem=f"{counted(len(near), 'row is', 'rows are')} equal but for rounding to rows of "
+            f"another part, e.g. row {near[0]}",
             hint="remove the copies, or keep them together with `data.split.group_by`",
             suspicion=True,
         )

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec.structs import replace
 
+from mlstack.inputs.tables import LARGEST
 from mlstack.records.schema import ColumnSchema, DataSchema, ImagesSchema
 from mlstack.version.pictures import Album
 from mlstack.version.result import Finding
@@ -70,8 +71,11 @@ def _column(values: pa.ChunkedArray) -> ColumnSchema:
         values = pc.if_else(pc.is_nan(values), None, values)
     known = values.drop_null()
     missing = 1 - len(known) / len(values) if len(values) else 0.0
-    if kind in ("integer", "number") and len(known):
+    if kind in ("integer", "number"):
         numbers = known.to_numpy().astype(np.float64)
+        numbers = numbers[np.abs(numbers) <= LARGEST]  # `number-too-large`, or in an ignored column
+        if not len(numbers):
+            return ColumnSchema(type="empty", missing=missing)
         return ColumnSchema(
             type=kind,
             missing=missing,

@@ -2,6 +2,7 @@
 
 from textwrap import wrap
 
+from mlstack.plurals import counted
 from mlstack.records.package import GateResult
 from mlstack.version.result import Predicted, Shown
 
@@ -69,7 +70,7 @@ def _data(record: Shown) -> list[str]:
     data = record.dataset
     dirty = " (dirty: in no snapshot)" if data.dirty else ""
     return [
-        f"{data.source}, md5 {data.md5}, {data.files} files",
+        f"{data.source}, md5 {data.md5}, {counted(data.files, 'file')}",
         f"revision {data.revision or '(none)'}{dirty}",
     ]
 

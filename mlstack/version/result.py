@@ -29,6 +29,7 @@ class Snapshot(Result, frozen=True, kw_only=True, tag="version.snapshot"):
     removed: int | None = None
     changed: int | None = None
     better_layout: str | None = None  # packs or chunks, where they would help
+    on_branch: bool = True  # else only its number leads to it, and git forgets it some day
 
     def headline(self) -> str:
         """Give the revision."""

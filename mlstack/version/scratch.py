@@ -12,6 +12,7 @@ from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import DataError, StepError
 from mlstack.launch.git import git
+from mlstack.plurals import counted, plural
 from mlstack.records import dvc
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunSpec
@@ -65,7 +66,8 @@ def put_data(project: Project, spec: RunSpec, home: Path) -> None:
     if absent := _absent(cache, wanted.kept.md5):
         revision = f" {spec.dataset.revision}" if spec.dataset.revision else ""
         raise DataError(
-            f"{len(absent)} files of the run's data are not in the cache, e.g. `{absent[0]}`",
+            f"{counted(len(absent), 'file')} of the run's data "
+            f"{plural(len(absent), 'is', 'are')} not in the cache, e.g. `{absent[0]}`",
             hint=f"type `mlstack version pull{revision}`",
         )
     made = listing.made_of(cache, wanted.stored.md5) if wanted.stored else None

@@ -10,6 +10,7 @@ from mlstack import files
 from mlstack.config import Project
 from mlstack.config.data_sections import Data
 from mlstack.errors import BusyError, ConfigError, DataError, MachineError
+from mlstack.plurals import counted, plural
 from mlstack.records import ignore
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
@@ -88,7 +89,8 @@ def _copy_rows(data: Data, layout: Layout, *, force: bool) -> Iterator[Record]:
 
 def _changed_here(folder: str, names: list[str]) -> DataError:
     return DataError(
-        f"{len(names)} files of `{folder}` were changed here and differ from the source, "
+        f"{counted(len(names), 'file')} of `{folder}` {plural(len(names), 'was', 'were')} changed "
+        f"here and {plural(len(names), 'differs', 'differ')} from the source, "
         f"e.g. `{names[0]}`",
         hint="move them away, or repeat with --force to lose them",
     )

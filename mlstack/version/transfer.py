@@ -9,6 +9,7 @@ from threading import Event, Lock
 
 from mlstack import files
 from mlstack.errors import DataError
+from mlstack.plurals import counted, plural
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.version import listing
@@ -95,7 +96,8 @@ def plan_push(
         md5 for md5 in needed - there.keys() if not listing.object_path(cache, md5).is_file()
     ]:
         raise DataError(
-            f"{len(lost)} files of version {current[:8]} are neither here nor in `{remote.url}`",
+            f"{counted(len(lost), 'file')} of version {current[:8]} "
+            f"{plural(len(lost), 'is', 'are')} neither here nor in `{remote.url}`",
             hint="type `mlstack version snapshot -m MESSAGE` where they are",
         )
     return Plan(lacking, [job for md5 in sorted(listings) if (job := _lacks(cache, md5, there))])

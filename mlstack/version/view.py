@@ -1,5 +1,6 @@
 """What a person reads of versions."""
 
+from mlstack.plurals import counted, plural
 from mlstack.records.base import Record
 from mlstack.ui import Bar
 from mlstack.version import check_view, diff_view, freed, origin, repeated, result, torn
@@ -50,7 +51,7 @@ def _small(record: Record) -> str | None:
             holds = "is packed at" if record.packed else "holds"
             return (
                 f"{record.dataset} {holds} version {record.revision[:7]} "
-                f"({record.files} files, md5 {record.md5[:8]}); the code stays as it was"
+                f"({counted(record.files, 'file')}, md5 {record.md5[:8]}); the code stays as it was"
                 f"{'' if record.newest else hint}"
             )
         case result.Transferred(asked=False):
@@ -58,7 +59,11 @@ def _small(record: Record) -> str | None:
         case result.Transferred():
             verb = "to" if record.direction == "push" else "from"
             moved = "" if record.size_bytes is None else f" ({size(record.size_bytes)})"
-            what = f"{record.objects} objects{moved}" if record.objects else f"nothing new{moved}"
+            what = (
+                f"{counted(record.objects, 'object')}{moved}"
+                if record.objects
+                else f"nothing new{moved}"
+            )
             return f"{record.dataset}: {record.direction}ed {what} {verb} {_remote(record.remote)}"
         case result.SourceCopied():
             return _copied(record)
@@ -66,7 +71,8 @@ def _small(record: Record) -> str | None:
             absent = f"; {record.absent} of older versions are not here" if record.absent else ""
             mended = f"; {record.mended} were mended" if record.mended else ""
             return (
-                f"{record.objects} objects of {record.versions} versions are whole "
+                f"{counted(record.objects, 'object')} of {record.versions} "
+                f"{plural(record.versions, 'version')} {plural(record.objects, 'is', 'are')} whole "
                 f"({size(record.size_bytes)}){absent}{mended}"
             )
     return None
@@ -83,7 +89,7 @@ WHY = {
 
 
 def _snapshot(record: Snapshot) -> str:
-    what = f"{record.files} files, {size(record.size_bytes)}, md5 {record.md5[:8]}"
+    what = f"{counted(record.files, 'file')}, {size(record.size_bytes)}, md5 {record.md5[:8]}"
     if not record.committed:
         return f"{record.dataset}: nothing changed since {record.revision[:7]} ({what})"
     changes = ""
@@ -92,6 +98,8 @@ def _snapshot(record: Snapshot) -> str:
     if record.better_layout:
         why = WHY[record.better_layout]
         changes += f"\n  hint: `versioning: {{layout: {record.better_layout}}}` {why}"
+    if not record.on_branch:
+        changes += "\n  hint: no branch holds this commit; `git switch -c NAME` makes one that does"
     return f"{record.dataset}: version {record.revision[:7]} ({what}){changes}"
 
 
@@ -110,19 +118,22 @@ def _entry(entry: LogEntry, current: str | None) -> str:
     )
     return (
         f"{mark} {entry.revision[:7]}  {entry.date[:16].replace('T', ' ')}  {entry.message}\n"
-        f"    md5 {entry.md5[:8]}  {entry.files} files  {size(entry.size_bytes)}  {counts}"
+        f"    md5 {entry.md5[:8]}  {counted(entry.files, 'file')}  "
+        f"{size(entry.size_bytes)}  {counts}"
     )
 
 
 def _copied(record: result.SourceCopied) -> str:
     if record.rows is not None and not record.copied:
-        return f"{record.folder} is what {record.source} gives: {record.rows} rows, as before"
+        rows = counted(record.rows, "row")
+        return f"{record.folder} is what {record.source} gives: {rows}, as before"
     removed = f", {record.removed} removed" if record.removed else ""
+    held = counted(record.files, "file")
     if not record.copied and not removed:
-        return f"{record.folder} is what {record.source} holds: {record.files} files, 0 B moved"
-    what = f"{record.copied} of {record.files} files" if record.rows is None else ""
+        return f"{record.folder} is what {record.source} holds: {held}, 0 B moved"
+    what = f"{record.copied} of {held}" if record.rows is None else ""
     return (
-        f"{record.folder}: copied {what or f'{record.rows} rows'} "
+        f"{record.folder}: copied {what or counted(record.rows or 0, 'row')} "
         f"({size(record.size_bytes)}){removed} from {record.source}\n"
         "  hint: `mlstack version snapshot -m MESSAGE` makes it a version"
     )

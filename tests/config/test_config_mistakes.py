@@ -94,11 +94,11 @@ PLANTED = [
 ]
 
 
-def mistakes_of(path: Path, *sets: str) -> tuple[Mistake, ...]:
+def mistakes_of(path: Path, *sets: str, places: str = "") -> tuple[Mistake, ...]:
     with pytest.raises(ConfigError) as caught:
         load(path, sets=sets)
     assert caught.value.exit_code == 2
-    assert caught.value.problem.endswith(f"in {path}. Nothing was run.")
+    assert caught.value.problem.endswith(f" in {places or path}. Nothing was run.")
     return caught.value.mistakes
 
 
@@ -126,7 +126,7 @@ def test_all_mistakes_come_at_once_in_file_order(tmp_path: Path) -> None:
     )
     path = write(tmp_path, text)
 
-    found = mistakes_of(path, "train.epoks=3")
+    found = mistakes_of(path, "train.epoks=3", places=f"{path} and `--set`")
 
     assert [m.key for m in found] == [
         "project.task",
@@ -149,7 +149,7 @@ def test_the_excerpt_shows_the_line_and_carets_under_the_word(tmp_path: Path) ->
 def test_a_flag_is_named_as_the_culprit(tmp_path: Path) -> None:
     path = write(tmp_path, HEAD)
 
-    (mistake,) = mistakes_of(path, "train.epoks=3")
+    (mistake,) = mistakes_of(path, "train.epoks=3", places="`--set`")
 
     assert mistake.problem == 'train.epoks: "epoks" is not a setting; did you mean "epochs"?'
     assert mistake.where == "--set train.epoks=3"
@@ -169,7 +169,7 @@ def test_a_flag_is_named_as_the_culprit(tmp_path: Path) -> None:
 def test_a_bad_flag_is_refused(tmp_path: Path, item: str, words: str) -> None:
     path = write(tmp_path, HEAD)
 
-    (mistake,) = mistakes_of(path, item)
+    (mistake,) = mistakes_of(path, item, places="`--set`")
 
     assert words in mistake.problem
     assert mistake.where == f"--set {item}"
@@ -181,7 +181,7 @@ def test_an_environment_variable_is_named_as_the_culprit(
     monkeypatch.setenv("MLSTACK_TRAIN__EPOKS", "3")
     path = write(tmp_path, HEAD)
 
-    (mistake,) = mistakes_of(path)
+    (mistake,) = mistakes_of(path, places="the environment")
 
     assert 'did you mean "epochs"?' in mistake.problem
     assert mistake.where == "MLSTACK_TRAIN__EPOKS"
@@ -191,7 +191,7 @@ def test_the_local_file_is_named_as_the_culprit(tmp_path: Path) -> None:
     path = write(tmp_path, HEAD)
     local = write(tmp_path, "train: {epoks: 1}\n", "mlstack.local.yaml")
 
-    (mistake,) = mistakes_of(path)
+    (mistake,) = mistakes_of(path, places=str(local))
 
     assert mistake.where == f"{local}:1:9"
 

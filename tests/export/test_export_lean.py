@@ -4,7 +4,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pyarrow as pa
+import pytest
 
 from mlstack.export.worker import clock
 from mlstack.records import dataset
@@ -54,6 +56,21 @@ def test_a_slow_call_is_made_as_rarely_as_a_median_allows():
 
     assert len(taken["slow"]) == clock.ROUNDS * clock.LEAST
     assert len(calls) == clock.ROUNDS * (clock.LEAST + 1)
+
+
+@pytest.mark.parametrize(("slow_calls", "kept"), [(30, [1, 8]), (100_000, [8])])
+def test_times_that_cannot_be_true_are_taken_again_and_else_left_out(slow_calls, kept):
+    asked = []
+
+    def busy(rows: np.ndarray) -> None:
+        if len(rows) == 1:
+            asked.append(1)
+        time.sleep(0.02 if len(rows) == 1 and len(asked) <= slow_calls else 0.002)
+
+    found = clock.by_size(busy, np.zeros((8, 2), np.float32), (1, 8))
+
+    assert [times.batch for times in found] == kept
+    assert all(times.p50_ms < 15 for times in found)
 
 
 def test_the_table_of_examples_is_read_without_pandas(tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime
@@ -222,6 +223,19 @@ def test_the_same_run_gives_the_same_bytes(first: Path, second: Path) -> None:
         without(json.loads((f / "mlstack/lineage.json").read_text())) for f in (first, second)
     )
     assert one == two
+    same, too = (read(f, "manifest", package.Manifest).content_sha256 for f in (first, second))
+    assert same == too
+
+
+def test_a_package_has_an_identity_of_what_it_answers_with(first: Path) -> None:
+    manifest = read(first, "manifest", package.Manifest)
+    assert len(manifest.content_sha256) == 64
+
+    for name in manifest.files:
+        other = msgspec.structs.replace(manifest, files=manifest.files | {name: "0" * 64})
+        kind = name.removeprefix("mlstack/").split("/")[0].split(".")[0]
+        answers = kind in ("model", "signature", "golden", "parity", "reference")
+        assert (other.content_sha256 != manifest.content_sha256) == answers, name
 
 
 def without(lineage: dict) -> dict:
@@ -234,7 +248,9 @@ def test_every_variant_is_in_the_package_with_its_speed(first: Path, exported: C
     (only,) = stored.variants
     assert (only.precision, only.chosen) == ("fp32", True)
     assert [t.batch for t in only.times] == [1, 4, 8, 32]  # 4 is the latency gate's
-    assert [t.batch for t in stored.training_code] == [1, 8, 32]
+    timed = [t.batch for t in stored.training_code]
+    assert timed[-1] == 32
+    assert {*timed} <= {1, 8, 32}  # what the load of the machine made impossible is left out
     assert all(t.p50_ms <= t.p95_ms <= t.p99_ms for t in only.times)
     assert only.metrics == exported.json["metrics"]
     page = (first / "mlstack/report.html").read_text()

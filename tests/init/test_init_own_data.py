@@ -30,7 +30,7 @@ def test_a_folder_per_class_is_copied_and_the_config_fits_it(
     assert (tmp_path / "demo" / "data" / "photos" / "unsorted.jpg").is_file()
     assert not (tmp_path / "demo" / "data" / "photos" / "cat" / "notes.txt").exists()
     assert (tmp_path / "demo" / "data" / "photos.dvc").is_file()
-    assert "1 images wait for a label" in done.stdout
+    assert "1 image waits for a label" in done.stdout
 
 
 def test_labels_csv_says_which_is_which(tmp_path: Path, run_init: Callable) -> None:

@@ -59,10 +59,8 @@ def test_an_empty_folder_is_filled(tmp_path: Path, run_init: Callable) -> None:
         (("demo", "--ci", "jenkins"), "github"),
         (("demo", "--template", "bare", "--data", "."), "reads its own data"),
         (("demo", "--data", __file__), "is a file; --data copies a folder"),
-        (
-            ("demo", "--data", ".", "--template", "tabular"),
-            "data/cancer/table.csv and name its column of classes in data.label",
-        ),
+        (("demo", "--data", __file__), "say --template tabular or text-classification, too"),
+        (("demo", "--label", "kind"), "--label names a column of your own table"),
         ((".",), "is the folder you are in"),
         (("x" * 300,), "has 300 characters"),
         (("!!!",), "cannot name a project"),

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mlstack.launch import sampler
+from mlstack.launch.power import Meter
 from mlstack.launch.sampler import Watched, sampled
-from mlstack.records.system import SYSTEM, GpuUse, Used, read_system
+from mlstack.records.system import SYSTEM, GpuUse, Used, energy, read_system
 
 BUSY = "import os, time\nos.fork()\nkept = bytearray(50 << 20)\nwhile True: pass"
 
@@ -69,14 +70,14 @@ def driver(tmp_path, monkeypatch):
 
 
 def test_the_driver_is_asked_about_the_gpus_of_the_run_alone(tmp_path, busy, driver):
-    driver(f'echo "$@" > {tmp_path}/asked; echo "1, 83, 2048"; echo "3, 0, 11"')
+    driver(f'echo "$@" > {tmp_path}/asked; echo "1, 83, 2048, 214.50"; echo "3, 0, 11, [N/A]"')
 
     with sampled(Watched(tmp_path, "run", lambda: frozenset({busy}), gpus=(1, 3))):
         wait_for(lambda: used(tmp_path))
 
     assert "-i 1,3" in (tmp_path / "asked").read_text()
     assert used(tmp_path)[0].gpus == [
-        GpuUse(index=1, busy=0.83, memory_bytes=2048 << 20),
+        GpuUse(index=1, busy=0.83, memory_bytes=2048 << 20, watts=214.5),
         GpuUse(index=3, busy=0.0, memory_bytes=11 << 20),
     ]
 
@@ -91,9 +92,58 @@ def test_a_driver_that_does_not_answer_delays_no_end(tmp_path, busy, driver):
 
 
 def test_a_figure_that_a_card_does_not_have_is_0():
-    assert sampler.parse("0, [N/A], 512\nnot a line\n") == [
+    assert sampler.parse("0, [N/A], 512, [N/A]\nnot a line\n") == [
         GpuUse(index=0, busy=0.0, memory_bytes=512 << 20)
     ]
+
+
+def test_meters_of_processors_are_read_across_their_limit(tmp_path):
+    def show(zone: str, count: int) -> None:
+        (tmp_path / zone).mkdir(exist_ok=True)
+        (tmp_path / zone / "energy_uj").write_text(f"{count}\n")
+        (tmp_path / zone / "max_energy_range_uj").write_text("10000000\n")
+
+    show("intel-rapl:0", 9_000_000)
+    show("intel-rapl:1", 500_000)
+    show("intel-rapl:0:0", 1)  # the cores of the first package, which counts them too
+    meter = Meter(tmp_path)
+    show("intel-rapl:0", 1_000_000)
+    show("intel-rapl:1", 1_500_000)
+    show("intel-rapl:0:0", 9_000_000)
+
+    assert meter.joules() == 3.0
+    assert meter.joules() == 0.0
+
+
+def test_without_a_meter_that_can_be_read_no_energy_is_claimed(tmp_path):
+    (tmp_path / "intel-rapl:0").mkdir()
+
+    assert Meter(tmp_path).joules() is None
+    assert Meter(tmp_path / "none").joules() is None
+
+
+def test_energy_is_added_up_from_looks():
+    gpus = [GpuUse(index=n, busy=1, memory_bytes=1, watts=w) for n, w in ((0, None), (1, 100.0))]
+    looks = [
+        Used(
+            run="r",
+            at=at,
+            cpu_cores=2.0,
+            machine_cpu=0.5,
+            memory_bytes=1,
+            free_bytes=1,
+            seconds=10.0,
+            processors_j=metered,
+            gpus=gpus,
+        )
+        for at, metered in ((0.0, None), (10.0, 50.0), (20.0, 50.0))
+    ]
+
+    found = energy(looks)
+
+    assert (found.core_seconds, found.processors_j, found.gpus_j) == (60.0, 100.0, 3000.0)
+    assert "0.000833 kWh of the GPUs" in found.told()
+    assert energy([]).told()[-1] == "energy was not measured: no meter could be read"
 
 
 def test_looks_get_rarer_while_a_run_goes_on():

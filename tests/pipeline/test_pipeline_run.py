@@ -299,6 +299,7 @@ def test_a_users_stage_with_the_name_of_ours_is_refused(snapshotted, mlstack) ->
     ("trouble", "code", "words"),
     [
         ("no dvc", 3, "version snapshot"),
+        ("no git", 3, "type `git init`, then `mlstack version snapshot -m MESSAGE`"),
         ("damaged lock", 3, "dvc.lock"),
         ("damaged yaml", 2, "dvc.yaml"),
         ("unknown stage", 2, "the stages are prepare, train, evaluate, export"),
@@ -310,6 +311,8 @@ def test_trouble_is_said_without_a_traceback(snapshotted, mlstack, trouble, code
     match trouble:
         case "no dvc":
             shutil.rmtree(snapshotted / ".dvc")
+        case "no git":
+            shutil.rmtree(snapshotted / ".git")
         case "damaged lock":
             (snapshotted / "dvc.lock").write_text("<<<<<<< HEAD\n{")
         case "damaged yaml":

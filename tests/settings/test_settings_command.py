@@ -85,7 +85,7 @@ def test_a_mistake_exits_2_on_stderr_and_as_json(folder: Path) -> None:
     assert text.stderr == (
         'error: train.epoks: "epoks" is not a setting; did you mean "epochs"?\n'
         "  --> --set train.epoks=3\n"
-        "1 problem in mlstack.yaml. Nothing was run.\n"
+        "1 problem in `--set`. Nothing was run.\n"
     )
     (error,) = json.loads(body.stdout)["error"]["errors"]
     assert error["key"] == "train.epoks"

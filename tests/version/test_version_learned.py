@@ -379,6 +379,32 @@ def test_numbers_far_from_zero_are_within_what_was_learned_of_them(cancer, value
     assert found(cancer) - {"(id-like-column)"} == set()
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), 1e300, -3.5e38])
+def test_numbers_that_training_refuses_are_found_where_they_are_learned_from(
+    cancer, value: float
+) -> None:
+    values = [float(row % 7) for row in range(569)]
+    values[3] = values[5] = value
+    change_table(cancer, with_column("huge", values))
+
+    with pytest.raises(DataError) as refused:
+        check(cancer, learn=True)
+
+    problems = {one.key: one.problem for one in refused.value.mistakes}
+    said = problems["number-too-large"]
+    assert said.startswith(f"column `huge`: row 3 holds `{value}`, and 1 more;")
+    check(cancer, "data.args.ignore=[huge]", learn=True)
+    assert "number-too-large" not in found(cancer, "data.args.ignore=[huge]")
+
+
+def test_the_largest_number_that_training_takes_is_no_fault(cancer) -> None:
+    values = [float(row % 7) for row in range(569)]
+    values[3] = 3.4e38
+    change_table(cancer, with_column("huge", values))
+
+    assert "number-too-large" not in found(cancer)
+
+
 def test_gaps_in_a_column_that_the_model_ignores_are_no_fault(cancer) -> None:
     change_table(cancer, with_column("remark", [None, "read"] * 284 + [None]))
 

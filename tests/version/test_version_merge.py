@@ -214,7 +214,7 @@ def test_a_pointer_of_one_file_is_merged_by_line_with_marks(snapshotted, in_fold
 
     assert done.returncode == 1
     assert "<<<<<<< ours" in (snapshotted / "ours").read_text()
-    assert "1 conflicts are marked" in done.stdout
+    assert "1 conflict is marked" in done.stdout
 
 
 def test_what_else_a_pointer_says_is_merged_too(snapshotted, in_folder) -> None:

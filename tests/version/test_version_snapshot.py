@@ -57,6 +57,21 @@ def test_a_snapshot_counts_what_changed(snapshotted, answer) -> None:
     assert (said["added"], said["removed"], said["changed"]) == (1, 1, 1)
 
 
+def test_on_a_detached_head_the_hint_is_to_make_a_branch(snapshotted, version) -> None:
+    git(snapshotted, "switch", "--quiet", "--detach")
+    (snapshotted / "data" / "digits" / "images" / "new.png").write_bytes(b"new")
+    detached = version("snapshot", "-m", "nowhere")
+    git(snapshotted, "switch", "--quiet", "-c", "kept")
+    (snapshotted / "data" / "digits" / "images" / "new.png").write_bytes(b"newer")
+
+    on_branch = version("snapshot", "-m", "on a branch")
+
+    assert "`git switch -c NAME`" in detached.stdout
+    assert "nothing changed" in version("snapshot", "-m", "again").stdout
+    assert on_branch.returncode == 0
+    assert "git switch" not in on_branch.stdout
+
+
 def test_a_snapshot_works_when_git_has_no_identity(project, answer, monkeypatch) -> None:
     for key in ("name", "email"):
         git(project, "config", "--unset", f"user.{key}")

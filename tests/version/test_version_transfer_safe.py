@@ -87,7 +87,7 @@ def test_a_checkout_needs_of_the_cache_only_what_it_places(two, version) -> None
     placed.unlink()
     refused = version("checkout", "HEAD")
     assert refused.returncode == 3
-    assert "1 files of version" in refused.stderr
+    assert "1 file of version" in refused.stderr
 
 
 def test_a_checkout_refuses_to_replace_what_the_cache_has_lost(two, version) -> None:

@@ -92,13 +92,8 @@ def build(request: BuildRequest) -> Iterator[Said]:
 
 def _times(network: nn.Module, inputs: np.ndarray) -> list[Times]:
     """Time the module itself: what the graph's speed is compared with."""
-    found = []
     with torch.inference_mode():
-        for batch in TIMED:
-            rows = torch.from_numpy(clock.rows(inputs, batch))
-            taken = clock.race({"torch": lambda rows=rows: network(rows)})  # type: ignore[misc]
-            found.append(clock.times(batch, taken["torch"]))
-    return found
+        return clock.by_size(lambda rows: network(torch.from_numpy(rows)), inputs, TIMED)
 
 
 def _lineage(request: BuildRequest, spec: run.RunSpec) -> str:
