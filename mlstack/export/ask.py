@@ -145,7 +145,25 @@ def measure(
     if graph.suffix == ".onnx":
         check_graph(graph)
     with _red_if_it_dies(order.model):
-        return (yield from _ask("measure", request, order.log, Figures))
+        try:
+            return (yield from _ask("measure", request, order.log, Figures))
+        except StepError as error:
+            if order.live is None or _was_reported(error):
+                raise
+            problem = error.problem
+        # One of two graphs did that; without the live one, the new one is alone.
+        alone = msgspec.structs.replace(request, live=None)
+        figures = yield from _ask("measure", alone, order.log, Figures)
+        return msgspec.structs.replace(
+            figures, live_problem=_broken(order.live.number, problem), live_fails=True
+        )
+
+
+def _broken(number: int, problem: str) -> str:
+    return (
+        f"package {number} is live and broken: {problem}; make another one live with "
+        "`mlstack serve promote N`"
+    )
 
 
 def rival(order: Order, work: Path) -> Generator[Record, None, Rival | None]:
@@ -175,8 +193,7 @@ def rival(order: Order, work: Path) -> Generator[Record, None, Rival | None]:
             model=str(package / MODEL),
             classes=[],
             preprocess=None,
-            problem=f"package {package.name} is live and broken: {error.problem}; make "
-            "another one live with `mlstack serve promote N`",
+            problem=_broken(int(package.name), error.problem),
         )
 
 

@@ -2,9 +2,13 @@
 
 import resource
 import signal
+import time
+from collections.abc import Callable
 
 BASE_BYTES = 8 << 30
 TIMES = 20  # of the graph's own size
+MOST_ROWS = 64
+SLOW_S = 0.5
 
 
 def limit(model_bytes: int, seconds: int, *, extra_bytes: int | None = 0) -> None:
@@ -32,3 +36,18 @@ def limit(model_bytes: int, seconds: int, *, extra_bytes: int | None = 0) -> Non
 def bytes_for(model_bytes: int) -> int:
     """Give the memory that a graph of a size may use."""
     return BASE_BYTES + TIMES * model_bytes
+
+
+def call_growing(call: Callable[[int], object]) -> None:
+    """Call a graph with 2, 4, 8 ... rows, as a server does that times what it has opened.
+
+    Args:
+        call: runs the graph on so many rows.
+    """
+    rows = 2
+    while rows <= MOST_ROWS:
+        started = time.perf_counter()
+        call(rows)
+        if time.perf_counter() - started > SLOW_S:  # a server does not try more either
+            return
+        rows *= 2

@@ -38,10 +38,7 @@ def is_proven(folder: Path, package: Path) -> bool:
         folder: `.mlstack/proven` of the project.
         package: the package.
     """
-    try:
-        return _place(folder, package).is_file()
-    except OSError:  # there is no manifest
-        return False
+    return _covers(package).is_file() and _place(folder, package).is_file()
 
 
 def keep(folder: Path, package: Path) -> None:
@@ -66,8 +63,13 @@ def keep(folder: Path, package: Path) -> None:
 
 
 def _place(folder: Path, package: Path) -> Path:
-    covers_all = package / SIDE / MANIFEST if package.is_dir() else package
-    return folder / f"{files.sha256(covers_all)}-{_runtime()}-{os.uname().machine}.json"
+    digest = files.sha256(_covers(package))
+    return folder / f"{digest}-{_runtime()}-{os.uname().machine}.json"
+
+
+def _covers(package: Path) -> Path:
+    """Give the file whose hash changes with any file of the package."""
+    return package / SIDE / MANIFEST if package.is_dir() else package
 
 
 def _runtime() -> str:

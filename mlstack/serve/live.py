@@ -9,8 +9,9 @@ import msgspec
 
 from mlstack import files
 from mlstack.errors import ConfigError, DataError
+from mlstack.records import trusted
 from mlstack.records.base import write
-from mlstack.records.package import FILE_LIVE, Live, numbers, read_live, verify_files
+from mlstack.records.package import FILE_LIVE, Live, numbers, read_live
 from mlstack.serve import proof
 
 
@@ -162,7 +163,7 @@ def _check(model: Path, number: int) -> None:
             f"there is no package `{number}` in `{model}`; there are: {have}",
             hint="type `mlstack serve status`",
         )
-    verify_files(model / str(number))
+    trusted.check(model / str(number))
     proof.check(model.absolute().parents[1], model / str(number))
 
 

@@ -1,6 +1,7 @@
 """The live package beside a new one: what is known of it, and when it is the one that is broken."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,25 @@ def fatal(model: onnx.ModelProto) -> None:
         "logits",
         helper.make_node("Div", ["least", "minus"], ["quotient"]),
         helper.make_node("Cast", ["quotient"], ["more"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["before", "more"], ["logits"]),
+    )
+
+
+def fatal_for_two(model: onnx.ModelProto) -> None:
+    """Divide the least number by -1 when there is more than one row."""
+    planted._constant(model, "least", np.array([-(2**63)], np.int64))
+    planted._constant(model, "minus", np.array([-1], np.int64))
+    planted._constant(model, "one", np.array([1], np.int64))
+    planted._after(
+        model,
+        "logits",
+        helper.make_node("Shape", ["before"], ["count"], end=1),
+        helper.make_node("Greater", ["count", "one"], ["is_more"]),
+        helper.make_node("Where", ["is_more", "minus", "one"], ["divisor"]),
+        helper.make_node("Div", ["least", "divisor"], ["quotient"]),
+        helper.make_node("Div", ["quotient", "least"], ["sign"]),
+        helper.make_node("Sub", ["sign", "one"], ["none"]),
+        helper.make_node("Cast", ["none"], ["more"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["before", "more"], ["logits"]),
     )
 
@@ -58,10 +78,11 @@ def test_what_was_exported_or_verified_here_is_known_to_the_server(copy: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("plant", [fatal, fatal_for_two])
 def test_a_live_package_that_kills_its_process_is_named_and_keeps_no_new_one_out(
-    copy: Path,
+    copy: Path, plant: Callable[[onnx.ModelProto], None]
 ) -> None:
-    planted._in_graph(copy / "models/my_project/1", fatal)
+    planted._in_graph(copy / "models/my_project/1", plant)
 
     verified = mlstack(copy, "export", "verify", "my_project/1")
     done = mlstack(copy, "export", *FAST, "--json")
@@ -74,6 +95,19 @@ def test_a_live_package_that_kills_its_process_is_named_and_keeps_no_new_one_out
     assert "SIGFPE" in gate["detail"]
     assert "mlstack serve promote N" in gate["detail"]
     assert not proven.is_proven(Layout(copy).proven, copy / "models/my_project/1")
+
+
+@pytest.mark.slow
+def test_a_live_package_that_was_thought_to_run_is_named_too(copy: Path) -> None:
+    planted._in_graph(copy / "models/my_project/1", fatal_for_two)
+    proven.keep(Layout(copy).proven, copy / "models/my_project/1")
+
+    done = mlstack(copy, "export", *FAST, "--json")
+
+    assert done.code == 0, done.out + done.err
+    (gate,) = [gate for gate in done.json["gates"] if gate["name"] == "no worse than live"]
+    assert "not compared: package 1 is live and broken" in gate["detail"]
+    assert "SIGFPE" in gate["detail"]
 
 
 @pytest.mark.slow

@@ -59,6 +59,23 @@ def fatal(graph: Path) -> None:
     )
 
 
+def fatal_for_two(graph: Path) -> None:
+    """Divide the least number by -1 when there is more than one row."""
+    add(
+        graph,
+        helper.make_node("Shape", ["images"], ["count"], end=1),
+        helper.make_node("Greater", ["count", "one"], ["is_more"]),
+        helper.make_node("Where", ["is_more", "minus", "one"], ["divisor"]),
+        helper.make_node("Div", ["least", "divisor"], ["quotient"]),
+        helper.make_node("Div", ["quotient", "least"], ["sign"]),
+        helper.make_node("Sub", ["sign", "one"], ["none"]),
+        helper.make_node("Cast", ["none"], ["more"], to=TensorProto.FLOAT),
+        least=np.array([-(2**63)], np.int64),
+        minus=np.array([-1], np.int64),
+        one=np.array([1], np.int64),
+    )
+
+
 def greedy(graph: Path) -> None:
     """Ask for 32 GiB."""
     add(
@@ -250,11 +267,12 @@ def test_a_package_is_opened_by_another_process_only_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
+        (fatal_for_two, "the process that opened it was ended by SIGFPE"),
         (greedy, "is refused: .*[Ff]ailed to allocate memory"),
         (endless, "it was not opened and answered within 4 s"),
     ],
 )
-def test_one_that_takes_all_memory_or_all_time_is_refused(
+def test_one_that_takes_all_memory_or_all_time_or_no_second_row_is_refused(
     tmp_path: Path, spoil: Callable[[Path], None], words: str
 ) -> None:
     package = plant(make_package(tmp_path), spoil)

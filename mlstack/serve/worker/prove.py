@@ -1,7 +1,8 @@
 """`python -m mlstack.serve.worker.prove PACKAGE SECONDS`: open a package, and die of it if need be.
 
-Nothing is served from here: the process ends when the package has answered its golden examples, a
-single .onnx file a row of zeros. It gives way to a server that answers meanwhile.
+Nothing is served from here: the process ends when the graph has answered its golden examples, and
+zeros in calls of one row and of more, as for a server that opens it. It gives way to one that
+answers meanwhile.
 """
 
 import os
@@ -34,9 +35,11 @@ def prove(path: Path, limit_s: int) -> Iterator[Record]:
     graph = path if package is None else package / MODEL
     limits.limit(graph.stat().st_size if graph.is_file() else 0, limit_s)
     if package is None:
-        load_bare(graph, graph.stem, "cpu", ROW)
+        model = load_bare(graph, graph.stem, "cpu", ROW)
     else:
-        load(package, package.parent.name, "cpu", ROW)
+        model = load(package, package.parent.name, "cpu", ROW)
+    if (runner := model.runner).zeros(1) is not None:  # else nothing is timed
+        limits.call_growing(lambda rows: runner.run(runner.zeros(rows) or []))
     yield from ()
 
 
