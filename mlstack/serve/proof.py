@@ -5,21 +5,28 @@ would die, and so would every server after it, for `live.json` names the package
 once for each package: what `export` or `export verify` proved here is known (`records/proven.py`).
 """
 
+import contextlib
+import os
+import signal
+import threading
 from pathlib import Path
 
 import msgspec
 
-from mlstack.errors import DataError, GateError, StepError
+from mlstack.errors import TERMINATED, DataError, GateError, Interrupted, StepError
 from mlstack.launch.worker import run_worker
 from mlstack.records import proven
 from mlstack.records.layout import Layout
 from mlstack.records.package import FILE_LIVE, Live, numbers, read_live
-from mlstack.records.worker import WorkerProgress
+from mlstack.serve.results import Proving
 
 PROVER = "mlstack.serve.worker.prove"
 LIMIT_S = 120
 # Addresses are limited: threads of numpy's BLAS and arenas of malloc take them, for memory unused.
 VARIABLES = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+
+_under_way: set[int] = set()  # the processes, by their ids
+_is_over = threading.Event()
 
 
 def check(root: Path, package: Path, limit_s: int = LIMIT_S) -> None:
@@ -34,19 +41,39 @@ def check(root: Path, package: Path, limit_s: int = LIMIT_S) -> None:
         DataError: it is not whole or not safe to open.
         GateError: it ended the process that opened it, took too long or too much memory, or
             answered its golden examples otherwise than when it was packed.
+        Interrupted: `stop` was called meanwhile.
     """
     layout = Layout(root)
     if proven.is_proven(layout.proven, package):
         return
     arguments = [str(package.absolute()), str(limit_s)]
-    decode = msgspec.json.Decoder(WorkerProgress).decode
+    decode = msgspec.json.Decoder(Proving).decode
+    log, mine = layout.state / "serve-worker.log", set[int]()
     try:
-        list(run_worker(PROVER, arguments, decode, layout.state / "serve-worker.log", VARIABLES))
+        for proving in run_worker(PROVER, arguments, decode, log, VARIABLES):
+            mine.add(proving.pid)
+            _under_way.update(mine)
+            if _is_over.is_set():
+                stop()
     except StepError as error:
+        if _is_over.is_set():
+            raise Interrupted(
+                f"stopped while `{package}` was opened for the first time", exit_code=TERMINATED
+            ) from error
         raise GateError(
             f"`{package}` is refused: {_said(error, limit_s)}", hint=_hint(package)
         ) from error
+    finally:
+        _under_way.difference_update(mine)
     proven.keep(layout.proven, package)
+
+
+def stop() -> None:
+    """Wait for no package that is being opened: this process ends."""
+    _is_over.set()
+    for pid in list(_under_way):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _said(error: StepError, limit_s: int) -> str:

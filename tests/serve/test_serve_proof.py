@@ -284,6 +284,25 @@ def test_one_that_takes_all_memory_or_all_time_or_no_second_row_is_refused(
     assert not proven.is_proven(Layout(tmp_path).proven, package)
 
 
+@pytest.mark.parametrize("role", ["live", "canary"])
+def test_a_server_that_is_stopped_does_not_wait_for_a_proof(tmp_path: Path, role: str) -> None:
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    make_package(tmp_path, number=1)
+    plant(make_package(tmp_path, number=2, seed=2), endless)
+    mlstack(tmp_path, "serve", "promote", "1")
+    server = start(tmp_path)
+    live = tmp_path / "models" / NAME / "live.json"
+    content = json.loads(live.read_text())
+
+    live.write_text(json.dumps(content | {role: 2, "canary_percent": 5.0}))
+    eventually((tmp_path / LOG).exists)
+    code = server.stop()
+
+    end(server)
+    assert code == 0
+    assert not proven.is_proven(Layout(tmp_path).proven, tmp_path / "models" / NAME / "2")
+
+
 def test_what_has_changed_is_not_proven_and_what_is_gone_is_forgotten(tmp_path: Path) -> None:
     folder = Layout(tmp_path).proven
     first, second = make_package(tmp_path), make_package(tmp_path, number=2)

@@ -16,6 +16,7 @@ from mlstack.launch.worker import report
 from mlstack.records.base import Record
 from mlstack.records.package import MODEL
 from mlstack.records.server import BatchingSpec
+from mlstack.serve.results import Proving
 from mlstack.serve.worker.model import load, load_bare, package_of
 
 NICE = 10
@@ -23,7 +24,7 @@ ROW = BatchingSpec(max_size=1)
 
 
 def prove(path: Path, limit_s: int) -> Iterator[Record]:
-    """Open a package as the server would; say nothing when all is well.
+    """Open a package as the server would; say who does, and nothing more when all is well.
 
     Raises:
         DataError: it is not whole or not safe to open.
@@ -31,6 +32,7 @@ def prove(path: Path, limit_s: int) -> Iterator[Record]:
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it in the middle of a call, too
     os.nice(NICE)
+    yield Proving(pid=os.getpid())
     package = package_of(path)
     graph = path if package is None else package / MODEL
     limits.limit(graph.stat().st_size if graph.is_file() else 0, limit_s)
@@ -40,7 +42,6 @@ def prove(path: Path, limit_s: int) -> Iterator[Record]:
         model = load(package, package.parent.name, "cpu", ROW)
     if (runner := model.runner).zeros(1) is not None:  # else nothing is timed
         limits.call_growing(lambda rows: runner.run(runner.zeros(rows) or []))
-    yield from ()
 
 
 if __name__ == "__main__":
