@@ -14,7 +14,7 @@ from mlstack.export import ask, bundle, choice, edge, facts, packages, report, s
 from mlstack.export.handover import Built, Replayed
 from mlstack.export.order import Order, Wish, check_runs, order
 from mlstack.export.trial import Stage
-from mlstack.records import base, trusted
+from mlstack.records import base, proven, trusted
 from mlstack.records.base import Record, Result
 from mlstack.records.edge import EdgeModel
 from mlstack.records.graph_safety import check_graph
@@ -99,6 +99,7 @@ def export(path: Path, *, sets: tuple[str, ...], wish: Wish) -> Iterator[Record]
     asked = order(load(path, sets=sets), wish)
     layout = Layout(asked.project.root)
     with bundle.workplace(layout.state, asked.model) as work:
+        asked = replace(asked, live=(yield from ask.rival(asked, work)))
         yield Stage(text=f"building the graph of run {asked.spec.id}")
         built = yield from ask.build(asked, work)
         field = yield from trial.everything(asked, work, built)
@@ -112,6 +113,7 @@ def export(path: Path, *, sets: tuple[str, ...], wish: Wish) -> Iterator[Record]
         edge.refuse_red(edges, model=asked.model)
         parts = replace(_parts(asked, built, best, weighed), edges=edges, page=page)
         package = bundle.pack(parts, layout.model(asked.model))
+        proven.keep(layout.proven, package)
     yield _exported(asked, parts, package)
 
 
@@ -186,6 +188,8 @@ def verify(
     with tempfile.TemporaryDirectory(prefix="mlstack-verify-") as work:
         replayed = yield from ask.replay(package, Path(work))
     _refuse_differing(replayed, package, "")
+    if path.is_file():
+        proven.keep(Layout(path.parent).proven, package)
     formats = yield from _other_formats(package, doubt.format_names)
     yield Verified(
         model=manifest.model,

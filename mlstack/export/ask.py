@@ -9,7 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from mlstack import files
-from mlstack.errors import GateError, StepError
+from mlstack.errors import DataError, GateError, StepError
 from mlstack.export import gates, packages
 from mlstack.export.handover import (
     BuildRequest,
@@ -24,17 +24,19 @@ from mlstack.export.handover import (
     RaceRequest,
     Replayed,
     ReplayRequest,
+    Rival,
     Said,
 )
 from mlstack.export.order import Order
 from mlstack.launch.forkserver import THREADLESS
 from mlstack.launch.worker import run_worker
-from mlstack.records import base
+from mlstack.records import base, proven, trusted
 from mlstack.records.base import Record
 from mlstack.records.dataset import EXAMPLES, LABELS
 from mlstack.records.edge import EdgeModel
 from mlstack.records.graph_safety import check_graph
 from mlstack.records.layout import Layout
+from mlstack.records.package import MODEL
 
 CALIBRATION = 256
 TIMED = (1, 8, 32)
@@ -137,13 +139,60 @@ def measure(
         labels=str(labels) if labels.is_file() else None,
         columns=sorted({s.column for s in config.gates.slices} - {"class"}),
         expected=order.expected,
-        live=packages.rival(Layout(order.project.root), order.model, order.spec),
+        live=order.live,
         tolerance=TOLERANCE.get(precision, TOLERANCE_INT8),
     )
     if graph.suffix == ".onnx":
         check_graph(graph)
     with _red_if_it_dies(order.model):
-        return (yield from _ask("measure", request, order.log, Figures))
+        try:
+            return (yield from _ask("measure", request, order.log, Figures))
+        except StepError as error:
+            if order.live is None or _was_reported(error):
+                raise
+            problem = error.problem
+        # One of two graphs did that; without the live one, the new one is alone.
+        alone = msgspec.structs.replace(request, live=None)
+        figures = yield from _ask("measure", alone, order.log, Figures)
+        return msgspec.structs.replace(figures, live_problem=_broken(order.live.number, problem))
+
+
+def _broken(number: int, problem: str) -> str:
+    return (
+        f"package {number} is live and broken: {problem}; make another one live with "
+        "`mlstack serve promote N`"
+    )
+
+
+def rival(order: Order, work: Path) -> Generator[Record, None, Rival | None]:
+    """Describe the live package; one that nobody has opened here is opened in its own process.
+
+    It is measured in one process with a new graph, which must not be blamed for what it does.
+
+    Raises:
+        DataError: `live.json` names a package that is not there.
+    """
+    layout = Layout(order.project.root)
+    package = packages.live(layout, order.model)
+    if package is None:
+        return None
+    try:
+        trusted.check(package)
+        if not proven.is_proven(layout.proven, package):
+            check_graph(package / MODEL)
+            trusted.golden(package)
+            replayed = yield from replay(package, work)
+            if not replayed.differing:
+                proven.keep(layout.proven, package)
+        return packages.rival(layout, package, order.spec)
+    except (DataError, GateError, StepError) as error:
+        return Rival(
+            number=int(package.name),
+            model=str(package / MODEL),
+            classes=[],
+            preprocess=None,
+            problem=_broken(int(package.name), error.problem),
+        )
 
 
 def race(

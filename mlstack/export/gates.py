@@ -26,12 +26,13 @@ SUM_ERROR = 1e-4
 RARE = 0.01
 MATTERS = 0.002  # of all examples
 MATTERS_IN_PART = 0.01  # of a class or a slice
+NO_WORSE = "no worse than live"
 HINTS = {
     "preprocessing min": "give what `mlstack.inputs` makes of a raw file or row; scale in forward",
     "batch invariance max": "forward must answer each row by itself, not by its batch",
     "parity max": "forward does something that the graph does not repeat",
     "checkpoint is the run's": "the code or the files have changed since; train again",
-    "no worse than live": "train a better one, or set gates.live to off",
+    NO_WORSE: "train a better one, or set gates.live to off",
     "runs": "the graph crashes onnxruntime; try --precision fp32",
 }
 
@@ -262,9 +263,9 @@ def _live(figures: Figures, gates: Gates) -> Iterator[GateResult]:
     if gates.live == "off":
         return
     if figures.live_pair is None:
-        yield not_asked("no worse than live", figures.live_problem)
+        yield not_asked(NO_WORSE, figures.live_problem)
         return
-    yield no_worse("no worse than live", figures.live_pair, "examples of the test part")
+    yield no_worse(NO_WORSE, figures.live_pair, "examples of the test part")
 
 
 def _slice(figures: Figures, gate: SliceGate) -> GateResult:

@@ -108,6 +108,7 @@ class Rival(Record, frozen=True, kw_only=True, tag="export.rival"):
     preprocess: dict[str, Any] | None
     examples: str | None = None  # of the run that it was made of, where it is still here
     same_split: bool = False  # same data, seed and shares: it never saw the test part
+    problem: str = ""  # it does not run, so nothing may open it
 
 
 class MeasureRequest(Record, frozen=True, kw_only=True, tag="export.measure"):

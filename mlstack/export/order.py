@@ -10,7 +10,7 @@ from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.export import apart, budget, divided, expected, kinds, signature
 from mlstack.export.budget import Budget
 from mlstack.export.formats import FORMATS
-from mlstack.export.handover import Expected
+from mlstack.export.handover import Expected, Rival
 from mlstack.launch import moved
 from mlstack.launch.at_work import up_to_date
 from mlstack.records import dvc, run
@@ -36,6 +36,7 @@ class Order:
     formats: tuple[str, ...] = ()  # beside ONNX
     key: Path | None = None  # that signs the manifest
     converter: str = ""  # the Python of a converter that is not beside mlstack
+    live: Rival | None = None  # the package that the new one must not be worse than
 
     @property
     def model(self) -> str:

@@ -15,6 +15,7 @@ from mlstack.records.package import (
     MODEL,
     SIDE,
     Signature,
+    live_package,
     numbers,
     read_live,
 )
@@ -75,20 +76,26 @@ def edge(package: Path, name: str) -> list[EdgeModel]:
     return wanted
 
 
-def rival(layout: Layout, model: str, spec: RunSpec) -> Rival | None:
-    """Describe the live package, and what it was trained on; None when no package is live."""
+def live(layout: Layout, model: str) -> Path | None:
+    """Find the live package; None when no package is live.
+
+    Raises:
+        DataError: it is not there.
+    """
     folder = layout.model(model)
     if not (folder / LIVE).is_file():
         return None
     number = read_live(folder / LIVE).live
-    if number is None:
-        return None
-    package = folder / str(number)
+    return live_package(folder, number) if number is not None else None
+
+
+def rival(layout: Layout, package: Path, spec: RunSpec) -> Rival:
+    """Describe the live package, and what it was trained on."""
     signature = base.read(package / SIDE / "signature.json", Signature)
     lineage = base.read(package / SIDE / "lineage.json", Lineage)
     examples = layout.run(lineage.run) / EXAMPLES
     return Rival(
-        number=number,
+        number=int(package.name),
         model=str(package / MODEL),
         classes=signature.classes,
         preprocess=signature.preprocess,

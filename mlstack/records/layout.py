@@ -71,6 +71,11 @@ class Layout:
         return self.root / "models"
 
     @property
+    def proven(self) -> Path:
+        """One small file for each package that was opened here, in a process that could die."""
+        return self.state / "proven"
+
+    @property
     def requests(self) -> Path:
         """Request log: Parquet parts and Arrow write-ahead files."""
         return self.state / "requests"

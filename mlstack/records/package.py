@@ -17,6 +17,7 @@ from mlstack.records.base import Record, read
 MODEL = "model.onnx"
 SIDE = "mlstack"
 MANIFEST = "manifest.json"
+FILE_LIVE = "live.json"  # beside the packages of a model
 # The files below `SIDE` that make a package answer as it does.
 ANSWERING = ("signature.json", "golden.json", "golden/", "parity.json", "reference.json")
 SEAL = "manifest.json.sig"  # its signature, of a package that was signed
@@ -138,6 +139,21 @@ def read_live(path: Path) -> Live:
         raise DataError(
             error.problem, hint=f"remove it, then type `mlstack serve promote NUMBER`: {error.hint}"
         ) from error
+
+
+def live_package(model: Path, number: int) -> Path:
+    """Give the package that `live.json` names.
+
+    Raises:
+        DataError: it is not there; what to type is said.
+    """
+    have = numbers(model)
+    if number not in have:
+        hint = f"type `mlstack serve promote {have[-1]}`" if have else "type `mlstack export`"
+        raise DataError(
+            f"`{model / FILE_LIVE}` names package {number}, which is not there", hint=hint
+        )
+    return model / str(number)
 
 
 def verify_files(package: Path) -> Manifest:

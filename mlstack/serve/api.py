@@ -18,10 +18,11 @@ from mlstack.records import keys
 from mlstack.records import server as server_record
 from mlstack.records.base import Record, read, write
 from mlstack.records.layout import Layout
-from mlstack.records.package import MANIFEST, SIDE, Live, Manifest, Metrics, numbers
+from mlstack.records.package import MANIFEST, SIDE, Live, Manifest, Metrics, live_package, numbers
 from mlstack.records.server import WORKER, DeviceChoice, ServerSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve import live as live_file
+from mlstack.serve import proof
 from mlstack.serve.access import trust
 from mlstack.serve.results import (
     Benched,
@@ -188,7 +189,9 @@ def _live_package(project: Project) -> tuple[Path, int]:
     folder = _folder(project)
     live = live_file.current(folder).live
     number = live_file.newest(folder) if live is None else live
-    return folder / str(number), number
+    package = live_package(folder, number)
+    proof.check(project.root, package)
+    return package, number
 
 
 def _changed(project: Project, live: Live) -> Changed:

@@ -9,10 +9,10 @@ import msgspec
 
 from mlstack import files
 from mlstack.errors import ConfigError, DataError
+from mlstack.records import trusted
 from mlstack.records.base import write
-from mlstack.records.package import Live, numbers, read_live, verify_files
-
-FILE = "live.json"
+from mlstack.records.package import FILE_LIVE, Live, numbers, read_live
+from mlstack.serve import proof
 
 
 def current(model: Path) -> Live:
@@ -21,7 +21,7 @@ def current(model: Path) -> Live:
     Raises:
         DataError: the file is damaged.
     """
-    path = model / FILE
+    path = model / FILE_LIVE
     return read_live(path) if path.is_file() else Live()
 
 
@@ -38,11 +38,12 @@ def newest(model: Path) -> int:
 
 
 def promote(model: Path, number: int) -> Live:
-    """Make a package live after checking that it is whole.
+    """Make a package live after checking that it is whole and can be opened.
 
     Raises:
         ConfigError: there is no such package.
         DataError: the package is not whole; nothing is changed.
+        GateError: it cannot be opened; nothing is changed.
     """
     _check(model, number)
     with _changing(model):
@@ -63,6 +64,7 @@ def roll_back(model: Path) -> Live:
     Raises:
         ConfigError: there is none.
         DataError: it is not whole any more; nothing is changed.
+        GateError: it cannot be opened; nothing is changed.
     """
     with _changing(model):
         live = current(model)
@@ -83,6 +85,7 @@ def set_canary(model: Path, number: int, percent: float) -> Live:
     Raises:
         ConfigError: there is no such package, it is the live one, or nothing is live.
         DataError: the package is not whole; nothing is changed.
+        GateError: it cannot be opened; nothing is changed.
     """
     return _stand_beside(model, number, "canary", percent)
 
@@ -93,6 +96,7 @@ def set_shadow(model: Path, number: int, percent: float) -> Live:
     Raises:
         ConfigError: there is no such package, it is the live one, or nothing is live.
         DataError: the package is not whole; nothing is changed.
+        GateError: it cannot be opened; nothing is changed.
     """
     return _stand_beside(model, number, "shadow", percent)
 
@@ -159,17 +163,18 @@ def _check(model: Path, number: int) -> None:
             f"there is no package `{number}` in `{model}`; there are: {have}",
             hint="type `mlstack serve status`",
         )
-    verify_files(model / str(number))
+    trusted.check(model / str(number))
+    proof.check(model.absolute().parents[1], model / str(number))
 
 
 @contextmanager
 def _changing(model: Path) -> Iterator[None]:
-    with files.lock(model / ".live.lock", f"`{model / FILE}`"):
+    with files.lock(model / ".live.lock", f"`{model / FILE_LIVE}`"):
         yield
 
 
 def _write(model: Path, before: Live, **changes: object) -> Live:
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     changed = msgspec.structs.replace(before, **{"note": "", **changes}, changed=now)
-    write(model / FILE, changed)
+    write(model / FILE_LIVE, changed)
     return changed

@@ -5,6 +5,12 @@ import msgspec
 from mlstack.records.base import Record, Result
 
 
+class Proving(Record, frozen=True, kw_only=True, tag="serve.proving"):
+    """A process opens a package."""
+
+    pid: int
+
+
 class Promoted(Record, frozen=True, kw_only=True, tag="serve.promoted"):
     """Nothing was live: the newest package is now."""
 

@@ -15,9 +15,10 @@ from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.errors import ConfigError, MachineError
 from mlstack.launch.forkserver import THREADLESS
 from mlstack.records import server as server_record
+from mlstack.records import trusted
 from mlstack.records.base import Record, encode, read
 from mlstack.records.layout import Layout
-from mlstack.records.package import verify_files
+from mlstack.records.package import live_package
 from mlstack.records.server import (
     WORKER,
     AccessSpec,
@@ -50,6 +51,7 @@ def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Reco
 
     Raises:
         DataError: there is no package, or it is not whole.
+        GateError: it cannot be opened.
         MachineError: the port is taken.
         ConfigError: others could call without a key.
     """
@@ -94,7 +96,7 @@ def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
         live_file.promote(folder, number)
         yield Promoted(model=folder.name, number=number)
         return
-    verify_files(folder / str(live.live))
+    trusted.check(live_package(folder, live.live))
 
 
 def _listen(

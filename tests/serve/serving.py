@@ -22,7 +22,9 @@ from PIL import Image
 from mlstack import files
 from mlstack.inputs import images
 from mlstack.inputs.images import ImageSpec
+from mlstack.records import proven
 from mlstack.records.base import write
+from mlstack.records.layout import Layout
 from mlstack.records.package import (
     Golden,
     GoldenExample,
@@ -181,6 +183,7 @@ def make_package(
     )
     write_sides(side, name, number, run_of(number))
     seal(package, name, number)
+    proven.keep(Layout(root).proven, package)  # as `export` does
     return package
 
 

@@ -1,6 +1,7 @@
 """A package that may be anybody's: what `export verify` refuses, the server does not open."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from onnx import TensorProto
 from serving import CONFIG, NAME, make_package, mlstack, seal
 
-from mlstack.records.package import MODEL, SIDE
+from mlstack.records.package import MANIFEST, MODEL, SIDE
 
 
 def golden_above(package: Path) -> None:
@@ -176,3 +177,15 @@ def test_a_package_whose_records_agree_is_verified(tmp_path: Path) -> None:
     done = mlstack(tmp_path, "export", "verify", str(package))
 
     assert done.returncode == 0, done.stderr
+
+
+def test_a_manifest_that_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    manifest = make_package(tmp_path) / SIDE / MANIFEST
+    manifest.unlink()
+    os.mkfifo(manifest)
+
+    promoted = mlstack(tmp_path, "serve", "promote", "1", timeout=20)
+
+    assert promoted.returncode == 3, promoted.stderr
+    assert "is not a model package" in promoted.stderr

@@ -9,8 +9,7 @@ import msgspec
 
 from mlstack import files
 from mlstack.export.handover import Stored
-from mlstack.export.worker.session import BASE_BYTES
-from mlstack.launch import tether
+from mlstack.launch import limits, tether
 from mlstack.launch.worker import how_it_ended
 
 SCRIPT = Path(__file__).with_name("litert_script.py")
@@ -55,4 +54,4 @@ def convert(python: str, job: Job, limit_s: int) -> str:
 
 def _limit_bytes(job: Job) -> int:
     """Limit the memory by the weights, as for a graph that is run."""
-    return BASE_BYTES + 20 * Path(job.program).stat().st_size
+    return limits.bytes_for(Path(job.program).stat().st_size)

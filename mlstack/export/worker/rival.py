@@ -32,6 +32,8 @@ def duel(request: MeasureRequest, test: Answered | None) -> Duel:
     live = request.live
     if live is None:
         return Duel(problem="no package is live yet")
+    if live.problem:
+        return Duel(problem=live.problem)
     if live.classes != request.built.classes:
         return Duel(problem=f"package {live.number} is live and has other classes")
     if live.preprocess is None:

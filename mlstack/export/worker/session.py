@@ -2,8 +2,6 @@
 
 import importlib
 import os
-import resource
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, cast
@@ -11,9 +9,8 @@ from typing import Protocol, cast
 import numpy as np
 
 from mlstack.errors import GateError
+from mlstack.launch import limits
 from mlstack.records.package import Tensor
-
-BASE_BYTES = 8 << 30
 
 
 class Runner(Protocol):
@@ -42,23 +39,12 @@ RUNNERS = {
 def limit(model: Path, seconds: int, *, extra_bytes: int | None = 0) -> None:
     """End this process when it takes too long, or asks for far more memory than the graph needs.
 
-    A file of 65 bytes can ask for 32 GiB, and a wrong conversion can hang or crash the runtime.
-
     Args:
         model: the graph.
         seconds: until the process is ended.
-        extra_bytes: memory for other things than the graph; None for no limit, as CUDA needs
-            (it maps more addresses than any limit would allow).
+        extra_bytes: memory for other things than the graph; None for no limit, as CUDA needs.
     """
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(seconds)
-    if extra_bytes is None:
-        return
-    wanted = BASE_BYTES + 20 * size_bytes(model) + extra_bytes
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+    limits.limit(size_bytes(model), seconds, extra_bytes=extra_bytes)
 
 
 class Session:

@@ -3,8 +3,11 @@
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
+import msgspec
+
+from mlstack.errors import DataError
 from mlstack.inputs.tables import Row
 from mlstack.records.package import Signature
 
@@ -22,19 +25,41 @@ class Lookup(Protocol):
         ...
 
 
+class Settings(msgspec.Struct, frozen=True):
+    """What a signature says of the feature files; it may be anybody's."""
+
+    folder: str
+    key: str
+    time: str
+    files: list[str]
+    ttl: str | None = None
+
+
 def open_lookup(root: Path, signature: Signature) -> Lookup | None:
     """Open the feature files of a model; None for one without features.
 
     Raises:
-        DataError: a file is missing in the project, or lacks a column.
+        DataError: a file is missing in the project, lies outside of it, or lacks a column.
     """
-    settings: dict[str, Any] | None = (signature.preprocess or {}).get("features")
-    if settings is None:
+    given = (signature.preprocess or {}).get("features")
+    if given is None:
         return None
+    try:
+        settings = msgspec.convert(given, Settings)
+    except msgspec.ValidationError as error:
+        raise DataError(
+            f"the signature's `features` cannot be read: {error}", hint="export the run again"
+        ) from error
+    for name in (settings.folder, *settings.files):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise DataError(
+                f"the package looks up features in `{name}`, which may lie outside of the project",
+                hint="serve a package whose `data.source` is a folder below the project's",
+            )
     # DuckDB takes 0.1 s to load, which only servers with features should pay.
     features = import_module("mlstack.inputs.features")
-    spec = features.FeatureSpec.from_settings(settings)
-    return cast("Lookup", features.Features(spec, root / settings["folder"], keep=True))
+    spec = features.FeatureSpec.from_settings(msgspec.structs.asdict(settings))
+    return cast("Lookup", features.Features(spec, root / settings.folder, keep=True))
 
 
 def filled(lookup: Lookup, rows: list[Row]) -> list[Row]:

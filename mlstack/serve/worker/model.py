@@ -13,7 +13,7 @@ from mlstack.inputs.texts import TextSpec
 from mlstack.records import trusted
 from mlstack.records.base import read
 from mlstack.records.graph_safety import check_graph
-from mlstack.records.package import MODEL, SIDE, Signature
+from mlstack.records.package import MANIFEST, MODEL, SIDE, Signature
 from mlstack.records.server import BatchingSpec
 from mlstack.serve.worker.engine import Engine, open_engine
 from mlstack.serve.worker.lookup import Lookup
@@ -79,6 +79,13 @@ def load(package: Path, name: str, device: str, batching: BatchingSpec, gpus: in
     )
     replay(package, model)
     return model
+
+
+def package_of(path: Path) -> Path | None:
+    """Find the package that a path means; None for an .onnx file outside of one."""
+    folder = path.parent if path.suffix == ".onnx" else path
+    is_packed = (folder / SIDE / MANIFEST).is_file() or path.suffix != ".onnx"
+    return folder if is_packed else None
 
 
 def load_bare(graph: Path, name: str, device: str, batching: BatchingSpec, gpus: int = 1) -> Model:

@@ -18,6 +18,7 @@ import uvloop
 
 from mlstack.errors import StepError
 from mlstack.records.base import write
+from mlstack.records.layout import Layout
 from mlstack.records.server import WORKER, BatchingSpec, LogSpec, ServerSpec
 from mlstack.serve.results import Load
 from mlstack.serve.worker.model import Model
@@ -164,6 +165,8 @@ def _server(package: Path, device: str, name: str) -> Iterator[int]:
         for entry in package.resolve().parents[2].iterdir():
             if entry.name != ".mlstack":
                 (root / entry.name).symlink_to(entry)
+        Layout(root).state.mkdir()
+        Layout(root).proven.symlink_to(Layout(package.resolve().parents[2]).proven)
         spec = ServerSpec(
             root=str(root),
             model=name,

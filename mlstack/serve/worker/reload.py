@@ -8,9 +8,10 @@ from pathlib import Path
 from mlstack.errors import BusyError, MlstackError
 from mlstack.inputs import preprocess, texts
 from mlstack.records.base import read
-from mlstack.records.package import MANIFEST, SIDE, Live, Signature
+from mlstack.records.package import SIDE, Live, Signature, live_package
 from mlstack.records.server import ServerSpec
 from mlstack.serve import live as live_file
+from mlstack.serve import proof
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.batcher import Batcher, Run
 from mlstack.serve.worker.engine import Engine, open_engine
@@ -18,7 +19,7 @@ from mlstack.serve.worker.guard import Verdict
 from mlstack.serve.worker.lookup import open_lookup
 from mlstack.serve.worker.memory import give_back_memory
 from mlstack.serve.worker.mending import Mending
-from mlstack.serve.worker.model import Model, load, load_bare
+from mlstack.serve.worker.model import Model, load, load_bare, package_of
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.shadow import Shadow
 from mlstack.serve.worker.traffic import Deployed, Traffic
@@ -44,7 +45,7 @@ class Deployment:
         Raises:
             DataError: the package cannot be read.
         """
-        package = _package(Path(self._spec.fixed)) if self._spec.fixed else self._live()
+        package = package_of(Path(self._spec.fixed)) if self._spec.fixed else self._live()
         if package is None:
             return []
         signature = read(package / SIDE / "signature.json", Signature)
@@ -162,7 +163,7 @@ class Deployment:
         )
 
     async def _loaded(self, number: int) -> Deployed:
-        package = self._folder / str(number)
+        package = live_package(self._folder, number)
         return self._deployed(await asyncio.to_thread(load_packed, package, self._spec))
 
     async def _shadow(self, number: int | None) -> Shadow | None:
@@ -213,22 +214,23 @@ class Deployment:
         return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def _package(fixed: Path) -> Path | None:
-    """Find the package that a path means; None for an .onnx file outside of one."""
-    folder = fixed.parent if fixed.suffix == ".onnx" else fixed
-    is_packed = (folder / SIDE / MANIFEST).is_file() or fixed.suffix != ".onnx"
-    return folder if is_packed else None
-
-
 def _load_fixed(path: Path, spec: ServerSpec) -> Model:
-    package = _package(path)
+    package = package_of(path)
     if package is None:
+        proof.check(Path(spec.root), path)
         return load_bare(path, spec.model, spec.device, spec.batching, spec.gpus)
     return load_packed(package, spec)
 
 
 def load_packed(package: Path, spec: ServerSpec) -> Model:
-    """Load a package with the feature files that its rows are looked up in."""
+    """Load a package with the feature files that its rows are looked up in.
+
+    One that nobody has opened here is opened by a process that may die, before this one does.
+
+    Raises:
+        MlstackError: it cannot be loaded.
+    """
+    proof.check(Path(spec.root), package)
     model = load(package, spec.model, spec.device, spec.batching, spec.gpus)
     model.lookup = open_lookup(Path(spec.root), model.signature)
     return model

@@ -21,6 +21,7 @@ from mlstack.records import server as record
 from mlstack.records.base import read
 from mlstack.records.layout import Layout
 from mlstack.records.server import ServerSpec
+from mlstack.serve import proof
 from mlstack.serve.worker import feedback, notify, said
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.connection import Connection, end_late
@@ -155,6 +156,7 @@ class _Life:
 
     def _stop(self, number: int) -> None:
         notify.tell("STOPPING=1")
+        proof.stop()
         if self._app.is_stopping:  # asked twice: at once
             self._server.force_exit = True
             self._code = 128 + number
