@@ -14,6 +14,8 @@ import onnx
 import onnxruntime
 import pytest
 from export_runs import RUN, Cli, copy_project, mlstack
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import TYPE_UINT8, ModelConfig
 
 from mlstack.inputs.images import FEATURES, ImageSpec, features, load
 from mlstack.records import base, dataset, graph, package
@@ -197,9 +199,13 @@ def test_golden_examples_cover_the_classes_in_raw_bytes(first: Path) -> None:
 def test_config_pbtxt_names_the_tensors(project: Path, exported: Cli) -> None:
     text = (project / "models/my_project/config.pbtxt").read_text()
 
-    assert 'backend: "onnxruntime"' in text
-    assert 'name: "images" data_type: TYPE_UINT8 dims: [ 16, 16, 1 ]' in text
-    assert "dynamic_batching" in text
+    config = text_format.Parse(text, ModelConfig())  # Triton's own description of such a file
+    assert config.backend == "onnxruntime"
+    (given,) = config.input
+    assert (given.name, given.data_type, [*given.dims]) == ("images", TYPE_UINT8, [16, 16, 1])
+    assert {one.name for one in config.output} == {"logits", "probabilities"}
+    assert config.max_batch_size > 1
+    assert config.HasField("dynamic_batching")
 
 
 def test_a_second_export_is_held_against_live(project: Path, first: Path, second: Path) -> None:

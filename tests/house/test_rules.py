@@ -44,6 +44,15 @@ def test_a_module_fits_five_hundred_lines(path: Path):
     assert len(path.read_text().splitlines()) <= 500
 
 
+def test_no_archive_is_unpacked_into_a_folder():
+    """Names inside an archive may lead out of the folder it is unpacked into."""
+    pattern = re.compile(r"\b(?:TarFile|tarfile\.open|extractall|unpack_archive)\b|\.extract\(")
+
+    found = [str(p.relative_to(ROOT)) for p in MODULES if pattern.search(p.read_text())]
+
+    assert not found
+
+
 @pytest.mark.parametrize("words", command_paths(), ids=" ".join)
 def test_help_loads_no_heavy_library(words: tuple[str, ...]):
     done = subprocess.run(
