@@ -292,3 +292,11 @@ def cannot_write(path: Path, error: OSError) -> MachineError:
         return MachineError(f"the disk is full; `{path}` was not written", hint="free some space")
     hint = LIMITS.get(error.errno or 0, "check the folder's permissions")
     return MachineError(f"cannot write `{path}`: {error.strerror}", hint=hint)
+
+
+def link_on_the_way(root: Path, source: str) -> str:
+    """Name what is a symbolic link of a path below the project; empty where nothing is."""
+    for part in (Path(source), *Path(source).parents):
+        if part.name and (root / part).is_symlink():
+            return part.as_posix()
+    return ""

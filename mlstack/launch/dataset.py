@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.launch import git
@@ -102,7 +103,7 @@ def _lack(project: Project, hashed: FolderHash) -> str:
     path = dvc.pointer_path(source_folder(project))
     name = path.name
     pointer = dvc.read_pointer(path)
-    link = link_on_the_way(project.root, project.config.data.folder)
+    link = files.link_on_the_way(project.root, project.config.data.folder)
     if pointer is None and link:
         return f"`{link}` is a link, and DVC does not follow links to folders"
     if pointer is None:
@@ -122,21 +123,13 @@ def _lack(project: Project, hashed: FolderHash) -> str:
 
 def _way_to_snapshot(project: Project) -> str:
     """Say what to type before a snapshot is possible, and then."""
-    if link := link_on_the_way(project.root, project.config.data.folder):
+    if link := files.link_on_the_way(project.root, project.config.data.folder):
         return f"put the folder itself at `{link}`, then type {SNAPSHOT}"
     if not git.is_repository(project.root):
         if shutil.which("git") is None:
             return f"install git, then type {SNAPSHOT}"
         return f"type `git init`, then {SNAPSHOT}"
     return SNAPSHOT
-
-
-def link_on_the_way(root: Path, source: str) -> str:
-    """Name what is a symbolic link of a path below the project; empty where nothing is."""
-    for part in (Path(source), *Path(source).parents):
-        if part.name and (root / part).is_symlink():
-            return part.as_posix()
-    return ""
 
 
 def _counted(before: int, hashed: FolderHash) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
-from mlstack.launch.dataset import link_on_the_way
 from mlstack.launch.git import git
 from mlstack.launch.merging import ATTRIBUTES
 from mlstack.plurals import counted, plural
@@ -53,7 +52,7 @@ def refuse_unfit(data: Dataset, message: str) -> None:
     """
     if not message.strip():
         raise ConfigError("the message is empty", hint='say what changed: `-m "100 more labels"`')
-    if link := link_on_the_way(data.root, data.source):
+    if link := files.link_on_the_way(data.root, data.source):
         raise DataError(
             f"`{link}` is a link, and DVC does not follow links to folders",
             hint="move the files into the project; `dvc cache dir PATH` moves the bulk elsewhere",

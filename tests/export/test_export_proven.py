@@ -1,9 +1,10 @@
 """Gates end to end: golden examples, an own column, the live package, those not asked."""
 
+import json
 import shutil
 from pathlib import Path
 
-import msgspec
+import planted
 import pyarrow as pa
 import pytest
 import torch
@@ -116,9 +117,16 @@ def test_a_live_package_of_other_classes_is_not_compared_and_the_gate_says_so(
 ) -> None:
     gates_of(trained)
     base.write(trained / "models/my_project/live.json", package.Live(live=1))
-    place = trained / "models/my_project/1/mlstack/signature.json"
-    given = base.read(place, package.Signature)
-    base.write(place, msgspec.structs.replace(given, classes=list("abcdefghij")))
+    live = trained / "models/my_project/1"
+    for name in ("signature", "golden"):
+        place = live / f"mlstack/{name}.json"
+        record = json.loads(place.read_text())
+        for one in record.get("examples", []):
+            one["prediction"] = f"digit {one['prediction']}"
+        if name == "signature":
+            record["classes"] = [f"digit {known}" for known in record["classes"]]
+        place.write_text(json.dumps(record))
+    planted.sign(live)
 
     found = gates_of(trained)
 
