@@ -194,6 +194,7 @@ def test_the_server_process_holds_no_torch_and_no_command_line_libraries(server:
     for late in ("pyarrow.compute", "pyarrow.parquet", "tokenizers"):  # 17 MB, at need
         assert late not in modules
     assert "libtorch" not in maps
+    assert "pyarrow/_compute" not in maps
     assert "pydantic" not in maps
     assert "mlstack.serve.worker" in command
 
