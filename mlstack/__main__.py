@@ -27,7 +27,7 @@ def run_at_once(arguments: list[str]) -> None:
     from mlstack.version import at_once  # noqa: PLC0415
 
     if command := at_once.find(arguments):
-        ending.run(command, arguments)
+        ending.run_and_vanish(command, arguments)
 
 
 def show_at_once(arguments: list[str]) -> int | None:

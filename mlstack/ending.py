@@ -44,6 +44,16 @@ def run(command: Callable[[], Any], arguments: list[str]) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def run_and_vanish(command: Callable[[], Any], arguments: list[str]) -> NoReturn:
+    """Do the same for a command without threads, and do not wait for Python to tidy its memory."""
+    try:
+        run(command, arguments)
+    except SystemExit as end:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(end.code if isinstance(end.code, int) else 0)
+
+
 def _open_streams() -> None:
     """Give closed standard streams a place, lest the next file that is opened becomes stdout."""
     for descriptor in (0, 1, 2):
