@@ -96,11 +96,14 @@ class Look:
 
     def found(self) -> list[tuple[str, bytes]]:
         """Give the path and the stamp of each file that has to be read."""
-        top = str(self.folder)
+        of = {
+            at: (f"{self.folder}/{_join(at, '')}", listing.names, bytes(listing.stamps))
+            for at, listing in self.listings.items()
+        }
         return [
-            (f"{top}/{_join(at, listing.names[position])}", _stamp(listing, position))
+            (above + names[position], stamps[position * STAMP_BYTES : (position + 1) * STAMP_BYTES])
             for at, position in self.unknown
-            for listing in (self.listings[at],)
+            for above, names, stamps in (of[at],)
         ]
 
     def known(self) -> set[str]:
@@ -216,6 +219,9 @@ def look(folder: Path, index: Path | None) -> Look:
                 seen.unknown.append((at, position))
             continue
         by_name = known_of(before, at)
+        if not by_name:
+            seen.unknown += [(at, position) for position in range(len(listing.names))]
+            continue
         for position, name in enumerate(listing.names):
             stamp, md5 = by_name.get(name, (b"", BLANK))
             if stamp == _stamp(listing, position):

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import struct
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -29,6 +30,11 @@ def size_of(stamp: bytes) -> int:
     return size
 
 
+def sizes_of(found: list[tuple[str, bytes]]) -> list[int]:
+    """Give the size in bytes of each file, given as path and stamp."""
+    return array("q", b"".join([stamp for _, stamp in found]))[2::4].tolist()
+
+
 def hash_files(found: list[tuple[str, bytes]]) -> Iterator[tuple[bytes, bytes]]:
     """Yield the MD5 and the stamp of each file, several large ones at a time.
 
@@ -38,7 +44,7 @@ def hash_files(found: list[tuple[str, bytes]]) -> Iterator[tuple[bytes, bytes]]:
     Raises:
         DataError: a file is being written, or is gone.
     """
-    if len(found) > 1 and max(size_of(stamp) for _, stamp in found) >= LARGE_BYTES:
+    if len(found) > 1 and max(sizes_of(found)) >= LARGE_BYTES:
         with threads() as pool:
             yield from pool.map(lambda one: hash_file(*one), found)
     else:

@@ -3,6 +3,8 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from mlstack import files
@@ -13,6 +15,7 @@ from mlstack.records.file_hash import (
     being_written,
     open_to_read,
     size_of,
+    sizes_of,
     stamp_of,
     threads,
 )
@@ -32,17 +35,18 @@ def copy_all(filling: Filling, found: list[Found]) -> Iterator[Entered]:
         DataError: a file is being written meanwhile, or is gone.
         OSError: the store cannot be written.
     """
-    large = [path for path, stamp in found if size_of(stamp) >= LARGE_BYTES]
+    sizes = sizes_of(found)
+    large = [path for (path, _), size in zip(found, sizes, strict=True) if size >= LARGE_BYTES]
     if not large:
-        for path, stamp in found:
-            yield _copy_small(filling, path, stamp, size_of(stamp))
+        for (path, stamp), size in zip(found, sizes, strict=True):
+            yield _copy_small(filling, path, stamp, size)
         return
     reserved = [filling.reserve() for _ in large]
     with threads() as pool:
         copied = pool.map(_copy_large, reserved, large)
         beside = iter(reserved)
-        for path, stamp in found:
-            if (size := size_of(stamp)) < LARGE_BYTES:
+        for (path, stamp), size in zip(found, sizes, strict=True):
+            if size < LARGE_BYTES:
                 yield _copy_small(filling, path, stamp, size)
                 continue
             digest, after = next(copied)
@@ -59,15 +63,17 @@ def copy_objects(filling: Filling, origin: Objects, md5s: list[str]) -> Iterator
         OSError: a store cannot be read or written.
     """
     large = []
-    for md5 in md5s:
-        content = _content(origin.path(md5))
-        if content is None:
-            large.append(md5)
-            continue
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
-            raise damaged(origin, md5)
-        filling.add(md5, content)
-        yield md5, len(content), content
+    for folder, group in groupby(md5s, itemgetter(slice(2))):
+        with origin.opened(folder) as within:
+            for md5 in group:
+                content = _content(origin, md5, within)
+                if content is None:
+                    large.append(md5)
+                    continue
+                if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
+                    raise damaged(origin, md5)
+                filling.add(md5, content)
+                yield md5, len(content), content
     if not large:
         return
     reserved = [filling.reserve() for _ in large]
@@ -80,19 +86,20 @@ def copy_objects(filling: Filling, origin: Objects, md5s: list[str]) -> Iterator
             yield md5, size_of(stamp), None
 
 
-def _content(path: str) -> bytes | None:
+def _content(origin: Objects, md5: str, within: int) -> bytes | None:
     """Read an object; None for a large one."""
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        content = os.read(descriptor, PIECE_BYTES)
-        if len(content) < PIECE_BYTES:
-            return content
-        size = os.fstat(descriptor).st_size
-        return None if size >= LARGE_BYTES else content + os.read(descriptor, size)
+        descriptor = os.open(md5[2:], os.O_RDONLY, dir_fd=within)
+        try:
+            content = os.read(descriptor, PIECE_BYTES)
+            if len(content) < PIECE_BYTES:
+                return content
+            size = os.fstat(descriptor).st_size
+            return None if size >= LARGE_BYTES else content + os.read(descriptor, size)
+        finally:
+            os.close(descriptor)
     except OSError as error:
-        raise _naming(error, path) from error
-    finally:
-        os.close(descriptor)
+        raise _naming(error, origin.path(md5)) from error
 
 
 def damaged(store: Objects, md5: str) -> DataError:
@@ -107,7 +114,7 @@ def _copy_small(filling: Filling, path: str, stamp: bytes, size: int) -> Entered
     descriptor = open_to_read(path)
     try:
         for _ in range(TRIES):
-            content = _read(descriptor, size + 1, path)
+            content = os.read(descriptor, size + 1)
             after = stamp_of(os.fstat(descriptor))
             if len(content) == size and after == stamp:
                 digest = hashlib.md5(content, usedforsecurity=False)
@@ -116,21 +123,16 @@ def _copy_small(filling: Filling, path: str, stamp: bytes, size: int) -> Entered
                 return digest.digest(), after
             os.lseek(descriptor, 0, os.SEEK_SET)
             stamp, size = after, size_of(after)
+    except OSError as error:
+        raise _naming(error, path) from error
     finally:
         os.close(descriptor)
     raise being_written(path)
 
 
-def _read(descriptor: int, size: int, path: str) -> bytes:
-    try:
-        return os.read(descriptor, size)
-    except OSError as error:
-        raise _naming(error, path) from error
-
-
 def _naming(error: OSError, path: str) -> OSError:
-    """Name the file that could not be read; what cannot be written is a matter of the store."""
-    if error.errno in files.FULL:
+    """Name the file that could not be read; what cannot be written names itself."""
+    if error.errno in files.FULL or error.filename:
         return error
     return OSError(error.errno, error.strerror, path)
 

@@ -82,11 +82,16 @@ def _files(content: bytes, store: Objects) -> set[str]:
 
 
 def _copy_missing(
-    origin: Objects, target: Objects, wanted: set[str], lists: dict[str, bytes], held_bytes: int = 0
+    origin: Objects,
+    target: Objects,
+    wanted: set[str],
+    lists: dict[str, bytes],
+    held: int | None = None,
 ) -> Generator[Record, None, Moved]:
     """Copy files first and the lists that name them last: a list never names what is not there.
 
-    So much of what small files hold stays in memory for whoever puts them into the folder.
+    So many bytes that small files hold stay in memory for whoever puts them into the folder; None
+    where nobody will.
     """
     fresh: dict[str, bytes | None] = {}
     try:
@@ -98,7 +103,8 @@ def _copy_missing(
             copied = copy_objects(filling, origin, missing)
             for number, (md5, size_bytes, content) in enumerate(copied):
                 size += size_bytes
-                fresh[md5] = content if size <= held_bytes else None
+                if held is not None:
+                    fresh[md5] = content if size <= held else None
                 if number % STEP == 0:
                     yield Counted(text="copied", done=number, total=len(missing), unit="files")
             filling.flush()

@@ -15,7 +15,7 @@ from mlstack.records.file_hash import (
     hash_file,
     hash_open,
     open_to_read,
-    size_of,
+    sizes_of,
     stamp_of,
     threads,
 )
@@ -59,7 +59,7 @@ def keep(seen: Look, config: DvcConfig, noted: Path) -> Generator[Record, None, 
 
 def _keep_files(seen: Look, config: DvcConfig, filling: Filling) -> Iterator[Record]:
     found = seen.found()
-    sizes = [size_of(stamp) for _, stamp in found]
+    sizes = sizes_of(found)
     total = sum(sizes)
     done = 0
     former = seen.former()
@@ -88,14 +88,14 @@ def _drop_overwritten(filling: Filling, md5: str, stamp: bytes) -> None:
 
 def _link(filling: Filling, found: list[Found]) -> Iterator[Entered]:
     """Give each file a second name in the cache; both are read-only then."""
-    large = [one for one in found if size_of(one[1]) >= LARGE_BYTES]
+    sizes = sizes_of(found)
+    large = [one for one, size in zip(found, sizes, strict=True) if size >= LARGE_BYTES]
     with threads() as pool:
         hashed = pool.map(lambda one: hash_file(*one), large)
-        for path, stamp in found:
+        for (path, stamp), size in zip(found, sizes, strict=True):
             descriptor = open_to_read(path)
             try:
-                is_large = size_of(stamp) >= LARGE_BYTES
-                known = next(hashed) if is_large else hash_open(path, descriptor, stamp)
+                known = next(hashed) if size >= LARGE_BYTES else hash_open(path, descriptor, stamp)
                 entered = _link_open(filling, path, descriptor, known)
             finally:
                 os.close(descriptor)

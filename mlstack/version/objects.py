@@ -22,12 +22,13 @@ from mlstack import files
 from mlstack.errors import DataError
 
 MODE = 0o444
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL
 BESIDE = ".mlstack-"
 LOCK = "lock"
 BEGINNING_S = 60  # that a folder beside may be without its lock: its process is just beginning
 FEW = 5_000  # objects that are sooner looked for one by one than in lists of all that is there
-BATCH = 1 << 17  # objects that are synced together
-BATCH_BYTES = 1 << 30
+BATCH_BYTES = 1 << 30  # of objects that are synced together
+OBJECT_BYTES = 8 << 10  # that one counts for in it, beside its own
 FICLONE = 0x40049409  # <linux/fs.h>
 
 
@@ -64,6 +65,19 @@ class Objects:
         return [folder + name for name in names]
 
     @contextmanager
+    def opened(self, folder: str) -> Iterator[int]:
+        """Open one of the folders `xx`: names in it are found without walking the path.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        descriptor = os.open(f"{self.home}/{folder}", os.O_RDONLY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
     def filling(self) -> Iterator["Filling"]:
         """Open the store for writing; what was added is there, and durable, when the block is over.
 
@@ -86,7 +100,10 @@ class Objects:
                         with suppress(OSError):
                             filling.flush()
                     raise
-                filling.flush()
+                else:
+                    filling.flush()
+                finally:
+                    filling.close()
             sync(self.home)
         finally:
             _remove(beside)
@@ -102,14 +119,21 @@ class Objects:
 
 
 @dataclass
+class _Waiting:
+    """A folder `xx` beside a store, with objects that will have their names together."""
+
+    descriptor: int  # names in it are found without walking the path
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass
 class Filling:
     """Objects on their way into a store."""
 
     store: Objects
     beside: str  # a folder on the same file system, laid out like the store
     _reserved: int = 0
-    _waiting: dict[str, list[str]] = field(default_factory=dict)  # folder `xx` -> names
-    _waiting_count: int = 0
+    _waiting: dict[str, _Waiting] = field(default_factory=dict)  # by folder `xx`
     _waiting_bytes: int = 0
     _present: set[str] = field(default_factory=set)  # what the listed folders hold, and will
     _listed: set[str] = field(default_factory=set)  # folders `xx`
@@ -138,13 +162,25 @@ class Filling:
 
     def add(self, md5: str, content: bytes) -> None:
         """Write an object from memory."""
-        beside = self._expect(md5, len(content))
+        waiting = self._waiting.get(md5[:2]) or self._begin(md5[:2])
+        name = md5[2:]
         try:
-            _write_new(beside, content)
-        except OSError:
-            self._give_up(md5, beside)
-            raise
-        if self._waiting_count >= BATCH or self._waiting_bytes >= BATCH_BYTES:
+            descriptor = os.open(name, CREATE, MODE, dir_fd=waiting.descriptor)
+            try:
+                written = os.write(descriptor, content)
+                if written < len(content):
+                    write(descriptor, memoryview(content)[written:])
+            except OSError:  # half an object shall not arrive with the others
+                os.unlink(name, dir_fd=waiting.descriptor)
+                raise
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.store.path(md5)) from error
+        waiting.names.append(name)
+        self._present.add(md5)
+        self._waiting_bytes += len(content) + OBJECT_BYTES
+        if self._waiting_bytes >= BATCH_BYTES:
             self.flush()
 
     def reserve(self) -> str:
@@ -157,7 +193,11 @@ class Filling:
         if not self.lacks(md5):
             Path(beside).unlink()
             return
-        Path(beside).rename(self._expect(md5, size_bytes))
+        waiting = self._waiting.get(md5[:2]) or self._begin(md5[:2])
+        Path(beside).rename(Path(self.beside, md5[:2], md5[2:]))
+        waiting.names.append(md5[2:])
+        self._present.add(md5)
+        self._waiting_bytes += size_bytes
         if self._waiting_bytes >= BATCH_BYTES:
             self.flush()
 
@@ -184,28 +224,23 @@ class Filling:
         """Sync what is beside and give it its names."""
         if self._waiting:
             sync(self.beside)
-        for folder, names in self._waiting.items():
-            self._enter(folder, names)
+        for folder, waiting in self._waiting.items():
+            self._enter(folder, waiting.names)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folders beside."""
+        for waiting in self._waiting.values():
+            os.close(waiting.descriptor)
         self._waiting.clear()
-        self._waiting_count = self._waiting_bytes = 0
+        self._waiting_bytes = 0
 
-    def _expect(self, md5: str, size_bytes: int) -> str:
-        """Count an object in and give the file beside that it is written to."""
-        folder, name = md5[:2], md5[2:]
-        if folder not in self._waiting:
-            self._waiting[folder] = []
-            Path(self.beside, folder).mkdir(exist_ok=True)
-        self._waiting[folder].append(name)
-        self._present.add(md5)
-        self._waiting_count += 1
-        self._waiting_bytes += size_bytes
-        return f"{self.beside}/{folder}/{name}"
-
-    def _give_up(self, md5: str, beside: str) -> None:
-        """Let an object that is half written not arrive with the others."""
-        Path(beside).unlink(missing_ok=True)
-        self._waiting[md5[:2]].remove(md5[2:])
-        self._present.discard(md5)
+    def _begin(self, folder: str) -> _Waiting:
+        """Make a folder beside, for the first object in it."""
+        beside = f"{self.beside}/{folder}"
+        Path(beside).mkdir(exist_ok=True)
+        waiting = self._waiting[folder] = _Waiting(os.open(beside, os.O_RDONLY))
+        return waiting
 
     def _enter(self, folder: str, names: list[str]) -> None:
         beside, target = f"{self.beside}/{folder}", f"{self.store.home}/{folder}"
@@ -223,17 +258,7 @@ class Filling:
 
 def create(path: str) -> int:
     """Open a new file that will be an object."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, MODE)
-
-
-def _write_new(path: str, content: bytes) -> None:
-    descriptor = create(path)
-    try:
-        written = os.write(descriptor, content)
-        if written < len(content):
-            write(descriptor, memoryview(content)[written:])
-    finally:
-        os.close(descriptor)
+    return os.open(path, CREATE, MODE)
 
 
 def copy(source: int, target: int, size_bytes: int) -> bytes:

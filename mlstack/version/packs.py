@@ -19,6 +19,7 @@ from mlstack.records.file_hash import (
     being_written,
     open_to_read,
     size_of,
+    sizes_of,
     stamp_of,
 )
 from mlstack.version import objects
@@ -205,7 +206,7 @@ def _clash(packs: Packs, paths: set[str]) -> bool:
 
 def _add(seen: Look, entries: dict[str, str], writer: Writer) -> Generator[Record, None, None]:
     found = seen.found()
-    sizes = [size_of(stamp) for _, stamp in found]
+    sizes = sizes_of(found)
     top, total, done = len(str(seen.folder)) + 1, sum(sizes), 0
     for number, (place, _) in enumerate(found):
         path = place[top:]
