@@ -89,6 +89,7 @@ class Batcher:
         self._threads = ThreadPoolExecutor(plan.runners, "runner")
         self._running = 0  # calls that threads are at
         self._is_scheduled = False
+        self._waiting: asyncio.TimerHandle | None = None  # for more rows, see `Plan.delay_s`
         self._row_s = 0.0  # what a row takes, all runners together
         self._call_s = 0.0  # what a call takes
         self.queued_rows = 0
@@ -140,17 +141,21 @@ class Batcher:
         raise busy(429, problem, seconds=math.ceil(wait_s) or 1)
 
     def _schedule(self) -> None:
+        is_full = self.queued_rows >= self._plan.max_rows
+        if self._waiting is not None and is_full:
+            self._waiting.cancel()
+            self._waiting, self._is_scheduled = None, False
         if self._is_scheduled or self._running >= self._plan.runners:
             return
         self._is_scheduled = True
-        if self._plan.delay_s and self.queued_rows < self._plan.max_rows:
-            self._loop.call_later(self._plan.delay_s, self._next)
+        if self._plan.delay_s and not is_full:
+            self._waiting = self._loop.call_later(self._plan.delay_s, self._next)
         else:
             # after everything that arrived in this turn of the loop has been queued
             self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        self._is_scheduled = False
+        self._waiting, self._is_scheduled = None, False
         while self._queue and self._running < self._plan.runners:
             free = self._plan.runners - self._running
             # as many rows as runners end sooner one after the other on all cores
@@ -206,8 +211,12 @@ class Batcher:
             rows += part.rows
         return parts, rows
 
+    def _size(self, rows: int) -> int:
+        """Tell with how many rows the model is called for so many."""
+        return next((bucket for bucket in self._plan.buckets if bucket >= rows), rows)
+
     def _gather(self, parts: list[Part], rows: int) -> Arrays:
-        size = next((bucket for bucket in self._plan.buckets if bucket >= rows), rows)
+        size = self._size(rows)
         if len(parts) == 1 and size == rows:
             return parts[0].arrays
         columns: list[Arrays] = [
@@ -226,17 +235,26 @@ class Batcher:
         self._on_batch(rows)
         if self._queue:
             self._schedule()
-        error = ran.exception()
+        error = ran.exception() or not_by_row(ran.result(), self._size(rows))
         if error is not None:
-            for part in parts:
-                if not part.job.done.done():
-                    part.job.done.set_exception(error)
+            self._failed(parts, error)
             return
         start = 0
         for part in parts:
             stop = start + part.rows
             self._deliver(part, [output[start:stop] for output in ran.result()], rows)
             start = stop
+
+    def _failed(self, parts: list[Part], error: BaseException) -> None:
+        """Call the halves of what failed together: nobody pays for what another one has sent."""
+        if len(parts) > 1 and not isinstance(error, Refused):
+            half = len(parts) // 2
+            for some in (parts[:half], parts[half:]):
+                self._start(some, sum(part.rows for part in some), self._run)
+            return
+        for part in parts:
+            if not part.job.done.done():
+                part.job.done.set_exception(error)
 
     def _deliver(self, part: Part, outputs: Arrays, rows: int) -> None:
         job = part.job
@@ -250,6 +268,17 @@ class Batcher:
             return
         whole = [piece for piece in job.outputs if piece is not None]
         job.done.set_result([np.concatenate(column) for column in zip(*whole, strict=True)])
+
+
+def not_by_row(outputs: Arrays, rows: int) -> ValueError | None:
+    """Tell whether an output does not hold a row for each row that went in."""
+    for output in outputs:
+        if output.shape[:1] != (rows,):
+            shape = list(output.shape)
+            return ValueError(
+                f"the model answers with a tensor of shape {shape} for a call of {rows} rows"
+            )
+    return None
 
 
 def _is_over(job: Job, now: float, call_s: float) -> bool:
