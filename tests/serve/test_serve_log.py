@@ -1,6 +1,8 @@
 """The request log: what is written when, and what a kill leaves."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -102,6 +104,32 @@ def test_many_rows_do_not_wait_for_the_interval(
 
     assert written == (rows if is_written else 0)
     assert len(kept(tmp_path)) == rows
+
+
+def test_a_disk_that_takes_nothing_does_not_fill_up_with_what_did_not_fit(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+import pyarrow as pa
+from mlstack.records import requests
+from mlstack.serve.worker.columns import Encoder, Entry
+from mlstack.serve.worker.wal import Wal, write_part
+kept = Encoder("m", [], inputs=False, redact=[]).batch([Entry("a", "", 1, 1, "predict", 200)])
+log = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # a new file can be made, and not be filled
+for call in (
+    lambda: Wal(log, "m", kept.schema).append(kept),
+    lambda: write_part(requests.FEEDBACK_SCHEMA.empty_table(), log / "part-1-1.parquet"),
+):
+    try:
+        call()
+    except OSError:
+        continue
+    raise AssertionError("it was written")
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_what_does_not_fit_into_memory_is_lost_and_counted(tmp_path: Path) -> None:

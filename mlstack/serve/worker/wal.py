@@ -41,8 +41,13 @@ class Wal:
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Write one batch and hand it to the kernel: from here on a kill of us cannot lose it."""
-        self._stream.write_batch(batch)
-        self._file.flush()
+        try:
+            self._stream.write_batch(batch)
+            self._file.flush()
+        except OSError:
+            if not self.rows:  # or each try on a full disk would leave one more file
+                self.path.unlink(missing_ok=True)
+            raise
         self.rows += batch.num_rows
 
     def is_full(self) -> bool:
@@ -101,9 +106,12 @@ def write_part(table: pa.Table, part: Path) -> None:
     """Write a Parquet file that appears whole or not at all."""
     part.parent.mkdir(parents=True, exist_ok=True)
     beside = part.with_name(f".{part.name}.tmp")
-    parquet.write(table, beside)
-    files.sync_file(beside)
-    files.move(beside, part)
+    try:
+        parquet.write(table, beside)
+        files.sync_file(beside)
+        files.move(beside, part)
+    finally:
+        beside.unlink(missing_ok=True)  # a full disk must not fill up with what did not fit
 
 
 def compact_leftovers(folder: Path) -> None:
