@@ -81,8 +81,14 @@ def canary(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Changed:
 def shadow(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Changed:
     """Copy a share of the requests (all, unless it is said) to another package, or end that."""
     project = load(path, sets=sets)
-    share = project.config.serve.traffic.shadow if wanted.percent is None else wanted.percent
-    return _beside(project, "shadow", wanted, share or 100.0)
+    share = project.config.serve.traffic.shadow or 100.0
+    if wanted.percent is not None:
+        share = wanted.percent
+    if share <= 0 and not wanted.is_off:
+        raise ConfigError(
+            "a shadow needs a share of the requests", hint="type `mlstack serve shadow --off`"
+        )
+    return _beside(project, "shadow", wanted, share)
 
 
 def _beside(project: Project, role: str, wanted: Wanted, share: float) -> Changed:

@@ -129,6 +129,33 @@ def test_a_share_of_the_requests_goes_to_the_shadow_until_it_ends(root: Path) ->
     assert again["note"] == "there is no shadow"
 
 
+def test_a_canary_takes_nothing_from_the_share_of_the_shadow(root: Path) -> None:
+    make_package(root, number=2, seed=1)
+    make_package(root, number=3, seed=1)
+    live_file.set_canary(folder(root), 2, 30)
+    live_file.set_shadow(folder(root), 3, 30)
+    with serving(root) as server:
+        answers = ask(server, images(root, 10) * 40)
+        eventually(
+            lambda: (
+                (told := traffic(server)["shadow"])["compared"] + told["dropped"] > 400 * 0.7 * 0.2
+            ),
+            10,
+        )
+
+    assert {version for _, version in answers} == {1, 2}
+
+
+def test_a_shadow_without_a_share_is_refused(root: Path) -> None:
+    make_package(root, number=2, seed=1)
+
+    ran = mlstack(root, "serve", "shadow", "2", "--percent", "0")
+
+    assert ran.returncode == 2
+    assert "--off" in ran.stderr
+    assert live(root).shadow is None
+
+
 def test_what_a_slow_shadow_has_no_time_for_is_dropped_and_nobody_waits(root: Path) -> None:
     make_package(root, number=2, seed=1, kind=SLOWEST)
     live_file.set_shadow(folder(root), 2, 100)
