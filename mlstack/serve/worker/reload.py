@@ -80,10 +80,8 @@ class Deployment:
             self._seen = stamp
             try:
                 await self.load()
-            except MlstackError as error:
-                log.warning(
-                    "the old model goes on answering: %s", error.problem, extra={"event": "reload"}
-                )
+            except Exception as error:  # a full disk, the runtime: the next change is followed, too
+                log.warning("the old model goes on answering: %s", error, extra={"event": "reload"})
 
     async def load(self) -> None:
         """Change over to what live.json says, or to the fixed package again.
@@ -96,7 +94,7 @@ class Deployment:
                 await self.start()
             else:
                 self._take_up(await self._follow(read(self._folder / "live.json", Live)))
-        except MlstackError:
+        except Exception:  # whatever it was, it is counted
             self._app.metrics.reloads["failed"] += 1
             raise
         self._app.metrics.reloads["done"] += 1
