@@ -312,7 +312,12 @@ def _asked(client: httpx.Client, name: Path) -> dict[str, Any]:
     except ValueError:
         body = {}
     if answer.status_code == 200 and isinstance(body, dict) and "model" in body:
-        return body
+        if "prediction" in body:
+            return body
+        raise DataError(
+            f"`{name}` is answered with several rows, or with tensors",
+            hint="`serve predict` asks an image or a row a file; post this one to `/predict`",
+        )
     problem = body.get("error", "no JSON") if isinstance(body, dict) else "no JSON"
     text = f"`{name}` is refused with {answer.status_code}: {problem}"
     if answer.status_code == 401:

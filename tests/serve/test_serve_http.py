@@ -214,6 +214,19 @@ def test_predict_answers_files_like_the_server(server: Server, home: Path) -> No
     assert quiet.stdout.split() == labels
 
 
+def test_predict_says_when_a_file_holds_several_rows(
+    server: Server, home: Path, image: bytes, tmp_path: Path
+) -> None:
+    coded = base64.b64encode(image).decode()
+    (tmp_path / "two.json").write_text(json.dumps({"images": [coded, coded]}))
+
+    ran = mlstack(home, "serve", "predict", str(tmp_path / "two.json"), "--url", server.url)
+
+    assert ran.returncode == 3
+    assert "several rows" in ran.stderr
+    assert "bug of mlstack" not in ran.stderr
+
+
 def test_status_says_what_is_live_and_running(server: Server, home: Path) -> None:
     told = mlstack(home, "serve", "status", "--json")
     shown = mlstack(home, "serve", "status")
