@@ -1,6 +1,7 @@
 """The request log: what is written when, and what a kill leaves."""
 
 import asyncio
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ from mlstack.serve.worker.log import (
     MAX_PENDING_ROWS,
     RequestLog,
 )
-from mlstack.serve.worker.wal import HOUR_US, Wal
+from mlstack.serve.worker.wal import HOUR_US, Wal, compact_leftovers, delete_old
 
 MINUTE_MS = 60_000
 
@@ -130,6 +131,43 @@ for call in (
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_damaged_files_are_cut_or_put_aside_and_the_others_packed(tmp_path: Path) -> None:
+    encoder = Encoder(NAME, [], inputs=False, redact=[])
+
+    def leave(moments: list[int]) -> Path:
+        left = Wal(tmp_path, NAME, encoder.schema)
+        for moment in moments:
+            ids = [f"{moment % 1000:03}{row}" for row in range(3)]
+            left.append(encoder.batch([Entry(one, "", moment, 1, "predict", 200) for one in ids]))
+        left._file.close()  # as the kernel does for a process that has died
+        return left.path
+
+    half, late, whole = leave([1, 2, 3]), leave([2**62]), leave([4])
+    lengths = struct.pack("<4i", 0, 4, 8, 12)  # of the ids, of the second of three batches
+    before, once, twice, *others = half.read_bytes().split(lengths)
+    broken = struct.pack("<4i", 0, 4, 8, -12)
+    half.write_bytes(lengths.join([before, once]) + broken + lengths.join([twice, *others]))
+
+    compact_leftovers(tmp_path)
+
+    parts = [requests.read_part(part) for part in requests.parts(tmp_path, NAME)]
+    ids = [name for part in parts for name in part["prediction_id"].to_pylist()]
+    assert sorted(ids) == ["0010", "0011", "0012", "0040", "0041", "0042"]
+    assert [path.name for path in wals(tmp_path)] == [f"{late.name}.damaged"]
+    assert not whole.exists()
+
+
+def test_days_without_number_keep_everything(tmp_path: Path) -> None:
+    day = tmp_path / f"model={NAME}" / "date=2001-01-01"
+    day.mkdir(parents=True)
+
+    delete_old(tmp_path, NAME, 10**9)
+    assert day.is_dir()
+
+    delete_old(tmp_path, NAME, 30)
+    assert not day.exists()
 
 
 def test_what_does_not_fit_into_memory_is_lost_and_counted(tmp_path: Path) -> None:

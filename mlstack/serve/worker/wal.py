@@ -17,10 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from mlstack import files, parquet
+from mlstack.errors import MachineError
 from mlstack.records import requests
+from mlstack.serve.worker.said import log
 
 FULL_BYTES = 16 << 20
 HOUR_US = 3_600_000_000
+EVER_DAYS = 365_000  # before the year 1 no date can be told
 
 
 class Wal:
@@ -115,19 +118,30 @@ def write_part(table: pa.Table, part: Path) -> None:
 
 
 def compact_leftovers(folder: Path) -> None:
-    """Pack the files of servers that are no more."""
+    """Pack the files of servers that are no more; what cannot be packed stops no server.
+
+    A damaged file is put aside as `*.damaged`; where the disk is full it stays for the next start.
+    """
     for wal in sorted((folder / requests.WAL).glob("*.arrows")):
         with wal.open("rb") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue  # its server runs
-            compact(folder, wal)
+            try:
+                compact(folder, wal)
+            except (OSError, MachineError) as error:
+                log.warning("`%s` cannot be packed now: %s", wal, error)
+            except (ValueError, pa.ArrowException) as error:
+                aside = wal.rename(wal.with_name(f"{wal.name}.damaged"))
+                log.warning("`%s` is damaged and put aside: %s", aside, error)
 
 
 def delete_old(folder: Path, model: str, keep_days: int) -> None:
     """Delete the days of a model's log that are older than `keep_days`."""
-    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=keep_days)
+    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(
+        days=min(keep_days, EVER_DAYS)
+    )
     for day in (folder / f"model={model}").glob("date=*"):
         if day.name.removeprefix("date=") < f"{oldest:%Y-%m-%d}":
             shutil.rmtree(day)
