@@ -351,9 +351,7 @@ class App:
                     version=request.version or live,
                     route=request.route,
                     status=refused.status,
-                    error=f"{refused.field}: {refused.problem}"
-                    if refused.field
-                    else refused.problem,
+                    error=refused.noted(self._spec.log),
                     latency_us=int(request.seconds() * 1e6),
                 )
             )
