@@ -173,6 +173,9 @@ def test_metrics_count_what_was_answered(server: Server, image: bytes) -> None:
     assert after["mlstack_log_rows_lost_total"] == 0
     seconds = f'mlstack_request_duration_seconds_count{{model="{NAME}",route="predict"}}'
     assert after[seconds] >= after[key]
+    calls = after[f'mlstack_batch_size_count{{model="{NAME}"}}']
+    assert after[f'mlstack_inference_duration_seconds_count{{model="{NAME}"}}'] == calls >= 3
+    assert after[f'mlstack_queue_duration_seconds_count{{model="{NAME}"}}'] >= calls
 
 
 def test_the_server_process_holds_no_torch_and_no_command_line_libraries(server: Server) -> None:

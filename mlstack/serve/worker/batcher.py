@@ -18,6 +18,8 @@ from mlstack.serve.worker.answers import Refused, busy
 
 Arrays = list[np.ndarray]
 Run = Callable[[Arrays], Arrays]
+# Is told of each call its rows, its seconds, and how many seconds each of its requests has waited.
+OnBatch = Callable[[int, float, list[float]], None]
 
 LEARNING = 0.1  # weight of the newest call in what a row is expected to take
 CAUTION = 1.5  # times the usual call, for one that would end too late
@@ -45,6 +47,7 @@ class Job:
     rows: int
     is_gone: Callable[[], bool]
     done: "asyncio.Future[Arrays]"
+    asked: float = field(default_factory=time.perf_counter)
     deadline: float = math.inf  # of time.perf_counter(); not run after it
     spare_s: float = math.inf  # half of the allowed time
     outputs: list[Arrays | None] = field(default_factory=list)
@@ -70,14 +73,14 @@ class Batcher:
     """
 
     def __init__(
-        self, run: Run, plan: Plan, on_batch: Callable[[int], None], run_alone: Run | None = None
+        self, run: Run, plan: Plan, on_batch: OnBatch, run_alone: Run | None = None
     ) -> None:
         """Queue for `run`, called by `plan.runners` threads at once.
 
         Args:
             run: the model.
             plan: the limits.
-            on_batch: is told the rows of each call.
+            on_batch: is told of each call.
             run_alone: the model with all cores for one call, for when there is no other.
         """
         self._run = run
@@ -106,7 +109,7 @@ class Batcher:
         self.admit(rows, timeout_s)
         job = Job(arrays, rows, is_gone, self._loop.create_future())
         if timeout_s < math.inf:
-            job.deadline = time.perf_counter() + timeout_s
+            job.deadline = job.asked + timeout_s
             job.spare_s = timeout_s / 2
         if rows <= self._plan.max_rows:
             self._queue.append(Part(job, 0, arrays, rows))
@@ -181,16 +184,22 @@ class Batcher:
             ran.set_result(run(arrays))
         except Exception as error:  # it belongs to the requests in this batch, not to the loop
             ran.set_exception(error)
-        self._ran(parts, rows, time.perf_counter() - started, ran)
+        took_s = time.perf_counter() - started
+        self._tell(parts, rows, started, took_s)
+        self._ran(parts, rows, took_s, ran)
 
     def _returned(
         self, parts: list[Part], rows: int, started: float, ran: "asyncio.Future[Arrays]"
     ) -> None:
         took_s = time.perf_counter() - started
+        self._tell(parts, rows, started, took_s)
         self._call_s += LEARNING * (took_s - self._call_s)
         seconds = took_s / self._running
         self._running -= 1
         self._ran(parts, rows, seconds, ran)
+
+    def _tell(self, parts: list[Part], rows: int, started: float, took_s: float) -> None:
+        self._on_batch(rows, took_s, [started - part.job.asked for part in parts])
 
     def _take(self, most: int) -> tuple[list[Part], int]:
         """Take the oldest parts, `most` rows of them; drop those nobody waits for."""
@@ -232,7 +241,6 @@ class Batcher:
     ) -> None:
         """Give each part its rows; `seconds` is the share of time that the call took."""
         self._row_s += LEARNING * (seconds / rows - self._row_s)
-        self._on_batch(rows)
         if self._queue:
             self._schedule()
         error = ran.exception() or not_by_row(ran.result(), self._size(rows))

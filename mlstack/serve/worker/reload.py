@@ -199,7 +199,7 @@ class Deployment:
             _shortening(call) if model.shortens else call
             for call in (mending.run, mending.run_alone)
         )
-        return Deployed(model, Batcher(run, model.engine.plan, metrics.batches.add, alone))
+        return Deployed(model, Batcher(run, model.engine.plan, metrics.note_call, alone))
 
     def _live(self) -> Path:
         return self._folder / str(read(self._folder / "live.json", Live).live)
