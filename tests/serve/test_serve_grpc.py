@@ -1,7 +1,9 @@
 """V2 over gRPC, asked with the stock Triton client."""
 
 import json
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from certificates import make_certificate
+from cryptography import x509
 from serving import CONFIG, NAME, Kind, Server, end, eventually, make_package, mlstack, start
 
 from mlstack.serve.worker.grpc_messages import CONTENTS
@@ -149,6 +152,26 @@ def test_keys_and_certificates_are_those_of_http(tmp_path: Path, begin: Begin) -
     assert said["live"]
     assert said["without"][0] == "StatusCode.UNAUTHENTICATED"
     assert said["with"] == len(PIXELS)
+
+
+def test_a_renewed_certificate_is_taken_up_and_a_wrong_one_is_not(
+    tmp_path: Path, begin: Begin
+) -> None:
+    first = make_certificate(tmp_path / "tls")
+    running = begin(made(tmp_path, ", tls: {cert: tls/cert.pem, key: tls/key.pem}"))
+    host, _, port = address(running).rpartition(":")
+
+    def serial() -> int:
+        shown = ssl.get_server_certificate((host, int(port)), timeout=10)
+        return x509.load_pem_x509_certificate(shown.encode()).serial_number
+
+    before = serial()
+    renewed = make_certificate(tmp_path / "tls")
+    after = serial()
+    make_certificate(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "cert.pem", tmp_path / "tls" / "cert.pem")
+
+    assert (before, after, serial()) == (first, renewed, renewed)
 
 
 def test_a_port_that_is_taken_is_named_with_its_setting(tmp_path: Path) -> None:
