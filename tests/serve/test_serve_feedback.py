@@ -8,7 +8,7 @@ from serving import CONFIG, end, make_package, start
 
 from mlstack.records import requests
 from mlstack.serve.worker.answers import Refused
-from mlstack.serve.worker.feedback import Feedback, FeedbackBody
+from mlstack.serve.worker.feedback import MERGE_FROM, Feedback, FeedbackBody, merge
 
 ID = "019a0000-0000-7000-8000-00000000000"
 
@@ -37,6 +37,27 @@ def test_labels_that_share_a_part_which_cannot_be_written_are_all_refused(tmp_pa
     ids = [requests.read_part(p)["prediction_id"].to_pylist() for p in folder.iterdir()]
 
     assert sorted(name for some in ids for name in some) == [f"{ID}{place}" for place in range(4)]
+
+
+def test_a_damaged_part_keeps_no_server_from_starting(tmp_path: Path) -> None:
+    async def add() -> None:
+        for place in range(MERGE_FROM):
+            await late.add(FeedbackBody(prediction_id=f"{ID}{place}", label="3"))
+
+    late = Feedback(tmp_path)
+    asyncio.run(add())
+    late.close()
+    damaged = requests.feedback_parts(tmp_path)[50]
+    whole = damaged.read_bytes()
+
+    damaged.write_bytes(whole[:-20])
+    merge(tmp_path)
+    assert len(requests.feedback_parts(tmp_path)) == MERGE_FROM
+
+    damaged.write_bytes(whole)
+    merge(tmp_path)
+    (part,) = requests.feedback_parts(tmp_path)
+    assert requests.read_part(part).num_rows == MERGE_FROM
 
 
 def test_a_disk_that_takes_no_label_is_a_503_and_leaves_nothing(

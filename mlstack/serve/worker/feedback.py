@@ -14,6 +14,7 @@ from mlstack import parquet
 from mlstack.errors import MachineError
 from mlstack.records import requests
 from mlstack.serve.worker.answers import Refused, bad, busy
+from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import write_part
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(-\d{1,7})?")
@@ -96,13 +97,19 @@ class Feedback:
 
 
 def merge(folder: Path) -> None:
-    """Make one part of many. A crash in between leaves labels twice, which readers take as once."""
+    """Make one part of many. A crash in between leaves labels twice, which readers take as once.
+
+    What cannot be read, or a disk that takes nothing, stops no server.
+    """
     parts = requests.feedback_parts(folder)
     if len(parts) < MERGE_FROM:
         return
-    whole = pa.concat_tables([parquet.read(part) for part in parts])
-    target = parts[-1].with_name(f"{parts[-1].stem}-merged.parquet")
-    write_part(whole, target)
-    for part in parts:
-        if part != target:
-            part.unlink()
+    try:
+        whole = pa.concat_tables([parquet.read(part) for part in parts])
+        target = parts[-1].with_name(f"{parts[-1].stem}-merged.parquet")
+        write_part(whole, target)
+        for part in parts:
+            if part != target:
+                part.unlink()
+    except (OSError, pa.ArrowException, MachineError) as error:
+        log.warning("the late labels stay in %d files: %s", len(parts), error)

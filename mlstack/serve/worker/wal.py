@@ -144,4 +144,4 @@ def delete_old(folder: Path, model: str, keep_days: int) -> None:
     )
     for day in (folder / f"model={model}").glob("date=*"):
         if day.name.removeprefix("date=") < f"{oldest:%Y-%m-%d}":
-            shutil.rmtree(day)
+            shutil.rmtree(day, ignore_errors=True)  # another server may be at it, too
