@@ -17,7 +17,7 @@ from certificates import make_certificate
 from cryptography import x509
 from serving import CONFIG, NAME, Kind, Server, end, eventually, make_package, mlstack, start
 
-from mlstack.serve.worker.grpc_messages import CONTENTS
+from mlstack.serve.worker.grpc_messages import CONTENTS, infer_question, messages
 from mlstack.serve.worker.tensors import DTYPES
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (5, 16, 16, 1), dtype=np.uint8)
@@ -184,6 +184,19 @@ def test_a_port_that_is_taken_is_named_with_its_setting(tmp_path: Path) -> None:
     assert ran.returncode == 6
     assert f"cannot listen on 127.0.0.1:{port}" in ran.stderr
     assert "serve.grpc_port" in ran.stderr
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+def test_numbers_that_are_none_are_sent_typed_as_well_as_raw(datatype: str) -> None:
+    given = np.array([np.nan, np.inf, -np.inf, 0.1], DTYPES[datatype])
+    asked = messages.ModelInferRequest(model_name=NAME)
+    tensor = asked.inputs.add(name="x", datatype=datatype, shape=[1, 4])
+    getattr(tensor.contents, CONTENTS[datatype]).extend(given.tolist())
+
+    question = infer_question(asked, "/infer")
+
+    assert question.refused is None
+    assert question.body.endswith(given.tobytes())
 
 
 def test_every_datatype_of_numbers_has_its_place_in_a_message() -> None:
