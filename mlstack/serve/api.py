@@ -33,6 +33,7 @@ from mlstack.serve.results import (
     Predictions,
     Status,
 )
+from mlstack.serve.running import running_server
 
 TAKE_OVER_S = 15.0
 
@@ -170,21 +171,6 @@ def _choice(benched: Benched) -> DeviceChoice:
     rates = benched.rows_per_s_by_device
     faster: Literal["cpu", "gpu"] = "gpu" if rates["gpu"] >= rates["cpu"] else "cpu"
     return DeviceChoice(package=benched.version, device=faster, rows_per_s=rates)
-
-
-def running_server(project: Project) -> ServerSpec | None:
-    """Find the server of this project, if its process still lives."""
-    place = server_record.path(Layout(project.root).state)
-    if not place.is_file():
-        return None
-    spec = read(place, ServerSpec)
-    try:
-        os.kill(spec.pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return spec
-    return spec
 
 
 def _folder(project: Project) -> Path:
