@@ -1,6 +1,7 @@
 """Find the server of a project."""
 
 import os
+from pathlib import Path
 
 from mlstack.config import Project
 from mlstack.records import server as server_record
@@ -20,5 +21,14 @@ def running_server(project: Project) -> ServerSpec | None:
     except ProcessLookupError:
         return None
     except PermissionError:
-        return spec
-    return spec
+        pass  # somebody else's; it lives
+    return spec if _is_ours(spec.pid) else None
+
+
+def _is_ours(pid: int) -> bool:
+    """Tell our process from another that got its number, after a restart of the machine say."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True  # nothing tells
+    return b"mlstack" in command

@@ -247,6 +247,21 @@ def test_what_could_not_be_loaded_for_the_moment_is_taken_over_when_it_is_promot
     assert answer["prediction"] == str(expected(package, content).argmax())
 
 
+def test_another_process_with_the_number_of_a_killed_server_is_no_server(
+    running: Server, root: Path
+) -> None:
+    place = root / ".mlstack" / "serve.json"
+    running.process.kill()
+    running.process.wait(10)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        spec = json.loads(place.read_text()) | {"pid": other.pid}
+        place.write_text(json.dumps(spec))
+        said = mlstack(root, "serve", "status").stdout
+        other.kill()
+
+    assert "no server runs" in said
+
+
 def test_feedback_is_on_disk_when_it_is_answered(running: Server, root: Path) -> None:
     body = ask(running, make_image(root / "one.png", 7)).json()
     said = {"prediction_id": body["prediction_id"], "label": "3"}
