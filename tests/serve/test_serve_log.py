@@ -1,10 +1,13 @@
 """The request log: what is written when, and what a kill leaves."""
 
 import asyncio
+import fcntl
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO
 
 import httpx
 import numpy as np
@@ -157,6 +160,23 @@ def test_damaged_files_are_cut_or_put_aside_and_the_others_packed(tmp_path: Path
     assert sorted(ids) == ["0010", "0011", "0012", "0040", "0041", "0042"]
     assert [path.name for path in wals(tmp_path)] == [f"{late.name}.damaged"]
     assert not whole.exists()
+
+
+def test_a_file_that_another_server_packs_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(stream: BinaryIO, how: int) -> None:
+        monkeypatch.undo()
+        compact_leftovers(tmp_path)
+        fcntl.flock(stream, how)
+
+    monkeypatch.setattr("mlstack.serve.worker.wal.fcntl", SimpleNamespace(flock=take, LOCK_EX=2))
+    batch = Encoder(NAME, [], inputs=False, redact=[]).batch([Entry("a", "", 1, 1, "infer", 200)])
+    written = Wal(tmp_path, NAME, batch.schema)
+    written.append(batch)
+
+    assert kept(tmp_path) == ["a"]
+    written._file.close()
 
 
 def test_days_without_number_keep_everything(tmp_path: Path) -> None:

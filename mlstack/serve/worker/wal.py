@@ -32,9 +32,13 @@ class Wal:
     def __init__(self, folder: Path, model: str, schema: pa.Schema) -> None:
         wal = folder / requests.WAL
         wal.mkdir(parents=True, exist_ok=True)
-        self.path = wal / f"{model}-{os.getpid()}-{time.time_ns() // 1000}.arrows"
-        self._file = self.path.open("xb")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        while True:
+            self.path = wal / f"{model}-{os.getpid()}-{time.time_ns() // 1000}.arrows"
+            self._file = self.path.open("xb")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if os.fstat(self._file.fileno()).st_nlink:
+                break
+            self._file.close()  # a server that starts took it for left behind, before the lock
         self._stream = pa.ipc.new_stream(self._file, schema)
         self._file.flush()
         os.fsync(self._file.fileno())
