@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from serving import (
     CLASSES,
@@ -26,8 +27,9 @@ from serving import (
     white_image,
 )
 
+from mlstack import files
 from mlstack.records import requests
-from mlstack.records.base import read
+from mlstack.records.base import read, write
 from mlstack.records.package import Live
 from mlstack.serve import live as live_file
 
@@ -288,6 +290,25 @@ def test_a_canary_that_answers_otherwise_is_ended_and_one_that_agrees_is_not(roo
     assert live(root).note == ""
     assert told["agreed"] == told["compared"] > 10
     assert told["failed"] == 0
+
+
+def test_a_canary_that_was_ended_does_not_come_back_before_that_is_written(root: Path) -> None:
+    make_package(root, number=2, seed=2)
+    make_package(root, number=3, seed=1)
+    live_file.set_canary(folder(root), 2, 50)
+    with serving(root) as server:
+        with files.lock(folder(root) / ".live.lock", "live.json"):  # a command is at it
+            while shown(server)[1] == 2:
+                ask(server, images(root, 20))
+            both = msgspec.structs.replace(live(root), shadow=3, shadow_percent=100.0)
+            write(folder(root) / "live.json", both)
+            eventually(lambda: shown(server)[2] == 3)
+            during = shown(server)
+        eventually(lambda: live(root).canary is None)
+        after = shown(server)
+
+    assert during == after == (1, None, 3)
+    assert "canary 2 was ended" in live(root).note
 
 
 def test_a_mistake_of_the_caller_is_not_the_canarys(root: Path) -> None:

@@ -5,6 +5,8 @@ import dataclasses
 import functools
 from pathlib import Path
 
+from msgspec import structs
+
 from mlstack.errors import BusyError, MlstackError
 from mlstack.inputs import preprocess, texts
 from mlstack.records.base import read
@@ -142,6 +144,8 @@ class Deployment:
         self._unwritten = None
 
     async def _follow(self, live: Live) -> Traffic:
+        if self._unwritten is not None and live.canary == self._unwritten[0]:
+            live = structs.replace(live, canary=None)
         loaded = {d.model.number: d for d in self._app.traffic.loaded()}
         if live.live is not None and live.live not in loaded:
             loaded[live.live] = await self._loaded(live.live)
