@@ -68,13 +68,14 @@ def read_part(path: Path) -> pa.Table:
 
 
 def read_wal(path: Path) -> pa.Table | None:
-    """Read what is whole of a write-ahead file; a batch cut off by a crash is left out."""
+    """Read what is whole of a write-ahead file; what a crash or a disk cut off is left out."""
     batches: list[pa.RecordBatch] = []
     try:
         with pa.OSFile(str(path)) as source, pa.ipc.open_stream(source) as stream:
-            for batch in stream:
-                batches.append(batch)  # noqa: PERF402  a cut-off batch ends the loop by an error
+            for batch in stream:  # a cut-off batch ends the loop by an error
+                batch.validate(full=True)  # zeros of a power cut would crash whoever reads on
+                batches.append(batch)
             empty = stream.schema.empty_table()
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowException, OSError):
         return pa.Table.from_batches(batches) if batches else None
     return pa.Table.from_batches(batches) if batches else empty

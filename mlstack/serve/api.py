@@ -33,6 +33,7 @@ from mlstack.serve.results import (
     Predictions,
     Status,
 )
+from mlstack.serve.running import running_server
 
 TAKE_OVER_S = 15.0
 
@@ -81,8 +82,14 @@ def canary(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Changed:
 def shadow(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Changed:
     """Copy a share of the requests (all, unless it is said) to another package, or end that."""
     project = load(path, sets=sets)
-    share = project.config.serve.traffic.shadow if wanted.percent is None else wanted.percent
-    return _beside(project, "shadow", wanted, share or 100.0)
+    share = project.config.serve.traffic.shadow or 100.0
+    if wanted.percent is not None:
+        share = wanted.percent
+    if share <= 0 and not wanted.is_off:
+        raise ConfigError(
+            "a shadow needs a share of the requests", hint="type `mlstack serve shadow --off`"
+        )
+    return _beside(project, "shadow", wanted, share)
 
 
 def _beside(project: Project, role: str, wanted: Wanted, share: float) -> Changed:
@@ -164,21 +171,6 @@ def _choice(benched: Benched) -> DeviceChoice:
     rates = benched.rows_per_s_by_device
     faster: Literal["cpu", "gpu"] = "gpu" if rates["gpu"] >= rates["cpu"] else "cpu"
     return DeviceChoice(package=benched.version, device=faster, rows_per_s=rates)
-
-
-def running_server(project: Project) -> ServerSpec | None:
-    """Find the server of this project, if its process still lives."""
-    place = server_record.path(Layout(project.root).state)
-    if not place.is_file():
-        return None
-    spec = read(place, ServerSpec)
-    try:
-        os.kill(spec.pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return spec
-    return spec
 
 
 def _folder(project: Project) -> Path:
@@ -306,7 +298,12 @@ def _asked(client: httpx.Client, name: Path) -> dict[str, Any]:
     except ValueError:
         body = {}
     if answer.status_code == 200 and isinstance(body, dict) and "model" in body:
-        return body
+        if "prediction" in body:
+            return body
+        raise DataError(
+            f"`{name}` is answered with several rows, or with tensors",
+            hint="`serve predict` asks an image or a row a file; post this one to `/predict`",
+        )
     problem = body.get("error", "no JSON") if isinstance(body, dict) else "no JSON"
     text = f"`{name}` is refused with {answer.status_code}: {problem}"
     if answer.status_code == 401:

@@ -39,6 +39,15 @@ def check(tls: TlsSpec) -> datetime.datetime:
         ) from error
 
 
+def stamp(tls: TlsSpec) -> tuple[int, ...] | None:
+    """Tell one state of the two files from another; None while one is missing."""
+    try:
+        pair = [Path(tls.cert).stat(), Path(tls.key).stat()]
+    except OSError:
+        return None
+    return tuple(n for status in pair for n in (status.st_mtime_ns, status.st_ino))
+
+
 def server_context(tls: TlsSpec) -> ssl.SSLContext:
     """Load certificate and key.
 

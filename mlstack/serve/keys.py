@@ -14,6 +14,7 @@ from mlstack.records.base import encode
 from mlstack.records.keys import Key, Keys
 from mlstack.records.layout import Layout
 from mlstack.serve.results import KeyAdded, KeyLine, KeyRevoked, KeysListed
+from mlstack.serve.running import running_server
 
 PREFIX = "mls_"
 ID_LENGTH = len(PREFIX) + 8
@@ -31,7 +32,8 @@ def add(path: Path, *, sets: tuple[str, ...], name: str) -> KeyAdded:
     Raises:
         ConfigError: a good key has this name already.
     """
-    place = path_of(load(path, sets=sets))
+    project = load(path, sets=sets)
+    place = path_of(project)
     with files.lock(place.with_name(f".{place.name}.lock"), f"`{place}`", wait=True):
         keys = record.read_keys(place)
         if any(key.name == name for key in keys.active()):
@@ -42,7 +44,7 @@ def add(path: Path, *, sets: tuple[str, ...], name: str) -> KeyAdded:
         text = PREFIX + secrets.token_hex(32)
         key = Key(id=text[:ID_LENGTH], name=name, sha256=record.digest(text), created=_now())
         _write(place, [*keys.keys, key])
-    return KeyAdded(id=key.id, name=name, key=text, file=str(place))
+    return KeyAdded(id=key.id, name=name, key=text, file=str(place), note=_note(project))
 
 
 def listed(path: Path, *, sets: tuple[str, ...]) -> KeysListed:
@@ -74,6 +76,14 @@ def revoke(path: Path, *, sets: tuple[str, ...], which: str) -> KeyRevoked:
         gone = msgspec.structs.replace(found[0], revoked=_now())
         _write(place, [gone if key is found[0] else key for key in keys.keys])
     return KeyRevoked(id=gone.id, name=gone.name, left=len(keys.active()) - 1)
+
+
+def _note(project: Project) -> str:
+    """Say so where a server runs that was started without keys: it asks for none."""
+    running = running_server(project)
+    if running is None or running.access.asks_for_keys:
+        return ""
+    return f"{running.url} goes on asking for no key until it is started again"
 
 
 def _write(place: Path, keys: list[Key]) -> None:

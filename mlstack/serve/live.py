@@ -49,7 +49,9 @@ def promote(model: Path, number: int) -> Live:
     with _changing(model):
         live = current(model)
         if live.live == number:
-            return live
+            return _write(
+                model, live, note=live.note
+            )  # a server that failed to load it tries again
         ended: dict[str, object] = {}
         if live.canary == number:
             ended |= {"canary": None, "canary_percent": 0.0}

@@ -160,6 +160,7 @@ class KeyAdded(Result, frozen=True, kw_only=True, tag="serve.key_added"):
     name: str
     key: str
     file: str
+    note: str = ""  # about a server that does not ask for it
 
     def headline(self) -> str:
         """Give the key."""

@@ -53,7 +53,8 @@ def _keys(record: KeyAdded | KeysListed | KeyRevoked) -> RenderableType:
     match record:
         case KeyAdded(name=name, key=key):
             how = f'callers send "Authorization: Bearer {key[:12]}..."; `predict` reads'
-            return f"{key}\n\nthe key of {name}, shown this once; {how} MLSTACK_API_KEY"
+            said = f"{key}\n\nthe key of {name}, shown this once; {how} MLSTACK_API_KEY"
+            return f"{said}\nwarning: {record.note}" if record.note else said
         case KeyRevoked(name=name, id=number, left=left):
             return f"the key of {name} ({number}) is refused from now on; {left} left"
         case KeysListed(keys=[]):

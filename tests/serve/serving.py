@@ -124,6 +124,20 @@ def make_free_graph(path: Path) -> None:
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
 
 
+def make_choice(path: Path) -> None:
+    """Write INT64 [N] -> the row of a (5, 2) matrix that each number names."""
+    rows = numpy_helper.from_array(np.arange(10, dtype=np.float32).reshape(5, 2), "rows")
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["rows", "which"], ["row"])],
+        "choice",
+        [helper.make_tensor_value_info("which", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("row", TensorProto.FLOAT, ["n", 2])],
+        [rows],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+
+
 def white_image() -> bytes:
     """Give an image that graphs of the kind `fails_on_white` fail on."""
     stream = io.BytesIO()

@@ -180,6 +180,18 @@ def test_a_revoked_key_is_refused_and_a_new_one_taken_without_a_restart(
     assert status(ENVIRONMENT_KEY) == 200
 
 
+def test_a_first_key_says_that_the_server_which_runs_does_not_ask_for_it(root: Path) -> None:
+    server = start(root)
+    told = mlstack(root, "serve", "keys", "add", "alice").stdout
+    end(server)
+    again = start(root)
+    quiet = mlstack(root, "serve", "keys", "add", "bob").stdout
+    end(again)
+
+    assert f"warning: {server.url} goes on asking for no key until it is started again" in told
+    assert "warning" not in quiet
+
+
 def test_keys_stay_asked_for_when_their_file_is_deleted_or_damaged(root: Path) -> None:
     key = add_key(root, "alice")
     server = start(root)

@@ -43,7 +43,7 @@ def with_batcher(
     alone: Doubler | None = None,
 ) -> None:
     async def main() -> None:
-        batcher = Batcher(model.run, plan, lambda _: None, alone.run if alone else None)
+        batcher = Batcher(model.run, plan, lambda *_: None, alone.run if alone else None)
         await act(batcher)
 
     asyncio.run(main())
@@ -156,7 +156,7 @@ def test_a_call_that_fails_fails_its_own_requests_only() -> None:
         return arrays
 
     async def act() -> None:
-        batcher = Batcher(run, Plan(max_rows=1, max_queue=8, runners=2), lambda _: None)
+        batcher = Batcher(run, Plan(max_rows=1, max_queue=8, runners=2), lambda *_: None)
         good, bad = batcher.submit(rows(1, 1), 1, here), batcher.submit(rows(-1, 1), 1, here)
         assert (await good.done)[0].tolist() == [[1.0]]
         with pytest.raises(ValueError, match="negative"):
@@ -165,10 +165,85 @@ def test_a_call_that_fails_fails_its_own_requests_only() -> None:
     asyncio.run(act())
 
 
+@pytest.mark.parametrize("inline_rows", [0, 64])
+def test_a_request_that_the_model_cannot_answer_costs_those_beside_it_nothing(
+    inline_rows: int,
+) -> None:
+    calls = []
+
+    def run(arrays: Arrays) -> Arrays:
+        calls.append(len(arrays[0]))
+        if (arrays[0] < 0).any():
+            raise ValueError("negative")
+        return [arrays[0] * 2]
+
+    async def act() -> None:
+        plan = Plan(max_rows=16, max_queue=64, inline_rows=inline_rows)
+        batcher = Batcher(run, plan, lambda *_: None)
+        jobs = [batcher.submit(rows(place, 2), 2, here) for place in range(5)]
+        jobs.append(batcher.submit(rows(-5, 1), 1, here))
+        jobs += [batcher.submit(rows(place, 1), 1, here) for place in range(3)]
+        answers = await asyncio.gather(*(job.done for job in jobs), return_exceptions=True)
+
+        assert isinstance(answers.pop(5), ValueError)
+        jobs.pop(5)
+        for job, answer in zip(jobs, answers, strict=True):
+            assert not isinstance(answer, BaseException)
+            assert answer[0].tolist() == (job.arrays[0] * 2).tolist()
+
+    asyncio.run(act())
+    assert calls[0] == 14  # all of them went together
+
+
+@pytest.mark.parametrize("inline_rows", [0, 64])
+@pytest.mark.parametrize("output", [np.array(1.0), np.zeros((1, 2)), np.zeros((5, 2))])
+def test_an_output_without_a_row_for_each_row_is_an_error_and_no_wait(
+    output: np.ndarray, inline_rows: int
+) -> None:
+    async def act() -> None:
+        plan = Plan(max_rows=16, max_queue=64, inline_rows=inline_rows)
+        batcher = Batcher(lambda _: [output], plan, lambda *_: None)
+        async with asyncio.timeout(10):
+            with pytest.raises(ValueError, match="a call of 3 rows"):
+                await batcher.submit(rows(0, 3), 3, here).done
+
+    asyncio.run(act())
+
+
+@pytest.mark.parametrize("inline_rows", [0, 64])
+def test_each_call_is_told_with_the_time_that_its_requests_have_waited(inline_rows: int) -> None:
+    told: list[tuple[int, float, list[float]]] = []
+
+    async def act() -> None:
+        plan = Plan(max_rows=4, max_queue=64, delay_s=0.05, inline_rows=inline_rows)
+        batcher = Batcher(Doubler(0.02).run, plan, lambda *call: told.append(call))
+        await asyncio.gather(*(batcher.submit(rows(p, 1), 1, here).done for p in range(2)))
+
+    asyncio.run(act())
+    ((count, seconds, waits),) = told
+    assert count == len(waits) == 2
+    assert 0.02 <= seconds < 5
+    assert all(0.04 <= waited < 5 for waited in waits)
+
+
+def test_a_full_batch_does_not_wait_for_more_rows() -> None:
+    async def act(batcher: Batcher) -> None:
+        async with asyncio.timeout(10):
+            jobs = [batcher.submit(rows(place, 1), 1, here) for place in range(3)]
+            await asyncio.sleep(0.01)
+            assert model.calls == []
+            jobs.append(batcher.submit(rows(3, 1), 1, here))
+            await asyncio.gather(*(job.done for job in jobs))
+
+    model = Doubler()
+    with_batcher(model, Plan(max_rows=4, max_queue=64, delay_s=60), act)
+    assert model.calls == [4]
+
+
 def test_the_threads_of_a_replaced_model_end_with_its_last_request() -> None:
     async def act() -> int:
         batcher = Batcher(
-            Doubler(0.1).run, Plan(max_rows=1, max_queue=8, runners=2), lambda _: None
+            Doubler(0.1).run, Plan(max_rows=1, max_queue=8, runners=2), lambda *_: None
         )
         jobs = [batcher.submit(rows(index, 1), 1, here) for index in range(5)]
         del batcher

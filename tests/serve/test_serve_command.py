@@ -6,15 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import onnx
 import pytest
+from onnx import TensorProto, helper
 from serving import (
     CONFIG,
     NAME,
     end,
+    make_choice,
     make_free_graph,
     make_graph,
     make_package,
@@ -213,6 +216,66 @@ def test_a_bare_onnx_file_whose_weights_lie_elsewhere_is_not_opened(root: Path) 
     assert "keeps weights in other files" in ran.stderr
 
 
+def write_product(path: Path, shape: list[int | str], *, total: bool = False) -> None:
+    """Write FP32 `rows` times `factor`, of that shape; or the sum of all that."""
+    nodes = [helper.make_node("Mul", ["rows", "factor"], ["product"])]
+    nodes += [helper.make_node("ReduceSum", ["product"], ["sum"], keepdims=0)] if total else []
+    name = "sum" if total else "product"
+    of = TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes,
+        "product",
+        [
+            helper.make_tensor_value_info("rows", of, ["n", 2]),
+            helper.make_tensor_value_info("factor", of, shape),
+        ],
+        [helper.make_tensor_value_info(name, of, [] if total else ["n", 2])],
+    )
+    opsets = [helper.make_opsetid("", 18)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+
+
+def test_a_graph_that_takes_one_row_is_served_one_row_a_call(root: Path) -> None:
+    write_product(root / "one.onnx", [1, 2])
+    server = start(root, "--model", "one.onnx")
+
+    def ask(place: int) -> httpx.Response:
+        given = {"rows": [[place, 1]], "factor": [[2, 3]]}
+        return httpx.post(f"{server.url}/predict", json={"inputs": given}, timeout=30)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(40)))
+    twice = httpx.post(
+        f"{server.url}/predict", json={"inputs": {"rows": [[1, 1]] * 2, "factor": [[2, 3]] * 2}}
+    )
+
+    end(server)
+    got = [answer.json()["predictions"][0]["outputs"]["product"] for answer in answers]
+    assert got == [[2 * place, 3] for place in range(40)]
+    assert twice.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("shape", "total", "named"),
+    [
+        ([], False, "`factor` has the shape []"),
+        ([4, 2], False, "`factor` has the shape [4, 2]"),
+        (["n", 2], True, "a tensor of shape [] for a call of 1 rows"),
+    ],
+)
+def test_a_graph_whose_calls_cannot_be_shared_is_refused_with_the_reason(
+    root: Path, shape: list[int | str], total: bool, named: str
+) -> None:
+    write_product(root / "odd.onnx", shape, total=total)
+
+    ran = mlstack(root, "serve", "--port", "0", "--model", "odd.onnx")
+
+    assert ran.returncode == 3
+    assert named in ran.stderr
+    assert "the batch's" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
 def test_sizes_that_only_the_graph_knows_are_refused_with_400(root: Path) -> None:
     make_free_graph(root / "free.onnx")
     server = start(root, "--model", "free.onnx")
@@ -224,6 +287,26 @@ def test_sizes_that_only_the_graph_knows_are_refused_with_400(root: Path) -> Non
     assert [one["outputs"]["sums"] for one in good.json()["predictions"]] == [[10, 10], [1, 1]]
     assert bad.status_code == 400
     assert bad.json()["field"] == "inputs"
+
+
+def test_numbers_that_only_the_graph_understands_are_refused_with_400(root: Path) -> None:
+    make_choice(root / "choice.onnx")
+    server = start(root, "--model", "choice.onnx")
+
+    def ask(place: int) -> httpx.Response:
+        return httpx.post(f"{server.url}/predict", json={"inputs": [place]}, timeout=30)
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, [*range(10)] * 10))
+
+    end(server)
+    for place, answer in zip([*range(10)] * 10, answers, strict=True):
+        if place < 5:
+            row = answer.json()["predictions"][0]["outputs"]["row"]
+            assert row == [2 * place, 2 * place + 1]
+        else:
+            assert answer.status_code == 400
+            assert "out of data bounds" in answer.json()["error"]
 
 
 def test_what_was_promoted_and_the_address_are_told(root: Path) -> None:

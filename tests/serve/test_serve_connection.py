@@ -260,6 +260,22 @@ def test_what_is_too_much_or_wrong_is_refused_and_ends_the_connection(
     assert json.loads(said[0][1])["error"]
 
 
+def test_a_body_in_tiny_chunks_takes_little_more_than_its_bytes(lines: Lines) -> None:
+    body = bytes(range(256)) * 200
+    pieces = [body[start : start + 2] for start in range(0, len(body), 2)]
+    head = b"POST /tiny HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    with connected(lines) as opened:
+        opened.sendall(head + b"".join(b"2\r\n" + piece + b"\r\n" for piece in pieces))
+        wait_until(lambda: any(c._size == len(body) for c in list(lines.state.connections)))
+        (held,) = [c._pieces for c in list(lines.state.connections) if c._size]
+        count = len(held)
+        opened.sendall(b"0\r\n\r\n")
+        answered = opened.recv(1 << 16)
+
+    assert count < connection.MANY_PIECES
+    assert hashlib.sha256(body).hexdigest().encode() in answered
+
+
 def test_a_client_that_waits_for_100_continue_gets_it(lines: Lines) -> None:
     head = b"POST /a HTTP/1.1\r\nexpect: 100-continue\r\nconnection: close\r\ncontent-length: 2\r\n"
 

@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 from serving import CONFIG, NAME, Server, end, make_free_graph, start
 
+from mlstack.serve.worker import decode
+
 INFER = f"/v2/models/{NAME}/infer"
 
 
@@ -88,6 +90,21 @@ def test_images_that_unpack_to_gigabytes_are_refused(server: Server, side: int) 
 
     assert {answer.status_code for answer in answers} == {400}
     assert process.memory_info().rss - before < 50e6
+
+
+def test_a_form_of_very_many_files_is_refused_before_they_are_decoded(server: Server) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    part = head + noise("PNG") + b"\r\n"
+
+    answer = httpx.post(
+        f"{server.url}/predict",
+        content=part * (decode.MAX_IMAGES + 1) + b"--b--\r\n",
+        headers={"content-type": "multipart/form-data; boundary=b"},
+        timeout=60,
+    )
+
+    assert (answer.status_code, answer.json()["field"]) == (400, "body")
+    assert "more than 1024 files" in answer.json()["error"]
 
 
 def test_truncated_images_are_refused_wherever_they_are_cut(server: Server) -> None:

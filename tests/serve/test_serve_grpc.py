@@ -1,7 +1,9 @@
 """V2 over gRPC, asked with the stock Triton client."""
 
 import json
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,9 +14,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from certificates import make_certificate
+from cryptography import x509
 from serving import CONFIG, NAME, Kind, Server, end, eventually, make_package, mlstack, start
 
-from mlstack.serve.worker.grpc_messages import CONTENTS
+from mlstack.serve.worker.grpc_messages import CONTENTS, infer_question, messages
 from mlstack.serve.worker.tensors import DTYPES
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (5, 16, 16, 1), dtype=np.uint8)
@@ -151,6 +154,26 @@ def test_keys_and_certificates_are_those_of_http(tmp_path: Path, begin: Begin) -
     assert said["with"] == len(PIXELS)
 
 
+def test_a_renewed_certificate_is_taken_up_and_a_wrong_one_is_not(
+    tmp_path: Path, begin: Begin
+) -> None:
+    first = make_certificate(tmp_path / "tls")
+    running = begin(made(tmp_path, ", tls: {cert: tls/cert.pem, key: tls/key.pem}"))
+    host, _, port = address(running).rpartition(":")
+
+    def serial() -> int:
+        shown = ssl.get_server_certificate((host, int(port)), timeout=10)
+        return x509.load_pem_x509_certificate(shown.encode()).serial_number
+
+    before = serial()
+    renewed = make_certificate(tmp_path / "tls")
+    after = serial()
+    make_certificate(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "cert.pem", tmp_path / "tls" / "cert.pem")
+
+    assert (before, after, serial()) == (first, renewed, renewed)
+
+
 def test_a_port_that_is_taken_is_named_with_its_setting(tmp_path: Path) -> None:
     root = made(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -161,6 +184,19 @@ def test_a_port_that_is_taken_is_named_with_its_setting(tmp_path: Path) -> None:
     assert ran.returncode == 6
     assert f"cannot listen on 127.0.0.1:{port}" in ran.stderr
     assert "serve.grpc_port" in ran.stderr
+
+
+@pytest.mark.parametrize("datatype", ["FP32", "FP64"])
+def test_numbers_that_are_none_are_sent_typed_as_well_as_raw(datatype: str) -> None:
+    given = np.array([np.nan, np.inf, -np.inf, 0.1], DTYPES[datatype])
+    asked = messages.ModelInferRequest(model_name=NAME)
+    tensor = asked.inputs.add(name="x", datatype=datatype, shape=[1, 4])
+    getattr(tensor.contents, CONTENTS[datatype]).extend(given.tolist())
+
+    question = infer_question(asked, "/infer")
+
+    assert question.refused is None
+    assert question.body.endswith(given.tobytes())
 
 
 def test_every_datatype_of_numbers_has_its_place_in_a_message() -> None:

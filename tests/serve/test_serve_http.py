@@ -173,6 +173,9 @@ def test_metrics_count_what_was_answered(server: Server, image: bytes) -> None:
     assert after["mlstack_log_rows_lost_total"] == 0
     seconds = f'mlstack_request_duration_seconds_count{{model="{NAME}",route="predict"}}'
     assert after[seconds] >= after[key]
+    calls = after[f'mlstack_batch_size_count{{model="{NAME}"}}']
+    assert after[f'mlstack_inference_duration_seconds_count{{model="{NAME}"}}'] == calls >= 3
+    assert after[f'mlstack_queue_duration_seconds_count{{model="{NAME}"}}'] >= calls
 
 
 def test_the_server_process_holds_no_torch_and_no_command_line_libraries(server: Server) -> None:
@@ -212,6 +215,19 @@ def test_predict_answers_files_like_the_server(server: Server, home: Path) -> No
     labels = [p["prediction"] for p in ours["predictions"]]
     assert [p["prediction"] for p in theirs["predictions"]] == labels
     assert quiet.stdout.split() == labels
+
+
+def test_predict_says_when_a_file_holds_several_rows(
+    server: Server, home: Path, image: bytes, tmp_path: Path
+) -> None:
+    coded = base64.b64encode(image).decode()
+    (tmp_path / "two.json").write_text(json.dumps({"images": [coded, coded]}))
+
+    ran = mlstack(home, "serve", "predict", str(tmp_path / "two.json"), "--url", server.url)
+
+    assert ran.returncode == 3
+    assert "several rows" in ran.stderr
+    assert "bug of mlstack" not in ran.stderr
 
 
 def test_status_says_what_is_live_and_running(server: Server, home: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,8 @@ from serving import (
 
 from mlstack.inputs import images
 from mlstack.records import requests
+from mlstack.records.base import write
+from mlstack.records.package import Live
 
 
 @pytest.fixture
@@ -219,6 +222,44 @@ def test_a_broken_package_is_not_taken_over(running: Server, root: Path) -> None
     assert "differs from the package's manifest" in json.loads(refused.stdout)["error"]["problem"]
     assert ask(running, make_image(root / "one.png", 7)).json()["version"] == 1
     assert "the old model goes on answering" in (root / "stderr.txt").read_text()
+
+
+def test_what_could_not_be_loaded_for_the_moment_is_taken_over_when_it_is_promoted_again(
+    running: Server, root: Path
+) -> None:
+    package = root / "models" / NAME / "3"
+    content = make_image(root / "one.png", 7)
+    shutil.rmtree(root / ".mlstack" / "proven")
+    log = root / ".mlstack" / "serve-worker.log"
+    log.unlink(missing_ok=True)
+    log.mkdir()  # so that no process can be started, as on a full disk
+
+    write(root / "models" / NAME / "live.json", Live(live=3))
+    eventually(lambda: running.metrics().get('mlstack_reload_total{result="failed"}') == 1)
+    before = ask(running, content).json()["version"]
+    log.rmdir()
+    promoted = mlstack(root, "serve", "promote", "3", "--json")
+
+    answer = ask(running, content).json()
+    assert before == 1
+    assert json.loads(promoted.stdout)["taken_over"] is True
+    assert answer["version"] == 3
+    assert answer["prediction"] == str(expected(package, content).argmax())
+
+
+def test_another_process_with_the_number_of_a_killed_server_is_no_server(
+    running: Server, root: Path
+) -> None:
+    place = root / ".mlstack" / "serve.json"
+    running.process.kill()
+    running.process.wait(10)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        spec = json.loads(place.read_text()) | {"pid": other.pid}
+        place.write_text(json.dumps(spec))
+        said = mlstack(root, "serve", "status").stdout
+        other.kill()
+
+    assert "no server runs" in said
 
 
 def test_feedback_is_on_disk_when_it_is_answered(running: Server, root: Path) -> None:

@@ -1,7 +1,13 @@
 """The request log: what is written when, and what a kill leaves."""
 
 import asyncio
+import fcntl
+import struct
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO
 
 import httpx
 import numpy as np
@@ -17,7 +23,7 @@ from mlstack.serve.worker.log import (
     MAX_PENDING_ROWS,
     RequestLog,
 )
-from mlstack.serve.worker.wal import HOUR_US, Wal
+from mlstack.serve.worker.wal import HOUR_US, Wal, compact_leftovers, delete_old
 
 MINUTE_MS = 60_000
 
@@ -102,6 +108,86 @@ def test_many_rows_do_not_wait_for_the_interval(
 
     assert written == (rows if is_written else 0)
     assert len(kept(tmp_path)) == rows
+
+
+def test_a_disk_that_takes_nothing_does_not_fill_up_with_what_did_not_fit(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+import pyarrow as pa
+from mlstack.records import requests
+from mlstack.serve.worker.columns import Encoder, Entry
+from mlstack.serve.worker.wal import Wal, write_part
+kept = Encoder("m", [], inputs=False, redact=[]).batch([Entry("a", "", 1, 1, "predict", 200)])
+log = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # a new file can be made, and not be filled
+for call in (
+    lambda: Wal(log, "m", kept.schema).append(kept),
+    lambda: write_part(requests.FEEDBACK_SCHEMA.empty_table(), log / "part-1-1.parquet"),
+):
+    try:
+        call()
+    except OSError:
+        continue
+    raise AssertionError("it was written")
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_damaged_files_are_cut_or_put_aside_and_the_others_packed(tmp_path: Path) -> None:
+    encoder = Encoder(NAME, [], inputs=False, redact=[])
+
+    def leave(moments: list[int]) -> Path:
+        left = Wal(tmp_path, NAME, encoder.schema)
+        for moment in moments:
+            ids = [f"{moment % 1000:03}{row}" for row in range(3)]
+            left.append(encoder.batch([Entry(one, "", moment, 1, "predict", 200) for one in ids]))
+        left._file.close()  # as the kernel does for a process that has died
+        return left.path
+
+    half, late, whole = leave([1, 2, 3]), leave([2**62]), leave([4])
+    lengths = struct.pack("<4i", 0, 4, 8, 12)  # of the ids, of the second of three batches
+    before, once, twice, *others = half.read_bytes().split(lengths)
+    broken = struct.pack("<4i", 0, 4, 8, -12)
+    half.write_bytes(lengths.join([before, once]) + broken + lengths.join([twice, *others]))
+
+    compact_leftovers(tmp_path)
+
+    parts = [requests.read_part(part) for part in requests.parts(tmp_path, NAME)]
+    ids = [name for part in parts for name in part["prediction_id"].to_pylist()]
+    assert sorted(ids) == ["0010", "0011", "0012", "0040", "0041", "0042"]
+    assert [path.name for path in wals(tmp_path)] == [f"{late.name}.damaged"]
+    assert not whole.exists()
+
+
+def test_a_file_that_another_server_packs_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def take(stream: BinaryIO, how: int) -> None:
+        monkeypatch.undo()
+        compact_leftovers(tmp_path)
+        fcntl.flock(stream, how)
+
+    monkeypatch.setattr("mlstack.serve.worker.wal.fcntl", SimpleNamespace(flock=take, LOCK_EX=2))
+    batch = Encoder(NAME, [], inputs=False, redact=[]).batch([Entry("a", "", 1, 1, "infer", 200)])
+    written = Wal(tmp_path, NAME, batch.schema)
+    written.append(batch)
+
+    assert kept(tmp_path) == ["a"]
+    written._file.close()
+
+
+def test_days_without_number_keep_everything(tmp_path: Path) -> None:
+    day = tmp_path / f"model={NAME}" / "date=2001-01-01"
+    day.mkdir(parents=True)
+
+    delete_old(tmp_path, NAME, 10**9)
+    assert day.is_dir()
+
+    delete_old(tmp_path, NAME, 30)
+    assert not day.exists()
 
 
 def test_what_does_not_fit_into_memory_is_lost_and_counted(tmp_path: Path) -> None:

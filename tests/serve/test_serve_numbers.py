@@ -129,6 +129,28 @@ def outcome(text: bytes) -> object:
     return infer.arrays[0].tolist(), infer.id, infer.wanted
 
 
+@pytest.mark.parametrize(
+    ("datatype", "given", "expected"),
+    [
+        ("UINT64", [2**64 - 1, 1], [2**64 - 1, 1]),
+        ("INT64", [2**53 + 1, 3.0], [2**53 + 1, 3]),
+        ("INT64", [-(2**63), 0.0], [-(2**63), 0]),
+        ("INT64", [2**63, 1], None),
+        ("INT64", [float(2**63), 1], None),
+        ("UINT64", [2**64, 1], None),
+        ("UINT64", [1e300, 1], None),
+    ],
+)
+def test_whole_numbers_beside_smaller_ones_and_fractions_are_not_rounded(
+    datatype: str, given: list[float], expected: list[int] | None
+) -> None:
+    if expected is None:
+        with pytest.raises(Refused):
+            from_values([given], datatype, "inputs")
+    else:
+        assert from_values([given], datatype, "inputs").tolist() == [expected]
+
+
 def test_large_numbers_keep_their_digits() -> None:
     tensor = Tensor(name="x", datatype="INT64", shape=[-1, 3])
     body = b'{"inputs":[[9007199254740993,-9223372036854775808,9223372036854775807]]}' + PAD

@@ -10,6 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import NAME, Server
 
+from mlstack.records.server import LogSpec
+from mlstack.serve.worker.answers import Refused
+
 INFER = f"/v2/models/{NAME}/infer"
 
 
@@ -221,3 +224,23 @@ def test_refused_requests_are_in_the_metrics(server: Server) -> None:
 
     assert any('route="predict",code="400"' in name for name in server.metrics())
     assert Path(server.project / ".mlstack" / "serve.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "status", "noted"),
+    [
+        (LogSpec(), "rows[0].age", 400, "rows[0].age: needs a number, got `secret`"),
+        (LogSpec(redact=["age"]), "rows[0].age", 400, "rows[0].age: refused"),
+        (LogSpec(redact=["age"]), "age", 400, "age: refused"),
+        (LogSpec(redact=["age"]), "", 400, "body: refused"),
+        (LogSpec(redact=["age"]), "size", 400, "size: needs a number, got `secret`"),
+        (LogSpec(inputs=False), "size", 400, "size: refused"),
+        (LogSpec(inputs=False), "", 429, "needs a number, got `secret`"),
+    ],
+)
+def test_what_was_refused_is_noted_without_values_that_the_log_must_not_hold(
+    spec: LogSpec, field: str, status: int, noted: str
+) -> None:
+    refused = Refused(status, "needs a number, got `secret`", field=field)
+
+    assert refused.noted(spec) == noted

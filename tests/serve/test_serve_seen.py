@@ -1,5 +1,7 @@
 """What is seen from outside: ids, traces, lines on stderr, metrics."""
 
+import errno
+import io
 import json
 import os
 import subprocess
@@ -165,6 +167,28 @@ def test_who_does_not_read_stderr_stops_no_answer(home: Path, tmp_path: Path) ->
     os.close(reading)
     end(server)
     assert codes == {200}
+
+
+def test_lines_are_written_again_when_the_disk_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Disk(io.StringIO):
+        is_full = True
+
+        def write(self, text: str) -> int:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stderr", disk := Disk())
+    kept = AccessLog(is_on=True)
+    request = Request("GET", "/v2", {}, b"", SimpleNamespace(is_gone=False))
+    kept.note(NAME, request, Answer(200, b""), 0.001)
+    eventually(lambda: kept.lost == 1)
+
+    disk.is_full = False
+    kept.note(NAME, request, Answer(201, b""), 0.001)
+    kept.close()
+
+    assert json.loads(disk.getvalue())["status"] == 201
 
 
 def test_lines_that_stderr_does_not_take_are_lost_and_counted() -> None:

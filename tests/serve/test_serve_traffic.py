@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from serving import (
     CLASSES,
@@ -26,8 +27,9 @@ from serving import (
     white_image,
 )
 
+from mlstack import files
 from mlstack.records import requests
-from mlstack.records.base import read
+from mlstack.records.base import read, write
 from mlstack.records.package import Live
 from mlstack.serve import live as live_file
 
@@ -127,6 +129,33 @@ def test_a_share_of_the_requests_goes_to_the_shadow_until_it_ends(root: Path) ->
         assert "shadow" not in traffic(server)
     assert (ended["shadow"], ended["taken_over"]) == (None, True)
     assert again["note"] == "there is no shadow"
+
+
+def test_a_canary_takes_nothing_from_the_share_of_the_shadow(root: Path) -> None:
+    make_package(root, number=2, seed=1)
+    make_package(root, number=3, seed=1)
+    live_file.set_canary(folder(root), 2, 30)
+    live_file.set_shadow(folder(root), 3, 30)
+    with serving(root) as server:
+        answers = ask(server, images(root, 10) * 40)
+        eventually(
+            lambda: (
+                (told := traffic(server)["shadow"])["compared"] + told["dropped"] > 400 * 0.7 * 0.2
+            ),
+            10,
+        )
+
+    assert {version for _, version in answers} == {1, 2}
+
+
+def test_a_shadow_without_a_share_is_refused(root: Path) -> None:
+    make_package(root, number=2, seed=1)
+
+    ran = mlstack(root, "serve", "shadow", "2", "--percent", "0")
+
+    assert ran.returncode == 2
+    assert "--off" in ran.stderr
+    assert live(root).shadow is None
 
 
 def test_what_a_slow_shadow_has_no_time_for_is_dropped_and_nobody_waits(root: Path) -> None:
@@ -261,6 +290,25 @@ def test_a_canary_that_answers_otherwise_is_ended_and_one_that_agrees_is_not(roo
     assert live(root).note == ""
     assert told["agreed"] == told["compared"] > 10
     assert told["failed"] == 0
+
+
+def test_a_canary_that_was_ended_does_not_come_back_before_that_is_written(root: Path) -> None:
+    make_package(root, number=2, seed=2)
+    make_package(root, number=3, seed=1)
+    live_file.set_canary(folder(root), 2, 50)
+    with serving(root) as server:
+        with files.lock(folder(root) / ".live.lock", "live.json"):  # a command is at it
+            while shown(server)[1] == 2:
+                ask(server, images(root, 20))
+            both = msgspec.structs.replace(live(root), shadow=3, shadow_percent=100.0)
+            write(folder(root) / "live.json", both)
+            eventually(lambda: shown(server)[2] == 3)
+            during = shown(server)
+        eventually(lambda: live(root).canary is None)
+        after = shown(server)
+
+    assert during == after == (1, None, 3)
+    assert "canary 2 was ended" in live(root).note
 
 
 def test_a_mistake_of_the_caller_is_not_the_canarys(root: Path) -> None:

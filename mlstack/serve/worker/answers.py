@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from mlstack.records.server import LogSpec
+
 Headers = list[tuple[bytes, bytes]]
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
@@ -35,6 +37,14 @@ class Refused(Exception):
         self.problem = problem
         self.field = field
         self.headers = headers or []
+
+    def noted(self, spec: LogSpec) -> str:
+        """Say it for the log; only the place where the words may repeat what it must not hold."""
+        column = self.field.rpartition("].")[2]
+        is_secret = column in spec.redact or (not column and bool(spec.redact))
+        if self.status == 400 and (is_secret or not spec.inputs):
+            return f"{self.field or 'body'}: refused"
+        return f"{self.field}: {self.problem}" if self.field else self.problem
 
     def answer(self) -> Answer:
         """Turn it into the JSON body that every refusal has."""

@@ -285,9 +285,12 @@ class App:
         except (asyncio.CancelledError, Refused):
             raise
         except Exception as error:
-            if any(-1 in tensor.shape[1:] for tensor in deployed.model.signature.inputs):
-                # sizes that the signature leaves free are checked by the graph alone
-                problem = str(error).splitlines()[0][:300]
+            model = deployed.model
+            is_free = any(-1 in tensor.shape[1:] for tensor in model.signature.inputs)
+            if is_free or model.spec is None:
+                # sizes that the signature leaves free, and what the numbers of a tensor mean, are
+                # checked by the graph alone
+                problem = (str(error).splitlines() or [type(error).__name__])[0][:300]
                 raise Refused(400, f"the model refuses it: {problem}", field="inputs") from error
             raise
 
@@ -348,9 +351,7 @@ class App:
                     version=request.version or live,
                     route=request.route,
                     status=refused.status,
-                    error=f"{refused.field}: {refused.problem}"
-                    if refused.field
-                    else refused.problem,
+                    error=refused.noted(self._spec.log),
                     latency_us=int(request.seconds() * 1e6),
                 )
             )

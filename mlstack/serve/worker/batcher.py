@@ -18,6 +18,8 @@ from mlstack.serve.worker.answers import Refused, busy
 
 Arrays = list[np.ndarray]
 Run = Callable[[Arrays], Arrays]
+# Is told of each call its rows, its seconds, and how many seconds each of its requests has waited.
+OnBatch = Callable[[int, float, list[float]], None]
 
 LEARNING = 0.1  # weight of the newest call in what a row is expected to take
 CAUTION = 1.5  # times the usual call, for one that would end too late
@@ -45,6 +47,7 @@ class Job:
     rows: int
     is_gone: Callable[[], bool]
     done: "asyncio.Future[Arrays]"
+    asked: float = field(default_factory=time.perf_counter)
     deadline: float = math.inf  # of time.perf_counter(); not run after it
     spare_s: float = math.inf  # half of the allowed time
     outputs: list[Arrays | None] = field(default_factory=list)
@@ -70,14 +73,14 @@ class Batcher:
     """
 
     def __init__(
-        self, run: Run, plan: Plan, on_batch: Callable[[int], None], run_alone: Run | None = None
+        self, run: Run, plan: Plan, on_batch: OnBatch, run_alone: Run | None = None
     ) -> None:
         """Queue for `run`, called by `plan.runners` threads at once.
 
         Args:
             run: the model.
             plan: the limits.
-            on_batch: is told the rows of each call.
+            on_batch: is told of each call.
             run_alone: the model with all cores for one call, for when there is no other.
         """
         self._run = run
@@ -89,6 +92,7 @@ class Batcher:
         self._threads = ThreadPoolExecutor(plan.runners, "runner")
         self._running = 0  # calls that threads are at
         self._is_scheduled = False
+        self._waiting: asyncio.TimerHandle | None = None  # for more rows, see `Plan.delay_s`
         self._row_s = 0.0  # what a row takes, all runners together
         self._call_s = 0.0  # what a call takes
         self.queued_rows = 0
@@ -105,7 +109,7 @@ class Batcher:
         self.admit(rows, timeout_s)
         job = Job(arrays, rows, is_gone, self._loop.create_future())
         if timeout_s < math.inf:
-            job.deadline = time.perf_counter() + timeout_s
+            job.deadline = job.asked + timeout_s
             job.spare_s = timeout_s / 2
         if rows <= self._plan.max_rows:
             self._queue.append(Part(job, 0, arrays, rows))
@@ -140,17 +144,21 @@ class Batcher:
         raise busy(429, problem, seconds=math.ceil(wait_s) or 1)
 
     def _schedule(self) -> None:
+        is_full = self.queued_rows >= self._plan.max_rows
+        if self._waiting is not None and is_full:
+            self._waiting.cancel()
+            self._waiting, self._is_scheduled = None, False
         if self._is_scheduled or self._running >= self._plan.runners:
             return
         self._is_scheduled = True
-        if self._plan.delay_s and self.queued_rows < self._plan.max_rows:
-            self._loop.call_later(self._plan.delay_s, self._next)
+        if self._plan.delay_s and not is_full:
+            self._waiting = self._loop.call_later(self._plan.delay_s, self._next)
         else:
             # after everything that arrived in this turn of the loop has been queued
             self._loop.call_soon(self._next)
 
     def _next(self) -> None:
-        self._is_scheduled = False
+        self._waiting, self._is_scheduled = None, False
         while self._queue and self._running < self._plan.runners:
             free = self._plan.runners - self._running
             # as many rows as runners end sooner one after the other on all cores
@@ -176,16 +184,22 @@ class Batcher:
             ran.set_result(run(arrays))
         except Exception as error:  # it belongs to the requests in this batch, not to the loop
             ran.set_exception(error)
-        self._ran(parts, rows, time.perf_counter() - started, ran)
+        took_s = time.perf_counter() - started
+        self._tell(parts, rows, started, took_s)
+        self._ran(parts, rows, took_s, ran)
 
     def _returned(
         self, parts: list[Part], rows: int, started: float, ran: "asyncio.Future[Arrays]"
     ) -> None:
         took_s = time.perf_counter() - started
+        self._tell(parts, rows, started, took_s)
         self._call_s += LEARNING * (took_s - self._call_s)
         seconds = took_s / self._running
         self._running -= 1
         self._ran(parts, rows, seconds, ran)
+
+    def _tell(self, parts: list[Part], rows: int, started: float, took_s: float) -> None:
+        self._on_batch(rows, took_s, [started - part.job.asked for part in parts])
 
     def _take(self, most: int) -> tuple[list[Part], int]:
         """Take the oldest parts, `most` rows of them; drop those nobody waits for."""
@@ -206,8 +220,12 @@ class Batcher:
             rows += part.rows
         return parts, rows
 
+    def _size(self, rows: int) -> int:
+        """Tell with how many rows the model is called for so many."""
+        return next((bucket for bucket in self._plan.buckets if bucket >= rows), rows)
+
     def _gather(self, parts: list[Part], rows: int) -> Arrays:
-        size = next((bucket for bucket in self._plan.buckets if bucket >= rows), rows)
+        size = self._size(rows)
         if len(parts) == 1 and size == rows:
             return parts[0].arrays
         columns: list[Arrays] = [
@@ -223,20 +241,28 @@ class Batcher:
     ) -> None:
         """Give each part its rows; `seconds` is the share of time that the call took."""
         self._row_s += LEARNING * (seconds / rows - self._row_s)
-        self._on_batch(rows)
         if self._queue:
             self._schedule()
-        error = ran.exception()
+        error = ran.exception() or not_by_row(ran.result(), self._size(rows))
         if error is not None:
-            for part in parts:
-                if not part.job.done.done():
-                    part.job.done.set_exception(error)
+            self._failed(parts, error)
             return
         start = 0
         for part in parts:
             stop = start + part.rows
             self._deliver(part, [output[start:stop] for output in ran.result()], rows)
             start = stop
+
+    def _failed(self, parts: list[Part], error: BaseException) -> None:
+        """Call the halves of what failed together: nobody pays for what another one has sent."""
+        if len(parts) > 1 and not isinstance(error, Refused):
+            half = len(parts) // 2
+            for some in (parts[:half], parts[half:]):
+                self._start(some, sum(part.rows for part in some), self._run)
+            return
+        for part in parts:
+            if not part.job.done.done():
+                part.job.done.set_exception(error)
 
     def _deliver(self, part: Part, outputs: Arrays, rows: int) -> None:
         job = part.job
@@ -250,6 +276,17 @@ class Batcher:
             return
         whole = [piece for piece in job.outputs if piece is not None]
         job.done.set_result([np.concatenate(column) for column in zip(*whole, strict=True)])
+
+
+def not_by_row(outputs: Arrays, rows: int) -> ValueError | None:
+    """Tell whether an output does not hold a row for each row that went in."""
+    for output in outputs:
+        if output.shape[:1] != (rows,):
+            shape = list(output.shape)
+            return ValueError(
+                f"the model answers with a tensor of shape {shape} for a call of {rows} rows"
+            )
+    return None
 
 
 def _is_over(job: Job, now: float, call_s: float) -> bool:

@@ -194,6 +194,8 @@ def _from_form(body: bytes, content_type: bytes) -> list[bytes]:
     contents: list[bytes] = []
 
     def keep(file: Any) -> None:
+        if len(contents) == MAX_IMAGES:
+            raise bad(f"the form holds more than {MAX_IMAGES} files", "body")
         file.file_object.seek(0)
         contents.append(file.file_object.read())
 

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mlstack.errors import MachineError
+from msgspec import structs
+
+from mlstack.errors import DataError, MachineError
 from mlstack.records.server import BatchingSpec
-from mlstack.serve.worker.batcher import Arrays, Plan, Run
+from mlstack.serve.worker.batcher import Arrays, Plan, Run, not_by_row
 from mlstack.serve.worker.runner import Runner, count_gpus
 
 INLINE_S = 200e-6  # handing a batch to a thread and back costs about half of this
@@ -22,6 +24,7 @@ ENOUGH_S = 0.05  # a call that takes this long is timed once
 GAIN = 1.05  # a larger batch must give this much more throughput
 WORTH = 1.05  # times the throughput of one call on all cores, for calls side by side
 TWICE_BYTES = 64 << 20  # a graph up to this size is opened twice
+BY_ROW = "export it so that the first dimension of all its inputs and outputs is the batch's"
 SIDE_SIZES = (8, 16, 32)
 
 
@@ -77,6 +80,8 @@ def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1)
         MachineError: the device cannot be used, or there are fewer GPUs.
     """
     runner, timings = _open(graph, device, batching.max_size)
+    if runner.is_single:
+        batching = structs.replace(batching, max_size=1)
     engine = Engine(runner, _plan(runner, timings, batching), timings=timings)
     if runner.on_gpu and gpus > 1:
         return _on_gpus(engine, graph, gpus)
@@ -134,11 +139,22 @@ def _open(graph: Path, device: str, largest: int) -> tuple[Runner, dict[int, flo
     """Open and time a graph, with one thread if it is done before others have woken up."""
     is_small = graph.is_file() and graph.stat().st_size < SMALL_BYTES
     runner = Runner(graph, device, threads=1 if is_small else 0)
+    _refuse_rowless(runner)
     timings = measure(runner, largest)
     if is_small and not runner.on_gpu and timings.get(1, SHORT_S) >= SHORT_S:
         runner = Runner(graph, device)
         timings = measure(runner, largest)
     return runner, timings
+
+
+def _refuse_rowless(runner: Runner) -> None:
+    for tensor in runner.inputs:
+        if tensor.shape[:1] not in ([-1], [1]):
+            raise DataError(
+                f"`{runner.model}` cannot be served: its input `{tensor.name}` has the shape "
+                f"{tensor.shape}, and rows of several requests do not fit into one call",
+                hint=BY_ROW,
+            )
 
 
 def measure(runner: Runner, largest: int) -> dict[int, float]:
@@ -149,6 +165,8 @@ def measure(runner: Runner, largest: int) -> dict[int, float]:
         arrays = runner.zeros(rows)
         if arrays is None:
             break
+        if rows == 1 and (problem := not_by_row(runner.run(arrays), rows)) is not None:
+            raise DataError(f"`{runner.model}` cannot be served: {problem}", hint=BY_ROW)
         timings[rows] = _fastest(lambda: runner.run(arrays))  # noqa: B023  # called at once
         if timings[rows] > SLOW_S:
             break

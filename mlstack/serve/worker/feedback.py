@@ -11,8 +11,10 @@ import msgspec
 import pyarrow as pa
 
 from mlstack import parquet
+from mlstack.errors import MachineError
 from mlstack.records import requests
-from mlstack.serve.worker.answers import bad
+from mlstack.serve.worker.answers import Refused, bad, busy
+from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import write_part
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(-\d{1,7})?")
@@ -55,22 +57,37 @@ class Feedback:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._thread = ThreadPoolExecutor(1, "feedback")
-        self._waiting: list[FeedbackBody] = []
+        self._waiting: list[tuple[FeedbackBody, asyncio.Future[None]]] = []
         self._turn = asyncio.Lock()
 
     async def add(self, given: FeedbackBody) -> None:
-        """Keep one label; returns when it is on disk."""
-        self._waiting.append(given)
+        """Keep one label; returns when it is on disk.
+
+        Raises:
+            Refused: 503, the disk does not take it.
+        """
+        loop = asyncio.get_running_loop()
+        kept: asyncio.Future[None] = loop.create_future()
+        self._waiting.append((given, kept))
         async with self._turn:
-            if not any(waiting is given for waiting in self._waiting):
-                return  # it went with the part before
-            batch, self._waiting = self._waiting, []
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, self._write, batch)
+            if not kept.done():  # else it went with the part before
+                batch, self._waiting = self._waiting, []
+                labels = [label for label, _ in batch]
+                problem = await loop.run_in_executor(self._thread, self._written, labels)
+                for _, done in batch:
+                    done.set_result(None) if problem is None else done.set_exception(problem)
+        await kept
 
     def close(self) -> None:
         """Wait for the last part."""
         self._thread.shutdown()
+
+    def _written(self, batch: list[FeedbackBody]) -> Refused | None:
+        try:
+            self._write(batch)
+        except (OSError, pa.ArrowException, MachineError) as error:
+            return busy(503, f"the label cannot be kept: {error}")
+        return None
 
     def _write(self, batch: list[FeedbackBody]) -> None:
         now = time.time_ns() // 1000
@@ -80,13 +97,19 @@ class Feedback:
 
 
 def merge(folder: Path) -> None:
-    """Make one part of many. A crash in between leaves labels twice, which readers take as once."""
+    """Make one part of many. A crash in between leaves labels twice, which readers take as once.
+
+    What cannot be read, or a disk that takes nothing, stops no server.
+    """
     parts = requests.feedback_parts(folder)
     if len(parts) < MERGE_FROM:
         return
-    whole = pa.concat_tables([parquet.read(part) for part in parts])
-    target = parts[-1].with_name(f"{parts[-1].stem}-merged.parquet")
-    write_part(whole, target)
-    for part in parts:
-        if part != target:
-            part.unlink()
+    try:
+        whole = pa.concat_tables([parquet.read(part) for part in parts])
+        target = parts[-1].with_name(f"{parts[-1].stem}-merged.parquet")
+        write_part(whole, target)
+        for part in parts:
+            if part != target:
+                part.unlink()
+    except (OSError, pa.ArrowException, MachineError) as error:
+        log.warning("the late labels stay in %d files: %s", len(parts), error)

@@ -4,12 +4,13 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import orjson
 from tritonclient.grpc import service_pb2 as messages
 
 from mlstack.serve.worker.answers import Answer, Refused, bad
 from mlstack.serve.worker.protocol import HEADER_LENGTH, encode
-from mlstack.serve.worker.tensors import from_values
+from mlstack.serve.worker.tensors import DTYPES, from_values
 
 # Where a message keeps values that do not come as raw bytes.
 CONTENTS = {
@@ -97,6 +98,8 @@ def _encoded(tensor: Message, place: str) -> bytes:
     values = list(getattr(tensor.contents, name))
     if tensor.datatype == "BYTES":
         return b"".join(struct.pack("<I", len(value)) + value for value in values)
+    if tensor.datatype in ("FP32", "FP64"):  # as protobuf has read them: NaN is one of them
+        return np.array(values, DTYPES[tensor.datatype]).tobytes()
     return encode(from_values(values, tensor.datatype, f"{place}.contents"), tensor.datatype)
 
 

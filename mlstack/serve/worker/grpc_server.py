@@ -5,6 +5,7 @@ So keys, limits, canary, metrics and log are those of HTTP. The messages are tho
 configurations and shared memory are answered with UNIMPLEMENTED.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,8 +15,9 @@ import grpc
 import orjson
 from tritonclient.grpc import service_pb2 as messages
 
-from mlstack.errors import MachineError
-from mlstack.records.server import ServerSpec
+from mlstack.errors import MachineError, MlstackError
+from mlstack.records.server import ServerSpec, TlsSpec
+from mlstack.serve import certificate
 from mlstack.serve.worker.answers import Answer
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.grpc_messages import Message, Question, infer_question, infer_response
@@ -28,6 +30,7 @@ CODES = {
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    415: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     499: grpc.StatusCode.CANCELLED,
     503: grpc.StatusCode.UNAVAILABLE,
@@ -71,8 +74,9 @@ class GrpcServer:
         if spec.access.tls is None:
             self._server.add_insecure_port(spec.grpc_address)
             return
-        pair = (Path(spec.access.tls.key).read_bytes(), Path(spec.access.tls.cert).read_bytes())
-        self._server.add_secure_port(spec.grpc_address, grpc.ssl_server_credentials([pair]))
+        pair = _Pair(spec.access.tls)
+        credentials = grpc.dynamic_ssl_server_credentials(pair.read(), pair.renewed)
+        self._server.add_secure_port(spec.grpc_address, credentials)
 
     async def start(self) -> None:
         """Answer from now on."""
@@ -81,6 +85,30 @@ class GrpcServer:
     async def stop(self, grace_s: float) -> None:
         """Take no more calls; end those that are still open when the time is over."""
         await self._server.stop(grace_s)
+
+
+class _Pair:
+    """Certificate and key; gRPC asks at each handshake, in a thread of its own, for newer ones."""
+
+    def __init__(self, tls: TlsSpec) -> None:
+        self._tls = tls
+        self._stamp = certificate.stamp(tls)
+
+    def read(self) -> Any:
+        """Read them as they are now."""
+        pair = (Path(self._tls.key).read_bytes(), Path(self._tls.cert).read_bytes())
+        return grpc.ssl_server_certificate_configuration([pair])
+
+    def renewed(self) -> Any:
+        """Read them when they have changed; None where they are not fit, as `tls.Tls` says."""
+        stamp = certificate.stamp(self._tls)
+        if stamp in (None, self._stamp):
+            return None
+        self._stamp = stamp
+        with contextlib.suppress(MlstackError, OSError):
+            certificate.check(self._tls)
+            return self.read()
+        return None
 
 
 class _Caller:

@@ -52,6 +52,8 @@ class Metrics:
     requests: Counter[tuple[int, str, int]] = field(default_factory=Counter)  # version, route, code
     durations: dict[str, Histogram] = field(default_factory=dict)  # by route
     batches: Histogram = field(default_factory=lambda: Histogram.over(SIZES))
+    waits: Histogram = field(default_factory=lambda: Histogram.over(LATENCY_S))
+    calls: Histogram = field(default_factory=lambda: Histogram.over(LATENCY_S))
     rejected: Counter[str] = field(default_factory=Counter)
     reloads: Counter[str] = field(default_factory=Counter)
     predictions: Counter[tuple[int, str]] = field(default_factory=Counter)  # version, class
@@ -67,6 +69,13 @@ class Metrics:
         if histogram is None:
             histogram = self.durations[route] = Histogram.over(LATENCY_S)
         histogram.add(seconds)
+
+    def note_call(self, rows: int, seconds: float, waits: list[float]) -> None:
+        """Count one call of the model, and how long each request in it had waited."""
+        self.batches.add(rows)
+        self.calls.add(seconds)
+        for waited in waits:
+            self.waits.add(waited)
 
     def add(self, name: str, version: int, by: int = 1) -> None:
         """Count on one of `BY_VERSION`."""
@@ -95,6 +104,11 @@ class Metrics:
             lines += _histogram(name, (model, ("route", route)), histogram)
         lines += _head("mlstack_batch_size", "histogram", "Rows of one call of the model.")
         lines += _histogram("mlstack_batch_size", (model,), self.batches)
+        for name, text, histogram in (
+            ("mlstack_queue_duration_seconds", "From the question to its call.", self.waits),
+            ("mlstack_inference_duration_seconds", "One call of the model.", self.calls),
+        ):
+            lines += [*_head(name, "histogram", text), *_histogram(name, (model,), histogram)]
         lines += _counter("mlstack_rejected_total", "reason", "Requests refused.", self.rejected)
         lines += _counter("mlstack_reload_total", "result", "Changes of the model.", self.reloads)
         lines += _counter(

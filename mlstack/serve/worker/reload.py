@@ -5,6 +5,8 @@ import dataclasses
 import functools
 from pathlib import Path
 
+from msgspec import structs
+
 from mlstack.errors import BusyError, MlstackError
 from mlstack.inputs import preprocess, texts
 from mlstack.records.base import read
@@ -80,10 +82,8 @@ class Deployment:
             self._seen = stamp
             try:
                 await self.load()
-            except MlstackError as error:
-                log.warning(
-                    "the old model goes on answering: %s", error.problem, extra={"event": "reload"}
-                )
+            except Exception as error:  # a full disk, the runtime: the next change is followed, too
+                log.warning("the old model goes on answering: %s", error, extra={"event": "reload"})
 
     async def load(self) -> None:
         """Change over to what live.json says, or to the fixed package again.
@@ -96,7 +96,7 @@ class Deployment:
                 await self.start()
             else:
                 self._take_up(await self._follow(read(self._folder / "live.json", Live)))
-        except MlstackError:
+        except Exception:  # whatever it was, it is counted
             self._app.metrics.reloads["failed"] += 1
             raise
         self._app.metrics.reloads["done"] += 1
@@ -144,6 +144,8 @@ class Deployment:
         self._unwritten = None
 
     async def _follow(self, live: Live) -> Traffic:
+        if self._unwritten is not None and live.canary == self._unwritten[0]:
+            live = structs.replace(live, canary=None)
         loaded = {d.model.number: d for d in self._app.traffic.loaded()}
         if live.live is not None and live.live not in loaded:
             loaded[live.live] = await self._loaded(live.live)
@@ -201,7 +203,7 @@ class Deployment:
             _shortening(call) if model.shortens else call
             for call in (mending.run, mending.run_alone)
         )
-        return Deployed(model, Batcher(run, model.engine.plan, metrics.batches.add, alone))
+        return Deployed(model, Batcher(run, model.engine.plan, metrics.note_call, alone))
 
     def _live(self) -> Path:
         return self._folder / str(read(self._folder / "live.json", Live).live)

@@ -58,8 +58,15 @@ class Runner:
         outputs: list[np.ndarray] = self._session.run(self._output_names, feed)
         return outputs
 
+    @property
+    def is_single(self) -> bool:
+        """Tell whether the graph takes one row a call and no more."""
+        return any(t.shape[:1] == [1] for t in self.inputs)
+
     def zeros(self, rows: int) -> list[np.ndarray] | None:
         """Make an input of zeros for timing; None when the graph's sizes are not all known."""
+        if self.is_single and rows > 1:
+            return None
         if any(-1 in t.shape[1:] or t.datatype == "BYTES" for t in self.inputs):
             return None
         return [np.zeros([rows, *t.shape[1:]], DTYPES[t.datatype]) for t in self.inputs]

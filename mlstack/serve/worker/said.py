@@ -114,9 +114,13 @@ class AccessLog:
 
     def _write(self) -> None:
         lines, self._lines = self._lines, []
-        if lines:
+        if not lines:
+            return
+        try:
             sys.stderr.write(_joined(lines))
             sys.stderr.flush()
+        except OSError:  # the disk is full, or nobody reads any more; it may be otherwise later
+            self.lost += len(lines)
 
 
 def _joined(lines: Iterable[dict[str, Any]]) -> str:

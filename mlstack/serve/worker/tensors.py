@@ -40,7 +40,10 @@ def from_values(values: Any, datatype: str, field: str) -> np.ndarray:
     wanted = DTYPES[datatype]
     if array.size == 0:
         return array.astype(wanted)
-    if not (_fits(array, wanted) and in_range(array, wanted)):
+    fits = _fits(array, wanted)
+    if fits and wanted.kind in "iu" and array.dtype.kind == "f":
+        array = _exact(values, array)
+    if not (fits and in_range(array, wanted)):
         raise bad(f"the values are not all {datatype}", field)
     return array.astype(wanted)
 
@@ -79,6 +82,7 @@ def _are_small(array: np.ndarray, wanted: np.dtype[Any]) -> bool:
 SINGLE = np.dtype(np.float32)
 LARGEST = 1e38  # a single-precision number, with room
 FEW = 64
+DIGITS = 2**53  # above, not every whole number is a double
 
 
 def _fits(array: np.ndarray, wanted: np.dtype[Any]) -> bool:
@@ -90,6 +94,14 @@ def _fits(array: np.ndarray, wanted: np.dtype[Any]) -> bool:
     if kind == "f":  # JSON of some clients says 3.0 for 3
         return bool(np.isfinite(array).all() and (array == np.trunc(array)).all())
     return kind in "iu"
+
+
+def _exact(values: Any, doubles: np.ndarray) -> np.ndarray:
+    """Read whole numbers again that numpy has made doubles of: it does so beside 2**63 and 3.0."""
+    if np.abs(doubles).max() < DIGITS:
+        return doubles
+    whole = [int(value) for value in np.array(values, dtype=object).ravel()]
+    return np.array(whole, dtype=object).reshape(doubles.shape)
 
 
 def in_range(array: np.ndarray, wanted: np.dtype[Any]) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-from pathlib import Path
 
 from mlstack.errors import MlstackError
 from mlstack.records.server import TlsSpec
@@ -44,10 +43,4 @@ class Tls:
             self._seen = stamp
 
     def _stamp(self) -> tuple[int, ...] | None:
-        if self._spec is None:
-            return None
-        try:
-            pair = [Path(self._spec.cert).stat(), Path(self._spec.key).stat()]
-        except OSError:
-            return None
-        return tuple(n for status in pair for n in (status.st_mtime_ns, status.st_ino))
+        return None if self._spec is None else certificate.stamp(self._spec)

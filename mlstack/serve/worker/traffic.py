@@ -43,8 +43,12 @@ class Traffic:
         return self.live
 
     def shadow_for(self, key: str) -> Shadow | None:
-        """Give the shadow if this request belongs to its share."""
-        is_chosen = self.shadow is not None and share(key) * 100 < self.shadow_percent
+        """Give the shadow if this request belongs to its share.
+
+        The canary's share is of the same keys, and what the canary answers no shadow is asked: read
+        forwards, both would choose the same requests.
+        """
+        is_chosen = self.shadow is not None and share(key[::-1]) * 100 < self.shadow_percent
         return self.shadow if is_chosen else None
 
     def version(self, name: str, number: str) -> Deployed:

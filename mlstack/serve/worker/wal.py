@@ -17,10 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from mlstack import files, parquet
+from mlstack.errors import MachineError
 from mlstack.records import requests
+from mlstack.serve.worker.said import log
 
 FULL_BYTES = 16 << 20
 HOUR_US = 3_600_000_000
+EVER_DAYS = 365_000  # before the year 1 no date can be told
 
 
 class Wal:
@@ -29,9 +32,13 @@ class Wal:
     def __init__(self, folder: Path, model: str, schema: pa.Schema) -> None:
         wal = folder / requests.WAL
         wal.mkdir(parents=True, exist_ok=True)
-        self.path = wal / f"{model}-{os.getpid()}-{time.time_ns() // 1000}.arrows"
-        self._file = self.path.open("xb")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        while True:
+            self.path = wal / f"{model}-{os.getpid()}-{time.time_ns() // 1000}.arrows"
+            self._file = self.path.open("xb")
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            if os.fstat(self._file.fileno()).st_nlink:
+                break
+            self._file.close()  # a server that starts took it for left behind, before the lock
         self._stream = pa.ipc.new_stream(self._file, schema)
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -41,8 +48,13 @@ class Wal:
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Write one batch and hand it to the kernel: from here on a kill of us cannot lose it."""
-        self._stream.write_batch(batch)
-        self._file.flush()
+        try:
+            self._stream.write_batch(batch)
+            self._file.flush()
+        except OSError:
+            if not self.rows:  # or each try on a full disk would leave one more file
+                self.path.unlink(missing_ok=True)
+            raise
         self.rows += batch.num_rows
 
     def is_full(self) -> bool:
@@ -101,25 +113,39 @@ def write_part(table: pa.Table, part: Path) -> None:
     """Write a Parquet file that appears whole or not at all."""
     part.parent.mkdir(parents=True, exist_ok=True)
     beside = part.with_name(f".{part.name}.tmp")
-    parquet.write(table, beside)
-    files.sync_file(beside)
-    files.move(beside, part)
+    try:
+        parquet.write(table, beside)
+        files.sync_file(beside)
+        files.move(beside, part)
+    finally:
+        beside.unlink(missing_ok=True)  # a full disk must not fill up with what did not fit
 
 
 def compact_leftovers(folder: Path) -> None:
-    """Pack the files of servers that are no more."""
+    """Pack the files of servers that are no more; what cannot be packed stops no server.
+
+    A damaged file is put aside as `*.damaged`; where the disk is full it stays for the next start.
+    """
     for wal in sorted((folder / requests.WAL).glob("*.arrows")):
         with wal.open("rb") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue  # its server runs
-            compact(folder, wal)
+            try:
+                compact(folder, wal)
+            except (OSError, MachineError) as error:
+                log.warning("`%s` cannot be packed now: %s", wal, error)
+            except (ValueError, pa.ArrowException) as error:
+                aside = wal.rename(wal.with_name(f"{wal.name}.damaged"))
+                log.warning("`%s` is damaged and put aside: %s", aside, error)
 
 
 def delete_old(folder: Path, model: str, keep_days: int) -> None:
     """Delete the days of a model's log that are older than `keep_days`."""
-    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=keep_days)
+    oldest = datetime.datetime.now(datetime.UTC) - datetime.timedelta(
+        days=min(keep_days, EVER_DAYS)
+    )
     for day in (folder / f"model={model}").glob("date=*"):
         if day.name.removeprefix("date=") < f"{oldest:%Y-%m-%d}":
-            shutil.rmtree(day)
+            shutil.rmtree(day, ignore_errors=True)  # another server may be at it, too
