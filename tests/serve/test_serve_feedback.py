@@ -60,6 +60,20 @@ def test_a_damaged_part_keeps_no_server_from_starting(tmp_path: Path) -> None:
     assert requests.read_part(part).num_rows == MERGE_FROM
 
 
+def test_parts_are_merged_while_the_server_runs(tmp_path: Path) -> None:
+    async def add() -> None:
+        for place in range(MERGE_FROM):
+            await late.add(FeedbackBody(prediction_id=f"{ID}{place}", label="3"))
+            late.tick()
+
+    late = Feedback(tmp_path, merge_s=0)
+    asyncio.run(add())
+    late.close()
+
+    (part,) = requests.feedback_parts(tmp_path)
+    assert requests.read_part(part).num_rows == MERGE_FROM
+
+
 def test_a_disk_that_takes_no_label_is_a_503_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:

@@ -19,6 +19,7 @@ from mlstack.serve.worker.wal import write_part
 
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(-\d{1,7})?")
 MERGE_FROM = 100  # parts; many small files slow every reader down
+MERGE_S = 3600.0
 
 
 class FeedbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,8 +55,10 @@ def parse(body: bytes, classes: list[str]) -> FeedbackBody:
 class Feedback:
     """The folder of late labels. Labels that arrive while one part is written share the next."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, merge_s: float = MERGE_S) -> None:
         self._folder = folder
+        self._merge_s = merge_s
+        self._merged = time.monotonic()
         self._thread = ThreadPoolExecutor(1, "feedback")
         self._waiting: list[tuple[FeedbackBody, asyncio.Future[None]]] = []
         self._turn = asyncio.Lock()
@@ -77,6 +80,12 @@ class Feedback:
                 for _, done in batch:
                     done.set_result(None) if problem is None else done.set_exception(problem)
         await kept
+
+    def tick(self) -> None:
+        """Do the slow housekeeping; called now and then."""
+        if time.monotonic() - self._merged >= self._merge_s:
+            self._merged = time.monotonic()
+            self._thread.submit(merge, self._folder)
 
     def close(self) -> None:
         """Wait for the last part."""

@@ -228,6 +228,7 @@ class _Life:
             notify.tell("WATCHDOG=1")
             await asyncio.sleep(TICK_S)
             self._log.tick()
+            self._late.tick()
 
 
 def _announce(spec: ServerSpec, model: Model) -> None:
