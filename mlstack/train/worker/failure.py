@@ -5,8 +5,10 @@ import time
 import traceback
 from pathlib import Path
 
+import psutil
+
 from mlstack.errors import MlstackError
-from mlstack.records.run import Failed, Started, append_event, read_events
+from mlstack.records.run import Failed, append_event, read_events
 
 OTHER_WIDTH = re.compile(  # what BatchNorm and Linear of torch say
     r"running_mean should contain (\d+) elements not (\d+)"
@@ -17,12 +19,9 @@ NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 def tell_failure(folder: Path, run: str, rank: int, error: BaseException, root: Path) -> None:
     """Append `Failed`, unless another rank of this attempt was first."""
-    events = read_events(folder)
-    for event in reversed(events):
-        if isinstance(event, Failed):
-            return
-        if isinstance(event, Started):
-            break
+    began = psutil.Process().create_time()  # what was said before is of an earlier attempt
+    if any(isinstance(one, Failed) and one.at >= began for one in read_events(folder)):
+        return
     known = error if isinstance(error, MlstackError) else None
     failed = Failed(
         run=run,
