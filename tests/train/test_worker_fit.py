@@ -61,6 +61,9 @@ class Stubborn(Net):
     def __init__(self, stop_at=-1, **rest):
         super().__init__(**rest)
         self.stop_at = stop_at
+    def on_test_start(self):
+        if self.stop_at == -2:
+            os.kill(os.getpid(), signal.SIGTERM)
     def on_train_batch_start(self, batch, batch_idx):
         if self.global_step == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -172,6 +175,25 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(
     mine, theirs = last(folder, Finished), last(unbroken, Finished)
     assert (mine.metrics, mine.epoch, mine.step) == (theirs.metrics, theirs.epoch, theirs.step)
     assert epochs_of(folder) == epochs_of(unbroken)
+
+
+def test_a_run_whose_test_was_broken_off_trains_no_further(
+    plan: Plan, own_code: tuple[str, ...]
+) -> None:
+    sets = (*own_code, "train.epochs=8", "train.patience=1", "train.mode=max")
+    folder = plan("untested", *sets, "train.monitor=val/loss", "model.args.stop_at=-2")
+    run(folder)
+    stopped, epochs = last(folder, Stopped), epochs_of(folder)
+    spec = base.read(folder / SPEC, RunSpec)
+    spec.config["model"]["args"]["stop_at"] = -1
+    base.write(folder / SPEC, spec)
+
+    run(folder, resume=True)
+
+    finished = last(folder, Finished)
+    assert (finished.step, finished.epoch) == (stopped.step, len(epochs))
+    assert epochs_of(folder) == epochs and len(epochs) < 8
+    assert "test/acc" in finished.metrics
 
 
 @pytest.mark.parametrize(("best", "stop_at"), [(2, 12), (3, 26)], ids=["best", "last"])

@@ -26,6 +26,7 @@ class Position:
     best: float | None = None
     best_metrics: dict[str, float] = field(default_factory=dict)
     stale: int = 0  # epochs since the best one
+    over: bool = False  # trained to its end; only the test is left
     rng: list[dict[str, Any]] = field(default_factory=list)  # one of each rank
     running: list[dict[str, Any]] = field(default_factory=list)  # metrics so far, of each rank
 

@@ -82,6 +82,10 @@ class Keeper(Checkpoint):
             sampler.on_start = self._restore
             self._placed = True
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train no further where only the test was broken off, whatever ended the fit."""
+        trainer.should_stop = self.position.over
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that all ranks are up."""
         self.stop.install()
@@ -176,6 +180,7 @@ class Keeper(Checkpoint):
         """Save the end, so that a test that is broken off can be done again."""
         self.agreement.any_now(stop=False)  # hear the last step's answer before the group closes
         self.position.epoch, self.position.batch = trainer.current_epoch, 0
+        self.position.over = True
         self._save_last(trainer, at_rest=True)
 
     def on_save_checkpoint(
