@@ -57,10 +57,45 @@ class Augmented(Images):
         if not isinstance(self.parts["train"], Noisy):
             self.parts["train"] = Noisy(self.parts["train"])
 
+class Sized(Augmented):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(self.parts["train"], 7, shuffle=True)
+
+class Several(Augmented):
+    def train_dataloader(self):
+        few = torch.utils.data.Subset(self.parts["train"], range(48))
+        short = torch.utils.data.DataLoader(few, 16, shuffle=True)
+        return {"long": super().train_dataloader(), "short": short}
+
+class Working(Augmented):
+    def train_dataloader(self):
+        train = self.parts["train"]
+        return torch.utils.data.DataLoader(train, self.batch_size, shuffle=True, num_workers=2)
+
+class Weighted(Augmented):
+    def train_dataloader(self):
+        train = self.parts["train"]
+        chosen = torch.utils.data.WeightedRandomSampler(torch.arange(1.0, len(train) + 1), 160)
+        return torch.utils.data.DataLoader(train, self.batch_size, sampler=chosen)
+
+class Stream(torch.utils.data.IterableDataset):
+    def __init__(self, inner):
+        self.inner = inner
+    def __iter__(self):
+        return (self.inner[index] for index in range(len(self.inner)))
+
+class Streamed(Images):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(Stream(self.parts["train"]), self.batch_size)
+
 class Stubborn(Net):
     def __init__(self, stop_at=-1, **rest):
         super().__init__(**rest)
         self.stop_at = stop_at
+    def training_step(self, batch, batch_idx):
+        if isinstance(batch, dict):
+            batch = [torch.cat(both) for both in zip(batch["long"], batch["short"])]
+        return super().training_step(batch, batch_idx)
     def on_test_start(self):
         if self.stop_at == -2:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -175,6 +210,43 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(
     mine, theirs = last(folder, Finished), last(unbroken, Finished)
     assert (mine.metrics, mine.epoch, mine.step) == (theirs.metrics, theirs.epoch, theirs.step)
     assert epochs_of(folder) == epochs_of(unbroken)
+
+
+@pytest.mark.parametrize(
+    ("data", "stop_at"),
+    [("Sized", 30), ("Several", 17), ("Working", 13), ("Weighted", 13), ("Streamed", 13)],
+)
+def test_a_run_goes_on_to_the_very_same_weights_however_its_data_is_read(
+    plan: Plan, own_code: tuple[str, ...], data: str, stop_at: int
+) -> None:
+    sets = (*own_code, f"data.module=own_code:{data}", "train.epochs=3")
+    whole = plan(f"whole-{data}", *sets)
+    broken = plan(f"broken-{data}", *sets, f"model.args.stop_at={stop_at}")
+
+    run(whole)
+    run(broken)
+    stopped = last(broken, Stopped)
+    run(broken, resume=True)
+
+    assert stopped.step == stop_at + 1
+    assert_same(broken, whole)
+    assert epochs_of(broken) == epochs_of(whole)
+
+
+def test_the_second_rank_goes_on_with_its_own_random_numbers_where_processes_read(
+    plan: Plan, own_code: tuple[str, ...], start: Start
+) -> None:
+    sets = (*own_code, "data.module=own_code:Working", "train.ranks=2", "train.epochs=2")
+    whole = plan("whole-two", *sets)
+    broken = plan("broken-two", *sets, "model.args.stop_at=13")
+
+    for folder, arguments in ((whole, ()), (broken, ()), (broken, ("--resume",))):
+        ranks = [start(folder, *arguments, **elastic(number, 2)) for number in range(2)]
+        outputs = [process.communicate(timeout=120)[0] for process in ranks]
+        assert [process.returncode for process in ranks] == [0, 0], outputs
+
+    assert [e.step for e in read_events(broken) if isinstance(e, Started)] == [0, 15]
+    assert_same(broken, whole)
 
 
 def test_a_run_whose_test_was_broken_off_trains_no_further(

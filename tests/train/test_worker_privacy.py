@@ -219,7 +219,7 @@ def test_each_example_is_drawn_by_chance_of_its_own_and_the_same_way_again() -> 
         drawn.set_epoch(epoch)
         epochs.append(list(drawn))
     again.set_epoch(7)
-    again.go_on(7, batches=4, size=50)
+    again.go_on(7, batches=4)
 
     sizes = torch.tensor([len(batch) for batches in epochs for batch in batches]).float()
     times = torch.bincount(torch.tensor([i for bs in epochs for b in bs for i in b]))

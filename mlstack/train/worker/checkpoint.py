@@ -28,6 +28,7 @@ class Position:
     stale: int = 0  # epochs since the best one
     over: bool = False  # trained to its end; only the test is left
     rng: list[dict[str, Any]] = field(default_factory=list)  # one of each rank
+    began: list[dict[str, Any]] = field(default_factory=list)  # the same, as the epoch began
     running: list[dict[str, Any]] = field(default_factory=list)  # metrics so far, of each rank
 
     def to_plain(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer, seed_everything
@@ -24,7 +25,6 @@ from mlstack.records.run import (
     append_event,
 )
 from mlstack.train.worker.averaging import Averaged
-from mlstack.train.worker.build import batch_size
 from mlstack.train.worker.checkpoint import (
     KEY,
     Position,
@@ -35,7 +35,7 @@ from mlstack.train.worker.checkpoint import (
 )
 from mlstack.train.worker.ranks import Agreement, Job
 from mlstack.train.worker.running import running_metrics
-from mlstack.train.worker.sampling import Drawn
+from mlstack.train.worker.sampling import Drawn, OwnOrder
 from mlstack.train.worker.stop import StopRequest
 
 SAVE_EVERY_S = 30.0  # inside an epoch
@@ -65,6 +65,7 @@ class Keeper(Checkpoint):
         self._resuming = bool(position.rng)
         self._placed = False
         self._at_rest = False
+        self._began: dict[str, Any] = {}
         self._asked = False
         self._epoch_began = time.monotonic()
         self._saved_at = time.monotonic()
@@ -77,8 +78,10 @@ class Keeper(Checkpoint):
         generators are put back just before the first example is read, not when the step begins.
         """
         sampler.set_epoch(self.position.epoch)
+        if isinstance(sampler, OwnOrder):
+            sampler.on_begin = self._begin
         if self._resuming and self.position.batch:
-            sampler.go_on(self.position.epoch, self.position.batch, batch_size(self.job))
+            sampler.go_on(self.position.epoch, self.position.batch)
             sampler.on_start = self._restore
             self._placed = True
 
@@ -91,10 +94,11 @@ class Keeper(Checkpoint):
         self.stop.install()
         self.agreement.start()
         number = self.job.rank.number
-        if number and not self._resuming:
+        if number and not self.position.rng:
             seed_everything(self.job.spec.seed + number, verbose=False)  # other dropout than rank 0
-        if self.position.batch and not self._placed:
-            self._restore()
+        if self.position.batch:
+            self._resuming = self._resuming and self._placed
+            self._put_back()
         self._tell(
             Started(
                 run=self.job.spec.id,
@@ -192,7 +196,9 @@ class Keeper(Checkpoint):
         if self._at_rest:
             at_epoch_start(checkpoint["loops"], self.position.epoch)  # type: ignore[arg-type]
         else:
+            began = self.agreement.gather(self._began) if self._began else []
             so_far = self.agreement.gather(running_metrics(trainer, pl_module))
+            checkpoint[KEY]["began"] = began  # type: ignore[index]
             checkpoint[KEY]["running"] = so_far  # type: ignore[index]
 
     def _judge(self, trainer: Trainer, metrics: dict[str, float]) -> bool:
@@ -237,12 +243,22 @@ class Keeper(Checkpoint):
                 )
             )
 
+    def _begin(self) -> None:
+        """Note the generators as an epoch begins, or put them back for what is read again."""
+        number = self.job.rank.number
+        if self._resuming and number < len(self.position.began):
+            restore_rng(self.position.began[number])
+        self._began = rng_state()
+
     def _restore(self) -> None:
         if self._resuming:
             self._resuming = False
-            number = self.job.rank.number
-            if number < len(self.position.rng):
-                restore_rng(self.position.rng[number])
+            self._put_back()
+
+    def _put_back(self) -> None:
+        number = self.job.rank.number
+        if number < len(self.position.rng):
+            restore_rng(self.position.rng[number])
 
     def _leave(self) -> None:
         raise Interrupted("stopped between two steps; the state is saved")
