@@ -22,6 +22,15 @@ def test_a_layer_of_another_width_is_told_which_setting_says_it(layer: nn.Module
     assert "model.args" in said
 
 
+def test_a_parameter_that_nothing_uses_is_told_without_what_cannot_be_set_here() -> None:
+    error = RuntimeError(
+        "It looks like your LightningModule has parameters that were not used in producing the "
+        "loss returned by training_step. (...) set strategy='ddp_find_unused_parameters_true'"
+    )
+
+    assert "requires_grad = False" in hint_of(error)
+
+
 def test_nothing_is_made_up_about_another_exception() -> None:
     assert hint_of(RuntimeError("something else")) == ""
 

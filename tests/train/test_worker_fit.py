@@ -110,6 +110,27 @@ class Stubborn(Net):
             "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"},
         }
 
+class Unplain(Net):
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["mine"] = torch.zeros(1).numpy()
+
+class Pair(Stubborn):
+    def __init__(self, **rest):
+        super().__init__(**rest)
+        self.automatic_optimization = False
+        self.second = torch.nn.Linear(256, 10)
+    def training_step(self, batch, batch_idx):
+        pixels, targets = batch[0].flatten(1).float() / 255, batch[1]
+        first, second = self.optimizers()
+        for one, logits in ((first, self(batch[0])), (second, self.second(pixels))):
+            loss = torch.nn.functional.cross_entropy(logits, targets)
+            one.zero_grad()
+            self.manual_backward(loss)
+            one.step()
+    def configure_optimizers(self):
+        second = torch.optim.SGD(self.second.parameters(), 0.1)
+        return [torch.optim.Adam(self.body.parameters()), second]
+
 class Chatty(Stubborn):
     def __init__(self, best=1, **rest):
         super().__init__(**rest)
@@ -240,12 +261,29 @@ def test_the_second_rank_goes_on_with_its_own_random_numbers_where_processes_rea
     whole = plan("whole-two", *sets)
     broken = plan("broken-two", *sets, "model.args.stop_at=13")
 
+    _same_on_two_ranks(whole, broken, start)
+
+    assert [e.step for e in read_events(broken) if isinstance(e, Started)] == [0, 15]
+
+
+def test_two_ranks_step_two_optimizers_by_hand_and_go_on_to_the_very_same_weights(
+    plan: Plan, own_code: tuple[str, ...], start: Start
+) -> None:
+    sets = (*own_code, "model.class=own_code:Pair", "train.ranks=2", "train.epochs=2")
+    whole = plan("whole-pair", *sets)
+    broken = plan("broken-pair", *sets, "model.args.stop_at=26")
+
+    _same_on_two_ranks(whole, broken, start)
+
+    assert [e.step for e in read_events(broken) if isinstance(e, Started)] == [0, 30]
+
+
+def _same_on_two_ranks(whole: Path, broken: Path, start: Start) -> None:
+
     for folder, arguments in ((whole, ()), (broken, ()), (broken, ("--resume",))):
         ranks = [start(folder, *arguments, **elastic(number, 2)) for number in range(2)]
         outputs = [process.communicate(timeout=120)[0] for process in ranks]
         assert [process.returncode for process in ranks] == [0, 0], outputs
-
-    assert [e.step for e in read_events(broken) if isinstance(e, Started)] == [0, 15]
     assert_same(broken, whole)
 
 
@@ -339,10 +377,25 @@ def test_a_corrupt_image_is_a_data_error_that_names_the_file(plan: Plan, start: 
         ),
         (("model.args.lr=1e30",), "StepError", "not a number"),
         (("model.args.widht=3",), "ConfigError", "takes no argument `widht`"),
+        (
+            ("model.class=own_code:Unplain",),
+            "ConfigError",
+            "cannot be read again: it holds a `numpy._core.multiarray._reconstruct`",
+        ),
+        (
+            ("model.class=own_code:Pair", "train.accumulate=2"),
+            "ConfigError",
+            "the model optimizes by hand",
+        ),
     ],
 )
 def test_what_goes_wrong_is_said_in_one_line(
-    plan: Plan, tmp_path: Path, sets: tuple[str, ...], category: str, problem: str
+    plan: Plan,
+    own_code: tuple[str, ...],
+    tmp_path: Path,
+    sets: tuple[str, ...],
+    category: str,
+    problem: str,
 ) -> None:
     folder = plan(f"wrong-{tmp_path.name}", *sets)
 

@@ -14,6 +14,7 @@ OTHER_WIDTH = re.compile(  # what BatchNorm and Linear of torch say
     r"running_mean should contain (\d+) elements not (\d+)"
     r"|shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"
 )
+UNUSED = ("parameters that were not used in producing", "expected to have finished reduction")
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -51,6 +52,11 @@ def hint_of(error: BaseException) -> str:
     words = f"{error}".lower()
     if isinstance(error, MemoryError) or any(one in words for one in NO_MEMORY):
         return "make train.batch_size or the model smaller"
+    if any(one in words for one in UNUSED):
+        return (
+            "several ranks need a gradient for every parameter: use all of them in the loss, or "
+            "set requires_grad = False on the others; `mlstack train --check` names them"
+        )
     if (widths := OTHER_WIDTH.search(words)) is not None:
         given, taken = (number for number in widths.groups() if number)
         return (

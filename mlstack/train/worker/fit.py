@@ -71,6 +71,11 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     keeper = Keeper(job, position, stop, Attempt(_attempt(job.folder), average))
     announce_reading(job)
     model, data = equip(job, build_model(job)), build_data(job, keeper.place)
+    if job.config.train.accumulate > 1 and not model.automatic_optimization:
+        raise ConfigError(
+            "train.accumulate: the model optimizes by hand (automatic_optimization = False)",
+            hint="write `accumulate: 1`, and have training_step step every so many batches",
+        )
     if sharded := is_sharded(job, model):
         shard(model)
     wanted, limit = job.config.train.privacy, job.config.train.hang_limit
@@ -78,7 +83,8 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     heartbeat = Heartbeat(job, seconds(limit) if limit else None)
     others = [RunningMetrics(job, position), heartbeat, *_reporters(job, stop)]
     callbacks = [*([average] if average else []), *([private] if private else []), *others, keeper]
-    trainer = build_trainer(job, callbacks, strategy=strategy_of(job, sharded=sharded))
+    strategy = strategy_of(job, sharded=sharded, by_hand=not model.automatic_optimization)
+    trainer = build_trainer(job, callbacks, strategy=strategy)
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")
