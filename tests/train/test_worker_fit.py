@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 import torch
 from one_rank import assert_same, epochs_of, last, run
 
 from mlstack.records import base
+from mlstack.records.dataset import EXAMPLES, DatasetVersion, read_examples, write_examples
 from mlstack.records.run import (
     BEST,
     CHECKPOINTS,
@@ -404,6 +406,19 @@ def test_what_goes_wrong_is_said_in_one_line(
 
     assert type(raised.value).__name__ == category
     assert problem in str(raised.value)
+
+
+def test_without_a_share_for_test_nothing_is_tested(plan: Plan) -> None:
+    split = {"train": 160, "val": 20, "test": 0}
+    version = DatasetVersion(name="digits", source="data/digits", md5="0.dir", split=split)
+    folder = plan("no-test", dataset=version)
+    table = read_examples(folder / EXAMPLES)
+    write_examples(folder / EXAMPLES, table.filter(pc.not_equal(table["split"], "test")))
+
+    run(folder)
+
+    metrics = last(folder, Finished).metrics
+    assert "val/acc" in metrics and not [name for name in metrics if name.startswith("test/")]
 
 
 def test_patience_ends_a_run_that_gets_no_better(plan: Plan) -> None:

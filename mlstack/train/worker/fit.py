@@ -159,11 +159,11 @@ def _reporters(job: Job, stop: StopRequest) -> list[Any]:
 def _test(
     job: Job, trainer: Trainer, model: LightningModule, data: LightningDataModule
 ) -> dict[str, float]:
-    """Measure the best weights on the test part, if the model has a test step."""
+    """Measure the best weights on the test part, if there is one and the model has a test step."""
     best = job.folder / CHECKPOINTS / BEST
     if best.is_file():
         load_weights(model, read_checkpoint(best)["state_dict"])
-    if not is_overridden("test_step", model):
+    if not is_overridden("test_step", model) or job.spec.dataset.split.get("test") == 0:
         return {}
     (metrics,) = trainer.test(model, datamodule=data, verbose=False) or [{}]
     return {name: float(value) for name, value in metrics.items()}
