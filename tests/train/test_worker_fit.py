@@ -12,6 +12,7 @@ import pytest
 import torch
 from one_rank import assert_same, epochs_of, last, run
 
+from mlstack.errors import DataError
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, DatasetVersion, read_examples, write_examples
 from mlstack.records.run import (
@@ -59,45 +60,10 @@ class Augmented(Images):
         if not isinstance(self.parts["train"], Noisy):
             self.parts["train"] = Noisy(self.parts["train"])
 
-class Sized(Augmented):
-    def train_dataloader(self):
-        return torch.utils.data.DataLoader(self.parts["train"], 7, shuffle=True)
-
-class Several(Augmented):
-    def train_dataloader(self):
-        few = torch.utils.data.Subset(self.parts["train"], range(48))
-        short = torch.utils.data.DataLoader(few, 16, shuffle=True)
-        return {"long": super().train_dataloader(), "short": short}
-
-class Working(Augmented):
-    def train_dataloader(self):
-        train = self.parts["train"]
-        return torch.utils.data.DataLoader(train, self.batch_size, shuffle=True, num_workers=2)
-
-class Weighted(Augmented):
-    def train_dataloader(self):
-        train = self.parts["train"]
-        chosen = torch.utils.data.WeightedRandomSampler(torch.arange(1.0, len(train) + 1), 160)
-        return torch.utils.data.DataLoader(train, self.batch_size, sampler=chosen)
-
-class Stream(torch.utils.data.IterableDataset):
-    def __init__(self, inner):
-        self.inner = inner
-    def __iter__(self):
-        return (self.inner[index] for index in range(len(self.inner)))
-
-class Streamed(Images):
-    def train_dataloader(self):
-        return torch.utils.data.DataLoader(Stream(self.parts["train"]), self.batch_size)
-
 class Stubborn(Net):
     def __init__(self, stop_at=-1, **rest):
         super().__init__(**rest)
         self.stop_at = stop_at
-    def training_step(self, batch, batch_idx):
-        if isinstance(batch, dict):
-            batch = [torch.cat(both) for both in zip(batch["long"], batch["short"])]
-        return super().training_step(batch, batch_idx)
     def on_test_start(self):
         if self.stop_at == -2:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -115,23 +81,6 @@ class Stubborn(Net):
 class Unplain(Net):
     def on_save_checkpoint(self, checkpoint):
         checkpoint["mine"] = torch.zeros(1).numpy()
-
-class Pair(Stubborn):
-    def __init__(self, **rest):
-        super().__init__(**rest)
-        self.automatic_optimization = False
-        self.second = torch.nn.Linear(256, 10)
-    def training_step(self, batch, batch_idx):
-        pixels, targets = batch[0].flatten(1).float() / 255, batch[1]
-        first, second = self.optimizers()
-        for one, logits in ((first, self(batch[0])), (second, self.second(pixels))):
-            loss = torch.nn.functional.cross_entropy(logits, targets)
-            one.zero_grad()
-            self.manual_backward(loss)
-            one.step()
-    def configure_optimizers(self):
-        second = torch.optim.SGD(self.second.parameters(), 0.1)
-        return [torch.optim.Adam(self.body.parameters()), second]
 
 class Chatty(Stubborn):
     def __init__(self, best=1, **rest):
@@ -235,60 +184,6 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(
     assert epochs_of(folder) == epochs_of(unbroken)
 
 
-@pytest.mark.parametrize(
-    ("data", "stop_at"),
-    [("Sized", 30), ("Several", 17), ("Working", 13), ("Weighted", 13), ("Streamed", 13)],
-)
-def test_a_run_goes_on_to_the_very_same_weights_however_its_data_is_read(
-    plan: Plan, own_code: tuple[str, ...], data: str, stop_at: int
-) -> None:
-    sets = (*own_code, f"data.module=own_code:{data}", "train.epochs=3")
-    whole = plan(f"whole-{data}", *sets)
-    broken = plan(f"broken-{data}", *sets, f"model.args.stop_at={stop_at}")
-
-    run(whole)
-    run(broken)
-    stopped = last(broken, Stopped)
-    run(broken, resume=True)
-
-    assert stopped.step == stop_at + 1
-    assert_same(broken, whole)
-    assert epochs_of(broken) == epochs_of(whole)
-
-
-def test_the_second_rank_goes_on_with_its_own_random_numbers_where_processes_read(
-    plan: Plan, own_code: tuple[str, ...], start: Start
-) -> None:
-    sets = (*own_code, "data.module=own_code:Working", "train.ranks=2", "train.epochs=2")
-    whole = plan("whole-two", *sets)
-    broken = plan("broken-two", *sets, "model.args.stop_at=13")
-
-    _same_on_two_ranks(whole, broken, start)
-
-    assert [e.step for e in read_events(broken) if isinstance(e, Started)] == [0, 15]
-
-
-def test_two_ranks_step_two_optimizers_by_hand_and_go_on_to_the_very_same_weights(
-    plan: Plan, own_code: tuple[str, ...], start: Start
-) -> None:
-    sets = (*own_code, "model.class=own_code:Pair", "train.ranks=2", "train.epochs=2")
-    whole = plan("whole-pair", *sets)
-    broken = plan("broken-pair", *sets, "model.args.stop_at=26")
-
-    _same_on_two_ranks(whole, broken, start)
-
-    assert [e.step for e in read_events(broken) if isinstance(e, Started)] == [0, 30]
-
-
-def _same_on_two_ranks(whole: Path, broken: Path, start: Start) -> None:
-
-    for folder, arguments in ((whole, ()), (broken, ()), (broken, ("--resume",))):
-        ranks = [start(folder, *arguments, **elastic(number, 2)) for number in range(2)]
-        outputs = [process.communicate(timeout=120)[0] for process in ranks]
-        assert [process.returncode for process in ranks] == [0, 0], outputs
-    assert_same(broken, whole)
-
-
 def test_a_run_whose_test_was_broken_off_trains_no_further(
     plan: Plan, own_code: tuple[str, ...]
 ) -> None:
@@ -384,11 +279,6 @@ def test_a_corrupt_image_is_a_data_error_that_names_the_file(plan: Plan, start: 
             "ConfigError",
             "cannot be read again: it holds a `numpy._core.multiarray._reconstruct`",
         ),
-        (
-            ("model.class=own_code:Pair", "train.accumulate=2"),
-            "ConfigError",
-            "the model optimizes by hand",
-        ),
     ],
 )
 def test_what_goes_wrong_is_said_in_one_line(
@@ -436,6 +326,22 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(plan: Plan) -> None:
 
     with pytest.raises(Exception, match=r"last\.ckpt` is not a whole checkpoint"):
         run(folder, resume=True)
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_a_run_without_its_best_weights_is_not_gone_on_with(
+    plan: Plan, own_code: tuple[str, ...], content: bytes | None
+) -> None:
+    folder = plan(f"best-{content!r}", *own_code, "model.args.stop_at=13")
+    run(folder)
+    best = folder / CHECKPOINTS / BEST
+    best.unlink() if content is None else best.write_bytes(content)
+
+    with pytest.raises(DataError, match=r"best\.ckpt`") as raised:
+        run(folder, resume=True)
+
+    assert "--from-run" in raised.value.hint and "weights_only" not in raised.value.problem
+    assert isinstance(read_events(folder)[-1], Stopped), "nothing was trained"
 
 
 def test_older_checkpoints_are_kept_and_gone_on_with_when_the_last_is_damaged(

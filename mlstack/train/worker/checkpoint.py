@@ -15,6 +15,7 @@ from mlstack.errors import ConfigError, DataError
 from mlstack.records.run import LAST, OLDER
 
 SOME = 1 << 20  # bytes that a disk has room for, unless it is full
+AGAIN = "train again: `mlstack train --from-run` with the run's id"
 KEY = "mlstack"  # our own part of a Lightning checkpoint
 
 
@@ -93,7 +94,10 @@ def _prove(beside: Path) -> None:
 def _why(error: Exception) -> str:
     """Say what torch does not read, without its advice to trust it."""
     found = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
-    return f"it holds a `{found[1]}`" if found else f"{error}".strip().split("\n")[0]
+    if found:
+        return f"it holds a `{found[1]}`"
+    is_advice = "weights_only" in f"{error}"
+    return "it holds no plain data" if is_advice else f"{error}".strip().split("\n")[0]
 
 
 def _ask_the_disk(beside: Path, target: Path, error: Exception) -> None:
@@ -115,11 +119,11 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         found: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError as error:
-        raise DataError(f"there is no checkpoint `{path}`") from error
+        raise DataError(f"there is no checkpoint `{path}`", hint=AGAIN) from error
     except Exception as error:  # torch has no class of its own for this
         raise DataError(
             f"`{path}` is not a whole checkpoint: {_why(error)}",
-            hint="train again: `mlstack train --from-run` with the run's id",
+            hint=AGAIN,
         ) from error
     return found
 

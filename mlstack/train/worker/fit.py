@@ -67,6 +67,8 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     began = time.monotonic()
     seed_everything(job.spec.seed, workers=True, verbose=False)
     last, position = newest(job.folder / CHECKPOINTS) if resume else (None, Position())
+    if position.best is not None:  # without it the end would be told of other weights
+        read_checkpoint(job.folder / CHECKPOINTS / BEST)
     average = Averaged(job.config.train.ema) if job.config.train.ema else None
     keeper = Keeper(job, position, stop, Attempt(_attempt(job.folder), average))
     announce_reading(job)
