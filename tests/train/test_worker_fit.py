@@ -298,6 +298,36 @@ def test_what_goes_wrong_is_said_in_one_line(
     assert problem in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("argument", "epochs", "step"),
+    [("max_steps: 25", [10, 20, 25], 25), ("min_steps: 5", None, 40)],
+)
+def test_a_limit_of_steps_ends_a_run_there_and_not_before(
+    plan: Plan, own_code: tuple[str, ...], argument: str, epochs: list[int] | None, step: int
+) -> None:
+    limited = f"train.trainer_args={{{argument}}}"
+    whole = plan(f"whole-{step}", *own_code, limited)
+    broken = plan(f"broken-{step}", *own_code, limited, "model.args.stop_at=13")
+
+    run(whole)
+    run(broken)
+    run(broken, resume=True)
+
+    ended = [e.step for e in read_events(whole) if isinstance(e, EpochEnded)]
+    assert ended == (epochs or [10, 20, 30, 40])
+    assert last(whole, Finished).step == step
+    assert_same(broken, whole)
+
+
+def test_an_epoch_without_validation_is_not_judged_by_an_earlier_one(plan: Plan) -> None:
+    every_second = ("train.trainer_args={check_val_every_n_epoch: 2}", "train.patience=1")
+    folder = plan("every-second", *every_second, "train.epochs=4")
+
+    run(folder)
+
+    assert [("val/loss" in metrics) for _, metrics, _ in epochs_of(folder)] == [0, 1, 0, 1]
+
+
 def test_without_a_share_for_test_nothing_is_tested(plan: Plan) -> None:
     split = {"train": 160, "val": 20, "test": 0}
     version = DatasetVersion(name="digits", source="data/digits", md5="0.dir", split=split)

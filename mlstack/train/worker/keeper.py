@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.loops.loop import _Loop
 from torch import distributed
 
 from mlstack import files
@@ -67,6 +68,8 @@ class Keeper(Checkpoint):
         self._at_rest = False
         self._began: dict[str, Any] = {}
         self._asked = False
+        self._validated = False  # in this epoch
+        self._of_val: set[str] = set()
         self._epoch_began = time.monotonic()
         self._saved_at = time.monotonic()
         self._saving_s = 0.0
@@ -114,6 +117,7 @@ class Keeper(Checkpoint):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Between two epochs everything is at rest: save, and leave if asked."""
         self._epoch_began = time.monotonic()
+        self._validated = False
         self.position.epoch, self.position.batch = trainer.current_epoch, 0
         if self._resuming:
             self._restore()
@@ -151,10 +155,20 @@ class Keeper(Checkpoint):
             for buffer in pl_module.buffers():
                 distributed.broadcast(buffer, src=0)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what is logged in validation, which not every epoch need have."""
+        results = trainer._results
+        if results is not None and not trainer.sanity_checking:
+            self._validated = True
+            self._of_val |= set(results.metrics(on_step=False)["callback"])
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the epoch by `train.monitor`, keep the best weights, report."""
-        trainer.fit_loop.restarting = False  # else Lightning leaves ReduceLROnPlateau out once
-        mine = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # Else ReduceLROnPlateau is left out once. The loop's setter makes it True for max_steps.
+        _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
+        stale = set() if self._validated else self._of_val  # what an earlier epoch was judged by
+        logged = trainer.callback_metrics.items()
+        mine = {name: float(value) for name, value in logged if name not in stale}
         metrics: dict[str, float] = self.agreement.first(mine)
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         best = self._judge(trainer, metrics)
@@ -205,7 +219,9 @@ class Keeper(Checkpoint):
         wanted, mode = self.job.config.train.monitor, self.job.config.train.mode
         value = metrics.get(wanted)
         if value is None:
-            if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+            every, ended = trainer.check_val_every_n_epoch, trainer.current_epoch + 1
+            cut = trainer.global_step == trainer.max_steps
+            if not self._validated and (cut or not every or ended % every):
                 return False
             raise _not_logged(wanted, metrics)
         if math.isnan(value):
