@@ -35,6 +35,8 @@ def encoded(examples: str | Path, spec: TextSpec, table: pa.Table) -> np.ndarray
         DataError: the column is missing or holds something else than text.
         MachineError: the disk is full or the folder cannot be written.
     """
+    if not table.num_rows:  # a part of no share; there is no file to say which columns it has
+        return np.zeros((0, spec.length), np.int32)
     texts = texts_of(table, spec.column)
     folder = state_of(Path(examples)) / "tokens"
     place = folder / f"{_key(spec, texts)}.npy"

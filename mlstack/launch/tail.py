@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mlstack.errors import StepError
 from mlstack.records.run import EVENTS, RunEvent, decode_events
 
 
@@ -19,9 +20,18 @@ class Tail:
         self.last: RunEvent | None = None
 
     def new(self) -> list[RunEvent]:
-        """Give the whole lines that came in since the last call."""
+        """Give the whole lines that came in since the last call.
+
+        Raises:
+            StepError: somebody removed the run's folder, and a rank began another one.
+        """
         try:
             with self._path.open("rb") as stream:
+                if os.fstat(stream.fileno()).st_size < self._offset:
+                    raise StepError(
+                        f"`{self._path.parent}` was removed while the run was going on",
+                        hint="train again: `mlstack train`",
+                    )
                 stream.seek(self._offset)
                 content = stream.read()
         except FileNotFoundError:

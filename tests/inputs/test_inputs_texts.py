@@ -159,6 +159,10 @@ def test_other_texts_or_another_tokenizer_are_kept_apart(spec: TextSpec, example
     assert len(list((examples.parents[2] / "tokens").glob("*.npy"))) == 3
 
 
+def test_a_part_without_a_row_has_no_text(spec: TextSpec, examples: Path) -> None:
+    assert tokens.encoded(examples, spec, pa.table({})).shape == (0, spec.length)
+
+
 def test_only_the_newest_are_kept(
     spec: TextSpec, examples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

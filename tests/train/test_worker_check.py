@@ -24,6 +24,16 @@ import torch
 from my_project.data import Images
 from my_project.model import Net
 
+class ByHand(Net):
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.automatic_optimization = False
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(super().training_step(batch, batch_idx))
+        optimizer.step()
+
 class Detached(Net):
     def forward(self, images):
         x = images.permute(0, 3, 1, 2).float() / 255
@@ -165,6 +175,20 @@ NAMES = [
     "labels fit the inputs",
     "loading keeps up",
 ]
+
+
+def test_a_model_that_optimizes_by_hand_passes_what_can_be_asked_without_its_loss(
+    plan: Plan,
+) -> None:
+    folder = plan("by-hand", "model.class=faults:ByHand", mode="check")
+    (Path(base.read(folder / SPEC, RunSpec).root) / "faults.py").write_text(FAULTS)
+
+    verdicts = checks(folder)
+
+    unasked = {"loss at the start", "overfits one batch", "outputs are logits"}
+    assert [v.name for v in verdicts] == [name for name in NAMES if name not in unasked]
+    assert [v for v in verdicts if not v.passed] == []
+    assert verdicts[5].detail.startswith("40 steps")
 
 
 def test_a_sound_model_passes_every_check(plan: Plan) -> None:

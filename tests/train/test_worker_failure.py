@@ -1,10 +1,14 @@
 """What is said of an exception that says nothing of what to do."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from mlstack.train.worker.failure import hint_of
+from mlstack.errors import DataError
+from mlstack.records.run import Failed, append_event, read_events
+from mlstack.train.worker.failure import hint_of, tell_failure
 
 
 @pytest.mark.parametrize("layer", [nn.BatchNorm1d(30), nn.Linear(30, 4)], ids=["norm", "linear"])
@@ -18,5 +22,25 @@ def test_a_layer_of_another_width_is_told_which_setting_says_it(layer: nn.Module
     assert "model.args" in said
 
 
+def test_a_parameter_that_nothing_uses_is_told_without_what_cannot_be_set_here() -> None:
+    error = RuntimeError(
+        "It looks like your LightningModule has parameters that were not used in producing the "
+        "loss returned by training_step. (...) set strategy='ddp_find_unused_parameters_true'"
+    )
+
+    assert "requires_grad = False" in hint_of(error)
+
+
 def test_nothing_is_made_up_about_another_exception() -> None:
     assert hint_of(RuntimeError("something else")) == ""
+
+
+def test_a_failure_is_told_though_an_earlier_attempt_had_failed_too(tmp_path: Path) -> None:
+    append_event(tmp_path, Failed(run="r", at=1.0, rank=0, problem="the first attempt"))
+
+    tell_failure(tmp_path, "r", 1, DataError("the second"), tmp_path)
+    tell_failure(tmp_path, "r", 0, DataError("its echo"), tmp_path)
+
+    told = [one for one in read_events(tmp_path) if isinstance(one, Failed)]
+    assert [one.problem for one in told] == ["the first attempt", "the second"]
+    assert told[1].category == "DataError"

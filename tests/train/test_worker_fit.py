@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 import torch
 from one_rank import assert_same, epochs_of, last, run
 
+from mlstack.errors import DataError
 from mlstack.records import base
+from mlstack.records.dataset import EXAMPLES, DatasetVersion, read_examples, write_examples
 from mlstack.records.run import (
     BEST,
     CHECKPOINTS,
@@ -61,6 +64,9 @@ class Stubborn(Net):
     def __init__(self, stop_at=-1, **rest):
         super().__init__(**rest)
         self.stop_at = stop_at
+    def on_test_start(self):
+        if self.stop_at == -2:
+            os.kill(os.getpid(), signal.SIGTERM)
     def on_train_batch_start(self, batch, batch_idx):
         if self.global_step == self.stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -71,6 +77,10 @@ class Stubborn(Net):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"},
         }
+
+class Unplain(Net):
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["mine"] = torch.zeros(1).numpy()
 
 class Chatty(Stubborn):
     def __init__(self, best=1, **rest):
@@ -174,6 +184,25 @@ def test_a_stopped_run_goes_on_to_the_very_same_weights(
     assert epochs_of(folder) == epochs_of(unbroken)
 
 
+def test_a_run_whose_test_was_broken_off_trains_no_further(
+    plan: Plan, own_code: tuple[str, ...]
+) -> None:
+    sets = (*own_code, "train.epochs=8", "train.patience=1", "train.mode=max")
+    folder = plan("untested", *sets, "train.monitor=val/loss", "model.args.stop_at=-2")
+    run(folder)
+    stopped, epochs = last(folder, Stopped), epochs_of(folder)
+    spec = base.read(folder / SPEC, RunSpec)
+    spec.config["model"]["args"]["stop_at"] = -1
+    base.write(folder / SPEC, spec)
+
+    run(folder, resume=True)
+
+    finished = last(folder, Finished)
+    assert (finished.step, finished.epoch) == (stopped.step, len(epochs))
+    assert epochs_of(folder) == epochs and len(epochs) < 8
+    assert "test/acc" in finished.metrics
+
+
 @pytest.mark.parametrize(("best", "stop_at"), [(2, 12), (3, 26)], ids=["best", "last"])
 def test_the_metrics_of_a_broken_off_epoch_count_all_its_batches(
     plan: Plan, own_code: tuple[str, ...], best: int, stop_at: int
@@ -245,10 +274,20 @@ def test_a_corrupt_image_is_a_data_error_that_names_the_file(plan: Plan, start: 
         ),
         (("model.args.lr=1e30",), "StepError", "not a number"),
         (("model.args.widht=3",), "ConfigError", "takes no argument `widht`"),
+        (
+            ("model.class=own_code:Unplain",),
+            "ConfigError",
+            "cannot be read again: it holds a `numpy._core.multiarray._reconstruct`",
+        ),
     ],
 )
 def test_what_goes_wrong_is_said_in_one_line(
-    plan: Plan, tmp_path: Path, sets: tuple[str, ...], category: str, problem: str
+    plan: Plan,
+    own_code: tuple[str, ...],
+    tmp_path: Path,
+    sets: tuple[str, ...],
+    category: str,
+    problem: str,
 ) -> None:
     folder = plan(f"wrong-{tmp_path.name}", *sets)
 
@@ -257,6 +296,49 @@ def test_what_goes_wrong_is_said_in_one_line(
 
     assert type(raised.value).__name__ == category
     assert problem in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "epochs", "step"),
+    [("max_steps: 25", [10, 20, 25], 25), ("min_steps: 5", None, 40)],
+)
+def test_a_limit_of_steps_ends_a_run_there_and_not_before(
+    plan: Plan, own_code: tuple[str, ...], argument: str, epochs: list[int] | None, step: int
+) -> None:
+    limited = f"train.trainer_args={{{argument}}}"
+    whole = plan(f"whole-{step}", *own_code, limited)
+    broken = plan(f"broken-{step}", *own_code, limited, "model.args.stop_at=13")
+
+    run(whole)
+    run(broken)
+    run(broken, resume=True)
+
+    ended = [e.step for e in read_events(whole) if isinstance(e, EpochEnded)]
+    assert ended == (epochs or [10, 20, 30, 40])
+    assert last(whole, Finished).step == step
+    assert_same(broken, whole)
+
+
+def test_an_epoch_without_validation_is_not_judged_by_an_earlier_one(plan: Plan) -> None:
+    every_second = ("train.trainer_args={check_val_every_n_epoch: 2}", "train.patience=1")
+    folder = plan("every-second", *every_second, "train.epochs=4")
+
+    run(folder)
+
+    assert [("val/loss" in metrics) for _, metrics, _ in epochs_of(folder)] == [0, 1, 0, 1]
+
+
+def test_without_a_share_for_test_nothing_is_tested(plan: Plan) -> None:
+    split = {"train": 160, "val": 20, "test": 0}
+    version = DatasetVersion(name="digits", source="data/digits", md5="0.dir", split=split)
+    folder = plan("no-test", dataset=version)
+    table = read_examples(folder / EXAMPLES)
+    write_examples(folder / EXAMPLES, table.filter(pc.not_equal(table["split"], "test")))
+
+    run(folder)
+
+    metrics = last(folder, Finished).metrics
+    assert "val/acc" in metrics and not [name for name in metrics if name.startswith("test/")]
 
 
 def test_patience_ends_a_run_that_gets_no_better(plan: Plan) -> None:
@@ -274,6 +356,22 @@ def test_a_damaged_checkpoint_is_not_gone_on_with(plan: Plan) -> None:
 
     with pytest.raises(Exception, match=r"last\.ckpt` is not a whole checkpoint"):
         run(folder, resume=True)
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_a_run_without_its_best_weights_is_not_gone_on_with(
+    plan: Plan, own_code: tuple[str, ...], content: bytes | None
+) -> None:
+    folder = plan(f"best-{content!r}", *own_code, "model.args.stop_at=13")
+    run(folder)
+    best = folder / CHECKPOINTS / BEST
+    best.unlink() if content is None else best.write_bytes(content)
+
+    with pytest.raises(DataError, match=r"best\.ckpt`") as raised:
+        run(folder, resume=True)
+
+    assert "--from-run" in raised.value.hint and "weights_only" not in raised.value.problem
+    assert isinstance(read_events(folder)[-1], Stopped), "nothing was trained"
 
 
 def test_older_checkpoints_are_kept_and_gone_on_with_when_the_last_is_damaged(

@@ -20,6 +20,7 @@ Plan = Callable[..., Path]
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 PRIVATE = "train.privacy={epsilon: 6.0, delta: 0.001}"
+TEST = -2  # stop there
 NETS = """
 import os, signal, torch
 from torch import nn
@@ -36,6 +37,9 @@ class Net(WithBatchNorm):
     def on_train_batch_start(self, batch, batch_idx):
         if self.global_step == self.stop_at:
             self.stop_at = -1
+            os.kill(os.getpid(), signal.SIGTERM)
+    def on_test_epoch_start(self):
+        if self.stop_at == -2:
             os.kill(os.getpid(), signal.SIGTERM)
 
 class Aside(Net):
@@ -100,6 +104,25 @@ def test_a_private_run_broken_off_in_an_epoch_goes_on_to_the_same_bits(
 
     assert_same(broken, whole)
     assert epochs_of(broken) == epochs_of(whole)
+
+
+def test_what_is_spent_is_told_of_a_run_whose_test_was_broken_off_too(
+    plan: Plan, nets: tuple[str, ...]
+) -> None:
+    folder = plan("untested", *nets, PRIVATE)
+    spec = base.read(folder / SPEC, RunSpec)
+    spec.config["model"]["args"]["stop_at"] = TEST
+    base.write(folder / SPEC, spec)
+    run(folder)
+    assert last(folder, Stopped).step > 0
+    spec.config["model"]["args"]["stop_at"] = -1
+    base.write(folder / SPEC, spec)
+
+    run(folder, resume=True)
+
+    *_, (_, metrics, _) = epochs_of(folder)
+    assert last(folder, Finished).metrics[SPENT] == pytest.approx(metrics[SPENT])
+    assert metrics[SPENT] > 5.9
 
 
 def test_without_noise_and_cuts_a_step_is_that_of_the_sum_over_the_batch_that_was_wanted(
@@ -196,7 +219,7 @@ def test_each_example_is_drawn_by_chance_of_its_own_and_the_same_way_again() -> 
         drawn.set_epoch(epoch)
         epochs.append(list(drawn))
     again.set_epoch(7)
-    again.go_on(7, batches=4, size=50)
+    again.go_on(7, batches=4)
 
     sizes = torch.tensor([len(batch) for batches in epochs for batch in batches]).float()
     times = torch.bincount(torch.tensor([i for bs in epochs for b in bs for i in b]))

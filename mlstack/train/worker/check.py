@@ -119,7 +119,9 @@ def verdicts(job: Job) -> Iterator[Verdict]:
         yield found
         if not found.passed:
             return
-    for one in (_start, _gradients, _overfit, _logits, _monitor, _input, _checkpoint):
+    is_told = not math.isinf(trial.watch.losses[0])  # who optimizes by hand need not return it
+    of_loss = (_start, _gradients, _overfit, _logits) if is_told else (_gradients,)
+    for one in (*of_loss, _monitor, _input, _checkpoint):
         yield one(trial)
     yield from of_both(seen, model, trial.watch.step_s)
 
@@ -205,7 +207,7 @@ def _step(trial: Trial) -> Verdict:
         return Verdict(name, False, said, hint_of(error) or LOOK)
     if not trial.watch.losses:
         return Verdict(name, False, "training_step was never run", "see train.trainer_args")
-    if math.isinf(trial.watch.losses[0]):
+    if math.isinf(trial.watch.losses[0]) and trial.model.automatic_optimization:
         return Verdict(name, False, "training_step gives no finite loss", "return the loss")
     return Verdict(name, True, f"{len(trial.watch.losses)} steps on one batch, one validated")
 

@@ -1,6 +1,7 @@
 """Checkpoints: whole on the disk or not there, plain to load, exact to go on from."""
 
 import random
+import re
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, cast
@@ -10,10 +11,11 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from mlstack import files
-from mlstack.errors import DataError
+from mlstack.errors import ConfigError, DataError
 from mlstack.records.run import LAST, OLDER
 
 SOME = 1 << 20  # bytes that a disk has room for, unless it is full
+AGAIN = "train again: `mlstack train --from-run` with the run's id"
 KEY = "mlstack"  # our own part of a Lightning checkpoint
 
 
@@ -26,7 +28,9 @@ class Position:
     best: float | None = None
     best_metrics: dict[str, float] = field(default_factory=dict)
     stale: int = 0  # epochs since the best one
+    over: bool = False  # trained to its end; only the test is left
     rng: list[dict[str, Any]] = field(default_factory=list)  # one of each rank
+    began: list[dict[str, Any]] = field(default_factory=list)  # the same, as the epoch began
     running: list[dict[str, Any]] = field(default_factory=list)  # metrics so far, of each rank
 
     def to_plain(self) -> dict[str, Any]:
@@ -37,6 +41,10 @@ class Position:
 class WholeFiles(TorchCheckpointIO):
     """Writes beside, syncs, renames; loads nothing but plain data."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._proven: set[str] = set()  # names under which what is saved can be read again
+
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
@@ -44,6 +52,7 @@ class WholeFiles(TorchCheckpointIO):
 
         Raises:
             MachineError: the disk is full; what was written of it is gone again.
+            ConfigError: the user's code keeps in it what is no plain data.
         """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +66,9 @@ class WholeFiles(TorchCheckpointIO):
         except (RuntimeError, OSError) as error:
             _ask_the_disk(beside, target, error)
             raise
+        if target.name not in self._proven:
+            _prove(beside)
+            self._proven.add(target.name)
         files.move(beside, target)
 
     def load_checkpoint(
@@ -64,6 +76,28 @@ class WholeFiles(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Read a checkpoint without running any code that it might hold."""
         return read_checkpoint(Path(path), map_location)
+
+
+def _prove(beside: Path) -> None:
+    """Read what was written, once: a run that could not be gone on with says so at its start."""
+    try:
+        torch.load(beside, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch has no class of its own for this
+        beside.unlink()
+        raise ConfigError(
+            f"the state of the run cannot be read again: {_why(error)}",
+            hint="keep tensors, numbers, texts, lists and dicts in on_save_checkpoint, state_dict "
+            "and the like: float(x), torch.from_numpy(x), list(x)",
+        ) from error
+
+
+def _why(error: Exception) -> str:
+    """Say what torch does not read, without its advice to trust it."""
+    found = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
+    if found:
+        return f"it holds a `{found[1]}`"
+    is_advice = "weights_only" in f"{error}"
+    return "it holds no plain data" if is_advice else f"{error}".strip().split("\n")[0]
 
 
 def _ask_the_disk(beside: Path, target: Path, error: Exception) -> None:
@@ -85,12 +119,11 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         found: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError as error:
-        raise DataError(f"there is no checkpoint `{path}`") from error
+        raise DataError(f"there is no checkpoint `{path}`", hint=AGAIN) from error
     except Exception as error:  # torch has no class of its own for this
-        first = f"{error}".strip().split("\n")[0]
         raise DataError(
-            f"`{path}` is not a whole checkpoint: {first}",
-            hint="train again: `mlstack train --from-run` with the run's id",
+            f"`{path}` is not a whole checkpoint: {_why(error)}",
+            hint=AGAIN,
         ) from error
     return found
 

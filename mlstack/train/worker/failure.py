@@ -5,24 +5,24 @@ import time
 import traceback
 from pathlib import Path
 
+import psutil
+
 from mlstack.errors import MlstackError
-from mlstack.records.run import Failed, Started, append_event, read_events
+from mlstack.records.run import Failed, append_event, read_events
 
 OTHER_WIDTH = re.compile(  # what BatchNorm and Linear of torch say
     r"running_mean should contain (\d+) elements not (\d+)"
     r"|shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"
 )
+UNUSED = ("parameters that were not used in producing", "expected to have finished reduction")
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 def tell_failure(folder: Path, run: str, rank: int, error: BaseException, root: Path) -> None:
     """Append `Failed`, unless another rank of this attempt was first."""
-    events = read_events(folder)
-    for event in reversed(events):
-        if isinstance(event, Failed):
-            return
-        if isinstance(event, Started):
-            break
+    began = psutil.Process().create_time()  # what was said before is of an earlier attempt
+    if any(isinstance(one, Failed) and one.at >= began for one in read_events(folder)):
+        return
     known = error if isinstance(error, MlstackError) else None
     failed = Failed(
         run=run,
@@ -52,6 +52,11 @@ def hint_of(error: BaseException) -> str:
     words = f"{error}".lower()
     if isinstance(error, MemoryError) or any(one in words for one in NO_MEMORY):
         return "make train.batch_size or the model smaller"
+    if any(one in words for one in UNUSED):
+        return (
+            "several ranks need a gradient for every parameter: use all of them in the loss, or "
+            "set requires_grad = False on the others; `mlstack train --check` names them"
+        )
     if (widths := OTHER_WIDTH.search(words)) is not None:
         given, taken = (number for number in widths.groups() if number)
         return (

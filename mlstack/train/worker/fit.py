@@ -67,10 +67,17 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     began = time.monotonic()
     seed_everything(job.spec.seed, workers=True, verbose=False)
     last, position = newest(job.folder / CHECKPOINTS) if resume else (None, Position())
+    if position.best is not None:  # without it the end would be told of other weights
+        read_checkpoint(job.folder / CHECKPOINTS / BEST)
     average = Averaged(job.config.train.ema) if job.config.train.ema else None
     keeper = Keeper(job, position, stop, Attempt(_attempt(job.folder), average))
     announce_reading(job)
     model, data = equip(job, build_model(job)), build_data(job, keeper.place)
+    if job.config.train.accumulate > 1 and not model.automatic_optimization:
+        raise ConfigError(
+            "train.accumulate: the model optimizes by hand (automatic_optimization = False)",
+            hint="write `accumulate: 1`, and have training_step step every so many batches",
+        )
     if sharded := is_sharded(job, model):
         shard(model)
     wanted, limit = job.config.train.privacy, job.config.train.hang_limit
@@ -78,7 +85,8 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     heartbeat = Heartbeat(job, seconds(limit) if limit else None)
     others = [RunningMetrics(job, position), heartbeat, *_reporters(job, stop)]
     callbacks = [*([average] if average else []), *([private] if private else []), *others, keeper]
-    trainer = build_trainer(job, callbacks, strategy=strategy_of(job, sharded=sharded))
+    strategy = strategy_of(job, sharded=sharded, by_hand=not model.automatic_optimization)
+    trainer = build_trainer(job, callbacks, strategy=strategy)
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")
@@ -153,11 +161,11 @@ def _reporters(job: Job, stop: StopRequest) -> list[Any]:
 def _test(
     job: Job, trainer: Trainer, model: LightningModule, data: LightningDataModule
 ) -> dict[str, float]:
-    """Measure the best weights on the test part, if the model has a test step."""
+    """Measure the best weights on the test part, if there is one and the model has a test step."""
     best = job.folder / CHECKPOINTS / BEST
     if best.is_file():
         load_weights(model, read_checkpoint(best)["state_dict"])
-    if not is_overridden("test_step", model):
+    if not is_overridden("test_step", model) or job.spec.dataset.split.get("test") == 0:
         return {}
     (metrics,) = trainer.test(model, datamodule=data, verbose=False) or [{}]
     return {name: float(value) for name, value in metrics.items()}

@@ -5,10 +5,12 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.loops.loop import _Loop
 from torch import distributed
 
 from mlstack import files
@@ -24,7 +26,6 @@ from mlstack.records.run import (
     append_event,
 )
 from mlstack.train.worker.averaging import Averaged
-from mlstack.train.worker.build import batch_size
 from mlstack.train.worker.checkpoint import (
     KEY,
     Position,
@@ -35,7 +36,7 @@ from mlstack.train.worker.checkpoint import (
 )
 from mlstack.train.worker.ranks import Agreement, Job
 from mlstack.train.worker.running import running_metrics
-from mlstack.train.worker.sampling import Drawn
+from mlstack.train.worker.sampling import Drawn, OwnOrder
 from mlstack.train.worker.stop import StopRequest
 
 SAVE_EVERY_S = 30.0  # inside an epoch
@@ -65,7 +66,10 @@ class Keeper(Checkpoint):
         self._resuming = bool(position.rng)
         self._placed = False
         self._at_rest = False
+        self._began: dict[str, Any] = {}
         self._asked = False
+        self._validated = False  # in this epoch
+        self._of_val: set[str] = set()
         self._epoch_began = time.monotonic()
         self._saved_at = time.monotonic()
         self._saving_s = 0.0
@@ -77,20 +81,27 @@ class Keeper(Checkpoint):
         generators are put back just before the first example is read, not when the step begins.
         """
         sampler.set_epoch(self.position.epoch)
+        if isinstance(sampler, OwnOrder):
+            sampler.on_begin = self._begin
         if self._resuming and self.position.batch:
-            sampler.go_on(self.position.epoch, self.position.batch, batch_size(self.job))
+            sampler.go_on(self.position.epoch, self.position.batch)
             sampler.on_start = self._restore
             self._placed = True
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train no further where only the test was broken off, whatever ended the fit."""
+        trainer.should_stop = self.position.over
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say that all ranks are up."""
         self.stop.install()
         self.agreement.start()
         number = self.job.rank.number
-        if number and not self._resuming:
+        if number and not self.position.rng:
             seed_everything(self.job.spec.seed + number, verbose=False)  # other dropout than rank 0
-        if self.position.batch and not self._placed:
-            self._restore()
+        if self.position.batch:
+            self._resuming = self._resuming and self._placed
+            self._put_back()
         self._tell(
             Started(
                 run=self.job.spec.id,
@@ -106,6 +117,7 @@ class Keeper(Checkpoint):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Between two epochs everything is at rest: save, and leave if asked."""
         self._epoch_began = time.monotonic()
+        self._validated = False
         self.position.epoch, self.position.batch = trainer.current_epoch, 0
         if self._resuming:
             self._restore()
@@ -143,10 +155,20 @@ class Keeper(Checkpoint):
             for buffer in pl_module.buffers():
                 distributed.broadcast(buffer, src=0)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what is logged in validation, which not every epoch need have."""
+        results = trainer._results
+        if results is not None and not trainer.sanity_checking:
+            self._validated = True
+            self._of_val |= set(results.metrics(on_step=False)["callback"])
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge the epoch by `train.monitor`, keep the best weights, report."""
-        trainer.fit_loop.restarting = False  # else Lightning leaves ReduceLROnPlateau out once
-        mine = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        # Else ReduceLROnPlateau is left out once. The loop's setter makes it True for max_steps.
+        _Loop.restarting.fset(trainer.fit_loop, False)  # type: ignore[attr-defined]
+        stale = set() if self._validated else self._of_val  # what an earlier epoch was judged by
+        logged = trainer.callback_metrics.items()
+        mine = {name: float(value) for name, value in logged if name not in stale}
         metrics: dict[str, float] = self.agreement.first(mine)
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         best = self._judge(trainer, metrics)
@@ -176,6 +198,7 @@ class Keeper(Checkpoint):
         """Save the end, so that a test that is broken off can be done again."""
         self.agreement.any_now(stop=False)  # hear the last step's answer before the group closes
         self.position.epoch, self.position.batch = trainer.current_epoch, 0
+        self.position.over = True
         self._save_last(trainer, at_rest=True)
 
     def on_save_checkpoint(
@@ -187,14 +210,18 @@ class Keeper(Checkpoint):
         if self._at_rest:
             at_epoch_start(checkpoint["loops"], self.position.epoch)  # type: ignore[arg-type]
         else:
+            began = self.agreement.gather(self._began) if self._began else []
             so_far = self.agreement.gather(running_metrics(trainer, pl_module))
+            checkpoint[KEY]["began"] = began  # type: ignore[index]
             checkpoint[KEY]["running"] = so_far  # type: ignore[index]
 
     def _judge(self, trainer: Trainer, metrics: dict[str, float]) -> bool:
         wanted, mode = self.job.config.train.monitor, self.job.config.train.mode
         value = metrics.get(wanted)
         if value is None:
-            if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+            every, ended = trainer.check_val_every_n_epoch, trainer.current_epoch + 1
+            cut = trainer.global_step == trainer.max_steps
+            if not self._validated and (cut or not every or ended % every):
                 return False
             raise _not_logged(wanted, metrics)
         if math.isnan(value):
@@ -232,12 +259,22 @@ class Keeper(Checkpoint):
                 )
             )
 
+    def _begin(self) -> None:
+        """Note the generators as an epoch begins, or put them back for what is read again."""
+        number = self.job.rank.number
+        if self._resuming and number < len(self.position.began):
+            restore_rng(self.position.began[number])
+        self._began = rng_state()
+
     def _restore(self) -> None:
         if self._resuming:
             self._resuming = False
-            number = self.job.rank.number
-            if number < len(self.position.rng):
-                restore_rng(self.position.rng[number])
+            self._put_back()
+
+    def _put_back(self) -> None:
+        number = self.job.rank.number
+        if number < len(self.position.rng):
+            restore_rng(self.position.rng[number])
 
     def _leave(self) -> None:
         raise Interrupted("stopped between two steps; the state is saved")

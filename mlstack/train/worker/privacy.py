@@ -10,6 +10,7 @@ every checkpoint holds.
 import math
 import warnings
 from importlib.util import find_spec
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
@@ -102,6 +103,14 @@ class Private(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what was spent so far."""
         pl_module.log(SPENT, self.spent(trainer.global_step))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep what a run needs that has nothing but its test to do again."""
+        return {"rate": self._rate, "noise": self._noise}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what was kept."""
+        self._rate, self._noise = state_dict["rate"], state_dict["noise"]
 
     def spent(self, steps: int) -> float:
         """Give epsilon after a number of steps, at the delta that is wanted."""

@@ -4,8 +4,12 @@ The ranks take turns in one global order, so that step k sees the same examples 
 with four.
 """
 
+import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +26,7 @@ from torch.utils.data import (
     SequentialSampler,
     TensorDataset,
     default_collate,
+    get_worker_info,
 )
 
 from mlstack.errors import ConfigError
@@ -39,6 +44,14 @@ class Seat:
     by_chance: bool = False  # each example is in a batch by chance of its own (Poisson)
 
 
+class Indices(list[int]):
+    """A batch of indices, and what the random numbers that are drawn for it begin with."""
+
+    def __init__(self, indices: list[int], mark: tuple[int, int, int]) -> None:
+        super().__init__(indices)
+        self.seed = hash(mark) % 2**32
+
+
 class EpochSampler(Sampler[int]):
     """Indices of one rank for one epoch; shuffled by (seed, epoch), split by rank.
 
@@ -46,8 +59,12 @@ class EpochSampler(Sampler[int]):
     together; in val and test none is repeated, so that metrics are exact.
     """
 
-    def __init__(self, size: int, seat: Seat, *, shuffle: bool) -> None:
+    def __init__(
+        self, size: int, seat: Seat, *, shuffle: bool, batch: int = 1, drop_last: bool = False
+    ) -> None:
         self.size = size
+        self.batch = batch  # examples that the loader takes at a time
+        self.drop_last = drop_last
         self.rank = seat.rank
         self.seed = seat.seed
         self.train = seat.train
@@ -64,9 +81,13 @@ class EpochSampler(Sampler[int]):
         self.epoch = epoch
         self.generator.manual_seed(self.seed + 1_000_003 * (epoch + 1))
 
-    def go_on(self, epoch: int, batches: int, size: int) -> None:
-        """Leave out the first batches of an epoch, of `size` examples each."""
-        self.skip = (epoch, batches * size)
+    def go_on(self, epoch: int, batches: int) -> None:
+        """Leave out the first batches of an epoch, once.
+
+        A loader that ends before another one beside it is read again from its start.
+        """
+        whole = len(self) // self.batch if self.drop_last else -(-len(self) // self.batch)
+        self.skip = (epoch, batches % max(1, whole) * self.batch)
 
     def __len__(self) -> int:
         """Count the examples of a whole epoch, also when it is gone on with in the middle."""
@@ -83,6 +104,7 @@ class EpochSampler(Sampler[int]):
             order = torch.cat([order, order[:missing]])
         mine = order[self.rank.number :: self.rank.count]
         epoch, seen = self.skip
+        self.skip = (0, 0)
         self.on_start()
         yield from mine[seen if epoch == self.epoch else 0 :].tolist()
 
@@ -114,7 +136,7 @@ class PoissonBatches(Sampler[list[int]]):
         self.epoch = epoch
         self.generator.manual_seed(self.seed + 1_000_003 * (epoch + 1))
 
-    def go_on(self, epoch: int, batches: int, size: int) -> None:
+    def go_on(self, epoch: int, batches: int) -> None:
         """Leave out the first batches of an epoch."""
         self.skip = (epoch, batches)
 
@@ -130,10 +152,39 @@ class PoissonBatches(Sampler[list[int]]):
         for number in range(len(self)):
             drawn = torch.rand(self.size, generator=own) < self.batch / self.size
             if number >= (seen if epoch == self.epoch else 0):
-                yield drawn.nonzero().flatten().tolist()
+                yield Indices(drawn.nonzero().flatten().tolist(), (self.seed, self.epoch, number))
 
 
-Drawn = EpochSampler | PoissonBatches
+class OwnOrder(DataLoader[Any]):
+    """A loader of the user's that orders its examples itself; `seat` makes it one.
+
+    Only reading again tells what it has given already. It begins when its first batch is asked for,
+    with the random generators as they were then, and goes on as they were in the middle.
+    """
+
+    seen = 0
+    on_begin: Callable[[], None] = staticmethod(lambda: None)
+    on_start: Callable[[], None] = staticmethod(lambda: None)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Leave that to its sampler, which Lightning tells."""
+
+    def go_on(self, epoch: int, batches: int) -> None:
+        """Read the first batches of an epoch again, once, and give them to nobody."""
+        self.seen = batches
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        seen, self.seen = self.seen, 0
+        self.on_begin()
+        batches = super().__iter__()
+        for _ in islice(batches, seen):
+            pass
+        if seen:
+            self.on_start()
+        yield from batches
+
+
+Drawn = EpochSampler | PoissonBatches | OwnOrder
 
 
 def balanced(targets: Tensor, generator: torch.Generator) -> Tensor:
@@ -209,6 +260,10 @@ def seat(loaders: Any, place: Seat) -> Any:
             f"the ranks cannot share a DataLoader with a `{own}`",
             hint="use shuffle=True, or a DistributedSampler, or train with one rank",
         )
+    knows = isinstance(loaders, OwnOrder) or hasattr(loaders, "load_state_dict")
+    if place.train and not knows:  # where it is
+        kind = type(loaders)
+        loaders.__class__ = type(kind.__name__, (OwnOrder, kind), {})
     return loaders
 
 
@@ -218,8 +273,9 @@ def samplers(loaders: Any) -> list[Drawn]:
         loaders = list(loaders.values())
     if isinstance(loaders, list | tuple):
         return [found for one in loaders for found in samplers(one)]
-    both = (getattr(loaders, "sampler", None), getattr(loaders, "batch_sampler", None))
-    return [found for found in both if isinstance(found, Drawn)]
+    batches = getattr(loaders, "batch_sampler", None)
+    every = (loaders, getattr(loaders, "sampler", None), batches, getattr(batches, "sampler", None))
+    return list(dict.fromkeys(found for found in every if isinstance(found, Drawn)))
 
 
 def _is_plain(loader: DataLoader[Any]) -> bool:
@@ -250,11 +306,22 @@ def _rebuild(loader: DataLoader[Any], place: Seat) -> DataLoader[Any]:
             hint="read the rows of the table as they are, or write `sampling: natural`",
         )
     kept = {name: getattr(loader, name) for name in _KEPT}
+    if place.train and loader.num_workers:
+        kept["worker_init_fn"] = partial(_draw_alike, loader.worker_init_fn)
     dataset = _gathered(loader, kept)
     if place.by_chance:
         drawn = PoissonBatches(size, loader.batch_size or 1, place.seed)
         return DataLoader(dataset, batch_sampler=drawn, generator=drawn.generator, **kept)
-    sampler = EpochSampler(size, place, shuffle=type(loader.sampler) is RandomSampler)
+    sampler = EpochSampler(
+        size,
+        place,
+        shuffle=type(loader.sampler) is RandomSampler,
+        batch=loader.batch_size or 1,
+        drop_last=loader.drop_last,
+    )
+    if place.train and loader.num_workers:
+        told = Told(sampler, sampler.batch, loader.drop_last)
+        return DataLoader(dataset, batch_sampler=told, generator=sampler.generator, **kept)
     return DataLoader(
         dataset,
         batch_size=loader.batch_size,
@@ -263,6 +330,33 @@ def _rebuild(loader: DataLoader[Any], place: Seat) -> DataLoader[Any]:
         generator=sampler.generator,
         **kept,
     )
+
+
+class Told(BatchSampler):
+    """Batches that say what random numbers are drawn for them, in whichever process."""
+
+    sampler: EpochSampler
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield Indices(batch, (self.sampler.seed, self.sampler.epoch, batch[0]))
+
+
+def _draw_alike(given: Callable[[int], None] | None, number: int) -> None:
+    """Have a process of a loader draw the same numbers for a batch, whenever it was started."""
+    if given is not None:
+        given(number)
+    dataset: Any = get_worker_info().dataset  # type: ignore[union-attr]
+    together = getattr(dataset, "__getitems__", None)
+
+    def read(indices: Indices) -> Any:
+        random.seed(indices.seed)
+        np.random.seed(indices.seed)
+        torch.default_generator.manual_seed(indices.seed)
+        return together(indices) if together else [dataset[index] for index in indices]
+
+    with suppress(AttributeError):  # of a dataset that lets nothing be set: it draws as it did
+        dataset.__getitems__ = read
 
 
 def _gathered(loader: DataLoader[Any], kept: dict[str, Any]) -> Dataset[Any]:

@@ -44,8 +44,10 @@ def is_sharded(job: Job, model: LightningModule) -> bool:
     return True
 
 
-def strategy_of(job: Job, *, sharded: bool) -> str | DDPStrategy | ModelParallelStrategy:
-    """Build Lightning's strategy."""
+def strategy_of(
+    job: Job, *, sharded: bool, by_hand: bool = False
+) -> str | DDPStrategy | ModelParallelStrategy:
+    """Build Lightning's strategy; who optimizes by hand may step a part of the network."""
     backend = "nccl" if job.spec.gpus else "gloo"
     if job.rank.count == 1:
         return "auto"
@@ -58,9 +60,10 @@ def strategy_of(job: Job, *, sharded: bool) -> str | DDPStrategy | ModelParallel
         )
     # Batch norm's running figures are not read in training, so they need not be sent in each
     # step; and in validation a rank may have one batch more than another.
+    asked: dict[str, Any] = {"broadcast_buffers": False, "find_unused_parameters": by_hand}
     if not job.spec.gpus:
-        return OrderedDDP(broadcast_buffers=False)
-    return DDPStrategy(process_group_backend=backend, broadcast_buffers=False)
+        return OrderedDDP(**asked)
+    return DDPStrategy(process_group_backend=backend, **asked)
 
 
 def shard(model: LightningModule) -> None:

@@ -49,7 +49,8 @@ class Watch(Callback):
         self._ended.append(time.monotonic())
         fallen = len(self.losses) > 10 and max(self.losses[-3:]) < 0.5 * self.losses[0]
         late = time.monotonic() - self._began > SECONDS
-        if fallen or late or not math.isfinite(self.losses[-1]):
+        untold = not pl_module.automatic_optimization and math.isinf(self.losses[-1])
+        if fallen or late or not (math.isfinite(self.losses[-1]) or untold):
             trainer.should_stop = True
 
 
