@@ -45,10 +45,26 @@ def test_every_fault_is_named_at_once(project, version) -> None:
     problems = "\n".join(error["problem"] for error in said["error"]["errors"])
     assert "`images/0000.png` is labeled, but there is no such file" in problems
     assert "`images/0001.png`: " in problems
-    assert "the label `ten`, which is not in `data.classes`" in problems
+    assert "1 example has the label `ten`, which is not in `data.classes`" in problems
     assert "class `never` has 0 examples" in problems
-    assert "class `other` has 1 examples" in problems
+    assert "class `other` has 1 example;" in problems
     assert "equal files with different labels" in problems
+    hints = "\n".join(error["hint"] for error in said["error"]["errors"])
+    assert "put it back, or type `mlstack label export --drop-missing`" in hints
+
+
+def test_images_put_into_the_folder_of_a_class_are_named_with_what_labels_them(
+    project, answer
+) -> None:
+    folder = project / "data" / "digits"
+    (folder / "7").mkdir()
+    Image.new("L", (8, 8), 77).save(folder / "7" / "new.PNG")
+
+    notes = {one["name"]: one for one in answer("check")["notes"]}
+
+    note = notes["unlabeled-files"]
+    assert note["problem"] == "1 of 301 files have no label"
+    assert "`mlstack label import data/digits` takes the names of their folders" in note["hint"]
 
 
 def test_copies_are_counted_and_what_training_does_with_them_is_said(project, answer) -> None:
