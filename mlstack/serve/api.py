@@ -168,17 +168,7 @@ def _choice(benched: Benched) -> DeviceChoice:
 
 def running_server(project: Project) -> ServerSpec | None:
     """Find the server of this project, if its process still lives."""
-    place = server_record.path(Layout(project.root).state)
-    if not place.is_file():
-        return None
-    spec = read(place, ServerSpec)
-    try:
-        os.kill(spec.pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return spec
-    return spec
+    return server_record.running(Layout(project.root).state)
 
 
 def _folder(project: Project) -> Path:
