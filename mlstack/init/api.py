@@ -130,15 +130,15 @@ def _refuse(wish: Wish, template: catalog.Template) -> None:
             "the template `bare` reads its own data", hint="leave out --data or --template"
         )
     reads_table = isinstance(template.data, catalog.SampleTable)
-    if wish.label and not (wish.data and reads_table):
-        raise ConfigError(
-            "--label names a column of your own table",
-            hint="say --data TABLE and --template tabular or text-classification, too",
-        )
     if wish.data and wish.data.is_file() and not reads_table:
         raise ConfigError(
             f"`{wish.data}` is a file; --data copies a folder of images",
             hint="name the folder; for a table say --template tabular or text-classification, too",
+        )
+    if wish.label and not (wish.data and reads_table):
+        raise ConfigError(
+            "--label names a column of your own table",
+            hint="say --data TABLE and --template tabular or text-classification, too",
         )
 
 

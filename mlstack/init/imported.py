@@ -40,13 +40,9 @@ def survey(folder: Path) -> Generator[Copied, None, Survey]:
     Raises:
         DataError: an image is damaged, a class is too small, the labels are wrong; all are named.
     """
+    found = _images_below(folder)
     labels = _labels(folder)
     _check_classes(folder, Counter(labels.values()))
-    found = [
-        path.relative_to(folder).as_posix()
-        for path in files.walk(folder)
-        if path.suffix.lower() in SUFFIXES
-    ]
     images = sorted({*found, *labels})
     damaged: list[Mistake] = []
     sizes: list[int] = []
@@ -98,6 +94,21 @@ def copy(found: Survey, folder: Path) -> Generator[Copied, None, Dataset]:
     about = [("source", "your own files; say here who made them"), ("licence", "say it here")]
     write_card(folder, dataset, about)
     return dataset
+
+
+def _images_below(folder: Path) -> list[str]:
+    """List the images, if there is a folder at all; without any, the wrong thing was named."""
+    found = [
+        path.relative_to(folder).as_posix()
+        for path in (files.walk(folder) if folder.is_dir() else ())
+        if path.suffix.lower() in SUFFIXES
+    ]
+    if folder.is_dir() and not found and not (folder / CSV).is_file():
+        raise DataError(
+            f"`{folder}` holds no image",
+            hint="for a table or texts say --template tabular or text-classification, too",
+        )
+    return found
 
 
 def _labels(folder: Path) -> dict[str, str]:
