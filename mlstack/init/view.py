@@ -33,7 +33,8 @@ def _created(made: Created) -> str:
         what = plural(waiting, "image waits", "images wait")
         lines.append(f"{waiting:,} {what} for a label; type `mlstack label` there")
     train = "mlstack train" if made.can_train else "pip install 'mlstack[train]' && mlstack train"
-    lines.append(f"Next: cd {shlex.quote(made.path)} && {train}")
+    first = "mlstack label" if waiting >= made.labeled else train
+    lines.append(f"Next: cd {shlex.quote(made.path)} && {first}")
     return "\n".join(lines)
 
 

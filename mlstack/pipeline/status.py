@@ -176,7 +176,7 @@ def _is_snapshotted(root: Path, name: str) -> bool:
 def _labels(project: Project, layout: Layout) -> Line:
     source = project.root / project.config.data.folder
     events = labels.last_event(layout)
-    said = f", {events} label events" if events is not None else ""
+    said = f", {counted(events, 'label event')}" if events is not None else ""
     if is_packed(source):
         return Line(part="labels", state="in packs; mlstack version checkout HEAD lays them out")
     if not source.is_dir():

@@ -165,7 +165,8 @@ def test_images_without_labels_are_told_how_few_are_enough(
     assert refused.returncode == 3
     assert "two images of each class will do, `mlstack label` asks for the rest" in refused.stderr
     assert done.returncode == 0, done.stderr
-    assert "images wait for a label" in done.stdout
+    assert "4 images wait for a label" in done.stdout
+    assert "Next: cd demo && mlstack label" in done.stdout
 
 
 def test_a_folder_of_texts_is_told_which_template_reads_them(
