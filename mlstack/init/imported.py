@@ -32,6 +32,7 @@ class Survey:
     images: list[str]  # paths of all images, labeled or not
     image_size: int
     channels: int
+    others: dict[str, int]  # ending -> number of the files that are no images
 
 
 def survey(folder: Path) -> Generator[Copied, None, Survey]:
@@ -65,7 +66,7 @@ def survey(folder: Path) -> Generator[Copied, None, Survey]:
         )
     middle = sorted(sizes)[len(sizes) // 2]
     size = next((size for size in SIZES if middle <= size), SIZES[-1])
-    return Survey(folder, labels, images, size, 1 if grey else 3)
+    return Survey(folder, labels, images, size, 1 if grey else 3, _others(folder))
 
 
 def copy(found: Survey, folder: Path) -> Generator[Copied, None, Dataset]:
@@ -90,6 +91,7 @@ def copy(found: Survey, folder: Path) -> Generator[Copied, None, Dataset]:
         image_size=found.image_size,
         channels=found.channels,
         own=True,
+        others=found.others,
     )
     about = [("source", "your own files; say here who made them"), ("licence", "say it here")]
     write_card(folder, dataset, about)
@@ -109,6 +111,17 @@ def _images_below(folder: Path) -> list[str]:
             hint="for a table or texts say --template tabular or text-classification, too",
         )
     return found
+
+
+def _others(folder: Path) -> dict[str, int]:
+    """Count the files that are neither images nor labels, nor what a file manager leaves."""
+    endings = Counter(
+        path.suffix.lower() or "no ending"
+        for path in files.walk(folder)
+        if path.suffix.lower() not in SUFFIXES
+        and path.name.lower() not in (CSV, LABELS, "thumbs.db", "desktop.ini")
+    )
+    return dict(endings.most_common())
 
 
 def _labels(folder: Path) -> dict[str, str]:

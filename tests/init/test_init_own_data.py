@@ -15,6 +15,10 @@ def test_a_folder_per_class_is_copied_and_the_config_fits_it(
     tmp_path: Path, photos: Path, run_init: Callable
 ) -> None:
     (photos / "cat" / "notes.txt").write_text("not an image")
+    (photos / "cat" / "phone.HEIC").write_bytes(b"not one that is read")
+    (photos / "dog" / "phone.heic").write_bytes(b"not one that is read")
+    (photos / "cat" / ".DS_Store").write_bytes(b"of a file manager")
+    (photos / "cat" / "Thumbs.db").write_bytes(b"of a file manager")
     (photos / "unsorted.jpg").write_bytes((photos / "cat" / "0.jpg").read_bytes())
 
     done = run_init(tmp_path, "demo", "--data", "photos", "--ci", "none")
@@ -32,6 +36,7 @@ def test_a_folder_per_class_is_copied_and_the_config_fits_it(
     assert not (tmp_path / "demo" / "data" / "photos" / "cat" / "notes.txt").exists()
     assert (tmp_path / "demo" / "data" / "photos.dvc").is_file()
     assert "1 image waits for a label" in done.stdout
+    assert "3 files are no images and were left out (.heic, .txt)" in done.stdout
 
 
 def test_labels_csv_says_which_is_which(tmp_path: Path, run_init: Callable) -> None:
