@@ -68,7 +68,9 @@ def damaged_tables(source: str, state: Content) -> Iterator[Finding]:
 def how_to_label(source: str, paths: list[str], labels: dict[str, str]) -> str:
     """Say how images without a label get one; the folder of one may be the name of a class."""
     classes = set(labels.values())
-    folders_say = any("/" in p and p.split("/")[0] in classes for p in paths if p not in labels)
+    is_by_folder = any(path.split("/")[0] == label for path, label in labels.items())
+    new = [path.split("/")[0] for path in paths if path not in labels and "/" in path]
+    folders_say = any(is_by_folder or folder in classes for folder in new)
     named = f", or `mlstack label import {shlex.quote(source)}` takes the names of their folders"
     return f"`mlstack label` shows them{named if folders_say else ''}"
 

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mlstack.records import dataset
+from mlstack.version import labelled
 
 
 def rewrite(project, change) -> None:
@@ -65,6 +66,17 @@ def test_images_put_into_the_folder_of_a_class_are_named_with_what_labels_them(
     note = notes["unlabeled-files"]
     assert note["problem"] == "1 of 301 files have no label"
     assert "`mlstack label import data/digits` takes the names of their folders" in note["hint"]
+
+
+def test_a_new_folder_beside_those_of_the_classes_may_be_a_class() -> None:
+    labels = {"cat/1.png": "cat", "dog/1.png": "dog"}
+
+    beside = labelled.how_to_label("data/x", [*labels, "cow/1.png"], labels)
+    elsewhere = labelled.how_to_label("data/x", ["a/1.png", "a/2.png"], {"a/1.png": "cat"})
+    loose = labelled.how_to_label("data/x", [*labels, "1.png"], labels)
+
+    assert "`mlstack label import data/x`" in beside
+    assert elsewhere == loose == "`mlstack label` shows them"
 
 
 def test_copies_are_counted_and_what_training_does_with_them_is_said(project, answer) -> None:
