@@ -56,7 +56,7 @@ def _checks(path: Path, sets: tuple[str, ...]) -> Iterator[Check]:
     yield config
     serve = project.config.serve if project else None
     yield machine.port(serve.host if serve else DEFAULT_HOST, serve.port if serve else DEFAULT_PORT)
-    yield place.git_state(folder)
+    yield place.git_state(folder, is_project=path.is_file())
     if project:
         yield from place.data_state(project)
         yield place.kept(project)

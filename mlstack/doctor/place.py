@@ -36,12 +36,17 @@ def config(path: Path, sets: tuple[str, ...]) -> tuple[Check, Project | None]:
     return ok("config", f"{path} ok"), project
 
 
-def git_state(root: Path) -> Check:
-    """Look at git: installed, a repository, what is not committed."""
+def git_state(root: Path, *, is_project: bool) -> Check:
+    """Look at git: installed, a repository, what is not committed.
+
+    Where no project is yet nothing is advised: `mlstack init` makes a repository of its own.
+    """
     try:
         version = git(root, "--version").strip().removeprefix("git version ")
     except MachineError as error:
         return fail("git", error.problem, error.hint)
+    if not is_project:
+        return ok("git", version)
     if not is_repository(root):
         return warning("git", f"{version}; {root} is not in a repository", "git init")
     changed = uncommitted(root)

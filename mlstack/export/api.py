@@ -49,6 +49,7 @@ class Exported(Result, frozen=True, kw_only=True, tag="export.package"):
     edge: list[EdgeModel]  # the same model in other formats
     page: str  # HTML, relative to the project
     content_sha256: str  # of what answers: equal for two exports of the same checkpoint
+    live: int | None = None  # the package that is live meanwhile
 
     def headline(self) -> str:
         """Give the package's path."""
@@ -160,6 +161,7 @@ def _exported(asked: Order, parts: bundle.Parts, package: Path) -> Exported:
         edge=parts.edges.record.models,
         page=(asked.folder / REPORT).relative_to(asked.project.root).as_posix(),
         content_sha256=manifest.content_sha256,
+        live=asked.live.number if asked.live else None,
     )
 
 

@@ -56,6 +56,7 @@ def draw(record: Record) -> RenderableType | Bar | None:
 
 def _exported(record: Exported) -> RenderableType:
     latency = record.latency_ms
+    following = "" if record.live is None else f" promote {record.number}"
     return Group(
         _gates(record.gates),
         *([_variants(record.variants)] if len(record.variants) > 1 else []),
@@ -66,7 +67,7 @@ def _exported(record: Exported) -> RenderableType:
             f"{_size(record.size_bytes)}, one call p50 {latency['p50']:.3g} ms, "
             f"p99 {latency['p99']:.3g} ms\n"
             f"page     {record.page}\n"
-            f"next     mlstack serve"
+            f"next     mlstack serve{following}"
         ),
     )
 

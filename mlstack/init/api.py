@@ -12,6 +12,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
 import psutil
 
 import mlstack
@@ -57,6 +58,7 @@ class Created(Result, frozen=True, kw_only=True, tag="init.created"):
     label: str = ""  # the column of the class, in the user's own table
     text: str = ""  # that of the text
     ignored: tuple[str, ...] = ()  # those that nothing is learned of
+    others: dict[str, int] = msgspec.field(default_factory=dict)  # no images: ending -> number
 
     def headline(self) -> str:
         """Give the project's folder."""
@@ -130,15 +132,15 @@ def _refuse(wish: Wish, template: catalog.Template) -> None:
             "the template `bare` reads its own data", hint="leave out --data or --template"
         )
     reads_table = isinstance(template.data, catalog.SampleTable)
-    if wish.label and not (wish.data and reads_table):
-        raise ConfigError(
-            "--label names a column of your own table",
-            hint="say --data TABLE and --template tabular or text-classification, too",
-        )
     if wish.data and wish.data.is_file() and not reads_table:
         raise ConfigError(
             f"`{wish.data}` is a file; --data copies a folder of images",
             hint="name the folder; for a table say --template tabular or text-classification, too",
+        )
+    if wish.label and not (wish.data and reads_table):
+        raise ConfigError(
+            "--label names a column of your own table",
+            hint="say --data TABLE and --template tabular or text-classification, too",
         )
 
 
@@ -218,4 +220,5 @@ def _created(wish: Wish, template: catalog.Template, names: Names, dataset: Data
         label=columns.label if columns else "",
         text=columns.text if columns else "",
         ignored=columns.ignored if columns else (),
+        others=dataset.others,
     )

@@ -1,7 +1,7 @@
 """What a new project's data is, and the card that says where it comes from."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlstack import files
@@ -32,6 +32,7 @@ class Dataset:
     own: bool  # the user's, not the template's
     unit: str = "images"  # or rows: what an example is
     columns: Columns | None = None  # of the user's own table
+    others: dict[str, int] = field(default_factory=dict)  # what is no image: ending -> number
 
     @property
     def source(self) -> str:

@@ -32,6 +32,7 @@ class Survey:
     images: list[str]  # paths of all images, labeled or not
     image_size: int
     channels: int
+    others: dict[str, int]  # ending -> number of the files that are no images
 
 
 def survey(folder: Path) -> Generator[Copied, None, Survey]:
@@ -40,13 +41,9 @@ def survey(folder: Path) -> Generator[Copied, None, Survey]:
     Raises:
         DataError: an image is damaged, a class is too small, the labels are wrong; all are named.
     """
+    found = _images_below(folder)
     labels = _labels(folder)
     _check_classes(folder, Counter(labels.values()))
-    found = [
-        path.relative_to(folder).as_posix()
-        for path in files.walk(folder)
-        if path.suffix.lower() in SUFFIXES
-    ]
     images = sorted({*found, *labels})
     damaged: list[Mistake] = []
     sizes: list[int] = []
@@ -69,7 +66,7 @@ def survey(folder: Path) -> Generator[Copied, None, Survey]:
         )
     middle = sorted(sizes)[len(sizes) // 2]
     size = next((size for size in SIZES if middle <= size), SIZES[-1])
-    return Survey(folder, labels, images, size, 1 if grey else 3)
+    return Survey(folder, labels, images, size, 1 if grey else 3, _others(folder))
 
 
 def copy(found: Survey, folder: Path) -> Generator[Copied, None, Dataset]:
@@ -94,10 +91,37 @@ def copy(found: Survey, folder: Path) -> Generator[Copied, None, Dataset]:
         image_size=found.image_size,
         channels=found.channels,
         own=True,
+        others=found.others,
     )
     about = [("source", "your own files; say here who made them"), ("licence", "say it here")]
     write_card(folder, dataset, about)
     return dataset
+
+
+def _images_below(folder: Path) -> list[str]:
+    """List the images, if there is a folder at all; without any, the wrong thing was named."""
+    found = [
+        path.relative_to(folder).as_posix()
+        for path in (files.walk(folder) if folder.is_dir() else ())
+        if path.suffix.lower() in SUFFIXES
+    ]
+    if folder.is_dir() and not found and not (folder / CSV).is_file():
+        raise DataError(
+            f"`{folder}` holds no image",
+            hint="for a table or texts say --template tabular or text-classification, too",
+        )
+    return found
+
+
+def _others(folder: Path) -> dict[str, int]:
+    """Count the files that are neither images nor labels, nor what a file manager leaves."""
+    endings = Counter(
+        path.suffix.lower() or "no ending"
+        for path in files.walk(folder)
+        if path.suffix.lower() not in SUFFIXES
+        and path.name.lower() not in (CSV, LABELS, "thumbs.db", "desktop.ini")
+    )
+    return dict(endings.most_common())
 
 
 def _labels(folder: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from mlstack.records.base import Record
 from mlstack.ui import Bar
 
 WIDTH = 80
+SHOWN = 5  # endings of files that were left out
 UNITS = {"tabular": "rows", "text-classification": "texts"}
 
 
@@ -28,12 +29,17 @@ def _created(made: Created) -> str:
     lines = [f"Created {made.path}/ ({made.task}: {data})", *_wrapped(made.files)]
     if made.label:
         lines.append(_columns(made))
+    if made.others:
+        count, endings = sum(made.others.values()), ", ".join([*made.others][:SHOWN])
+        is_or_are = plural(count, "file is no image and was", "files are no images and were")
+        lines.append(f"{count:,} {is_or_are} left out ({endings})")
     waiting = made.images - made.labeled
     if waiting:
         what = plural(waiting, "image waits", "images wait")
         lines.append(f"{waiting:,} {what} for a label; type `mlstack label` there")
     train = "mlstack train" if made.can_train else "pip install 'mlstack[train]' && mlstack train"
-    lines.append(f"Next: cd {shlex.quote(made.path)} && {train}")
+    first = "mlstack label" if waiting >= made.labeled else train
+    lines.append(f"Next: cd {shlex.quote(made.path)} && {first}")
     return "\n".join(lines)
 
 

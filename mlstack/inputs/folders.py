@@ -10,10 +10,12 @@ from mlstack.errors import DataError
 from mlstack.inputs.images import SUFFIXES
 
 CSV = "labels.csv"
+IMAGES = "images"
+BEGIN = "; two images of each class will do, `mlstack label` asks for the rest"
 
 
 def labeled_files(
-    folder: Path, suffixes: frozenset[str] = SUFFIXES, what: str = "images"
+    folder: Path, suffixes: frozenset[str] = SUFFIXES, what: str = IMAGES
 ) -> list[tuple[str, str]]:
     """List (path below the folder, label) of everything that is labeled.
 
@@ -38,7 +40,8 @@ def labeled_files(
     if not found:
         raise DataError(
             f"`{folder}` has neither `{CSV}` nor a folder of {what} per class",
-            hint=f"write {CSV} with the columns path,label, or make one folder per class",
+            hint=f"write {CSV} with the columns path,label, or make one folder per class"
+            + BEGIN * (what == IMAGES),
         )
     return found
 

@@ -57,7 +57,11 @@ def load(path: str | Path, spec: Spec) -> np.ndarray:
     """
     if isinstance(spec, ImageSpec):
         return images.load(path, spec)
-    row = tables.read_row(Path(path))
+    try:
+        row = tables.read_row(Path(path))
+    except DataError as error:
+        hint = tables.such_as(spec.fields) if error.hint else ""
+        raise DataError(error.problem, hint=hint) from error
     try:
         return np.asarray(spec.encode([row])[0])
     except DataError as error:

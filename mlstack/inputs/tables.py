@@ -7,7 +7,7 @@ into the model's graph; here missing numbers are filled, and text becomes one nu
 import hashlib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ NAMES = ("table.parquet", "table.csv")
 MOST_VALUES = 200  # of a text column; more are names or free text, of which nothing is learned
 TAKEN = ("prediction", "confidence")  # columns of what is monitored beside the inputs
 PLAIN = re.compile(r"(?!(true|false|null|y|n|yes|no|on|off)$)[^\W\d]\w*", re.I)  # needs no quotes
+SHOWN_FIELDS = 4  # of the columns of a row, where one is described
 OTHER = "(other)"  # the value of a text that training has not seen
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -252,6 +253,13 @@ def decode_row(content: bytes) -> Row:
         raise DataError(
             f"not a row: {error}", hint='a row is JSON such as {"age": 31, "city": "Bern"}'
         ) from error
+
+
+def such_as(fields: Sequence[str]) -> str:
+    """Say what a row with these columns looks like."""
+    named = [f"{msgspec.json.encode(name).decode()}: ..." for name in fields[:SHOWN_FIELDS]]
+    more = ["..."] if len(fields) > SHOWN_FIELDS else []
+    return f"a row is JSON such as {{{', '.join(named + more)}}}"
 
 
 def encode_row(row: Row) -> bytes:

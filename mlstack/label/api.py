@@ -29,10 +29,11 @@ from mlstack.label.results import (
     LabelStats,
 )
 from mlstack.label.session import ADDRESS, ClassKeys, Serving, Session
-from mlstack.label.table import Target
+from mlstack.label.table import Target as Target
 from mlstack.launch.worker import run_worker
 from mlstack.records import base
 from mlstack.records.base import Record
+from mlstack.records.labels import LabelEvent
 from mlstack.records.layout import Layout
 
 IMPORTER = "import"
@@ -103,7 +104,7 @@ def _ended(layout: Layout, found: Items, before: int) -> LabelingEnded:
     return LabelingEnded(events=len(events) - before, labeled=labels.labeled, total=labels.total)
 
 
-def export(call: Call, kind: Format, out: Path | None) -> LabelsExported:
+def export(call: Call, target: Target) -> LabelsExported:
     """Write the labels that count: by default into labels.parquet, which `train` reads.
 
     Raises:
@@ -112,7 +113,7 @@ def export(call: Call, kind: Format, out: Path | None) -> LabelsExported:
     project = load(call.config, sets=call.sets)
     found = items.find(project)
     kept = ledger(store.read_events(Layout(project.root).labels_db))
-    return table.export(project, found, kept, Target(kind, out))
+    return table.export(project, found, kept, target)
 
 
 def check(call: Call) -> LabelsChecked:
@@ -127,7 +128,11 @@ def check(call: Call) -> LabelsChecked:
     kept, scope = ledger(events), found.scope
     wrong = quality.problems(kept, scope, project.config.label.min_agreement)
     if wrong:
-        _refuse(wrong, "found wrong", "correct them with `mlstack label` or in data.classes")
+        _refuse(
+            wrong,
+            "found wrong",
+            "correct them by `mlstack label import FILE.csv` (path,label), or in data.classes",
+        )
     counted = quality.stats(events, scope)
     return LabelsChecked(
         labeled=counted.labeled,
@@ -148,13 +153,19 @@ def stats(call: Call) -> LabelStats:
 def import_file(call: Call, file: Path, *, skip_invalid: bool) -> LabelsImported:
     """Take labels from a file over as events of the annotator `import`, all or none.
 
+    Of the data folder, or a folder in it, images without a label get the name of their folder.
+
     Raises:
         DataError: a row names no image or no class, unless `skip_invalid`.
+        ConfigError: the folder is not part of the data.
         BusyError: a labeling server is running.
     """
     project = load(call.config, sets=call.sets)
     layout, found = Layout(project.root), items.find(project)
-    kind, rows = formats.read(file)
+    if file.is_dir():
+        kind, rows = Format.CSV, _by_folder(file, found, store.read_events(layout.labels_db))
+    else:
+        kind, rows = formats.read(file)
     accepted, refused = _sort_out(kind, rows, found)
     if refused and not skip_invalid:
         hint = "nothing was imported; correct them, or add --skip-invalid"
@@ -166,7 +177,7 @@ def import_file(call: Call, file: Path, *, skip_invalid: bool) -> LabelsImported
         imported = store.append(layout.labels_db, drafts)
     return LabelsImported(
         file=str(file),
-        format=kind.value,
+        format="folder" if file.is_dir() else kind.value,
         imported=imported,
         unchanged=len(accepted) - imported,
         refused=[mistake.problem for mistake in refused],
@@ -241,6 +252,28 @@ def _session(project: Project, found: Items, address: Address) -> Session:
         paths=found.paths,
         known=found.known,
     )
+
+
+def _by_folder(folder: Path, found: Items, events: list[LabelEvent]) -> list[Row]:
+    """Give each image below a folder of the data that nobody labeled the name of its class folder.
+
+    Labels that are there stay as they are: someone may have corrected them.
+    """
+    source, chosen = found.source.resolve(), folder.resolve()
+    if not chosen.is_relative_to(source):
+        raise ConfigError(
+            f"`{folder}` is not in the data folder",
+            hint=f"copy its images into folders of `{found.source}`, one per class, first",
+        )
+    kept = ledger(events)
+    return [
+        Row(path, path, path.split("/")[0])
+        for path in found.paths
+        if "/" in path
+        and (source / path).is_relative_to(chosen)
+        and path not in found.known
+        and not kept.current(path)
+    ]
 
 
 def _sort_out(kind: Format, rows: list[Row], found: Items) -> tuple[dict[str, str], list[Mistake]]:

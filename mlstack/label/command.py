@@ -39,13 +39,17 @@ app = room(label)
 def import_file(
     call: Call,
     file: Annotated[
-        Path, typer.Argument(help="CSV (path,label), JSON lines or Label Studio JSON.")
+        Path,
+        typer.Argument(
+            help="CSV (path,label), JSON lines or Label Studio JSON; or the data folder, whose "
+            "images without a label get the name of their folder."
+        ),
     ],
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Import the rows that are right.")
     ] = False,
 ) -> None:
-    """Take over labels from a file."""
+    """Take over labels from a file, or from the names of folders."""
     from mlstack.label import api, view
 
     call.show(api.import_file(call, file, skip_invalid=skip_invalid), view.draw)
@@ -59,11 +63,15 @@ def export(
     out: Annotated[
         Path | None, typer.Option(help="File to write [labels.parquet in the data folder].")
     ] = None,
+    drop_missing: Annotated[
+        bool, typer.Option("--drop-missing", help="Leave out labels of files that are gone.")
+    ] = False,
 ) -> None:
     """Write the labels file that train reads."""
     from mlstack.label import api, view
 
-    call.show(api.export(call, format, out), view.draw)
+    target = api.Target(format, out, drop_missing)
+    call.show(api.export(call, target), view.draw)
 
 
 @app.command()

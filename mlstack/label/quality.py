@@ -92,7 +92,10 @@ def problems(kept: Ledger, scope: Scope, min_agreement: float) -> list[Mistake]:
         if label not in classes
     ]
     found += [
-        Mistake(f"`{path}` is labeled `{label}`, but there is no such image")
+        Mistake(
+            f"`{path}` is labeled `{label}`, but there is no such image",
+            "bring it back, or type `mlstack label export --drop-missing`",
+        )
         for path, label in labels.items()
         if path not in there
     ]

@@ -22,6 +22,7 @@ class Target:
 
     kind: Format
     out: Path | None = None
+    drop_missing: bool = False  # labels of files that are gone
 
 
 def export(project: Project, found: Items, kept: Ledger, target: Target) -> LabelsExported:
@@ -32,11 +33,12 @@ def export(project: Project, found: Items, kept: Ledger, target: Target) -> Labe
     """
     verdicts = quality.verdicts(kept, found.scope)
     there, classes = set(found.paths), set(found.classes)
-    # Rows that came with the dataset are not ours to drop; `label check` judges them.
+    # Rows that came with the dataset are not ours to drop unasked; `label check` judges them.
     left_out = {
         path: name
         for path, name in verdicts.items()
-        if found.known.get(path) != name and (path not in there or name not in classes)
+        if (target.drop_missing and path not in there)
+        or (found.known.get(path) != name and (path not in there or name not in classes))
     }
     labels = {path: name for path, name in verdicts.items() if path not in left_out}
     if not labels:

@@ -13,6 +13,7 @@ from mlstack.label.results import (
     PairAgreement,
 )
 from mlstack.label.session import Serving
+from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.ui import Bar
 
@@ -43,19 +44,20 @@ def _serving(serving: Serving) -> str:
     who = "whoever has this link can label" if serving.shared else "only this machine can open it"
     return (
         f"labeling at {serving.url}\n"
-        f"{serving.remaining} of {serving.total} images left; {who}; Ctrl-C ends it"
+        f"{serving.remaining} of {counted(serving.total, 'image')} left; {who}; Ctrl-C ends it"
     )
 
 
 def _ended(ended: LabelingEnded) -> str:
-    saved = f"{ended.events} answer{'' if ended.events == 1 else 's'} saved"
+    saved = f"{counted(ended.events, 'answer')} saved"
     following = "\nnext: mlstack label export" if ended.events else ""
-    return f"{saved}; {ended.labeled} of {ended.total} images are labeled{following}"
+    total = counted(ended.total, "image is", "images are")
+    return f"{saved}; {ended.labeled} of {total} labeled{following}"
 
 
 def _exported(exported: LabelsExported) -> str:
     lines = [
-        f"wrote {exported.file}: {exported.rows} labels, {exported.new} new, "
+        f"wrote {exported.file}: {counted(exported.rows, 'label')}, {exported.new} new, "
         f"{exported.changed} changed, {exported.withdrawn} withdrawn",
         _classes(exported.classes),
     ]
@@ -70,7 +72,7 @@ def _exported(exported: LabelsExported) -> str:
 
 def _imported(imported: LabelsImported) -> str:
     lines = [
-        f"imported {imported.imported} labels from {imported.file}"
+        f"imported {counted(imported.imported, 'label')} from {imported.file}"
         + (f"; {imported.unchanged} were there already" if imported.unchanged else "")
     ]
     lines += [f"refused: {problem}" for problem in imported.refused[:SHOWN]]
@@ -80,7 +82,10 @@ def _imported(imported: LabelsImported) -> str:
 
 
 def _checked(checked: LabelsChecked) -> str:
-    lines = [f"ok: {checked.labeled} of {checked.total} images labeled", _classes(checked.classes)]
+    lines = [
+        f"ok: {checked.labeled} of {counted(checked.total, 'image')} labeled",
+        _classes(checked.classes),
+    ]
     lines += [f"no label of class {name}" for name, count in checked.classes.items() if not count]
     lines += [_pair(pair) for pair in checked.agreement]
     lines += [f"{_pair(pair)} (too few to judge)" for pair in checked.not_judged]
@@ -91,7 +96,7 @@ def _stats(stats: LabelStats) -> RenderableType:
     table = Table(
         box=None,
         pad_edge=False,
-        title=f"{stats.labeled} of {stats.total} images labeled",
+        title=f"{stats.labeled} of {counted(stats.total, 'image')} labeled",
         title_justify="left",
         title_style="bold",
         caption="\n".join(_pair(pair) for pair in stats.agreement) or None,
@@ -123,18 +128,18 @@ def _rebuilt(rebuilt: LabelsRebuilt) -> str:
     if rebuilt.damage:
         lines = [
             f"labels.db was damaged: {rebuilt.damage}",
-            f"saved {rebuilt.events} events; {rebuilt.missing} are lost; "
+            f"saved {counted(rebuilt.events, 'event')}; {rebuilt.missing} lost; "
             f"the damaged file is {rebuilt.kept_as}",
         ]
     else:
-        lines = [f"labels.db is whole: {rebuilt.events} events"]
+        lines = [f"labels.db is whole: {counted(rebuilt.events, 'event')}"]
     return "\n".join(lines + ([_exported(rebuilt.exported)] if rebuilt.exported else []))
 
 
 def _pair(pair: PairAgreement) -> str:
     return (
         f"{pair.first} and {pair.second}: kappa {pair.kappa:.2f}, "
-        f"{pair.agreement:.0%} equal on {pair.shared} images"
+        f"{pair.agreement:.0%} equal on {counted(pair.shared, 'image')}"
     )
 
 

@@ -60,6 +60,10 @@ def _untracked(root: Path) -> list[str]:
 def _as_patch(root: Path, name: str) -> str:
     """Show a file that git does not know as a patch that makes it; a large one by its hash."""
     path = root / name
+    if path.is_dir():
+        return f"# {name} is a repository of its own, at {git.head(path) or 'no commit'}\n"
+    if not path.is_file():
+        return f"# {name} is no file\n"  # a link to nowhere, a pipe
     content = path.read_bytes() if path.stat().st_size <= LARGEST_BYTES else b"\0"
     if b"\0" in content:
         return f"# new file {name}: sha256 {files.sha256(path)}\n"

@@ -137,7 +137,7 @@ def _wrong(paths: list[str], labels: list[str], md5s: dict[str, str]) -> Iterato
             outside = ".." in PurePosixPath(path).parts or path.startswith("/")
             yield Mistake(
                 f"`{path}` lies outside the dataset" if outside else f"there is no file `{path}`",
-                "bring it back, or take it out of the labels",
+                "bring it back, or type `mlstack label export --drop-missing`",
             )
             continue
         if not label:

@@ -17,6 +17,7 @@ from mlstack.monitor.probe import Attempt, Pace
 from mlstack.monitor.target import Target
 from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Selection, Window
+from mlstack.records import server
 from mlstack.records.base import write
 from mlstack.records.layout import Layout
 from mlstack.records.report import Probed, Report, Reported, Rows
@@ -100,14 +101,23 @@ def watch(where: Where) -> Iterator[Report]:
 def probed(
     where: Where, url: str | None, *, count: int, interval_s: float
 ) -> Iterator[Attempt | Probed]:
-    """Ask the endpoint for its health and for one golden prediction, `count` times."""
+    """Ask the endpoint for its health and for one golden prediction, `count` times.
+
+    Without `url` it is the server of this project that runs here, else the one of the config.
+    """
     project = load(where.config, sets=where.sets)
     found = target.find(project, None)
-    settings = project.config.serve
-    address = (url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    address = (url or _endpoint(project)).rstrip("/")
     limit_ms = project.config.monitor.service.p99_ms
     pace = Pace(count, interval_s, limit_ms)
     yield from probe.probe(address, probe.golden_question(found), pace)
+
+
+def _endpoint(project: Project) -> str:
+    """Give the address of this project's server: where one runs, else where one is to run."""
+    running = server.running(Layout(project.root).state)
+    settings = project.config.serve
+    return running.url if running else f"http://{settings.host}:{settings.port}"
 
 
 def sql(where: Where, query: str) -> Rows:

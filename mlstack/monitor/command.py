@@ -63,7 +63,10 @@ def report(
 @common_options
 def probe(
     call: Call,
-    url: Annotated[str | None, typer.Option(help="The endpoint [serve.host:serve.port].")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="The endpoint [this project's server, or serve.host:serve.port]."),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, help="How often to ask.")] = 1,
     interval: Annotated[float, typer.Option(min=0, help="Seconds between.")] = 10.0,
 ) -> None:

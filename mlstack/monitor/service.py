@@ -32,6 +32,7 @@ def judge(service: Service, limits: Limits, least: int) -> list[Finding]:
 
 def _errors(service: Service, limit: float, enough: bool) -> Finding:
     total, failed = service.requests, service.failed
+    refused = "1 was" if service.refused == 1 else f"{service.refused} were"
     certain, _ = testing.wilson(failed, total, z=CERTAIN)
     return Finding(
         subject="error_rate",
@@ -40,5 +41,5 @@ def _errors(service: Service, limit: float, enough: bool) -> Finding:
         effect=failed / total if total else 0.0,
         limit=limit,
         statistic="share",
-        detail=f"{failed} of {total} requests failed (5xx), {service.refused} were refused (4xx)",
+        detail=f"{failed} of {total} requests failed (5xx), {refused} refused (4xx)",
     )

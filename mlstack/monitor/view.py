@@ -14,6 +14,7 @@ from mlstack import ui
 from mlstack.call import Call
 from mlstack.monitor import keys
 from mlstack.monitor.probe import Attempt
+from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.records.report import Change, Finding, Probed, Report, Reported, Rows, Service
 
@@ -105,7 +106,7 @@ def _report(report: Report) -> RenderableType:
         parts.append(
             Text(
                 f"measured accuracy {one.accuracy:.1%} ({one.low:.1%} to {one.high:.1%}) on "
-                f"{one.labels} labels; {one.coverage:.0%} of the window is labelled; "
+                f"{counted(one.labels, 'label')}; {one.coverage:.0%} of the window is labelled; "
                 "labels of chosen predictions only tell about those"
             )
         )
@@ -160,7 +161,7 @@ def _service(report: Report) -> Text:
     if one is None or not one.requests:
         return Text("service  no request yet")
     return Text(
-        f"service  {one.requests} requests, {one.per_minute:.0f} a minute, "
+        f"service  {counted(one.requests, 'request')}, {one.per_minute:,.0f} a minute, "
         f"{one.failed} failed (5xx), {one.refused} refused (4xx)\n"
         f"latency  {_latency(one)}"
     )

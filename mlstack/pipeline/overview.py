@@ -32,11 +32,10 @@ def line(project: Project, data_md5: str) -> Line:
     if not names:
         return Line(part="stages", state=f"up to date: {', '.join(found)}")
     first = names[0]
-    more = f"; then {', '.join(names[1:])}" if names[1:] else ""
+    more = f", and {len(names) - 1} after it" if names[1:] else ""
     reason = found[first][0].replace(".mlstack/stages/", "")
-    why = f"{first} is stale: {reason}"
-    return Line(part="stages", state=_short(why, WIDTH - len(more)) + more)
+    return Line(part="stages", state=_short(f"{first} is stale{more}: {reason}"))
 
 
-def _short(text: str, width: int = WIDTH) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+def _short(text: str) -> str:
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"

@@ -176,7 +176,7 @@ def _is_snapshotted(root: Path, name: str) -> bool:
 def _labels(project: Project, layout: Layout) -> Line:
     source = project.root / project.config.data.folder
     events = labels.last_event(layout)
-    said = f", {events} label events" if events is not None else ""
+    said = f", {counted(events, 'label event')}" if events is not None else ""
     if is_packed(source):
         return Line(part="labels", state="in packs; mlstack version checkout HEAD lays them out")
     if not source.is_dir():
@@ -250,7 +250,16 @@ def _live(found: Found) -> Line:
         return Line(part="live", state=state, is_well=False)
     canary = f", canary {live.canary} at {live.canary_percent:g} %" if live.canary else ""
     previous = f", before it {live.previous}" if live.previous else ""
-    return Line(part="live", state=f"package {live.live} since {live.changed}{previous}{canary}")
+    since = f" since {_minute(live.changed)}" if live.changed else ""
+    return Line(part="live", state=f"package {live.live}{since}{previous}{canary}")
+
+
+def _minute(moment: str) -> str:
+    """Write an ISO 8601 time to the minute; what is none stays as it is."""
+    try:
+        return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return moment
 
 
 def _requests(layout: Layout, model: str) -> Line:
@@ -275,6 +284,7 @@ def _requests(layout: Layout, model: str) -> Line:
 def _alerts(layout: Layout, found: Found) -> Line:
     count = len(list(layout.alerts.glob("[!.]*.json")))
     if found.alert:
-        state = f"{count}, open: {found.alert.alert.summary}"
+        first, _, rest = found.alert.alert.summary.partition("; ")
+        state = f"{count}, open: {first}{', and more' if rest else ''}"
         return Line(part="alerts", state=state, is_well=False)
     return Line(part="alerts", state=f"{count}, none open" if count else "none")

@@ -286,8 +286,8 @@ def find_run(runs: Path, wanted: str | None) -> str:
         raise DataError("there is no finished run", hint="type `mlstack train`")
     fitting = [i for i in ids if i == wanted] or [i for i in ids if wanted in i]
     if len(fitting) != 1:
-        what = "no run" if not fitting else f"{len(fitting)} runs"
-        raise DataError(f"{what} fit `{wanted}`", hint="type `mlstack train ls`")
+        what = "no run fits" if not fitting else f"{len(fitting)} runs fit"
+        raise DataError(f"{what} `{wanted}`", hint="type `mlstack train ls`")
     return fitting[0]
 
 

@@ -1,11 +1,12 @@
 """`.mlstack/serve.json`: how the server of a project was started, and where it is found."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from mlstack.records.base import Record
+from mlstack.records.base import Record, read
 
 FILE = "serve.json"
 WORKER = "mlstack.serve.worker"
@@ -111,3 +112,27 @@ def choice_path(state: Path) -> Path:
 def path(state: Path) -> Path:
     """Give the file below the project's state folder."""
     return state / FILE
+
+
+def running(state: Path) -> ServerSpec | None:
+    """Find the server of the project with this state folder, if its process still lives."""
+    place = path(state)
+    if not place.is_file():
+        return None
+    spec = read(place, ServerSpec)
+    try:
+        os.kill(spec.pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass  # somebody else's; it lives
+    return spec if _is_ours(spec.pid) else None
+
+
+def _is_ours(pid: int) -> bool:
+    """Tell our process from another that got its number, after a restart of the machine say."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True  # nothing tells
+    return b"mlstack" in command

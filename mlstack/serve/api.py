@@ -33,7 +33,6 @@ from mlstack.serve.results import (
     Predictions,
     Status,
 )
-from mlstack.serve.running import running_server
 
 TAKE_OVER_S = 15.0
 
@@ -111,7 +110,7 @@ def status(path: Path, *, sets: tuple[str, ...]) -> Status:
     project = load(path, sets=sets)
     folder = _folder(project)
     live = live_file.current(folder)
-    running = running_server(project)
+    running = server_record.running(Layout(project.root).state)
     health = _health(running) if running else {}
     return Status(
         model=project.config.project.name,
@@ -188,7 +187,7 @@ def _live_package(project: Project) -> tuple[Path, int]:
 
 def _changed(project: Project, live: Live) -> Changed:
     """Report a change, once the running server (if any) has taken it over or refused to."""
-    running = running_server(project)
+    running = server_record.running(Layout(project.root).state)
     assert live.live is not None
     return Changed(
         model=project.config.project.name,

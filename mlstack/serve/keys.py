@@ -10,11 +10,11 @@ from mlstack import files
 from mlstack.config import Project, load
 from mlstack.errors import ConfigError
 from mlstack.records import keys as record
+from mlstack.records import server as server_record
 from mlstack.records.base import encode
 from mlstack.records.keys import Key, Keys
 from mlstack.records.layout import Layout
 from mlstack.serve.results import KeyAdded, KeyLine, KeyRevoked, KeysListed
-from mlstack.serve.running import running_server
 
 PREFIX = "mls_"
 ID_LENGTH = len(PREFIX) + 8
@@ -80,7 +80,7 @@ def revoke(path: Path, *, sets: tuple[str, ...], which: str) -> KeyRevoked:
 
 def _note(project: Project) -> str:
     """Say so where a server runs that was started without keys: it asks for none."""
-    running = running_server(project)
+    running = server_record.running(Layout(project.root).state)
     if running is None or running.access.asks_for_keys:
         return ""
     return f"{running.url} goes on asking for no key until it is started again"

@@ -178,7 +178,7 @@ def _runs(rows: list[RunRow]) -> Any:
         table.add_row(
             row.id,
             row.state,
-            f"{row.epoch}/{row.epochs}",
+            f"{row.epoch}/{row.epochs}" if row.epochs else "none",
             "" if row.value is None else f"{name}{row.value:.4f}",
             row.dataset[:8],
             _origin(row),
@@ -202,7 +202,10 @@ def _shown(shown: RunShown) -> Any:
     state = f"{summary.state}: {summary.problem}" if summary.problem else summary.state
     often = shown.attempts > 1 or (shown.attempts and summary.state == "queued")
     again = f", begun {_count(shown.attempts, 'time')}" if often else ""
-    grid.add_row("state", f"{state}, {summary.epoch} of {summary.epochs} epochs{again}")
+    epochs = (
+        f"{summary.epoch} of {_count(summary.epochs, 'epoch')}" if summary.epochs else "no epoch"
+    )
+    grid.add_row("state", f"{state}, {epochs}{again}")
     if shown.next:
         word = "goes on" if summary.state in ("stopped", "failed") else "follow it"
         grid.add_row(word, shown.next)

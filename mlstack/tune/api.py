@@ -17,6 +17,7 @@ from mlstack.launch.gpus import Gpu
 from mlstack.launch.plan import PlanOptions, Prepared, configured, prepare
 from mlstack.launch.supervise import listen
 from mlstack.launch.waiting import taken
+from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
 from mlstack.tune import space as spaces
@@ -170,7 +171,8 @@ def _notes(ready: Prepared, recovered: int) -> list[str]:
     if ready.dataset.dirty:
         notes.append(f"data without a snapshot, known by its content hash {ready.dataset.md5}")
     if recovered:
-        notes.append(f"{recovered} broken-off trial(s) are tried again with the same settings")
+        trials = counted(recovered, "broken-off trial is", "broken-off trials are")
+        notes.append(f"{trials} tried again with the same settings")
     return notes
 
 
@@ -200,7 +202,7 @@ def _result(search: Search, wanted: int, state: str) -> Tuned:
 def _stopped(search: Search, wanted: int, code: int) -> Interrupted:
     name = search.spec.name
     return Interrupted(
-        f"study `{name}` was stopped after {search.done()} of {wanted} trials",
+        f"study `{name}` was stopped after {search.done()} of {counted(wanted, 'trial')}",
         hint=f"`mlstack tune {name} --resume` goes on",
         exit_code=code,
     )

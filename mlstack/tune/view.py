@@ -7,6 +7,7 @@ from rich.table import Table
 
 from mlstack.launch.mirrors import Behind
 from mlstack.launch.waiting import Waiting
+from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.records.worker import WorkerProgress
 from mlstack.tune.results import (
@@ -47,7 +48,7 @@ def _study(study: StudyStarted) -> str:
     at_once = f", {study.parallel} at a time" if study.parallel > 1 else ""
     done = f", {study.done} of them done" if study.done else ""
     lines = [
-        f"study {study.study}: {study.trials} trials{done}, {study.sampler} sampler, "
+        f"study {study.study}: {counted(study.trials, 'trial')}{done}, {study.sampler} sampler, "
         f"{study.pruner} pruner, {study.mode} {study.monitor} on {where}{at_once}"
     ]
     return "\n".join(lines + [f"note: {note}" for note in study.notes])
@@ -66,7 +67,7 @@ def _ended(ended: TrialEnded) -> str:
 
 def _tuned(study: Tuned) -> Any:
     over = sum(t.state in ("finished", "pruned", "failed") for t in study.trials)
-    counts = [f"{over} of {study.wanted} trials"]
+    counts = [f"{over} of {counted(study.wanted, 'trial')}"]
     for state in ("pruned", "failed", "interrupted"):
         count = sum(t.state == state for t in study.trials)
         counts += [f"{count} {state}"] if count else []

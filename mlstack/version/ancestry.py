@@ -99,7 +99,7 @@ def find_spec(layout: Layout, wanted: str) -> RunSpec:
         return read(layout.run(find_run(layout.runs, wanted)) / SPEC, RunSpec)
     except DataError as error:
         raise DataError(
-            f"no run or package fits `{wanted}`: {error.problem}",
+            f"no package is called `{wanted}`, and {error.problem}",
             hint="type `mlstack train ls`, or name a package as NAME/N",
         ) from error
 

@@ -1,5 +1,6 @@
 """The steps of `version check`: every finding by its name, held against what was learned."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -93,8 +94,10 @@ def _files(data: Dataset, state: Content, config: Config) -> _Steps:
         found += _across(data, state, labels, album, config)
     unlabeled = len(set(paths) - labels.keys())
     if unlabeled:
-        share = unlabeled / len(labels.keys() | set(paths))
-        found.append(_note("unlabeled-files", f"{share:.1%} of the files have no label"))
+        there = len((labels.keys() & state.entries.keys()) | set(paths))
+        said = f"{unlabeled} of {counted(there, 'file')} have no label"
+        hint = labelled.how_to_label(data.source, paths, labels) if is_seen else ""
+        found.append(_note("unlabeled-files", said, hint))
     classes = dict(sorted(Counter(labels.values()).items()))
     schema = _schema(data, state, classes)
     schema = replace(schema, images=learned.images_of(album))
@@ -225,13 +228,18 @@ def _empty_labels(labels: list[str]) -> Iterator[Finding]:
 
 def _gaps(table: pa.Table, config: Config) -> Iterator[Finding]:
     allowed, ignored = config.data.checks.max_missing, _ignored(config)
-    for name, share in tables.missing_shares(table).items():
-        if share > allowed and name not in ignored:
+    shares = tables.missing_shares(table)
+    shares = {name: share for name, share in shares.items() if name not in ignored}
+    most = math.ceil(max(shares.values(), default=0.0) * 100) / 100  # allows every column
+    for name, share in shares.items():
+        if share > allowed:
+            is_text = name == config.data.args.get("text")
+            left = "remove these rows" if is_text else tables.leave_out(name)
             yield Finding(
                 name="missing-values",
-                problem=f"column `{name}`: {share:.1%} of the values are missing; "
-                f"`data.checks.max_missing` allows {allowed:.1%}",
-                hint=f"fill them in, allow it, or {tables.leave_out(name)}",
+                problem=f"column `{name}`: {round(share * table.num_rows)} of {table.num_rows} "
+                f"values ({share:.1%}) are missing; `data.checks.max_missing` allows {allowed:.1%}",
+                hint=f"fill them in, allow it by `data.checks.max_missing: {most:g}`, or {left}",
             )
 
 

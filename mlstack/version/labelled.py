@@ -1,5 +1,6 @@
 """What is wrong with labels and the files that they name."""
 
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 
 from mlstack.config import Config
 from mlstack.inputs import folders, images
+from mlstack.plurals import counted
 from mlstack.records import dataset
 from mlstack.version.content import Content
 from mlstack.version.result import Finding
@@ -30,7 +32,8 @@ def class_findings(labels: list[str], config: Config) -> Iterator[Finding]:
             near = get_close_matches(name, allowed or (), n=1)
             yield Finding(
                 name="unknown-class",
-                problem=f"{count} examples have the label `{name}`, which is not in `data.classes`",
+                problem=f"{counted(count, 'example has', 'examples have')} the label `{name}`, "
+                "which is not in `data.classes`",
                 hint=f"did you mean `{near[0]}`?" if near else "add it there, or relabel them",
             )
     least = config.data.checks.min_per_class
@@ -38,7 +41,7 @@ def class_findings(labels: list[str], config: Config) -> Iterator[Finding]:
         if counts[name] < least:
             yield Finding(
                 name="too-few-examples",
-                problem=f"class `{name}` has {counts[name]} examples; "
+                problem=f"class `{name}` has {counted(counts[name], 'example')}; "
                 f"`data.checks.min_per_class` asks for {least}",
                 hint="label more of them",
             )
@@ -62,6 +65,16 @@ def damaged_tables(source: str, state: Content) -> Iterator[Finding]:
             )
 
 
+def how_to_label(source: str, paths: list[str], labels: dict[str, str]) -> str:
+    """Say how images without a label get one; the folder of one may be the name of a class."""
+    classes = set(labels.values())
+    is_by_folder = any(path.split("/")[0] == label for path, label in labels.items())
+    new = [path.split("/")[0] for path in paths if path not in labels and "/" in path]
+    folders_say = any(is_by_folder or folder in classes for folder in new)
+    named = f", or `mlstack label import {shlex.quote(source)}` takes the names of their folders"
+    return f"`mlstack label` shows them{named if folders_say else ''}"
+
+
 def copies(state: Content, labels: dict[str, str]) -> list[list[str]]:
     """Group labeled files of equal content."""
     by_md5: dict[str, list[str]] = defaultdict(list)
@@ -78,12 +91,16 @@ def is_image(path: str) -> bool:
 def _missing(source: str, state: Content, labels: dict[str, str]) -> Iterator[Finding]:
     if not labels:
         yield Finding(name="no-labels", problem="no file has a label", hint="type `mlstack label`")
-    origin = dataset.LABELS if dataset.LABELS in state.entries else folders.CSV
+    drop = (
+        "type `mlstack label export --drop-missing`"
+        if dataset.LABELS in state.entries
+        else f"remove its row from {folders.CSV}"
+    )
     for path in sorted(labels.keys() - state.entries.keys()):
         yield Finding(
             name="missing-file",
             problem=f"`{path}` is labeled, but there is no such file",
-            hint=f"put it back, or remove its row from {origin}",
+            hint=f"put it back, or {drop}",
             where=f"{source}/{path}",
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.errors import DataError
 from mlstack.inputs import images
+from mlstack.plurals import counted
 from mlstack.version.content import Content
 from mlstack.version.result import ClassChange, Difference, RowChange, TableChange
 from mlstack.version.words import printable, size
@@ -73,7 +74,7 @@ def _tiles(found: Difference) -> str:
     counts = [
         ("added", len(found.added), ""),
         ("removed", len(found.removed), ""),
-        ("changed", len(found.changed), f"{rows} rows" if rows else ""),
+        ("changed", len(found.changed), counted(rows, "row") if rows else ""),
         ("renamed", len(found.renamed), ""),
         ("relabelled", found.relabelled_count, ""),
     ]

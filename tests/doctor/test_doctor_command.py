@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from fake_gpus import lease
 
-from mlstack.doctor import machine, software, together
+from mlstack.doctor import machine, place, software, together
 from mlstack.launch.gpus import FakeGpus
 from mlstack.launch.leases import claim
 
@@ -58,6 +58,14 @@ def test_a_project_on_this_machine_is_examined(project: Path) -> None:
     assert "two GPUs" in checks["all-reduce"]["detail"] or "agree" in checks["all-reduce"]["detail"]
     assert "not tried: " in checks["loader"]["detail"]  # the data is not snapshotted
     assert not [c for c in body["checks"] if c["status"] != "ok" and not c["fix"]]
+
+
+def test_git_is_asked_for_in_a_project_only(tmp_path: Path) -> None:
+    elsewhere = place.git_state(tmp_path, is_project=False)
+    inside = place.git_state(tmp_path, is_project=True)
+
+    assert (elsewhere.status, elsewhere.fix) == ("ok", "")
+    assert (inside.status, inside.fix) == ("warning", "git init")
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """The story of texts: made, versioned, trained, packed, served, asked and watched."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,8 +80,17 @@ def test_the_page_takes_a_text_and_shows_the_answer(messages: Story) -> None:
         page.click("#form button")
         page.wait_for_selector("#found:not([hidden])")
         said = page.inner_text("#prediction")
+        page.fill("textarea[data-column=text]", "it's")
+        command = page.inner_text("#curl")
+        page.fill("textarea[data-column=text]", "x" * 200)
+        page.set_viewport_size({"width": 400, "height": 800})
+        width = page.evaluate("document.documentElement.scrollWidth")
         browser.close()
 
+    assert width == 400
+    curl, flag, sent, url = shlex.split(command)
+    assert (curl, flag, json.loads(sent)) == ("curl", "-d", {"text": "it's"})
+    assert messages.http.post(url, content=sent).status_code == 200
     assert said == messages.ask({"text": text})["prediction"] == "German"
 
 

@@ -119,6 +119,7 @@ def test_a_live_package_that_nobody_opened_here_is_opened_and_compared_with(copy
     assert done.code == 0, done.out + done.err
     (gate,) = [gate for gate in done.json["gates"] if gate["name"] == "no worse than live"]
     assert "0 lost, 0 gained" in gate["detail"]
+    assert done.json["live"] == 1
     assert proven.is_proven(Layout(copy).proven, copy / "models/my_project/1")
 
 

@@ -49,6 +49,7 @@ def project(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def exported(project: Path) -> Cli:
     done = mlstack(project, "export", "--json")
     assert done.code == 0, done.out + done.err
+    assert done.json["live"] is None
     return done
 
 
@@ -62,7 +63,7 @@ def second(project: Path, first: Path) -> Path:
     base.write(project / "models/my_project/live.json", package.Live(live=1))
     done = mlstack(project, "export", RUN[-4:])
     assert done.code == 0, done.err
-    assert "next     mlstack serve" in done.out
+    assert done.out.endswith("next     mlstack serve promote 2\n")
     return project / "models/my_project/2"
 
 

@@ -1,5 +1,6 @@
 """`mlstack init NAME --data PATH`: a folder per class, or labels.csv."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,10 @@ def test_a_folder_per_class_is_copied_and_the_config_fits_it(
     tmp_path: Path, photos: Path, run_init: Callable
 ) -> None:
     (photos / "cat" / "notes.txt").write_text("not an image")
+    (photos / "cat" / "phone.HEIC").write_bytes(b"not one that is read")
+    (photos / "dog" / "phone.heic").write_bytes(b"not one that is read")
+    (photos / "cat" / ".DS_Store").write_bytes(b"of a file manager")
+    (photos / "cat" / "Thumbs.db").write_bytes(b"of a file manager")
     (photos / "unsorted.jpg").write_bytes((photos / "cat" / "0.jpg").read_bytes())
 
     done = run_init(tmp_path, "demo", "--data", "photos", "--ci", "none")
@@ -31,6 +36,7 @@ def test_a_folder_per_class_is_copied_and_the_config_fits_it(
     assert not (tmp_path / "demo" / "data" / "photos" / "cat" / "notes.txt").exists()
     assert (tmp_path / "demo" / "data" / "photos.dvc").is_file()
     assert "1 image waits for a label" in done.stdout
+    assert "3 files are no images and were left out (.heic, .txt)" in done.stdout
 
 
 def test_labels_csv_says_which_is_which(tmp_path: Path, run_init: Callable) -> None:
@@ -145,3 +151,48 @@ def test_a_missing_folder_is_named(tmp_path: Path, run_init: Callable) -> None:
 
     assert done.returncode == 3
     assert "there is no folder `nowhere`" in done.stderr
+
+
+def test_images_without_labels_are_told_how_few_are_enough(
+    tmp_path: Path, photos: Path, run_init: Callable
+) -> None:
+    (tmp_path / "heap").mkdir()
+    for number, photo in enumerate(sorted(photos.rglob("*.jpg"))):
+        shutil.copy(photo, tmp_path / "heap" / f"{number}.jpg")
+
+    refused = run_init(tmp_path, "demo", "--data", "heap")
+    for name in ("0", "1", "4", "5"):
+        label = tmp_path / "heap" / ("cat" if name < "4" else "dog")
+        label.mkdir(exist_ok=True)
+        (tmp_path / "heap" / f"{name}.jpg").rename(label / f"{name}.jpg")
+    done = run_init(tmp_path, "demo", "--data", "heap")
+
+    assert refused.returncode == 3
+    assert "two images of each class will do, `mlstack label` asks for the rest" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    assert "4 images wait for a label" in done.stdout
+    assert "Next: cd demo && mlstack label" in done.stdout
+
+
+def test_a_folder_of_texts_is_told_which_template_reads_them(
+    tmp_path: Path, run_init: Callable
+) -> None:
+    (tmp_path / "texts" / "good").mkdir(parents=True)
+    (tmp_path / "texts" / "good" / "1.txt").write_text("nice")
+
+    done = run_init(tmp_path, "demo", "--data", "texts")
+
+    assert done.returncode == 3
+    assert "`texts` holds no image" in done.stderr
+    assert "text-classification" in done.stderr
+
+
+def test_a_table_without_its_template_is_told_the_template(
+    tmp_path: Path, run_init: Callable
+) -> None:
+    (tmp_path / "rows.csv").write_text("a,y\n1,b\n")
+
+    done = run_init(tmp_path, "demo", "--data", "rows.csv", "--label", "y")
+
+    assert done.returncode == 2
+    assert "for a table say --template tabular or text-classification" in done.stderr

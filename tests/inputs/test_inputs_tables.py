@@ -246,3 +246,15 @@ def test_what_a_package_keeps_of_its_inputs_is_not_trusted(stored: dict) -> None
 def test_a_row_nested_too_deeply_is_refused() -> None:
     with pytest.raises(DataError, match="not a row"):
         tables.decode_row(b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+
+
+def test_what_is_no_row_is_told_the_columns_of_this_model(tmp_path: Path) -> None:
+    few = TableSpec({"age": 1.0}, {'größe "x"': ["S"]})
+    many = TableSpec({name: 0.0 for name in "abcdef"}, {})
+    (tmp_path / "a.csv").write_text("age\n3\n")
+
+    with pytest.raises(DataError, match="not a row") as refused:
+        preprocess.load(tmp_path / "a.csv", few)
+
+    assert refused.value.hint == 'a row is JSON such as {"age": ..., "größe \\"x\\"": ...}'
+    assert tables.such_as(many.fields).endswith('"d": ..., ...}')

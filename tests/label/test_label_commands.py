@@ -70,6 +70,45 @@ def test_a_label_taken_back_after_its_export_is_withdrawn(half: Path) -> None:
     assert name(30) not in labels_of(half)
 
 
+def test_labels_of_files_that_are_gone_are_dropped_when_asked(half: Path) -> None:
+    (half / "data" / "digits" / name(3)).unlink()
+    say(half, ("ann", 30, "4"), ("ann", 31, "5"))
+    (half / "data" / "digits" / name(31)).unlink()
+
+    kept = answer(half, "label", "export")
+    refused = answer(half, "label", "check", code=3)
+    dropped = answer(half, "label", "export", "--drop-missing")
+
+    assert (kept["rows"], kept["withdrawn"]) == (LABELED + 1, 0)
+    assert "--drop-missing" in refused["error"]["errors"][0]["hint"]
+    assert (dropped["rows"], dropped["withdrawn"]) == (LABELED, 1)
+    assert len(dropped["left_out"]) == 2
+    assert {name(3), name(31)}.isdisjoint(labels_of(half))
+
+
+def test_images_in_the_folder_of_a_class_are_labeled_by_its_name(half: Path) -> None:
+    data = half / "data" / "digits"
+    (data / "7").mkdir()
+    for number in (30, 31):
+        (data / name(number)).rename(data / "7" / f"{number}.PNG")
+    say(half, ("ann", 32, "4"))
+    (data / name(32)).rename(data / "7" / "32.png")
+    store.append(half / ".mlstack" / "labels.db", [Draft("ann", "7/32.png", "label", "4")])
+
+    imported = answer(half, "label", "import", "data/digits/7")
+    again = answer(half, "label", "import", "data/digits/7")
+    whole = answer(half, "label", "import", "data/digits", code=3)
+    elsewhere = run(half, "label", "import", ".")
+    answer(half, "label", "export")
+
+    assert (imported["format"], imported["imported"], again["imported"]) == ("folder", 2, 0)
+    after = labels_of(half)
+    assert (after["7/30.PNG"], after["7/31.PNG"], after["7/32.png"]) == ("7", "7", "4")
+    assert "`images` is not in data.classes" in problems(whole)
+    assert elsewhere.returncode == 2
+    assert "is not in the data folder" in elsewhere.stderr
+
+
 def test_the_majority_decides(half: Path) -> None:
     say(half, ("ann", 30, "4"), ("bob", 30, "5"), ("carl", 30, "5"))
 

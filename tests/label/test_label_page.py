@@ -207,6 +207,19 @@ def test_everything_fits_and_clicks_work_too(serve: Serve, page: Page, width: in
         assert box["y"] + box["height"] <= 740
 
 
+def test_the_name_of_a_class_is_read_whole_on_a_phone(serve: Serve, page: Page) -> None:
+    page.set_viewport_size({"width": 400, "height": 740})
+    server = serve("--set", 'data.classes=["Grüne Birne", "apple", "banana"]')
+
+    page.goto(server.url)
+    page.wait_for_selector("#classes .name")
+
+    is_cut = "n => n.scrollWidth > n.clientWidth || n.scrollHeight > n.clientHeight"
+    assert (
+        page.eval_on_selector_all("#classes .name", f"names => names.filter({is_cut}).length") == 0
+    )
+
+
 def test_nothing_is_loaded_from_elsewhere(serve: Serve, page: Page) -> None:
     server = serve()
     hosts: set[str] = set()

@@ -141,6 +141,16 @@ def test_a_time_that_is_none_is_a_usage_error(watched: Watched):
     assert "--since 2h" in answer.stderr
 
 
+def test_one_request_is_told_as_one(watched: Watched):
+    watched.part(Log.of(1, seed=1))
+    report = api.check(api.Where(watched.config), api.Asked())
+    console = Console(width=120, force_terminal=False, file=io.StringIO())
+
+    console.print(view.draw(report), markup=False)
+
+    assert "service  1 request, " in console.file.getvalue()
+
+
 @pytest.mark.parametrize("width", [40, 80, 160])
 def test_everything_that_is_drawn_fits_the_terminal(watched: Watched, width: int):
     watched.part(Log.of(500, seed=1, pixels=2))

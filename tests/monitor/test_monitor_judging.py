@@ -34,6 +34,14 @@ def test_latency_alarms_against_its_limit_and_only_if_there_is_one():
     assert none == []
 
 
+def test_one_refused_request_is_told_as_one():
+    one = Service(requests=9, failed=0, refused=1, per_minute=1.0)
+
+    (found,) = service.judge(one, Limits(), least=5)
+
+    assert found.detail.endswith(", 1 was refused (4xx)")
+
+
 def test_no_request_at_all_is_no_failure():
     empty = Service(requests=0, failed=0, refused=0, per_minute=0.0)
 

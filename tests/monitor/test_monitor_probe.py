@@ -1,14 +1,18 @@
 import http.server
 import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 from monitor_log import Watched
 
 from mlstack.monitor import api
+from mlstack.records import server as server_record
+from mlstack.records.base import write
 from mlstack.records.report import Probed
 
 Endpoint = Callable[..., str]
@@ -50,7 +54,7 @@ def endpoint() -> Iterator[Endpoint]:
         server.server_close()
 
 
-def ask(watched: Watched, url: str, count: int = 1) -> Probed:
+def ask(watched: Watched, url: str | None, count: int = 1) -> Probed:
     *_, last = api.probed(api.Where(watched.config), url, count=count, interval_s=0.01)
     assert isinstance(last, Probed)
     return last
@@ -64,6 +68,27 @@ def test_a_healthy_endpoint_is_up(watched: Watched, endpoint: Endpoint):
     assert found.attempts == 3
     assert found.failures == {}
     assert found.p50_ms is not None
+
+
+def test_without_a_url_the_server_that_runs_is_asked(watched: Watched, endpoint: Endpoint):
+    state = watched.config.parent / ".mlstack"
+    spec = server_record.ServerSpec(
+        root=str(state.parent),
+        model="digits",
+        host="127.0.0.1",
+        port=1,
+        url=endpoint(),
+        pid=os.getpid(),
+        started="2026-01-01T00:00:00+00:00",
+    )
+    write(server_record.path(state), spec)
+
+    found = ask(watched, None)
+    write(server_record.path(state), msgspec.structs.replace(spec, pid=2**22 + 1))
+    ended = ask(watched, None)
+
+    assert (found.url, found.failures) == (spec.url, {})
+    assert ended.url == "http://127.0.0.1:8000"
 
 
 @pytest.mark.parametrize(

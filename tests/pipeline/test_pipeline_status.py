@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from mlstack.records.base import write
@@ -90,6 +91,17 @@ def test_an_alert_is_open_until_a_check_closes_it(project, answer, records) -> N
     }
 
 
+def test_times_and_alerts_are_told_in_few_words(project, answer, records) -> None:
+    model = lay_live(project, records)
+    write(model / "live.json", Live(live=1, changed="2026-01-03T12:30:59+00:00"))
+    lay_alert(project, msgspec.structs.replace(ALERT, summary="`age` moved; `visits` moved; since"))
+
+    states = {line["part"]: line["state"] for line in answer("status")["lines"]}
+
+    assert states["live"].startswith("package 1 since 2026-01-03 12:30 UTC")
+    assert states["alerts"] == "1, open: `age` moved, and more"
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -169,6 +181,15 @@ def test_bare_mlstack_is_quick_loads_nothing_heavy_and_fits_the_screen(fresh) ->
     assert len(done.stdout.splitlines()) <= 24
     assert "next: mlstack serve" in done.stdout
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
+
+
+def test_the_first_stale_stage_is_told_with_its_whole_reason(fresh, answer) -> None:
+    (fresh / "data" / "digits" / "images" / "x.png").write_bytes(b"x")
+    answer("version", "snapshot", "-m", "one more")
+
+    (stages,) = [line for line in answer("status")["lines"] if line["part"] == "stages"]
+
+    assert stages["state"] == "prepare is stale, and 3 after it: `data/digits` changed"
 
 
 def test_a_damaged_record_is_named(fresh, mlstack) -> None:

@@ -146,7 +146,7 @@ def test_an_unknown_run_is_named(two_runs):
     failed = mlstack(project, "show", "nothing-like-it")
 
     assert failed.returncode == 3
-    assert "no run fit" in failed.stderr
+    assert "no run fits" in failed.stderr
     assert "mlstack train ls" in failed.stderr
 
 
@@ -245,9 +245,9 @@ def test_a_run_that_somebody_goes_on_with_is_running_before_its_first_word(proje
         (["--on", "slurm", "--gpus", "2"], 2, "counts those of this machine"),
         (["--on", "moon"], 2, "none of local, ray, slurm"),
         (["--ranks", "7"], 2, "cannot be shared evenly by 7 ranks"),
-        (["--from-run", "none"], 3, "no run fit"),
+        (["--from-run", "none"], 3, "no run fits"),
         (["compare", "one"], 2, "two runs or more"),
-        (["show", ""], 3, "no run fit"),
+        (["show", ""], 3, "no run fits"),
         (["--set", "model.args.lr=nan"], 2, "model.args.lr: 'nan' is not a number"),
         (["--set", "model.args.width=[8]"], 2, "[8] is not a number, which `Net` asks for"),
     ],

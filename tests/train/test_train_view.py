@@ -1,11 +1,17 @@
 """What a person sees of a run."""
 
+import io
 import os
 import pty
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from rich.console import Console
+
+from mlstack.train import view
+from mlstack.train.results import RunList, RunRow
 
 SHOW = """
 from mlstack import ui
@@ -32,3 +38,17 @@ def test_an_epoch_takes_one_line_of_a_terminal_however_narrow(columns: int) -> N
     assert shown.startswith("epoch  1/12  val/loss 1.0896  val/acc 0.4000")
     assert shown.endswith("0.7 s  best")
     assert ("train/acc" in shown) == (columns == 120)
+
+
+def test_a_run_that_ended_before_its_first_epoch_is_not_said_to_have_none_to_do() -> None:
+    row = RunRow(id="r", state="stopped", created="2026-01-01T00:00:00Z", dataset="1234abcd")
+
+    shown = drawn(view.draw(RunList(runs=[row])))
+
+    assert shown.splitlines()[1].split() == ["r", "stopped", "none", "1234abcd"]
+
+
+def drawn(what: Any) -> str:
+    console = Console(width=120, force_terminal=False, file=io.StringIO())
+    console.print(what, markup=False)
+    return console.file.getvalue()

@@ -171,6 +171,8 @@ def test_a_search_whose_terminal_is_closed_saves_its_trial_and_goes_on(small: Pa
     assert ranks and not psutil.wait_procs(ranks, timeout=10)[1]
     assert stopped.state == "stopped" and stopped.step > 0 and saved
     assert gone_on.returncode == 0, gone_on.stderr
+    assert ": 1 trial," in gone_on.stderr
+    assert "1 broken-off trial is tried again" in gone_on.stderr
     shown = json.loads(mlstack(small, "tune", "show", "--json").stdout)
     assert [trial["state"] for trial in shown["trials"]] == ["interrupted", "finished"]
 

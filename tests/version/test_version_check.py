@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mlstack.records import dataset
+from mlstack.version import labelled
 
 
 def rewrite(project, change) -> None:
@@ -45,10 +46,37 @@ def test_every_fault_is_named_at_once(project, version) -> None:
     problems = "\n".join(error["problem"] for error in said["error"]["errors"])
     assert "`images/0000.png` is labeled, but there is no such file" in problems
     assert "`images/0001.png`: " in problems
-    assert "the label `ten`, which is not in `data.classes`" in problems
+    assert "1 example has the label `ten`, which is not in `data.classes`" in problems
     assert "class `never` has 0 examples" in problems
-    assert "class `other` has 1 examples" in problems
+    assert "class `other` has 1 example;" in problems
     assert "equal files with different labels" in problems
+    hints = "\n".join(error["hint"] for error in said["error"]["errors"])
+    assert "put it back, or type `mlstack label export --drop-missing`" in hints
+
+
+def test_images_put_into_the_folder_of_a_class_are_named_with_what_labels_them(
+    project, answer
+) -> None:
+    folder = project / "data" / "digits"
+    (folder / "7").mkdir()
+    Image.new("L", (8, 8), 77).save(folder / "7" / "new.PNG")
+
+    notes = {one["name"]: one for one in answer("check")["notes"]}
+
+    note = notes["unlabeled-files"]
+    assert note["problem"] == "1 of 301 files have no label"
+    assert "`mlstack label import data/digits` takes the names of their folders" in note["hint"]
+
+
+def test_a_new_folder_beside_those_of_the_classes_may_be_a_class() -> None:
+    labels = {"cat/1.png": "cat", "dog/1.png": "dog"}
+
+    beside = labelled.how_to_label("data/x", [*labels, "cow/1.png"], labels)
+    elsewhere = labelled.how_to_label("data/x", ["a/1.png", "a/2.png"], {"a/1.png": "cat"})
+    loose = labelled.how_to_label("data/x", [*labels, "1.png"], labels)
+
+    assert "`mlstack label import data/x`" in beside
+    assert elsewhere == loose == "`mlstack label` shows them"
 
 
 def test_copies_are_counted_and_what_training_does_with_them_is_said(project, answer) -> None:

@@ -4,9 +4,15 @@ import shutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from browser import opened, started
 from PIL import Image
 
 from mlstack.records import dataset
+
+
+@pytest.fixture(scope="module")
+def browser():
+    yield from started()
 
 
 @pytest.fixture
@@ -121,6 +127,22 @@ def test_the_contact_sheet_is_one_file_that_loads_nothing(digits, answer, tmp_pa
     assert "<script" not in text
     assert "http" not in text
     assert 'src="/' not in text and "url(" not in text
+
+
+def test_the_bars_of_the_classes_are_seen_on_a_phone(digits, answer, browser, tmp_path) -> None:
+    relabel(digits, lambda rows: [*rows[:-1], {**rows[-1], "label": "z"}])
+    answer("diff", "--html", str(tmp_path / "sheet.html"))
+    page, complaints = opened(browser)
+    page.set_viewport_size({"width": 400, "height": 800})
+
+    page.goto((tmp_path / "sheet.html").as_uri())
+
+    widths = page.eval_on_selector_all(".bars .bar", "bars => bars.map(b => b.clientWidth)")
+    assert min(widths) > 250
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    assert page.inner_text(".tile.changed i") == "1 row"
+    assert complaints == []
+    page.close()
 
 
 def test_labels_csv_that_lost_its_commas_is_named(project, answer, version) -> None:

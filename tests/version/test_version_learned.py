@@ -414,6 +414,17 @@ def test_gaps_in_a_column_that_the_model_ignores_are_no_fault(cancer) -> None:
     assert found(cancer) == {"missing-values"}
 
 
+def test_gaps_are_counted_and_the_limit_that_allows_all_of_them_is_said(cancer) -> None:
+    change_table(cancer, with_column("remark", [None, "read"] * 284 + [None]))
+
+    with pytest.raises(DataError) as refused:
+        check(cancer)
+
+    (mistake,) = [one for one in refused.value.mistakes if one.key == "missing-values"]
+    assert "column `remark`: 285 of 569 values (50.1%) are missing" in mistake.problem
+    assert "allow it by `data.checks.max_missing: 0.51`, or leave it out" in mistake.hint
+
+
 def test_columns_that_the_model_ignores_are_not_searched_for_leaks(cancer) -> None:
     change_table(cancer, with_column("patient_id", list(range(569))))
     check(cancer, "data.args.ignore=[patient_id]", learn=True)

@@ -117,7 +117,7 @@ def test_an_unknown_or_ambiguous_name_is_said(lineage, version) -> None:
     unknown, several = version("show", "zzzz"), version("show", "2026")
 
     assert (unknown.returncode, several.returncode) == (3, 3)
-    assert "no run or package fits `zzzz`" in unknown.stderr
+    assert "no package is called `zzzz`, and no run fits `zzzz`" in unknown.stderr
     assert "2 runs fit" in several.stderr
 
 

@@ -126,7 +126,7 @@ def _from_table(body: bytes, model: Model, spec: RowSpec) -> Asked:
     try:
         given = tables.decode_row(body)
     except DataError as error:
-        raise bad(f"{error.problem}; {error.hint}", "body") from error
+        raise bad(f"{error.problem}; {tables.such_as(spec.fields)}", "body") from error
     if given.keys() == {"inputs"} and "inputs" not in spec.fields:
         return _from_inputs(given["inputs"], model.signature.inputs)
     is_single = given.keys() != {"rows"} or "rows" in spec.fields

@@ -9,6 +9,7 @@ import numpy as np
 from mlstack.errors import DataError
 from mlstack.inputs import preprocess, tables
 from mlstack.inputs.preprocess import RowSpec
+from mlstack.plurals import counted, plural
 from mlstack.records.base import Record
 from mlstack.records.server import BatchingSpec
 from mlstack.records.worker import WorkerProgress
@@ -93,7 +94,8 @@ def _load_advice(loads: list[Load]) -> str:
     name = max(most, key=lambda key: most[key])
     enough = next(one for one in by_payload[name] if one.requests_per_s >= ENOUGH * most[name])
     text = (
-        f"{enough.connections} connections sending {name} get {enough.requests_per_s:,.0f} answers "
+        f"{counted(enough.connections, 'connection')} sending {name} "
+        f"{plural(enough.connections, 'gets', 'get')} {enough.requests_per_s:,.0f} answers "
         f"a second, 99 of 100 within {enough.p99_ms:.1f} ms; more only wait longer"
     )
     others = [f"{other} {most[name] / most[other]:.1f}" for other in most if other != name]
