@@ -39,7 +39,7 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
 
     Raises:
         DataError: there is no table, or it cannot be read.
-        ConfigError: it has no column `data.label`.
+        ConfigError: it has no column `data.label` or `data.split.group_by`.
     """
     path = tables.find(folder)
     if path is None:
@@ -48,11 +48,13 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
             hint="put the table there, one example a row",
         )
     table = tables.read(path)
-    if data.label not in table.column_names:
-        raise ConfigError(
-            f"data.label: `{path.name}` has no column `{data.label}`",
-            hint=f"it has {', '.join(table.column_names[:12])}",
-        )
+    group = data.split.group_by
+    for setting, name in (("data.label", data.label), ("data.split.group_by", group)):
+        if name is not None and name not in table.column_names:
+            raise ConfigError(
+                f"{setting}: `{path.name}` has no column `{name}`",
+                hint=f"it has {', '.join(table.column_names[:12])}",
+            )
     if pa.types.is_floating(table[data.label].type):
         raise DataError(
             f"column `{data.label}` of `{path.name}` holds decimal numbers, not classes",
@@ -66,8 +68,7 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
             "row": pa.array(range(len(labels)), pa.int64()),
         }
     )
-    group = data.split.group_by
-    if group in table.column_names and group not in found.column_names:
+    if group is not None and group not in found.column_names:
         found = found.append_column(group, table[group])
     rows = table if wide is None else tables.read(wide)
     return found, tables.contents(rows.to_pylist(), data.label)

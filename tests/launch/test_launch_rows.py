@@ -84,6 +84,13 @@ def test_a_missing_label_column_is_a_mistake_of_the_config(folder: Path):
     assert "a, team, y" in found.value.hint
 
 
+def test_a_missing_column_of_groups_is_told_the_columns_of_the_table(folder: Path):
+    with pytest.raises(ConfigError, match=r"group_by: .* has no column `z`") as found:
+        examples.prepare(folder, config(split={"group_by": "z"}), {})
+
+    assert "a, team, y" in found.value.hint
+
+
 def test_a_label_of_decimal_numbers_is_no_class(tmp_path: Path):
     (tmp_path / "table.csv").write_text("a,y\n1,0.5\n2,0.7\n")
 
