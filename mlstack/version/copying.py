@@ -99,7 +99,7 @@ def _content(origin: Objects, md5: str, within: int) -> bytes | None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise _naming(error, origin.path(md5)) from error
+        raise OSError(error.errno, error.strerror, origin.path(md5)) from error
 
 
 def damaged(store: Objects, md5: str) -> DataError:

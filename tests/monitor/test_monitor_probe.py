@@ -1,12 +1,12 @@
 import http.server
 import json
-import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
-import msgspec
 import pytest
 from monitor_log import Watched
 
@@ -72,19 +72,21 @@ def test_a_healthy_endpoint_is_up(watched: Watched, endpoint: Endpoint):
 
 def test_without_a_url_the_server_that_runs_is_asked(watched: Watched, endpoint: Endpoint):
     state = watched.config.parent / ".mlstack"
+    waits = [sys.executable, "-c", "import sys; sys.stdin.read()", "mlstack"]
+    server = subprocess.Popen(waits, stdin=subprocess.PIPE)
     spec = server_record.ServerSpec(
         root=str(state.parent),
         model="digits",
         host="127.0.0.1",
         port=1,
         url=endpoint(),
-        pid=os.getpid(),
+        pid=server.pid,
         started="2026-01-01T00:00:00+00:00",
     )
     write(server_record.path(state), spec)
 
     found = ask(watched, None)
-    write(server_record.path(state), msgspec.structs.replace(spec, pid=2**22 + 1))
+    server.communicate()
     ended = ask(watched, None)
 
     assert (found.url, found.failures) == (spec.url, {})
