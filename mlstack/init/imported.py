@@ -41,7 +41,8 @@ def survey(folder: Path) -> Generator[Copied, None, Survey]:
     Raises:
         DataError: an image is damaged, a class is too small, the labels are wrong; all are named.
     """
-    found = _images_below(folder)
+    there = list(files.walk(folder)) if folder.is_dir() else []
+    found = _images(folder, there)
     labels = _labels(folder)
     _check_classes(folder, Counter(labels.values()))
     images = sorted({*found, *labels})
@@ -66,7 +67,7 @@ def survey(folder: Path) -> Generator[Copied, None, Survey]:
         )
     middle = sorted(sizes)[len(sizes) // 2]
     size = next((size for size in SIZES if middle <= size), SIZES[-1])
-    return Survey(folder, labels, images, size, 1 if grey else 3, _others(folder))
+    return Survey(folder, labels, images, size, 1 if grey else 3, _others(there))
 
 
 def copy(found: Survey, folder: Path) -> Generator[Copied, None, Dataset]:
@@ -98,12 +99,10 @@ def copy(found: Survey, folder: Path) -> Generator[Copied, None, Dataset]:
     return dataset
 
 
-def _images_below(folder: Path) -> list[str]:
+def _images(folder: Path, there: list[Path]) -> list[str]:
     """List the images, if there is a folder at all; without any, the wrong thing was named."""
     found = [
-        path.relative_to(folder).as_posix()
-        for path in (files.walk(folder) if folder.is_dir() else ())
-        if path.suffix.lower() in SUFFIXES
+        path.relative_to(folder).as_posix() for path in there if path.suffix.lower() in SUFFIXES
     ]
     if folder.is_dir() and not found and not (folder / CSV).is_file():
         raise DataError(
@@ -113,11 +112,11 @@ def _images_below(folder: Path) -> list[str]:
     return found
 
 
-def _others(folder: Path) -> dict[str, int]:
+def _others(there: list[Path]) -> dict[str, int]:
     """Count the files that are neither images nor labels, nor what a file manager leaves."""
     endings = Counter(
         path.suffix.lower() or "no ending"
-        for path in files.walk(folder)
+        for path in there
         if path.suffix.lower() not in SUFFIXES
         and path.name.lower() not in (CSV, LABELS, "thumbs.db", "desktop.ini")
     )

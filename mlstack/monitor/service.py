@@ -1,6 +1,7 @@
 """Service figures against their limits: failed answers and slow ones."""
 
 from mlstack.config.schema import Service as Limits
+from mlstack.plurals import counted
 from mlstack.records.report import Finding, Service
 from mlstack.stats import testing
 
@@ -32,7 +33,7 @@ def judge(service: Service, limits: Limits, least: int) -> list[Finding]:
 
 def _errors(service: Service, limit: float, enough: bool) -> Finding:
     total, failed = service.requests, service.failed
-    refused = "1 was" if service.refused == 1 else f"{service.refused} were"
+    refused = counted(service.refused, "was", "were")
     certain, _ = testing.wilson(failed, total, z=CERTAIN)
     return Finding(
         subject="error_rate",

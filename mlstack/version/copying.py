@@ -15,7 +15,6 @@ from mlstack.records.file_hash import (
     being_written,
     open_to_read,
     size_of,
-    sizes_of,
     stamp_of,
     threads,
 )
@@ -28,14 +27,18 @@ Copied = tuple[str, int, bytes | None]  # MD5, size in bytes, and the content of
 Entered = tuple[bytes, bytes]  # MD5 and stamp of a file that the store has, or will have
 
 
-def copy_all(filling: Filling, found: list[Found]) -> Iterator[Entered]:
+def copy_all(filling: Filling, found: list[Found], sizes: list[int]) -> Iterator[Entered]:
     """Copy each file, several large ones at a time; yield what it turned out to be.
+
+    Args:
+        filling: where to.
+        found: path and stamp of each file.
+        sizes: that of each in bytes.
 
     Raises:
         DataError: a file is being written meanwhile, or is gone.
         OSError: the store cannot be written.
     """
-    sizes = sizes_of(found)
     large = [path for (path, _), size in zip(found, sizes, strict=True) if size >= LARGE_BYTES]
     if not large:
         for (path, stamp), size in zip(found, sizes, strict=True):

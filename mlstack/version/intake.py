@@ -65,7 +65,7 @@ def _keep_files(seen: Look, config: DvcConfig, filling: Filling) -> Iterator[Rec
     former = seen.former()
     kind = links.choose(config.links, seen.folder, Path(filling.beside))
     enter = _link if kind == links.HARDLINK else copy_all
-    for number, (digest, stamp) in enumerate(enter(filling, found)):
+    for number, (digest, stamp) in enumerate(enter(filling, found, sizes)):
         if former[number] and former[number] != digest.hex():
             _drop_overwritten(filling, former[number], stamp)
         seen.learn(number, digest, stamp)
@@ -86,9 +86,8 @@ def _drop_overwritten(filling: Filling, md5: str, stamp: bytes) -> None:
         filling.drop(md5)
 
 
-def _link(filling: Filling, found: list[Found]) -> Iterator[Entered]:
+def _link(filling: Filling, found: list[Found], sizes: list[int]) -> Iterator[Entered]:
     """Give each file a second name in the cache; both are read-only then."""
-    sizes = sizes_of(found)
     large = [one for one, size in zip(found, sizes, strict=True) if size >= LARGE_BYTES]
     with threads() as pool:
         hashed = pool.map(lambda one: hash_file(*one), large)
@@ -102,7 +101,7 @@ def _link(filling: Filling, found: list[Found]) -> Iterator[Entered]:
             if entered:
                 yield entered
             else:
-                yield from copy_all(filling, [(path, stamp)])
+                yield from copy_all(filling, [(path, stamp)], [size])
 
 
 def _link_open(filling: Filling, path: str, descriptor: int, known: Entered) -> Entered | None:

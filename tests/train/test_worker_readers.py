@@ -107,36 +107,25 @@ def test_a_run_goes_on_to_the_very_same_weights_however_its_data_is_read(
     assert epochs_of(broken) == epochs_of(whole)
 
 
-def test_the_second_rank_goes_on_with_its_own_random_numbers_where_processes_read(
-    plan: Plan, readers: tuple[str, ...], start: Start
+@pytest.mark.parametrize(
+    ("own", "stop_at", "goes_on_at"),
+    [("data.module=readers:Working", 13, 15), ("model.class=readers:Pair", 26, 30)],
+    ids=["processes read", "two optimizers, stepped by hand"],
+)
+def test_two_ranks_go_on_to_the_very_same_weights(
+    plan: Plan, readers: tuple[str, ...], start: Start, own: str, stop_at: int, goes_on_at: int
 ) -> None:
-    sets = (*readers, "data.module=readers:Working", "train.ranks=2", "train.epochs=2")
-    whole = plan("whole-two", *sets)
-    broken = plan("broken-two", *sets, "model.args.stop_at=13")
+    sets = (*readers, own, "train.ranks=2", "train.epochs=2")
+    whole = plan(f"whole-two-{stop_at}", *sets)
+    broken = plan(f"broken-two-{stop_at}", *sets, f"model.args.stop_at={stop_at}")
 
-    _same_on_two_ranks(whole, broken, start)
-
-    assert [e.step for e in read_events(broken) if isinstance(e, Started)] == [0, 15]
-
-
-def test_two_ranks_step_two_optimizers_by_hand_and_go_on_to_the_very_same_weights(
-    plan: Plan, readers: tuple[str, ...], start: Start
-) -> None:
-    sets = (*readers, "model.class=readers:Pair", "train.ranks=2", "train.epochs=2")
-    whole = plan("whole-pair", *sets)
-    broken = plan("broken-pair", *sets, "model.args.stop_at=26")
-
-    _same_on_two_ranks(whole, broken, start)
-
-    assert [e.step for e in read_events(broken) if isinstance(e, Started)] == [0, 30]
-
-
-def _same_on_two_ranks(whole: Path, broken: Path, start: Start) -> None:
     for folder, arguments in ((whole, ()), (broken, ()), (broken, ("--resume",))):
         ranks = [start(folder, *arguments, **elastic(number, 2)) for number in range(2)]
         outputs = [process.communicate(timeout=120)[0] for process in ranks]
         assert [process.returncode for process in ranks] == [0, 0], outputs
+
     assert_same(broken, whole)
+    assert [e.step for e in read_events(broken) if isinstance(e, Started)] == [0, goes_on_at]
 
 
 def test_a_model_that_steps_by_hand_has_no_parts_of_a_batch(
