@@ -1,6 +1,7 @@
 """`python -m mlstack` and the command `mlstack`."""
 
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,13 +21,14 @@ def main() -> NoReturn:
 
 
 def run_at_once(arguments: list[str]) -> None:
-    """Run a command of `version` that is typed in its plain form, and end; else come back."""
-    if arguments[:1] != ["version"] or arguments[1:2] not in PLAIN:
+    """Run what is typed in its plain form, `serve` or a command of `version`; else come back."""
+    is_server = arguments[:1] == ["serve"] and (arguments[1:2] or ["--"])[0].startswith("--")
+    if not is_server and (arguments[:1] != ["version"] or arguments[1:2] not in PLAIN):
         return
     from mlstack import ending  # noqa: PLC0415  other commands need none of these here
-    from mlstack.version import at_once  # noqa: PLC0415
 
-    if command := at_once.find(arguments):
+    room = import_module(f"mlstack.{arguments[0]}.at_once")
+    if command := room.find(arguments):
         ending.run_and_vanish(command, arguments)
 
 

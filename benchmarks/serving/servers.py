@@ -1,6 +1,7 @@
 """The servers that are compared: how each is installed, started, asked and stopped."""
 
 import contextlib
+import http.client
 import json
 import os
 import signal
@@ -13,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import numpy as np
 import psutil
 from serving import packages
@@ -148,7 +148,7 @@ def running(name: str, case: Case, project: Path, home: Path) -> Iterator[Runnin
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(url + READY[name], process)
+        _wait(port, READY[name], process)
         yield Running(name, url, psutil.Process(process.pid), time.perf_counter() - started)
     finally:
         _stop(process)
@@ -208,15 +208,21 @@ def _folder(name: str, port: int, home: Path) -> Path:
     return folder
 
 
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait(port: int, path: str, process: subprocess.Popen[bytes]) -> None:
+    """Ask until the answer is 200, by a client so light that it keeps no core from who starts."""
     until = time.perf_counter() + START_S
     while time.perf_counter() < until:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(url, timeout=2).status_code == 200:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException),
+            contextlib.closing(connection),
+        ):
+            connection.request("GET", path)
+            if connection.getresponse().status == 200:
                 return
         if process.poll() is not None:
             raise RuntimeError(f"it ended with {process.returncode} before it answered")
-        time.sleep(0.02)
+        time.sleep(0.005)
     raise RuntimeError(f"no answer within {START_S:g} s")
 
 

@@ -7,7 +7,6 @@ from mlstack.errors import ConfigError
 UNBUILT: dict[str, tuple[str, ...]] = {
     "train": (),
     "export": ("export.embed_preprocessing",),
-    "serve": (),
     "monitor": ("monitor.retrain.auto",),
 }
 

@@ -18,7 +18,7 @@ from mlstack.config import Project
 from mlstack.records.base import Record, encode
 from mlstack.records.layout import Layout
 
-SECTIONS = ("project", "data", "versioning")
+SECTIONS = ("project", "data", "versioning", "serve")
 DERIVED = ("is_remote", "folder")  # what `data` also says
 PREFIX = "MLSTACK_"
 
@@ -27,7 +27,7 @@ class Known(Record, frozen=True, kw_only=True, tag="config.known"):
     """Settings that were checked, and a hash of all that they come from."""
 
     of: str
-    settings: dict[str, dict[str, Any]]  # of the sections that versions need
+    settings: dict[str, dict[str, Any]]  # of the sections that versions and the server need
 
 
 def project(path: Path) -> Project:
@@ -36,16 +36,37 @@ def project(path: Path) -> Project:
     Raises:
         ConfigError: anything in the project file is wrong.
     """
-    root = path.resolve().parent
-    place = Layout(root).state / "known.json"
-    origin = _origin(path)
-    known = _read(place)
-    if known is None or known.of != origin:
-        known = Known(of=origin, settings=_settings(settings.load(path)))
-        if files.may_write(place):
-            files.write_hint(place, encode(known).decode())
-    sections = {name: SimpleNamespace(**values) for name, values in known.settings.items()}
-    return Project(root, cast("settings.Config", SimpleNamespace(**sections)))
+    return checked(path) or keep(path, settings.load(path))
+
+
+def checked(path: Path) -> Project | None:
+    """Give the same where the settings have not changed since they were checked; else None."""
+    known = _read(_place(path))
+    if known is None or known.of != _origin(path):
+        return None
+    sections: dict[str, Any] = {n: SimpleNamespace(**v) for n, v in known.settings.items()}
+    sections["serve"] = _nested(known.settings["serve"])
+    config = cast("settings.Config", SimpleNamespace(**sections))
+    return Project(path.resolve().parent, config)
+
+
+def keep(path: Path, project: Project) -> Project:
+    """Remember the settings that were read from `path`, overridden by nothing else."""
+    known = Known(of=_origin(path), settings=_settings(project))
+    if files.may_write(_place(path)):
+        files.write_hint(_place(path), encode(known).decode())
+    return project
+
+
+def _place(path: Path) -> Path:
+    return Layout(path.resolve().parent).state / "known.json"
+
+
+def _nested(value: Any) -> Any:
+    """Give sections within a section by attribute; there are no tables of values in `serve`."""
+    if not isinstance(value, dict):
+        return value
+    return SimpleNamespace(**{name: _nested(inner) for name, inner in value.items()})
 
 
 def _read(place: Path) -> Known | None:
@@ -63,7 +84,7 @@ def _settings(checked: Project) -> dict[str, dict[str, Any]]:
 
 def _origin(path: Path) -> str:
     """Hash what the settings come from: both files, the environment, and the code that checks."""
-    digest = hashlib.sha256(__version__.encode())
+    digest = hashlib.sha256(f"{__version__} {SECTIONS}".encode())
     with os.scandir(Path(settings.__file__).parent) as entries:
         code = sorted((e.name, e.stat()) for e in entries if e.name.endswith(".py"))
     for name, found in code:

@@ -4,7 +4,8 @@ import json
 import re
 from pathlib import Path
 
-from mlstack.config import Project, assume
+from mlstack import config as settings
+from mlstack.config import Project
 from mlstack.records.base import read
 from mlstack.records.package import MANIFEST, SIDE, Manifest
 
@@ -24,7 +25,7 @@ def project_around(model: Path, path: Path, *, sets: tuple[str, ...]) -> Project
         ConfigError: `sets` are wrong, or a project is in one of the folders above.
         DataError: the package cannot be read.
     """
-    return assume(path, SETTINGS.format(name=json.dumps(_name_of(model))), sets=sets)
+    return settings.assume(path, SETTINGS.format(name=json.dumps(_name_of(model))), sets=sets)
 
 
 def _name_of(model: Path) -> str:

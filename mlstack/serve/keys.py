@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from mlstack import config as settings
 from mlstack import files
-from mlstack.config import Project, load
+from mlstack.config import Project
 from mlstack.errors import ConfigError
 from mlstack.records import keys as record
 from mlstack.records import server as server_record
@@ -32,7 +33,7 @@ def add(path: Path, *, sets: tuple[str, ...], name: str) -> KeyAdded:
     Raises:
         ConfigError: a good key has this name already.
     """
-    project = load(path, sets=sets)
+    project = settings.load(path, sets=sets)
     place = path_of(project)
     with files.lock(place.with_name(f".{place.name}.lock"), f"`{place}`", wait=True):
         keys = record.read_keys(place)
@@ -49,7 +50,7 @@ def add(path: Path, *, sets: tuple[str, ...], name: str) -> KeyAdded:
 
 def listed(path: Path, *, sets: tuple[str, ...]) -> KeysListed:
     """List every key that was given out, the revoked ones too."""
-    place = path_of(load(path, sets=sets))
+    place = path_of(settings.load(path, sets=sets))
     lines = [
         KeyLine(id=key.id, name=key.name, created=key.created, revoked=key.revoked)
         for key in record.read_keys(place).keys
@@ -63,7 +64,7 @@ def revoke(path: Path, *, sets: tuple[str, ...], which: str) -> KeyRevoked:
     Raises:
         ConfigError: no good key is called so.
     """
-    place = path_of(load(path, sets=sets))
+    place = path_of(settings.load(path, sets=sets))
     with files.lock(place.with_name(f".{place.name}.lock"), f"`{place}`", wait=True):
         keys = record.read_keys(place)
         found = [key for key in keys.active() if which in (key.name, key.id)]

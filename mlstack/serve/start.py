@@ -7,18 +7,19 @@ import socket
 import sys
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from mlstack import config as settings
 from mlstack import files
-from mlstack.config import Project, load, refuse_unbuilt
+from mlstack.config import Project
 from mlstack.errors import ConfigError, MachineError
 from mlstack.launch.forkserver import THREADLESS
+from mlstack.records import known
 from mlstack.records import server as server_record
-from mlstack.records import trusted
 from mlstack.records.base import Record, encode, read
 from mlstack.records.layout import Layout
-from mlstack.records.package import live_package
 from mlstack.records.server import (
     WORKER,
     AccessSpec,
@@ -32,6 +33,9 @@ from mlstack.serve import live as live_file
 from mlstack.serve.access import decide
 from mlstack.serve.alone import project_around
 from mlstack.serve.results import Assumed, Promoted
+
+FILE = Path("mlstack.yaml")
+KEPT_OUT = {"typer", "rich", "pydantic"}  # of the server's memory
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,15 @@ def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Reco
         ConfigError: others could call without a key.
     """
     project = yield from _project(path, sets, wanted)
-    refuse_unbuilt(project, "serve")
+    yield from become_server(project, wanted)
+
+
+def become_server(project: Project, wanted: Wanted) -> Iterator[Record]:
+    """Do the same for a project whose settings were checked.
+
+    Raises:
+        DataError, GateError, MachineError, ConfigError: see `serve`.
+    """
     config = project.config.serve
     host = wanted.host or config.host
     listening = _listen(host, config.port if wanted.port is None else wanted.port)
@@ -71,8 +83,9 @@ def serve(path: Path, *, sets: tuple[str, ...], wanted: Wanted) -> Iterator[Reco
 
 def _project(path: Path, sets: tuple[str, ...], wanted: Wanted) -> Generator[Record, None, Project]:
     """Load the project; a package that `--model` names needs none."""
-    if wanted.model is None or path != Path("mlstack.yaml") or path.exists():
-        return load(path, sets=sets)
+    if wanted.model is None or path != FILE or path.exists():
+        project = settings.load(path, sets=sets)
+        return known.keep(path, project) if not sets else project
     _refuse_absent(wanted.model)
     project = project_around(wanted.model, path, sets=sets)
     yield Assumed(model=project.config.project.name, folder=str(project.root))
@@ -85,7 +98,7 @@ def _refuse_absent(model: Path) -> None:
 
 
 def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
-    """Promote the newest package when none is live; check the one that is."""
+    """Promote the newest package when none is live; the server checks the one that is."""
     if wanted.model is not None:
         _refuse_absent(wanted.model)
         return
@@ -95,8 +108,6 @@ def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
         number = live_file.newest(folder)
         live_file.promote(folder, number)
         yield Promoted(model=folder.name, number=number)
-        return
-    trusted.check(live_package(folder, live.live))
 
 
 def _listen(
@@ -159,7 +170,7 @@ def _spec(
             redact=config.log.redact,
         ),
         access=access,
-        rollback=RollbackSpec(**config.traffic.rollback.model_dump()),
+        rollback=RollbackSpec(**vars(config.traffic.rollback)),
     )
 
 
@@ -192,9 +203,14 @@ def _device(project: Project, wanted: Wanted) -> str:
 
 
 def _become(spec: Path, listening: socket.socket) -> NoReturn:
-    """Replace this process, so that typer, rich and pydantic do not stay in the server."""
-    listening.set_inheritable(True)
+    """Become the server: in this process, unless typer, rich and pydantic would stay in it."""
+    descriptor = listening.detach()
+    arguments = ["serve", str(spec), str(descriptor)]
     sys.stdout.flush()
     sys.stderr.flush()
-    arguments = [sys.executable, "-m", WORKER, "serve", str(spec), str(listening.fileno())]
-    os.execve(sys.executable, arguments, {**THREADLESS, **os.environ})
+    if KEPT_OUT.isdisjoint(sys.modules):
+        os.environ |= {**THREADLESS, **os.environ}
+        raise SystemExit(import_module(f"{WORKER}.__main__").main(arguments))
+    os.set_inheritable(descriptor, True)
+    environment = {**THREADLESS, **os.environ}
+    os.execve(sys.executable, [sys.executable, "-m", WORKER, *arguments], environment)

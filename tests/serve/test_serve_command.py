@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -364,3 +365,64 @@ def test_auto_takes_the_device_that_bench_found_faster_for_this_package(
 
     end(server)
     assert spec.device == device
+
+
+PLAIN = ("serve", "--port", "0", "--json")
+
+
+def test_the_server_starts_at_once_when_its_settings_were_checked(root: Path) -> None:
+    end(start(root))  # checks them
+
+    server = start(root)
+    try:
+        loaded = Path(f"/proc/{server.process.pid}/maps").read_text()
+        command = Path(f"/proc/{server.process.pid}/cmdline").read_bytes().split(b"\0")
+        answer = httpx.get(server.url + "/health/ready").json()
+        ran = mlstack(root, "serve", "status", "--json")
+    finally:
+        end(server)
+
+    assert b"serve" in command and b"mlstack.serve.worker" not in command  # no second process
+    assert "pydantic_core" not in loaded
+    assert answer["version"] == 2
+    assert json.loads(ran.stdout)["url"] == server.url
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "problem"),
+    [
+        (lambda text: text.replace("serve:", "serve:\n  prot: 1"), PLAIN, "prot"),
+        (lambda text: text, (*PLAIN, "--prot", "1"), "--prot"),
+        (lambda text: text, ("serve", "--port", "70000"), "--port"),
+        (lambda text: text, ("serve", "--port", "\u0663"), "--port"),
+        (lambda text: text, ("serve", "--port"), "--port"),
+        (lambda text: text, ("serve", "--device", "tpu"), "tpu"),
+        (lambda text: text, ("serve", "--host", "no.such.host.invalid"), "no.such.host.invalid"),
+    ],
+)
+def test_a_server_that_could_start_at_once_refuses_what_any_other_would(
+    root: Path, change: Callable[[str], str], words: tuple[str, ...], problem: str
+) -> None:
+    file = root / "mlstack.yaml"
+    file.write_text(file.read_text() + "serve:\n  port: 0\n")
+    end(start(root))
+
+    file.write_text(change(file.read_text()))
+    ran = mlstack(root, *words)
+
+    assert ran.returncode == 2
+    assert problem in ran.stderr + ran.stdout
+
+
+def test_what_is_said_in_the_environment_counts_at_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end(start(root))
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        monkeypatch.setenv("MLSTACK_SERVE__PORT", port)
+        ran = mlstack(root, "serve")
+
+    assert ran.returncode == 6
+    assert port in ran.stderr

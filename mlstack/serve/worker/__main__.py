@@ -1,19 +1,23 @@
 """`python -m mlstack.serve.worker serve|predict|bench ...`: see mlstack/serve/api.py."""
 
+import gc
 import socket
 import sys
 from pathlib import Path
 
-from mlstack.launch.worker import report
-from mlstack.serve.worker.offline import bench, predict
-from mlstack.serve.worker.server import serve
-
 
 def main(arguments: list[str]) -> int:
-    """Do what the first argument says."""
+    """Do what the first argument says; what it needs is loaded here, for a start must be short."""
+    if arguments[:1] == ["serve"]:
+        gc.disable()  # until `memory.collect_rarely`: modules are no garbage
+        from mlstack.serve.worker.server import serve  # noqa: PLC0415
+
+        _, spec_file, descriptor = arguments
+        return serve(Path(spec_file), socket.socket(fileno=int(descriptor)))
+    from mlstack.launch.worker import report  # noqa: PLC0415
+    from mlstack.serve.worker.offline import bench, predict  # noqa: PLC0415
+
     match arguments:
-        case ["serve", spec_file, descriptor]:
-            return serve(Path(spec_file), socket.socket(fileno=int(descriptor)))
         case ["predict", package, device, *names]:
             return report(predict(Path(package), device, names), sys.stdout.buffer)
         case ["bench", package, device, largest]:

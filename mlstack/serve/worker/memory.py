@@ -29,8 +29,8 @@ def map_large_blocks() -> None:
 
 def collect_rarely() -> None:
     """Keep the collector off the modules, and let it look at the rest when there is much of it."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(*THRESHOLDS)
 
 

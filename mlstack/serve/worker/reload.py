@@ -206,7 +206,7 @@ class Deployment:
         return Deployed(model, Batcher(run, model.engine.plan, metrics.note_call, alone))
 
     def _live(self) -> Path:
-        return self._folder / str(read(self._folder / "live.json", Live).live)
+        return live_package(self._folder, read(self._folder / "live.json", Live).live or 0)
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
