@@ -17,7 +17,7 @@ from mlstack.pipeline import labels, overview, served
 from mlstack.pipeline.result import Line, Status
 from mlstack.pipeline.served import OpenAlert
 from mlstack.plurals import counted
-from mlstack.records import data_folder, dataset, dvc, requests
+from mlstack.records import data_folder, dataset, dvc, requests, server
 from mlstack.records.base import read
 from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.records.layout import Layout
@@ -43,6 +43,7 @@ class Found:
     can_roll_back: bool
     alert: OpenAlert | None  # of the live package
     has_new_data: bool  # the newest package was made from another version
+    is_served: bool  # a server runs, or one has answered requests before
 
 
 def status(project: Project) -> Status:
@@ -100,7 +101,15 @@ def _find(project: Project, layout: Layout) -> Found:
         can_roll_back=bool(live and live.previous and not served.damage(model, live.previous)),
         alert=served.open_alert(layout, name, live),
         has_new_data=bool(package and pointer and package.dataset.md5 != pointer.md5),
+        is_served=bool(server.running(layout.state) or _logged(layout, name)),
     )
+
+
+def _logged(layout: Layout, model: str) -> tuple[list[Path], list[Path]] | None:
+    """Give the parts of the request log and what is not packed yet; None when there are none."""
+    parts = requests.parts(layout.requests, model)
+    waiting = sorted((layout.requests / requests.WAL).glob("*.arrows"))
+    return (parts, waiting) if parts or waiting else None
 
 
 def _next(project: Project, found: Found) -> tuple[str, str]:
@@ -136,6 +145,8 @@ def _next_of_live(found: Found, live: int, package: Lineage, task: str) -> tuple
     if live < package.number:
         command = f"mlstack serve promote {package.number}"
         return command, f"package {live} is live, {package.number} is newer"
+    if not found.is_served:
+        return "mlstack serve", f"package {live} is live, and no server answers with it"
     return "mlstack monitor check", "everything is in place; see how it does"
 
 
@@ -263,10 +274,10 @@ def _minute(moment: str) -> str:
 
 
 def _requests(layout: Layout, model: str) -> Line:
-    parts = requests.parts(layout.requests, model)
-    waiting = sorted((layout.requests / requests.WAL).glob("*.arrows"))
-    if not parts and not waiting:
+    logged = _logged(layout, model)
+    if logged is None:
         return Line(part="requests", state="none yet")
+    parts, waiting = logged
     rows = 0
     for part in parts[-LOOKED_AT:]:
         try:

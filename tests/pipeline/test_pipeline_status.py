@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mlstack.records.base import write
@@ -75,8 +77,15 @@ def test_after_an_alert_comes_its_report_then_labels_then_a_new_model(
     ]
 
 
+def lay_request(project: Path) -> None:
+    place = project / ".mlstack" / "requests" / "model=my_project" / "date=2026-01-03" / "hour=00"
+    place.mkdir(parents=True)
+    pq.write_table(pa.table({"status": [200]}), place / "part-1-1.parquet")
+
+
 def test_an_alert_is_open_until_a_check_closes_it(project, answer, records) -> None:
     lay_live(project, records)
+    lay_request(project)
     lay_alert(project, ALERT)
     opened = answer("status")
     write(project / ".mlstack" / "alerts" / ONGOING, Ongoing())
@@ -142,6 +151,8 @@ def test_the_next_command_follows_the_state_of_the_project(project, answer, reco
     steps.append(answer("status")["next"])
     write(project / "models" / "my_project" / "live.json", Live(live=1, changed="2026-01-03"))
     steps.append(answer("status")["next"])
+    lay_request(project)
+    steps.append(answer("status")["next"])
     records.lay_package(project, 2, first.name)
     steps.append(answer("status")["next"])
     lay_alert(project, ALERT)
@@ -153,6 +164,7 @@ def test_the_next_command_follows_the_state_of_the_project(project, answer, reco
         "mlstack train --resume",  # of a run whose process is gone
         "mlstack export",
         "mlstack serve",
+        "mlstack serve",  # live, and nobody has been answered
         "mlstack monitor check",
         "mlstack serve promote 2",
     ]
