@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 from serving import make_graph
 
 from mlstack.errors import MachineError
 from mlstack.records.server import BatchingSpec
-from mlstack.serve.worker import engine, runner
+from mlstack.serve.worker import cuda, engine, runner
 from mlstack.serve.worker.mending import Mending
 
 IMAGES = [np.full((1, 16, 16, 1), 3, np.uint8)]
@@ -28,7 +29,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(runner, "_open", open_on_cpu)
     monkeypatch.setattr(runner.Runner, "on_gpu", property(lambda self: True))
-    monkeypatch.setattr(engine, "count_gpus", lambda: 3)
+    monkeypatch.setattr(cuda, "count_gpus", lambda: 3)
     return numbers
 
 
@@ -88,6 +89,7 @@ def test_one_broken_gpu_of_several_has_the_engine_opened_anew(
 
     calls = Mending(reopen(), reopen)
     calls.engine.runner._session = None
+    calls.engine.runner._bound.clear()
 
     codes = []
     for _ in range(3):
@@ -111,4 +113,24 @@ def test_without_a_gpu_the_setting_changes_nothing(graph: Path) -> None:
     found = engine.open_engine(graph, "cpu", BatchingSpec(max_size=4), gpus=3)
 
     assert found.pool is None
-    assert runner.count_gpus() >= 0
+    assert cuda.count_gpus() >= 0
+
+
+def test_a_gpu_that_is_lost_is_an_error_and_no_quiet_change_to_the_cpu(
+    graph: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Lost:
+        def __getattr__(self, name: str) -> object:
+            return getattr(session, name)
+
+        def run(self, *_: object) -> list:
+            raise EPFail("CUDA failure 999: unknown error")
+
+    monkeypatch.setattr(cuda, "loads", lambda library: True)
+    found = runner.Runner(graph, "auto")
+    session = found._session._sess
+    found._session._sess = Lost()
+
+    with pytest.raises(EPFail):
+        found.run(IMAGES)
+    assert capsys.readouterr().out == ""

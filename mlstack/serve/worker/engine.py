@@ -1,5 +1,6 @@
 """How a graph is run on this machine: batch sizes, threads and calls at once, found by timing."""
 
+import math
 import os
 import queue
 import time
@@ -8,12 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from msgspec import structs
 
 from mlstack.errors import DataError, MachineError
 from mlstack.records.server import BatchingSpec
-from mlstack.serve.worker.batcher import Arrays, Plan, Run, not_by_row
-from mlstack.serve.worker.runner import Runner, count_gpus
+from mlstack.serve.worker import cuda
+from mlstack.serve.worker.batcher import Plan, Run, not_by_row
+from mlstack.serve.worker.buffers import Arrays, Buffers
+from mlstack.serve.worker.runner import Runner
+from mlstack.serve.worker.said import first_line, log
 
 INLINE_S = 200e-6  # handing a batch to a thread and back costs about half of this
 SLOW_S = 0.25  # larger batches are not tried once one takes this long
@@ -54,6 +59,7 @@ class Engine:
     side: Runner | None = None  # one core for a call; `plan.runners` of them at once
     pool: Pool | None = None  # of several GPUs, `runner` among them
     timings: dict[int, float] = field(default_factory=dict)  # rows -> seconds of one call
+    buffers: Buffers | None = None  # of a GPU: what batches are gathered into
 
     @property
     def run(self) -> Run:
@@ -83,6 +89,11 @@ def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1)
     if runner.is_single:
         batching = structs.replace(batching, max_size=1)
     engine = Engine(runner, _plan(runner, timings, batching), timings=timings)
+    if engine.plan.buckets:
+        largest = engine.plan.buckets[-1]
+        engine.buffers = Buffers(lambda: _page_locked(runner, largest))
+    for rows in set(timings) - set(engine.plan.buckets):
+        runner.unbind(rows)  # sizes that are not run
     if runner.on_gpu and gpus > 1:
         return _on_gpus(engine, graph, gpus)
     cores = len(os.sched_getaffinity(0))
@@ -98,7 +109,7 @@ def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1)
 
 def _on_gpus(engine: Engine, graph: Path, gpus: int) -> Engine:
     """Open the graph on further GPUs, and warm each for every size that is run."""
-    if (there := count_gpus()) < gpus:
+    if (there := cuda.count_gpus()) < gpus:
         raise MachineError(
             f"{gpus} GPUs were asked for (`serve.gpus`), {there} are visible",
             hint="see what `mlstack doctor` says, or ask for fewer",
@@ -168,10 +179,48 @@ def measure(runner: Runner, largest: int) -> dict[int, float]:
         if rows == 1 and (problem := not_by_row(runner.run(arrays), rows)) is not None:
             raise DataError(f"`{runner.model}` cannot be served: {problem}", hint=BY_ROW)
         timings[rows] = _fastest(lambda: runner.run(arrays))  # noqa: B023  # called at once
+        if runner.on_gpu:
+            timings[rows] = min(timings[rows], bind_where_faster(runner, rows))
         if timings[rows] > SLOW_S:
             break
         rows = largest if rows < largest < 2 * rows else 2 * rows
     return timings
+
+
+def bind_where_faster(runner: Runner, rows: int) -> float:
+    """Keep buffers for calls of so many rows if they answer the same, and no slower.
+
+    Rows of ones and of zeros take turns: what was not copied, or is another row's, shows.
+
+    Returns:
+        The seconds of a call with them; infinite where they are not kept.
+    """
+    arrays = _page_locked(runner, rows)
+    for array in arrays:
+        array[::2] = 1
+    try:
+        expected = runner.run(arrays)
+        usual_s = _fastest(lambda: runner.run(arrays))
+        if not runner.bind(rows):
+            return math.inf
+        seconds = _fastest(lambda: runner.run(arrays))
+        if seconds <= usual_s and _are_equal(runner.run(arrays), expected):
+            return seconds
+    except Exception as error:  # the runtime's errors have no base class of their own
+        log.warning("no buffers are kept for calls of %d rows: %s", rows, first_line(error))
+    runner.unbind(rows)
+    return math.inf
+
+
+def _are_equal(some: Arrays, others: Arrays) -> bool:
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(some, others, strict=True))
+
+
+def _page_locked(runner: Runner, rows: int) -> Arrays:
+    zeros = runner.zeros(rows)
+    assert zeros is not None  # or nothing would have been timed before
+    library = cuda.runtime()
+    return [cuda.page_locked([*array.shape], array.dtype, library) for array in zeros]
 
 
 def _plan(runner: Runner, timings: dict[int, float], batching: BatchingSpec) -> Plan:

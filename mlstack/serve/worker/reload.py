@@ -203,7 +203,8 @@ class Deployment:
             _shortening(call) if model.shortens else call
             for call in (mending.run, mending.run_alone)
         )
-        return Deployed(model, Batcher(run, model.engine.plan, metrics.note_call, alone))
+        engine = model.engine
+        return Deployed(model, Batcher(run, engine.plan, metrics.note_call, alone, engine.buffers))
 
     def _live(self) -> Path:
         return self._folder / str(read(self._folder / "live.json", Live).live)
