@@ -23,7 +23,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Three GPUs; the list says which were opened."""
     numbers: list[int] = []
 
-    def open_on_cpu(model: Path, device: str, threads: int, gpu: int) -> object:
+    def open_on_cpu(model: Path, device: str, threads: int, gpu: int, tensorrt: None) -> object:
         numbers.append(gpu)
         return runner._session(model, [runner.CPU], 1)
 
@@ -47,7 +47,7 @@ def at_once(call: Callable[[list], list], count: int) -> list:
 def test_each_gpu_answers_calls_at_the_same_time(
     graph: Path, opened: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = engine.open_engine(graph, "gpu", BatchingSpec(max_size=4), gpus=3)
+    found = engine.open_engine(graph, "gpu", BatchingSpec(max_size=4), gpus=engine.Gpus(3))
     expected = found.runner.run(IMAGES)
     used: list[int] = []
     meeting = threading.Barrier(3)
@@ -71,7 +71,7 @@ def test_each_gpu_answers_calls_at_the_same_time(
 def test_a_gpu_whose_call_fails_is_asked_again_and_the_others_are_not_lost(
     graph: Path, opened: list[int]
 ) -> None:
-    found = engine.open_engine(graph, "gpu", BatchingSpec(max_size=4), gpus=3)
+    found = engine.open_engine(graph, "gpu", BatchingSpec(max_size=4), gpus=engine.Gpus(3))
     wrong = [np.zeros((1, 8, 8, 1), np.uint8)]
 
     for _ in range(4):
@@ -85,7 +85,7 @@ def test_one_broken_gpu_of_several_has_the_engine_opened_anew(
     graph: Path, opened: list[int]
 ) -> None:
     def reopen() -> engine.Engine:
-        return engine.open_engine(graph, "gpu", BatchingSpec(max_size=4), gpus=3)
+        return engine.open_engine(graph, "gpu", BatchingSpec(max_size=4), gpus=engine.Gpus(3))
 
     calls = Mending(reopen(), reopen)
     calls.engine.runner._session = None
@@ -106,11 +106,11 @@ def test_more_gpus_than_there_are_is_an_error_that_counts_them(
     graph: Path, opened: list[int]
 ) -> None:
     with pytest.raises(MachineError, match=r"4 GPUs were asked for .* 3 are visible"):
-        engine.open_engine(graph, "gpu", BatchingSpec(), gpus=4)
+        engine.open_engine(graph, "gpu", BatchingSpec(), gpus=engine.Gpus(4))
 
 
 def test_without_a_gpu_the_setting_changes_nothing(graph: Path) -> None:
-    found = engine.open_engine(graph, "cpu", BatchingSpec(max_size=4), gpus=3)
+    found = engine.open_engine(graph, "cpu", BatchingSpec(max_size=4), gpus=engine.Gpus(3))
 
     assert found.pool is None
     assert cuda.count_gpus() >= 0

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 PROVIDER = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 PORTABLE = 1  # of cudaHostAlloc: page-locked for every GPU
 
 
@@ -48,6 +49,16 @@ def count_gpus() -> int:
         if driver.cuInit(0) == 0:
             driver.cuDeviceGetCount(ctypes.byref(count))
     return count.value
+
+
+def name_of(gpu: int) -> str:
+    """Name the model of a visible GPU."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    device, name = ctypes.c_int(0), ctypes.create_string_buffer(256)
+    driver.cuInit(0)
+    driver.cuDeviceGet(ctypes.byref(device), gpu)
+    driver.cuDeviceGetName(name, len(name), device)
+    return name.value.decode(errors="replace")
 
 
 def runtime() -> Any:

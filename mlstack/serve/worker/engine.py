@@ -8,13 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from msgspec import structs
 
 from mlstack.errors import DataError, MachineError
 from mlstack.records.server import BatchingSpec
-from mlstack.serve.worker import cuda
+from mlstack.serve.worker import cuda, tensorrt
 from mlstack.serve.worker.batcher import Plan, Run, not_by_row
 from mlstack.serve.worker.buffers import Arrays, Buffers
 from mlstack.serve.worker.runner import Runner
@@ -50,6 +51,19 @@ class Pool:
             self._free.put(runner)
 
 
+@dataclass(frozen=True)
+class Gpus:
+    """The GPUs that share the requests, where a graph runs on GPUs."""
+
+    count: int = 1
+    engines: Path | None = None  # where TensorRT keeps what it builds; None leaves it out
+
+
+ONE = Gpus()
+# GPU -> options of TensorRT on it; None leaves it out
+Options = Callable[[int], dict[str, Any] | None]
+
+
 @dataclass
 class Engine:
     """A graph that was opened and timed."""
@@ -59,6 +73,7 @@ class Engine:
     side: Runner | None = None  # one core for a call; `plan.runners` of them at once
     pool: Pool | None = None  # of several GPUs, `runner` among them
     timings: dict[int, float] = field(default_factory=dict)  # rows -> seconds of one call
+    gpus: Gpus = ONE  # that it was opened for
     buffers: Buffers | None = None  # of a GPU: what batches are gathered into
 
     @property
@@ -72,7 +87,7 @@ class Engine:
         return (self.pool or self.runner).run
 
 
-def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1) -> Engine:
+def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: Gpus = ONE) -> Engine:
     """Open a graph, and choose batch sizes and threads.
 
     Args:
@@ -83,19 +98,55 @@ def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1)
 
     Raises:
         DataError: the graph cannot be run.
-        MachineError: the device cannot be used, or there are fewer GPUs.
+        MachineError: the device or TensorRT cannot be used, or there are fewer GPUs.
     """
-    runner, timings = _open(graph, device, batching.max_size)
+    engine = _open_engine(graph, device, batching, gpus, lambda gpu: None)
+    if gpus.engines is None or device == "cpu":
+        return engine
+    tensorrt.refuse_absent(on_gpu=engine.runner.on_gpu)
+    try:
+        return _with_tensorrt(engine, batching)
+    except Exception as error:  # the runtime's errors have no base class of their own
+        log.warning("TensorRT is not used, CUDA is: %s", first_line(error.__cause__ or error))
+    return replace(engine, gpus=replace(gpus, engines=None))
+
+
+def _with_tensorrt(plain: Engine, batching: BatchingSpec) -> Engine:
+    """Open the graph of an engine again, on each of its GPUs with TensorRT before CUDA.
+
+    Raises:
+        Exception: an engine of it cannot be built, or not run.
+    """
+    graph, gpus = plain.runner.model, plain.gpus
+    largest = 1 if plain.runner.is_single else batching.max_size
+    assert gpus.engines is not None
+    folder = gpus.engines
+    engine = _open_engine(
+        graph,
+        "gpu",
+        batching,
+        gpus,
+        lambda gpu: tensorrt.options(plain.runner, largest, folder, gpu),
+    )
+    if engine.runner.provider != cuda.TENSORRT:
+        raise DataError(f"it runs no part of `{graph}`", hint="set `serve.tensorrt: false`")
+    return engine
+
+
+def _open_engine(
+    graph: Path, device: str, batching: BatchingSpec, gpus: Gpus, options: Options
+) -> Engine:
+    runner, timings = _open(graph, device, batching.max_size, options)
     if runner.is_single:
         batching = structs.replace(batching, max_size=1)
-    engine = Engine(runner, _plan(runner, timings, batching), timings=timings)
+    engine = Engine(runner, _plan(runner, timings, batching), timings=timings, gpus=gpus)
     if engine.plan.buckets:
         largest = engine.plan.buckets[-1]
         engine.buffers = Buffers(lambda: _page_locked(runner, largest))
     for rows in set(timings) - set(engine.plan.buckets):
         runner.unbind(rows)  # sizes that are not run
-    if runner.on_gpu and gpus > 1:
-        return _on_gpus(engine, graph, gpus)
+    if runner.on_gpu and gpus.count > 1:
+        return _on_gpus(engine, options)
     cores = len(os.sched_getaffinity(0))
     is_slow = timings.get(1, 0.0) >= SHORT_S
     can_part = not runner.on_gpu and cores > 1 and graph.stat().st_size <= TWICE_BYTES
@@ -107,14 +158,15 @@ def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1)
     return engine
 
 
-def _on_gpus(engine: Engine, graph: Path, gpus: int) -> Engine:
+def _on_gpus(engine: Engine, options: Options) -> Engine:
     """Open the graph on further GPUs, and warm each for every size that is run."""
+    graph, gpus = engine.runner.model, engine.gpus.count
     if (there := cuda.count_gpus()) < gpus:
         raise MachineError(
             f"{gpus} GPUs were asked for (`serve.gpus`), {there} are visible",
             hint="see what `mlstack doctor` says, or ask for fewer",
         )
-    others = [Runner(graph, "gpu", gpu=number) for number in range(1, gpus)]
+    others = [Runner(graph, "gpu", gpu=n, tensorrt=options(n)) for n in range(1, gpus)]
     for other in others:
         measure(other, engine.plan.max_rows)
     pool = Pool([engine.runner, *others])
@@ -146,10 +198,12 @@ def _side_by_side(engine: Engine, graph: Path, cores: int, batching: BatchingSpe
     return replace(engine, side=side, plan=plan)
 
 
-def _open(graph: Path, device: str, largest: int) -> tuple[Runner, dict[int, float]]:
+def _open(
+    graph: Path, device: str, largest: int, options: Options
+) -> tuple[Runner, dict[int, float]]:
     """Open and time a graph, with one thread if it is done before others have woken up."""
     is_small = graph.is_file() and graph.stat().st_size < SMALL_BYTES
-    runner = Runner(graph, device, threads=1 if is_small else 0)
+    runner = Runner(graph, device, threads=1 if is_small else 0, tensorrt=options(0))
     _refuse_rowless(runner)
     timings = measure(runner, largest)
     if is_small and not runner.on_gpu and timings.get(1, SHORT_S) >= SHORT_S:

@@ -26,7 +26,15 @@ ort.set_default_logger_severity(FATAL)
 class Runner:
     """A loaded graph. `run` may be called from any thread, one call at a time."""
 
-    def __init__(self, model: Path, device: str, *, threads: int = 0, gpu: int = 0) -> None:
+    def __init__(
+        self,
+        model: Path,
+        device: str,
+        *,
+        threads: int = 0,
+        gpu: int = 0,
+        tensorrt: dict[str, Any] | None = None,
+    ) -> None:
         """Open `model` on `device` (auto, cpu or gpu).
 
         Args:
@@ -34,14 +42,15 @@ class Runner:
             device: where it runs.
             threads: of one call on the CPU; 0 are as many as there are cores.
             gpu: which of the visible GPUs.
+            tensorrt: options of TensorRT, which is used before CUDA then; None leaves it out.
 
         Raises:
             MachineError: a GPU was asked for and the session does not use it.
             DataError: the file is not a graph that this ONNX Runtime can run.
         """
         self.model = model
-        self._session = _open(model, device, threads, gpu)
-        self.provider: str = self._session.get_providers()[0]
+        self._session = _open(model, device, threads, gpu, tensorrt)
+        self.provider = _used(self._session)
         self.inputs = [_tensor(t) for t in self._session.get_inputs()]
         self.outputs = [_tensor(t) for t in self._session.get_outputs()]
         self._input_names = [t.name for t in self.inputs]
@@ -51,7 +60,13 @@ class Runner:
     @property
     def on_gpu(self) -> bool:
         """Tell whether the session really runs on a GPU."""
-        return self.provider == cuda.PROVIDER
+        return self.provider in (cuda.PROVIDER, cuda.TENSORRT)
+
+    @property
+    def precision(self) -> str:
+        """Name the kind of numbers that `export` made the graph of; empty for a foreign one."""
+        facts: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+        return facts.get("mlstack.precision", "")
 
     def run(self, arrays: list[np.ndarray]) -> list[np.ndarray]:
         """Run the graph on one array an input; every array has the same number of rows."""
@@ -104,14 +119,24 @@ class Runner:
         self._session.run(self._output_names, feed, options)
 
 
-def _open(model: Path, device: str, threads: int, gpu: int) -> Any:
+def _used(session: Any) -> str:
+    """Name the first provider that runs a part of the graph: TensorRT may have taken none."""
+    first, *others = session.get_providers()
+    if first != cuda.TENSORRT:
+        return str(first)
+    takers = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+    return str(first if first in takers else others[0])
+
+
+def _open(model: Path, device: str, threads: int, gpu: int, tensorrt: dict[str, Any] | None) -> Any:
     if device == "cpu" or (device == "auto" and not cuda.loads("libcuda.so.1")):
         return _session(model, [CPU], threads)
     # both print to stdout when something is missing; stdout belongs to the command's answer
     with contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()
-        first = (cuda.PROVIDER, {"cudnn_conv_algo_search": "HEURISTIC", "device_id": gpu})
-        session = _session(model, [first, CPU], threads)
+        on_cuda = (cuda.PROVIDER, {"cudnn_conv_algo_search": "HEURISTIC", "device_id": gpu})
+        first = [(cuda.TENSORRT, tensorrt)] if tensorrt is not None else []
+        session = _session(model, [*first, on_cuda, CPU], threads)
     if device == "gpu" and cuda.PROVIDER not in session.get_providers():
         cause, hint = cuda.missing()
         raise MachineError(
@@ -131,8 +156,14 @@ def _session(model: Path, providers: list[Any], threads: int) -> Any:
     options.intra_op_num_threads = threads
     # Spinning threads would take the cores that parse requests.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    has_tensorrt = any(cuda.TENSORRT in one for one in providers)
+    if has_tensorrt:
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        return ort.InferenceSession(str(model), options, providers=providers)
+        # where TensorRT fails it would go on with CUDA, and not tell the cause
+        return ort.InferenceSession(
+            str(model), options, providers=providers, enable_fallback=not has_tensorrt
+        )
     except Exception as error:  # onnxruntime's errors have no base class of their own
         raise DataError(
             f"`{model}` is not a graph that ONNX Runtime {ort.__version__} can run: "
