@@ -18,11 +18,17 @@ from mlstack.errors import DataError, GateError, MachineError
 from mlstack.records.base import read, write
 from mlstack.records.package import Golden
 from mlstack.records.server import BatchingSpec, DeviceChoice
+from mlstack.serve.api import _choice
+from mlstack.serve.results import Load, Timing
 from mlstack.serve.start import Wanted, _device
-from mlstack.serve.worker import buffers, cuda, runner, tensorrt
+from mlstack.serve.worker import buffers, cuda, engine, offline, runner, tensorrt
+from mlstack.serve.worker.compare import Sample
 from mlstack.serve.worker.engine import Engine, Gpus, open_engine
-from mlstack.serve.worker.model import load
+from mlstack.serve.worker.metrics import Metrics
+from mlstack.serve.worker.model import Model, load, load_bare
+from mlstack.serve.worker.shadow import Shadow
 
+LOAD = Load(payload="JSON", connections=1, p50_ms=1, p99_ms=1, requests_per_s=1)
 IMAGES = [np.full((1, 16, 16, 1), 3, np.uint8)]
 EIGHT = BatchingSpec(max_size=8, adaptive=False)
 
@@ -324,3 +330,80 @@ def test_where_it_is_not_there_the_server_ends_with_6_and_says_what_to_type(
     error = json.loads(ran.stdout)["error"]
     assert "TensorRT was asked for (`serve.tensorrt`)" in error["problem"]
     assert "serve.tensorrt: false" in error["hint"]
+
+
+def test_bench_compares_the_devices_each_at_its_best_size(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {
+        "CUDAExecutionProvider": {1: 100, 2: 300, 4: 600},
+        "CPUExecutionProvider": {1: 500, 2: 700, 4: 200},
+    }
+
+    def time(model: Model, rows: int) -> Timing:
+        rate = rates[model.runner.provider][rows]
+        return Timing(rows=rows, p50_ms=1, p99_ms=1, rows_per_s=rate)
+
+    monkeypatch.setattr(offline, "_time", time)
+    monkeypatch.setattr(offline, "rehearse", lambda *_: [LOAD])
+    *_, benched = offline.bench(make_package(tmp_path), 4, "auto", Gpus())
+
+    assert benched.rows_per_s_by_device == {"gpu": 600, "cpu": 700}
+    assert _choice(benched).device == "cpu"
+
+
+def test_bench_times_on_a_gpu_the_calls_that_a_server_makes(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter(np.linspace(1e-3, 1e-4, 1000))
+    monkeypatch.setattr(engine, "_fastest", lambda call: (call(), float(next(seconds)))[1])
+    monkeypatch.setattr(offline, "SECONDS_PER_SIZE", 0)
+    bound: list[list[int]] = []
+
+    def rehearse(package: Path, device: str, model: Model) -> list[Load]:
+        bound.append(model.runner.bound_rows)
+        return [LOAD]
+
+    monkeypatch.setattr(offline, "rehearse", rehearse)
+    engines = tmp_path / "engines"
+    *_, benched = offline.bench(make_package(tmp_path), 4, "gpu", Gpus(1, engines))
+
+    assert bound == [[1, 2, 4]]
+    assert benched.provider == "TensorrtExecutionProvider"
+    assert machine.options[0]["trt_profile_max_shapes"] == "images:4x16x16x1"
+
+
+def test_a_shadow_calls_with_no_more_rows_than_the_engine_was_built_for(
+    machine: Machine, graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_bare(graph, "m", "auto", EIGHT, Gpus(1, graph.parent / "engines"))
+    many = [np.random.default_rng(0).integers(0, 255, (19, 16, 16, 1)).astype(np.uint8)]
+    sample = Sample("id", model, many, model.runner.run(many), lambda _: many, 0)
+    called: list[int] = []
+    run = runner.Runner.run
+
+    def call(self: runner.Runner, arrays: list[np.ndarray]) -> list[np.ndarray]:
+        called.append(len(arrays[0]))
+        return run(self, arrays)
+
+    monkeypatch.setattr(runner.Runner, "run", call)
+    shadow = Shadow(1, lambda: model, Metrics("m"), lambda: False)
+    shadow._ask(model, [sample])
+
+    assert called == [8, 8, 3]
+    assert (shadow.rows, shadow.agreed, shadow.failed) == (19, 19, 0)
+
+
+def test_bench_of_a_graph_that_takes_one_row_a_call_times_that(
+    graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = onnx.load(graph)
+    for value in (*made.graph.input, *made.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(made, graph)
+    monkeypatch.setattr(offline, "load", lambda *_: load_bare(graph, "m", "cpu", EIGHT))
+    monkeypatch.setattr(offline, "rehearse", lambda *_: [LOAD])
+
+    *_, benched = offline.bench(graph.parent, 8, "cpu", Gpus())
+
+    assert [timing.rows for timing in benched.timings] == [1]

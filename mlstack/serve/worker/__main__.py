@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from mlstack.launch.worker import report
+from mlstack.serve.worker.engine import Gpus
 from mlstack.serve.worker.offline import bench, predict
 from mlstack.serve.worker.server import serve
 
@@ -16,8 +17,9 @@ def main(arguments: list[str]) -> int:
             return serve(Path(spec_file), socket.socket(fileno=int(descriptor)))
         case ["predict", package, device, *names]:
             return report(predict(Path(package), device, names), sys.stdout.buffer)
-        case ["bench", package, device, largest]:
-            return report(bench(Path(package), device, int(largest)), sys.stdout.buffer)
+        case ["bench", package, largest, device, count, engines]:
+            gpus = Gpus(int(count), Path(engines) if engines else None)
+            return report(bench(Path(package), int(largest), device, gpus), sys.stdout.buffer)
     raise SystemExit(2)
 
 

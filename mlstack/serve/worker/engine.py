@@ -86,6 +86,17 @@ class Engine:
         """Give the call that is made when there is no other."""
         return (self.pool or self.runner).run
 
+    def run_all(self, arrays: Arrays) -> Arrays:
+        """Answer any number of rows, in calls of as many as a batch may have."""
+        most = self.plan.max_rows
+        pieces = [
+            self.runner.run([array[start : start + most] for array in arrays])
+            for start in range(0, len(arrays[0]), most)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        return [np.concatenate(column) for column in zip(*pieces, strict=True)]
+
 
 def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: Gpus = ONE) -> Engine:
     """Open a graph, and choose batch sizes and threads.

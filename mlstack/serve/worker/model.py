@@ -127,12 +127,9 @@ def replay(package: Path, model: Model) -> None:
     batch = np.stack([preprocess.load(folder / e.file, model.spec) for e in golden.examples])
     if model.shortens:
         batch = texts.shortened(batch)
-    rows = model.engine.plan.max_rows
-    pieces = [model.runner.run([batch[i : i + rows]]) for i in range(0, len(batch), rows)]
-    got = [p for outputs in pieces if (p := model.probabilities(outputs)) is not None]
-    if not got:
+    answers = model.probabilities(model.engine.run_all([batch]))
+    if answers is None:
         return
-    answers = np.concatenate(got)
     classes = model.signature.classes
     trusted.check_answered(package, answers.shape, (len(golden.examples), len(classes)))
     for example, answer in zip(golden.examples, answers, strict=True):

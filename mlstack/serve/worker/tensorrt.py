@@ -1,7 +1,8 @@
 """TensorRT before CUDA, where `serve.tensorrt` asks for it: what it needs, and what is kept.
 
 Building an engine takes minutes, so each is kept in a folder of the GPU and the versions that it
-was built with, for it runs with no others, and below that in one of the graph's SHA-256.
+was built with, for it runs with no others, and below that in one of the graph's SHA-256 and the
+most rows of a call.
 """
 
 import ctypes
@@ -59,7 +60,7 @@ def options(runner: Runner, largest: int, engines: Path, gpu: int) -> dict[str, 
         raise DataError(
             f"`{runner.model}` leaves sizes of its inputs open", hint="set `serve.tensorrt: false`"
         )
-    folder = engines / _built_with(gpu) / files.sha256(runner.model)
+    folder = engines / _built_with(gpu) / f"{files.sha256(runner.model)}-{largest}"
     folder.mkdir(parents=True, exist_ok=True)
     shapes = [t for t in runner.inputs if t.shape[0] == -1]
     profile = {
