@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from serving import make_free_graph, make_graph
 
 from mlstack.records.server import BatchingSpec
-from mlstack.serve.worker import cuda, engine, runner
+from mlstack.serve.worker import buffers, cuda, engine, runner
 from mlstack.serve.worker.batcher import Batcher
 from mlstack.serve.worker.runner import Runner
 from mlstack.serve.worker.tensors import DTYPES
@@ -316,6 +316,55 @@ def test_buffers_of_a_call_that_failed_come_back(
 
     assert [str(one) for one in failed] == ["the GPU is lost"] * 3
     assert len(found.buffers._free) == 1
+
+
+def test_answers_of_a_call_that_is_not_bound_are_no_views_of_what_was_gathered(
+    tmp_path: Path, on_gpu: None
+) -> None:
+    side = (TensorProto.FLOAT, ["n", 3])
+    nodes = [helper.make_node("Identity", ["given"], ["same"])]
+    graph = write_graph(
+        tmp_path / "through.onnx", nodes, {"given": side}, {"same": side, "given": side}
+    )
+    found = engine.open_engine(graph, "auto", BatchingSpec(max_size=4, adaptive=False))
+    for rows in found.plan.buckets:
+        found.runner.unbind(rows)
+
+    async def ask() -> list[list[np.ndarray]]:
+        batcher = Batcher(found.run, found.plan, lambda *_: None, None, found.buffers)
+        answers = []
+        for first in (0, 2, 4):
+            both = [np.full((1, 3), first + one, np.float32) for one in (0, 1)]
+            jobs = [batcher.submit([one], 1, lambda: False) for one in both]
+            answers += await asyncio.gather(*(job.done for job in jobs))
+        return answers
+
+    answers = asyncio.run(ask())
+
+    assert [[int(one[0, 0]) for one in answer] for answer in answers] == [
+        [number, number] for number in range(6)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("providers", "expected"),
+    [
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], ("cuda", 1)),
+        (["TensorrtExecutionProvider", "CUDAExecutionProvider"], ("cuda", 1)),
+        (["CPUExecutionProvider"], ("cpu", 0)),
+    ],
+)
+def test_buffers_lie_on_the_gpu_of_their_session(
+    providers: list[str], expected: tuple[str, int]
+) -> None:
+    class Session:
+        def get_providers(self) -> list[str]:
+            return providers
+
+        def get_provider_options(self) -> dict[str, dict[str, str]]:
+            return {name: {"device_id": "1"} for name in providers}
+
+    assert buffers.place(Session()) == expected
 
 
 class Cudart:
