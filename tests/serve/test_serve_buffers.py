@@ -277,6 +277,24 @@ def test_requests_that_share_a_padded_batch_get_their_own_answers(
         np.testing.assert_allclose(answer[0], plain.run(some)[0], rtol=1e-5, atol=1e-6)
 
 
+def test_a_batch_larger_than_any_that_was_timed_has_room_in_the_buffers(
+    digits: Path, on_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_fastest", lambda call: (call(), 1.0)[1])  # too slow for more
+    found = engine.open_engine(digits, "auto", BatchingSpec(max_size=8, adaptive=False))
+    asked = [images(3), images(4)]
+
+    async def ask() -> list[list[np.ndarray]]:
+        batcher = Batcher(found.run, found.plan, lambda *_: None, None, found.buffers)
+        jobs = [batcher.submit(some, len(some[0]), lambda: False) for some in asked]
+        return await asyncio.wait_for(asyncio.gather(*(job.done for job in jobs)), 20)
+
+    answers = asyncio.run(ask())
+
+    assert found.plan.buckets == (1,)
+    assert [len(answer[0]) for answer in answers] == [3, 4]
+
+
 def test_what_fills_a_batch_up_is_zeros_and_not_what_was_there_before(
     digits: Path, on_gpu: None, never_slower: None
 ) -> None:

@@ -152,8 +152,8 @@ def _open_engine(
         batching = structs.replace(batching, max_size=1)
     engine = Engine(runner, _plan(runner, timings, batching), timings=timings, gpus=gpus)
     if engine.plan.buckets:
-        largest = engine.plan.buckets[-1]
-        engine.buffers = Buffers(lambda: _page_locked(runner, largest))
+        most = engine.plan.max_rows  # which may be more than were timed
+        engine.buffers = Buffers(lambda: _page_locked(runner, most))
     for rows in set(timings) - set(engine.plan.buckets):
         runner.unbind(rows)  # sizes that are not run
     if runner.on_gpu and gpus.count > 1:
