@@ -1,5 +1,6 @@
 """TensorRT before CUDA; here each session is on the CPU and says that it is on a GPU."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,16 +18,19 @@ from mlstack.config import load as load_project
 from mlstack.errors import DataError, GateError, MachineError
 from mlstack.records.base import read, write
 from mlstack.records.package import Golden
-from mlstack.records.server import BatchingSpec, DeviceChoice
+from mlstack.records.server import BatchingSpec, DeviceChoice, ServerSpec
 from mlstack.serve.api import _choice
 from mlstack.serve.results import Load, Timing
 from mlstack.serve.start import Wanted, _device
 from mlstack.serve.worker import buffers, cuda, engine, offline, runner, tensorrt
+from mlstack.serve.worker.answers import Refused
 from mlstack.serve.worker.compare import Sample
 from mlstack.serve.worker.engine import Engine, Gpus, open_engine
 from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.model import Model, load, load_bare
+from mlstack.serve.worker.reload import Deployment, _gpus
 from mlstack.serve.worker.shadow import Shadow
+from mlstack.serve.worker.traffic import Deployed
 
 LOAD = Load(payload="JSON", connections=1, p50_ms=1, p99_ms=1, requests_per_s=1)
 IMAGES = [np.full((1, 16, 16, 1), 3, np.uint8)]
@@ -221,6 +225,32 @@ def test_an_engine_that_fails_in_its_first_call_leaves_cuda(
     assert found.runner.provider == "CUDAExecutionProvider"
     assert caplog.messages == ["TensorRT is not used, CUDA is: out of memory"]
     assert len(found.run(IMAGES)) == 2
+
+
+def test_the_server_gathers_into_the_buffers_and_mends_without_what_was_refused(
+    machine: Machine, graph: Path
+) -> None:
+    machine.fails = fail
+    spec = ServerSpec(
+        root=str(graph.parent), model="m", host="", port=0, url="", pid=0, started="", tensorrt=True
+    )
+    machine_gpus = _gpus(spec)
+    model = load_bare(graph, "m", "auto", EIGHT, machine_gpus)
+    tried = len(machine.options)
+
+    async def deploy() -> Deployed:
+        return Deployment(spec, SimpleNamespace(metrics=Metrics("m")))._deployed(model)
+
+    batcher = asyncio.run(deploy()).batcher
+    model.runner._session = None
+    model.runner._bound.clear()
+    with pytest.raises(Refused):
+        batcher._run(IMAGES)
+
+    assert machine_gpus == Gpus(1, graph.parent / ".mlstack" / "tensorrt")
+    assert batcher._buffers is not None
+    assert len(batcher._run(IMAGES)) == 2  # opened anew
+    assert (tried, len(machine.options)) == (1, 1)
 
 
 def test_tensorrt_that_takes_no_part_of_the_graph_is_not_named(
