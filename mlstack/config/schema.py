@@ -151,6 +151,9 @@ class Serve(Section):
     )
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="Where it runs.")
     gpus: int = Field(default=1, ge=1, description="GPUs that share the requests.")
+    tensorrt: bool = Field(
+        default=False, description="TensorRT before CUDA on GPUs; engines are built once and kept."
+    )
     max_body_mb: float = Field(default=16, gt=0, description="Largest request body.")
     model_control: Literal["none", "explicit"] = Field(
         default="none", description="May requests load and unload the model (V2 repository)?"

@@ -76,6 +76,11 @@ class Layout:
         return self.state / "proven"
 
     @property
+    def tensorrt(self) -> Path:
+        """Engines that TensorRT has built here, by GPU and versions, then by the graph's hash."""
+        return self.state / "tensorrt"
+
+    @property
     def requests(self) -> Path:
         """Request log: Parquet parts and Arrow write-ahead files."""
         return self.state / "requests"

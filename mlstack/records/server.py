@@ -74,6 +74,7 @@ class ServerSpec(Record, frozen=True, kw_only=True, tag="serve.server"):
     grpc_port: int | None = None  # where gRPC is spoken, at the same host
     device: str = "auto"
     gpus: int = 1  # that share the requests
+    tensorrt: bool = False  # before CUDA, where it runs on GPUs
     fixed: str | None = None  # a package or .onnx file to serve instead of the live one
     max_body_bytes: int = 16_000_000
     model_control: Literal["none", "explicit"] = "none"  # may requests load and unload

@@ -7,8 +7,9 @@ uvicorn, ONNX Runtime, no torch.
 Reads models/NAME/N/ and models/NAME/live.json (watched while serving). Writes
 models/NAME/live.json (promote, rollback, canary, shadow; a canary that has
 failed is ended by the server), .mlstack/serve.json, .mlstack/requests/ (the
-request log, see records/requests.py), .mlstack/feedback/ (late labels) and
-.mlstack/proven/ (packages that a process with limits has opened, see proof.py).
+request log, see records/requests.py), .mlstack/feedback/ (late labels),
+.mlstack/proven/ (packages that a process with limits has opened, see proof.py)
+and .mlstack/tensorrt/ (engines that TensorRT has built).
 
 SIGTERM or Ctrl-C: no new connections, what is queued and what open connections send within a
 second is answered (`Connection: close`), the log is closed, exit 0; a second signal ends it at

@@ -157,12 +157,15 @@ def bench(
     """Time the live package, alone and behind a server; the faster device is remembered."""
     project = load(path, sets=sets)
     package, _ = _live_package(project)
-    arguments = ["bench", str(package), device or project.config.serve.device, str(largest)]
-    log = Layout(project.root).state / "serve-worker.log"
+    config, layout = project.config.serve, Layout(project.root)
+    engines = str(layout.tensorrt) if config.tensorrt else ""
+    where = [device or config.device, str(config.gpus), engines]
+    arguments = ["bench", str(package), str(largest), *where]
+    log = layout.state / "serve-worker.log"
     decode = msgspec.json.Decoder(Benched | WorkerProgress).decode
     for record in run_worker(WORKER, arguments, decode, log):
         if isinstance(record, Benched) and len(record.rows_per_s_by_device) > 1:
-            write(server_record.choice_path(Layout(project.root).state), _choice(record))
+            write(server_record.choice_path(layout.state), _choice(record))
         yield record
 
 

@@ -148,6 +148,7 @@ def _spec(
         grpc_port=_grpc_port(config.grpc_port, host),
         device=_device(project, wanted),
         gpus=config.gpus,
+        tensorrt=config.tensorrt,
         fixed=str(wanted.model.resolve()) if wanted.model is not None else None,
         max_body_bytes=int(config.max_body_mb * 1_000_000),
         output=wanted.output,
@@ -195,7 +196,9 @@ def _device(project: Project, wanted: Wanted) -> str:
     device = wanted.device or project.config.serve.device
     layout = Layout(project.root)
     place = server_record.choice_path(layout.state)
-    if device != "auto" or wanted.model is not None or not place.is_file():
+    if device != "auto" or project.config.serve.tensorrt:
+        return device  # somebody chose
+    if wanted.model is not None or not place.is_file():
         return device
     choice = read(place, DeviceChoice)
     live = live_file.current(layout.model(project.config.project.name)).live

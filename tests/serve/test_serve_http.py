@@ -30,6 +30,7 @@ def test_the_newest_package_goes_live_when_none_was(server: Server) -> None:
     assert ready.status_code == 200
     assert ready.json()["version"] == 2
     assert ready.json()["provider"] == "CPUExecutionProvider"
+    assert ready.json()["io_binding"] == []
     assert "promoted the newest, 2" not in (server.project / "stderr.txt").read_text()  # --json
     assert json.loads(server.said)["kind"] == "serve.ready"
 

@@ -15,13 +15,15 @@ def main(arguments: list[str]) -> int:
         _, spec_file, descriptor = arguments
         return serve(Path(spec_file), socket.socket(fileno=int(descriptor)))
     from mlstack.launch.worker import report  # noqa: PLC0415
+    from mlstack.serve.worker.engine import Gpus  # noqa: PLC0415
     from mlstack.serve.worker.offline import bench, predict  # noqa: PLC0415
 
     match arguments:
         case ["predict", package, device, *names]:
             return report(predict(Path(package), device, names), sys.stdout.buffer)
-        case ["bench", package, device, largest]:
-            return report(bench(Path(package), device, int(largest)), sys.stdout.buffer)
+        case ["bench", package, largest, device, count, engines]:
+            gpus = Gpus(int(count), Path(engines) if engines else None)
+            return report(bench(Path(package), int(largest), device, gpus), sys.stdout.buffer)
     raise SystemExit(2)
 
 

@@ -381,6 +381,7 @@ class App:
                 "model": live.model.name,
                 "version": live.model.number,
                 "provider": live.model.runner.provider,
+                "io_binding": live.model.runner.bound_rows,
                 "canary": canary.model.number if canary else None,
                 "canary_percent": self.traffic.canary_percent if canary else 0,
                 "shadow": self.traffic.shadow.number if self.traffic.shadow else None,

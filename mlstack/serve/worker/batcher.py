@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mlstack.serve.worker.answers import Refused, busy
+from mlstack.serve.worker.buffers import Arrays, Buffers
 
-Arrays = list[np.ndarray]
 Run = Callable[[Arrays], Arrays]
 # Is told of each call its rows, its seconds, and how many seconds each of its requests has waited.
 OnBatch = Callable[[int, float, list[float]], None]
@@ -73,7 +73,12 @@ class Batcher:
     """
 
     def __init__(
-        self, run: Run, plan: Plan, on_batch: OnBatch, run_alone: Run | None = None
+        self,
+        run: Run,
+        plan: Plan,
+        on_batch: OnBatch,
+        run_alone: Run | None = None,
+        buffers: Buffers | None = None,
     ) -> None:
         """Queue for `run`, called by `plan.runners` threads at once.
 
@@ -82,10 +87,12 @@ class Batcher:
             plan: the limits.
             on_batch: is told of each call.
             run_alone: the model with all cores for one call, for when there is no other.
+            buffers: what batches are gathered into; without them, into new memory.
         """
         self._run = run
         self._run_alone = run_alone or run
         self._on_batch = on_batch
+        self._buffers = buffers
         self._plan = plan
         self._queue: deque[Part] = deque()
         self._loop = asyncio.get_running_loop()
@@ -172,11 +179,13 @@ class Batcher:
                 return  # what came meanwhile is read first
 
     def _start(self, parts: list[Part], rows: int, run: Run) -> None:
-        arrays = self._gather(parts, rows)
+        arrays, kept = self._gather(parts, rows)
         started = time.perf_counter()
         if rows > self._plan.inline_rows:
             self._running += 1
             running = self._loop.run_in_executor(self._threads, run, arrays)
+            if (buffers := self._buffers) is not None and kept:
+                running.add_done_callback(lambda _: buffers.put_back(kept))
             running.add_done_callback(lambda ran: self._returned(parts, rows, started, ran))
             return
         ran: asyncio.Future[Arrays] = self._loop.create_future()
@@ -224,17 +233,22 @@ class Batcher:
         """Tell with how many rows the model is called for so many."""
         return next((bucket for bucket in self._plan.buckets if bucket >= rows), rows)
 
-    def _gather(self, parts: list[Part], rows: int) -> Arrays:
+    def _gather(self, parts: list[Part], rows: int) -> tuple[Arrays, Arrays]:
+        """Stack the parts, and fill up with zeros; give the buffers that were used for it, too."""
         size = self._size(rows)
         if len(parts) == 1 and size == rows:
-            return parts[0].arrays
+            return parts[0].arrays, []
         columns: list[Arrays] = [
             list(column) for column in zip(*(p.arrays for p in parts), strict=True)
         ]
         if size > rows:
             for column in columns:
                 column.append(np.zeros((size - rows, *column[0].shape[1:]), column[0].dtype))
-        return [np.concatenate(column) for column in columns]
+        if self._buffers is None:
+            return [np.concatenate(column) for column in columns], []
+        kept = self._buffers.take()
+        pairs = zip(columns, kept, strict=True)
+        return [np.concatenate(column, out=buffer[:size]) for column, buffer in pairs], kept
 
     def _ran(
         self, parts: list[Part], rows: int, seconds: float, ran: "asyncio.Future[Arrays]"

@@ -1,5 +1,6 @@
 """How a graph is run on this machine: batch sizes, threads and calls at once, found by timing."""
 
+import math
 import os
 import queue
 import time
@@ -7,13 +8,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from msgspec import structs
 
 from mlstack.errors import DataError, MachineError
 from mlstack.records.server import BatchingSpec
-from mlstack.serve.worker.batcher import Arrays, Plan, Run, not_by_row
-from mlstack.serve.worker.runner import Runner, count_gpus
+from mlstack.serve.worker import cuda, tensorrt
+from mlstack.serve.worker.batcher import Plan, Run, not_by_row
+from mlstack.serve.worker.buffers import Arrays, Buffers
+from mlstack.serve.worker.runner import Runner
+from mlstack.serve.worker.said import first_line, log
 
 INLINE_S = 200e-6  # handing a batch to a thread and back costs about half of this
 SLOW_S = 0.25  # larger batches are not tried once one takes this long
@@ -45,6 +51,19 @@ class Pool:
             self._free.put(runner)
 
 
+@dataclass(frozen=True)
+class Gpus:
+    """The GPUs that share the requests, where a graph runs on GPUs."""
+
+    count: int = 1
+    engines: Path | None = None  # where TensorRT keeps what it builds; None leaves it out
+
+
+ONE = Gpus()
+# GPU -> options of TensorRT on it; None leaves it out
+Options = Callable[[int], dict[str, Any] | None]
+
+
 @dataclass
 class Engine:
     """A graph that was opened and timed."""
@@ -54,6 +73,8 @@ class Engine:
     side: Runner | None = None  # one core for a call; `plan.runners` of them at once
     pool: Pool | None = None  # of several GPUs, `runner` among them
     timings: dict[int, float] = field(default_factory=dict)  # rows -> seconds of one call
+    gpus: Gpus = ONE  # that it was opened for
+    buffers: Buffers | None = None  # of a GPU: what batches are gathered into
 
     @property
     def run(self) -> Run:
@@ -65,8 +86,19 @@ class Engine:
         """Give the call that is made when there is no other."""
         return (self.pool or self.runner).run
 
+    def run_all(self, arrays: Arrays) -> Arrays:
+        """Answer any number of rows, in calls of as many as a batch may have."""
+        most = self.plan.max_rows
+        pieces = [
+            self.runner.run([array[start : start + most] for array in arrays])
+            for start in range(0, len(arrays[0]), most)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        return [np.concatenate(column) for column in zip(*pieces, strict=True)]
 
-def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1) -> Engine:
+
+def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: Gpus = ONE) -> Engine:
     """Open a graph, and choose batch sizes and threads.
 
     Args:
@@ -77,14 +109,55 @@ def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1)
 
     Raises:
         DataError: the graph cannot be run.
-        MachineError: the device cannot be used, or there are fewer GPUs.
+        MachineError: the device or TensorRT cannot be used, or there are fewer GPUs.
     """
-    runner, timings = _open(graph, device, batching.max_size)
+    engine = _open_engine(graph, device, batching, gpus, lambda gpu: None)
+    if gpus.engines is None or device == "cpu":
+        return engine
+    tensorrt.refuse_absent(on_gpu=engine.runner.on_gpu)
+    try:
+        return _with_tensorrt(engine, batching)
+    except Exception as error:  # the runtime's errors have no base class of their own
+        log.warning("TensorRT is not used, CUDA is: %s", first_line(error.__cause__ or error))
+    return replace(engine, gpus=replace(gpus, engines=None))
+
+
+def _with_tensorrt(plain: Engine, batching: BatchingSpec) -> Engine:
+    """Open the graph of an engine again, on each of its GPUs with TensorRT before CUDA.
+
+    Raises:
+        Exception: an engine of it cannot be built, or not run.
+    """
+    graph, gpus = plain.runner.model, plain.gpus
+    largest = 1 if plain.runner.is_single else batching.max_size
+    assert gpus.engines is not None
+    folder = gpus.engines
+    engine = _open_engine(
+        graph,
+        "gpu",
+        batching,
+        gpus,
+        lambda gpu: tensorrt.options(plain.runner, largest, folder, gpu),
+    )
+    if engine.runner.provider != cuda.TENSORRT:
+        raise DataError(f"it runs no part of `{graph}`", hint="set `serve.tensorrt: false`")
+    return engine
+
+
+def _open_engine(
+    graph: Path, device: str, batching: BatchingSpec, gpus: Gpus, options: Options
+) -> Engine:
+    runner, timings = _open(graph, device, batching.max_size, options)
     if runner.is_single:
         batching = structs.replace(batching, max_size=1)
-    engine = Engine(runner, _plan(runner, timings, batching), timings=timings)
-    if runner.on_gpu and gpus > 1:
-        return _on_gpus(engine, graph, gpus)
+    engine = Engine(runner, _plan(runner, timings, batching), timings=timings, gpus=gpus)
+    if engine.plan.buckets:
+        most = engine.plan.max_rows  # which may be more than were timed
+        engine.buffers = Buffers(lambda: _page_locked(runner, most))
+    for rows in set(timings) - set(engine.plan.buckets):
+        runner.unbind(rows)  # sizes that are not run
+    if runner.on_gpu and gpus.count > 1:
+        return _on_gpus(engine, options)
     cores = len(os.sched_getaffinity(0))
     is_slow = timings.get(1, 0.0) >= SHORT_S
     can_part = not runner.on_gpu and cores > 1 and graph.stat().st_size <= TWICE_BYTES
@@ -96,14 +169,15 @@ def open_engine(graph: Path, device: str, batching: BatchingSpec, gpus: int = 1)
     return engine
 
 
-def _on_gpus(engine: Engine, graph: Path, gpus: int) -> Engine:
+def _on_gpus(engine: Engine, options: Options) -> Engine:
     """Open the graph on further GPUs, and warm each for every size that is run."""
-    if (there := count_gpus()) < gpus:
+    graph, gpus = engine.runner.model, engine.gpus.count
+    if (there := cuda.count_gpus()) < gpus:
         raise MachineError(
             f"{gpus} GPUs were asked for (`serve.gpus`), {there} are visible",
             hint="see what `mlstack doctor` says, or ask for fewer",
         )
-    others = [Runner(graph, "gpu", gpu=number) for number in range(1, gpus)]
+    others = [Runner(graph, "gpu", gpu=n, tensorrt=options(n)) for n in range(1, gpus)]
     for other in others:
         measure(other, engine.plan.max_rows)
     pool = Pool([engine.runner, *others])
@@ -135,10 +209,12 @@ def _side_by_side(engine: Engine, graph: Path, cores: int, batching: BatchingSpe
     return replace(engine, side=side, plan=plan)
 
 
-def _open(graph: Path, device: str, largest: int) -> tuple[Runner, dict[int, float]]:
+def _open(
+    graph: Path, device: str, largest: int, options: Options
+) -> tuple[Runner, dict[int, float]]:
     """Open and time a graph, with one thread if it is done before others have woken up."""
     is_small = graph.is_file() and graph.stat().st_size < SMALL_BYTES
-    runner = Runner(graph, device, threads=1 if is_small else 0)
+    runner = Runner(graph, device, threads=1 if is_small else 0, tensorrt=options(0))
     _refuse_rowless(runner)
     timings = measure(runner, largest)
     if is_small and not runner.on_gpu and timings.get(1, SHORT_S) >= SHORT_S:
@@ -168,10 +244,48 @@ def measure(runner: Runner, largest: int) -> dict[int, float]:
         if rows == 1 and (problem := not_by_row(runner.run(arrays), rows)) is not None:
             raise DataError(f"`{runner.model}` cannot be served: {problem}", hint=BY_ROW)
         timings[rows] = _fastest(lambda: runner.run(arrays))  # noqa: B023  # called at once
+        if runner.on_gpu:
+            timings[rows] = min(timings[rows], bind_where_faster(runner, rows))
         if timings[rows] > SLOW_S:
             break
         rows = largest if rows < largest < 2 * rows else 2 * rows
     return timings
+
+
+def bind_where_faster(runner: Runner, rows: int) -> float:
+    """Keep buffers for calls of so many rows if they answer the same, and no slower.
+
+    Rows of ones and of zeros take turns: what was not copied, or is another row's, shows.
+
+    Returns:
+        The seconds of a call with them; infinite where they are not kept.
+    """
+    arrays = _page_locked(runner, rows)
+    for array in arrays:
+        array[::2] = 1
+    try:
+        expected = runner.run(arrays)
+        usual_s = _fastest(lambda: runner.run(arrays))
+        if not runner.bind(rows):
+            return math.inf
+        seconds = _fastest(lambda: runner.run(arrays))
+        if seconds <= usual_s and _are_equal(runner.run(arrays), expected):
+            return seconds
+    except Exception as error:  # the runtime's errors have no base class of their own
+        log.warning("no buffers are kept for calls of %d rows: %s", rows, first_line(error))
+    runner.unbind(rows)
+    return math.inf
+
+
+def _are_equal(some: Arrays, others: Arrays) -> bool:
+    return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(some, others, strict=True))
+
+
+def _page_locked(runner: Runner, rows: int) -> Arrays:
+    zeros = runner.zeros(rows)
+    assert zeros is not None  # or nothing would have been timed before
+    library = cuda.runtime()
+    return [cuda.page_locked([*array.shape], array.dtype, library) for array in zeros]
 
 
 def _plan(runner: Runner, timings: dict[int, float], batching: BatchingSpec) -> Plan:

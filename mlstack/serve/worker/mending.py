@@ -9,7 +9,7 @@ import numpy as np
 from mlstack.errors import MlstackError
 from mlstack.serve.worker.answers import busy
 from mlstack.serve.worker.engine import Engine
-from mlstack.serve.worker.said import log
+from mlstack.serve.worker.said import first_line, log
 
 AGAIN_S = 1.0  # between two tries to open what does not open
 
@@ -67,7 +67,7 @@ class Mending:
         raise busy(503, "the model had broken and is restarted") from error
 
     def _open_anew(self, error: Exception) -> None:
-        problem = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        problem = first_line(error)
         try:
             self.engine = self._reopen()
         except MlstackError as failed:

@@ -1,6 +1,6 @@
 """A model package, loaded: opened, timed, and proven on its golden examples before it answers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,11 @@ from mlstack.records.base import read
 from mlstack.records.graph_safety import check_graph
 from mlstack.records.package import MANIFEST, MODEL, SIDE, Signature
 from mlstack.records.server import BatchingSpec
-from mlstack.serve.worker.engine import Engine, open_engine
+from mlstack.serve.worker import cuda
+from mlstack.serve.worker.engine import ONE, Engine, Gpus, open_engine
 from mlstack.serve.worker.lookup import Lookup
 from mlstack.serve.worker.runner import Runner
+from mlstack.serve.worker.said import log
 
 
 @dataclass
@@ -53,7 +55,7 @@ class Model:
         return None
 
 
-def load(package: Path, name: str, device: str, batching: BatchingSpec, gpus: int = 1) -> Model:
+def load(package: Path, name: str, device: str, batching: BatchingSpec, gpus: Gpus = ONE) -> Model:
     """Check a package as `export verify` does, open it, time it and replay its golden examples.
 
     Raises:
@@ -77,7 +79,13 @@ def load(package: Path, name: str, device: str, batching: BatchingSpec, gpus: in
         engine=engine,
         spec=spec,
     )
-    replay(package, model)
+    try:
+        replay(package, model)
+    except GateError as error:
+        if engine.runner.provider != cuda.TENSORRT:
+            raise
+        log.warning("TensorRT is not used, CUDA is: %s", error.problem)
+        return load(package, name, device, batching, replace(gpus, engines=None))
     return model
 
 
@@ -88,7 +96,9 @@ def package_of(path: Path) -> Path | None:
     return folder if is_packed else None
 
 
-def load_bare(graph: Path, name: str, device: str, batching: BatchingSpec, gpus: int = 1) -> Model:
+def load_bare(
+    graph: Path, name: str, device: str, batching: BatchingSpec, gpus: Gpus = ONE
+) -> Model:
     """Open an .onnx file that has no package around it; it takes and gives tensors only.
 
     Raises:
@@ -117,12 +127,9 @@ def replay(package: Path, model: Model) -> None:
     batch = np.stack([preprocess.load(folder / e.file, model.spec) for e in golden.examples])
     if model.shortens:
         batch = texts.shortened(batch)
-    rows = model.engine.plan.max_rows
-    pieces = [model.runner.run([batch[i : i + rows]]) for i in range(0, len(batch), rows)]
-    got = [p for outputs in pieces if (p := model.probabilities(outputs)) is not None]
-    if not got:
+    answers = model.probabilities(model.engine.run_all([batch]))
+    if answers is None:
         return
-    answers = np.concatenate(got)
     classes = model.signature.classes
     trusted.check_answered(package, answers.shape, (len(golden.examples), len(classes)))
     for example, answer in zip(golden.examples, answers, strict=True):

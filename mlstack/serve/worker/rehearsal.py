@@ -90,7 +90,7 @@ def rehearse(package: Path, device: str, model: Model) -> Iterator[Load]:
     Raises:
         StepError: it does not start, or refuses what it is asked.
     """
-    with _server(package, device, model.name) as port:
+    with _server(package, device, model) as port:
         for payload in payloads(package, model):
             for connections in CONNECTIONS:
                 seconds = uvloop.run(_ask(port, payload.request, connections))
@@ -157,7 +157,7 @@ async def _ask(port: int, request: bytes, connections: int) -> list[float]:
 
 
 @contextlib.contextmanager
-def _server(package: Path, device: str, name: str) -> Iterator[int]:
+def _server(package: Path, device: str, model: Model) -> Iterator[int]:
     """Run a server in a project that is a shadow of this one, so that its log is not touched."""
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as door:
         root, port = Path(folder) / "project", door.getsockname()[1]
@@ -167,15 +167,20 @@ def _server(package: Path, device: str, name: str) -> Iterator[int]:
                 (root / entry.name).symlink_to(entry)
         Layout(root).state.mkdir()
         Layout(root).proven.symlink_to(Layout(package.resolve().parents[2]).proven)
+        gpus = model.engine.gpus
+        if gpus.engines is not None:
+            Layout(root).tensorrt.symlink_to(gpus.engines)
         spec = ServerSpec(
             root=str(root),
-            model=name,
+            model=model.name,
             host="127.0.0.1",
             port=port,
             url=f"http://127.0.0.1:{port}",
             pid=os.getpid(),
             started="",
             device=device,
+            gpus=gpus.count,
+            tensorrt=gpus.engines is not None,
             fixed=str(package.resolve()),
             output="json",
             batching=BatchingSpec(max_queue=QUEUE),

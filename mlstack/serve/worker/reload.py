@@ -10,13 +10,14 @@ from msgspec import structs
 from mlstack.errors import BusyError, MlstackError
 from mlstack.inputs import preprocess, texts
 from mlstack.records.base import read
+from mlstack.records.layout import Layout
 from mlstack.records.package import SIDE, Live, Signature, live_package
 from mlstack.records.server import ServerSpec
 from mlstack.serve import live as live_file
 from mlstack.serve import proof
 from mlstack.serve.worker.app import App
 from mlstack.serve.worker.batcher import Batcher, Run
-from mlstack.serve.worker.engine import Engine, open_engine
+from mlstack.serve.worker.engine import Engine, Gpus, open_engine
 from mlstack.serve.worker.guard import Verdict
 from mlstack.serve.worker.lookup import open_lookup
 from mlstack.serve.worker.memory import give_back_memory
@@ -193,7 +194,7 @@ class Deployment:
 
         def reopen() -> Engine:
             model.engine = open_engine(
-                model.runner.model, self._spec.device, self._spec.batching, self._spec.gpus
+                model.runner.model, self._spec.device, self._spec.batching, model.engine.gpus
             )
             metrics.add("mlstack_model_restarts_total", model.number)
             return model.engine
@@ -203,7 +204,8 @@ class Deployment:
             _shortening(call) if model.shortens else call
             for call in (mending.run, mending.run_alone)
         )
-        return Deployed(model, Batcher(run, model.engine.plan, metrics.note_call, alone))
+        engine = model.engine
+        return Deployed(model, Batcher(run, engine.plan, metrics.note_call, alone, engine.buffers))
 
     def _live(self) -> Path:
         return live_package(self._folder, read(self._folder / "live.json", Live).live or 0)
@@ -220,8 +222,13 @@ def _load_fixed(path: Path, spec: ServerSpec) -> Model:
     package = package_of(path)
     if package is None:
         proof.check(Path(spec.root), path)
-        return load_bare(path, spec.model, spec.device, spec.batching, spec.gpus)
+        return load_bare(path, spec.model, spec.device, spec.batching, _gpus(spec))
     return load_packed(package, spec)
+
+
+def _gpus(spec: ServerSpec) -> Gpus:
+    engines = Layout(Path(spec.root)).tensorrt if spec.tensorrt else None
+    return Gpus(spec.gpus, engines)
 
 
 def load_packed(package: Path, spec: ServerSpec) -> Model:
@@ -233,7 +240,7 @@ def load_packed(package: Path, spec: ServerSpec) -> Model:
         MlstackError: it cannot be loaded.
     """
     proof.check(Path(spec.root), package)
-    model = load(package, spec.model, spec.device, spec.batching, spec.gpus)
+    model = load(package, spec.model, spec.device, spec.batching, _gpus(spec))
     model.lookup = open_lookup(Path(spec.root), model.signature)
     return model
 

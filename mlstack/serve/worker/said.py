@@ -54,6 +54,11 @@ def configure(form: Literal["text", "json"]) -> None:
     log.propagate = False
 
 
+def first_line(error: BaseException) -> str:
+    """Give what is worth saying of an error that was not ours."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
 def moment(seconds: float) -> str:
     """Write a time in UTC as RFC 3339, with microseconds."""
     when = datetime.datetime.fromtimestamp(seconds, datetime.UTC)

@@ -122,7 +122,7 @@ class Shadow:
             pieces = [inputs for _, inputs in group]
             try:
                 stacked = [np.concatenate(column) for column in zip(*pieces, strict=True)]
-                outputs = model.runner.run(stacked)
+                outputs = model.engine.run_all(stacked)
             except Exception as error:  # the runtime's errors have no base class of their own
                 self._fail(sum(sample.rows for sample, _ in group), error)
                 continue
