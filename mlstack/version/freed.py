@@ -34,13 +34,18 @@ def _collected(record: Collected) -> str:
     amount = f"{size(record.size_bytes)} in {record.objects} objects"
     lines = _table(record.versions)
     if not record.objects:
-        lines.append(f"nothing to free; all {record.kept} objects are needed")
+        every = "" if record.unlisted else "all "
+        lines.append(f"nothing to free; {every}{record.kept} objects are needed")
     elif record.moved:
         lines.append(f"moved {amount} to the trash")
-        lines.append("  hint: `mlstack version gc --restore` brings them back")
+        if record.trash_objects:
+            lines.append("  hint: `mlstack version gc --restore` brings them back")
     else:
         lines.append(f"{amount} could be freed")
         lines.append(f"  hint: --yes moves them to the trash for {record.grace_days} days")
+    if record.unlisted:
+        lines.append(f"kept {record.unlisted} more: a version whose list is lost may need them")
+        lines.append("  hint: `mlstack version pull REVISION` brings its list back")
     if record.remade_bytes:
         did = "deleted" if record.moved else "could be deleted, with --yes:"
         needed = size(record.remade_needed_bytes)

@@ -243,16 +243,12 @@ def _is_kept(data: Dataset, now: FolderHash, coming: dict[str, str]) -> bool:
     if pointer is None or pointer.md5 != now.md5:
         return False
     cache = stock.cache_folder(data.root)
-    if pointer.stored is None and _is_whole(listing.object_path(cache, pointer.md5)):
+    is_here = listing.object_path(cache, pointer.md5).is_file()
+    if pointer.stored is None and is_here and not listing.is_damaged(cache, pointer.md5):
         replaced = (md5 for _, md5 in listing.unlike(now.entries, coming))
         if not Objects(cache).missing(replaced):
             return True
     return is_cached(data, data.pointer.read_text())
-
-
-def _is_whole(path: Path) -> bool:
-    """Tell whether a list of files is in the cache as it was written."""
-    return path.is_file() and files.md5(path) + ".dir" == path.parent.name + path.name
 
 
 def _is_ignored(root: Path, path: Path) -> bool:

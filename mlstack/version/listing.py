@@ -6,6 +6,7 @@ from itertools import compress
 from operator import ne
 from pathlib import Path
 
+from mlstack import files as disk
 from mlstack.errors import DataError
 from mlstack.packed import Packs
 from mlstack.records import dvc
@@ -93,6 +94,12 @@ def files_of(cache: Path, md5: str) -> dict[str, str]:
         return read(cache, md5) if md5.endswith(".dir") else {}
     except DataError:
         return {}
+
+
+def is_damaged(cache: Path, md5: str) -> bool:
+    """Tell whether a list of files is here, but not as it was written."""
+    path = object_path(cache, md5)
+    return path.is_file() and disk.md5(path) + ".dir" != md5
 
 
 def object_path(cache: Path, md5: str) -> Path:
