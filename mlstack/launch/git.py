@@ -80,9 +80,12 @@ def diff(root: Path) -> str:
 
 
 def commit(root: Path, paths: list[Path], message: str) -> str:
-    """Commit just these paths and give the new commit."""
+    """Commit just these paths, those that are gone as well, and give the new commit."""
     names = [str(p) for p in paths]
-    git(root, "add", "--", *names)
+    if there := [str(p) for p in paths if p.exists()]:
+        git(root, "add", "--", *there)
+    if gone := [name for name in names if name not in there]:
+        git(root, "rm", "--cached", "--quiet", "--ignore-unmatch", "--", *gone)
     git(root, *_identity(root), "commit", "--quiet", "-m", message, "--", *names)
     return git(root, "rev-parse", "HEAD").strip()
 
@@ -105,6 +108,11 @@ def _refusal(verb: str, words: str) -> MlstackError:
         return BusyError(
             "another git is busy in this project",
             hint="wait for it; if none is running, remove .git/index.lock",
+        )
+    if "partial commit during a" in words:
+        return StepError(
+            "git is in the middle of a merge or cherry-pick, and commits nothing else now",
+            hint="what was to be committed is staged: finish with `git commit`",
         )
     return StepError(f"git {verb}: {(fatal or lines)[-1]}")
 

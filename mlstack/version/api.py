@@ -48,7 +48,7 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
     guard.refuse_unfit(data, message)
     with hold(project.root):
         yield Working(text=f"{data.source}: putting its files into the cache")
-        if find_home(data.root) is None:
+        if _lacks_dvc(data.root):
             top = Path(git.git(data.root, "rev-parse", "--show-toplevel").strip())
             stock.bridge().initialise(data.root, subdir=top != data.root)
         merging.register(data.root)
@@ -111,6 +111,13 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
 def hold(root: Path) -> AbstractContextManager[int]:
     """Keep other commands from changing the versions of this project meanwhile."""
     return files.lock(Layout(root).state / "version.lock", "the versions of the data")
+
+
+def _lacks_dvc(root: Path) -> bool:
+    """Tell whether no DVC repository is here; one around this git repository is another's."""
+    home = find_home(root)
+    top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None)
+    return home is None or (top is not None and not home.is_relative_to(top))
 
 
 def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:

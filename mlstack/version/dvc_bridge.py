@@ -26,14 +26,14 @@ REMOTE = "mlstack"  # name that `versioning.remote` gets inside DVC
 
 
 def initialise(root: Path, *, subdir: bool) -> None:
-    """Make the project a DVC repository that reports nothing to anybody, unless it is one."""
-    with _translated():
-        try:
-            Repo(str(root)).close()
-        except NotDvcRepoError:
-            with Repo.init(str(root), subdir=subdir) as repo, repo.config.edit("repo") as config:
-                config["core"]["analytics"] = False
-                config["core"]["check_update"] = False
+    """Make the project a DVC repository that reports nothing to anybody."""
+    with (
+        _translated(),
+        Repo.init(str(root), subdir=subdir) as repo,
+        repo.config.edit("repo") as config,
+    ):
+        config["core"]["analytics"] = False
+        config["core"]["check_update"] = False
 
 
 def add(root: Path, folder: Path) -> None:

@@ -13,7 +13,7 @@ from mlstack.plurals import counted, plural
 from mlstack.records import data_folder, dvc
 from mlstack.records.data_folder import FolderHash, Look
 from mlstack.records.dataset_hash import is_packed
-from mlstack.version import history, listing, stock, trash
+from mlstack.version import history, listing, overlap, stock, trash
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
 
@@ -59,7 +59,13 @@ def refuse_unfit(data: Dataset, message: str) -> None:
         )
     if not data.folder.is_dir():
         raise DataError(f"there is no folder `{data.folder}`", hint=dvc.bring_back(data.folder))
-    if git(data.root, "ls-files", "--", data.source):
+    if data.name.endswith(".dvc") or ":" in data.source:
+        raise DataError(
+            f"DVC cannot keep a folder called `{data.source}`",
+            hint="choose a name without a colon that does not end in .dvc",
+        )
+    overlap.refuse(data)
+    if git(data.root, "ls-files", "--", f":(literal){data.source}"):
         raise DataError(
             f"git itself keeps files of `{data.source}`; DVC cannot keep them too",
             hint=f"type `git rm -r -q --cached {data.source}`, then try again",
@@ -143,7 +149,9 @@ def changed_files(data: Dataset) -> list[Path]:
     ]
     there = [path for path in belonging if path.is_file()]
     there += [path for path in data.pointers() if not path.is_file()]  # of another layout, once
-    status = git(data.root, "status", "--porcelain", "-z", "-uall", "--", *map(str, there))
+    status = git(
+        data.root, "status", "--porcelain", "-z", "-uall", "--no-renames", "--", *map(str, there)
+    )
     top = git(data.root, "rev-parse", "--show-toplevel").removesuffix("\n") if status else ""
     changed = {Path(top, entry[3:]) for entry in status.split("\0")}
     return [path for path in there if path.parent.resolve() / path.name in changed]

@@ -145,6 +145,89 @@ def test_what_cannot_be_snapshotted_is_said(project, version, trouble, code, wor
     assert "Traceback" not in done.stderr
 
 
+STAGE = "stages:\n  prep:\n    cmd: make\n    wdir: data\n    outs: [digits: {cache: false}]\n"
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "hint"),
+    [
+        ("data.dvc", "outs:\n- path: data\n", "write `data` in data.source"),
+        ("other.dvc", "outs:\n- path: data/digits\n", "dvc remove other.dvc"),
+        ("data/digits/images.dvc", "outs:\n- path: images\n", "dvc remove data/digits/images.dvc"),
+        ("dvc.yaml", STAGE, "take it out of `dvc.yaml`"),
+    ],
+)
+def test_data_that_dvc_keeps_already_is_not_kept_twice(project, version, where, text, hint) -> None:
+    git(project, "rm", "-q", "data/digits.dvc")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=project, check=True)
+    (project / where).write_text(text)
+    git(project, "add", "-f", where)
+
+    done = version("snapshot", "-m", "x")
+
+    assert done.returncode == 3
+    assert f"`{where}` keeps `" in done.stderr
+    assert hint in done.stderr
+    assert not (project / "data" / "digits.dvc").exists()
+
+
+@pytest.mark.parametrize("name", ["pictures.dvc", "pic:tures"])
+def test_a_folder_that_dvc_cannot_name_is_refused(project, version, name) -> None:
+    (project / "data" / "digits").rename(project / "data" / name)
+
+    done = version("snapshot", "-m", "x", "--set", f'data.source="data/{name}"')
+
+    assert done.returncode == 3
+    assert "DVC cannot keep a folder called" in done.stderr
+
+
+def test_inside_the_dvc_repository_of_another_git_repository_it_has_its_own(
+    project, version, dvc_status
+) -> None:
+    around = project.parent
+    git(around, "init", "-q")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=around, check=True)
+
+    done = version("snapshot", "-m", "ours")
+
+    assert done.returncode == 0, done.stderr
+    assert ".dvc/config" in git(project, "ls-files")
+    assert "up to date" in dvc_status()
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_a_merge_under_way_is_named_and_takes_the_snapshot_along(snapshotted, version) -> None:
+    git(snapshotted, "checkout", "-q", "-b", "other")
+    git(snapshotted, "commit", "-q", "--allow-empty", "-m", "theirs")
+    git(snapshotted, "checkout", "-q", "-")
+    git(snapshotted, "merge", "--no-ff", "--no-commit", "other")
+    (snapshotted / "data" / "digits" / "images" / "more.png").write_bytes(b"new")
+
+    done = version("snapshot", "-m", "x")
+
+    assert done.returncode == 1
+    assert "in the middle of a merge" in done.stderr
+    assert "finish with `git commit`" in done.stderr
+    assert git(snapshotted, "status", "--porcelain").splitlines() == ["M  data/digits.dvc"]
+
+
+def test_another_layout_is_committed_also_when_a_hook_refused_it_first(
+    snapshotted, version
+) -> None:
+    hook = snapshotted / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    words = ("snapshot", "-m", "packs", "--set", "versioning.layout=packs")
+    assert version(*words).returncode == 1
+    hook.unlink()
+
+    done = version(*words)
+
+    assert done.returncode == 0, done.stderr
+    assert git(snapshotted, "ls-files", "data/*.dvc").split() == ["data/digits.packs.dvc"]
+
+
 def test_a_pointer_full_of_conflict_marks_is_written_anew(snapshotted, answer, dvc_status) -> None:
     (snapshotted / "data" / "digits.dvc").write_text("<<<<<<< HEAD\nouts:\n=======\n")
 
