@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from mlstack import files
 from mlstack.config import Project
-from mlstack.errors import BusyError, ConfigError, DataError
+from mlstack.errors import DataError
 from mlstack.launch import git, merging
 from mlstack.records import data_folder, dvc
 from mlstack.records.base import Record
@@ -27,6 +27,7 @@ from mlstack.version import (
     pointer,
     stock,
 )
+from mlstack.version.destination import remote_of
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import (
     CheckedOut,
@@ -93,9 +94,12 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
 
     Raises:
         ConfigError: no remote is configured.
+        DataError: there is no version yet.
         BusyError: the remote cannot be reached.
     """
     data, remote = dataset_of(project), remote_of(project)
+    if not data.pointer.is_file():
+        raise history.nothing_yet()
     with hold(project.root):
         yield Working(text=f"{data.source}: pushing to {remote or 'the remote of DVC'}")
         moved = yield from exchange.push(data, remote, everything=everything)
@@ -201,7 +205,7 @@ def put(
             snapshot and may not be lost.
     """
     now = data_folder.hash_folder(data.folder, data.index) if data.folder.is_dir() else None
-    version = guard.require_cached(data, text, now)
+    version = guard.require_cached(data, text, now, commit[:7])
     forms.refuse_unpacked(version, packed=way.packed)
     if now and not way.force:
         coming = {} if way.packed else listing.of(stock.cache_folder(data.root), version)
@@ -230,19 +234,3 @@ def put(
         md5=version.md5,
         files=version.files,
     )
-
-
-def remote_of(project: Project) -> str | None:
-    """Give the remote's URL or absolute folder; None leaves it to DVC's own settings."""
-    remote = project.config.versioning.remote
-    if remote is None or "://" in remote:
-        return remote
-    folder = (project.root / Path(remote).expanduser()).resolve()
-    if not folder.parent.is_dir():
-        raise BusyError(
-            f"the remote `{remote}` cannot be reached: there is no `{folder.parent}`",
-            hint="is the disk mounted? Then try again",
-        )
-    if folder.is_file():
-        raise ConfigError(f"versioning.remote: `{remote}` is a file", hint="name a folder")
-    return str(folder)

@@ -172,13 +172,16 @@ def untrash(data: Dataset, text: str) -> None:
     trash.bring_back(stock.cache_folder(data.root), {pointer.kept.md5})
 
 
-def require_cached(data: Dataset, text: str, now: FolderHash | None = None) -> dvc.Pointer:
+def require_cached(
+    data: Dataset, text: str, now: FolderHash | None = None, name: str = ""
+) -> dvc.Pointer:
     """Refuse a version of which the cache lacks a file; what is in the trash comes back.
 
     Args:
         data: the dataset.
         text: the pointer of the version.
         now: what the folder holds, where that stays and need not be in the cache.
+        name: of the revision that is asked for; none for the pointer in the folder.
 
     Raises:
         DataError: a file is missing; how many is said.
@@ -187,12 +190,12 @@ def require_cached(data: Dataset, text: str, now: FolderHash | None = None) -> d
     cache = stock.cache_folder(data.root)
     md5 = pointer.kept.md5
     trash.bring_back(cache, {md5})
-    absent = listing.missing(cache, pointer, now.entries if now else None)
+    absent = listing.missing(cache, pointer, now.entries if now else None, name)
     if absent:
         raise DataError(
             f"{counted(len(absent), 'file')} of version {pointer.md5[:8]} "
             f"{plural(len(absent), 'is', 'are')} not in the cache",
-            hint="type `mlstack version pull`",
+            hint=f"type `{f'mlstack version pull {name}'.rstrip()}`",
         )
     return pointer
 

@@ -15,7 +15,8 @@ from mlstack.errors import BusyError, DataError, Mistake, StepError
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.version import history, stock, trash
-from mlstack.version.api import hold, remote_of
+from mlstack.version.api import hold
+from mlstack.version.destination import remote_of
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.listing import files_of, object_path
 from mlstack.version.result import Counted, Verified, Working

@@ -17,7 +17,7 @@ from mlstack.records import dvc
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunSpec
 from mlstack.version import content, history, listing, pointer, stock, trash
-from mlstack.version.api import remote_of
+from mlstack.version.destination import remote_of
 from mlstack.version.history import Dataset
 
 BY_HASH = re.compile(r"^# new file (.+): sha256 ([0-9a-f]{64})$", re.M)  # in code.diff: too large
