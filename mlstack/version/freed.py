@@ -1,5 +1,6 @@
 """What a person reads of the cache's garbage and its trash."""
 
+from mlstack.plurals import counted
 from mlstack.version.result import Collected, Emptied, Restored, Spare, Spared
 from mlstack.version.words import size
 
@@ -15,23 +16,25 @@ def draw(record: Spared | Collected | Restored | Emptied) -> str:
             return _collected(record)
         case Restored():
             return (
-                f"{size(record.size_bytes)} ({record.objects} objects) came back from the trash"
+                f"{size(record.size_bytes)} ({counted(record.objects, 'object')}) came back from the trash"
                 if record.objects
                 else "the trash is empty"
             )
         case Emptied(objects=0):
-            left = f"it holds {size(record.trash_bytes)} ({record.trash_objects} objects)"
+            left = (
+                f"it holds {size(record.trash_bytes)} ({counted(record.trash_objects, 'object')})"
+            )
             return f"nothing in the trash is {record.grace_days} days old; {left}"
         case Emptied():
             left = size(record.trash_bytes)
             return (
-                f"deleted {size(record.size_bytes)} ({record.objects} objects) that had been in "
+                f"deleted {size(record.size_bytes)} ({counted(record.objects, 'object')}) that had been in "
                 f"the trash for {record.grace_days} days; {left} are left there"
             )
 
 
 def _collected(record: Collected) -> str:
-    amount = f"{size(record.size_bytes)} in {record.objects} objects"
+    amount = f"{size(record.size_bytes)} in {counted(record.objects, 'object')}"
     lines = _table(record.versions)
     if not record.objects:
         every = "" if record.unlisted else "all "
@@ -53,7 +56,9 @@ def _collected(record: Collected) -> str:
     if record.deleted_bytes:
         lines.append(f"deleted {size(record.deleted_bytes)} that were past their days there")
     if record.trash_objects:
-        lines.append(f"the trash holds {size(record.trash_bytes)} ({record.trash_objects} objects)")
+        lines.append(
+            f"the trash holds {size(record.trash_bytes)} ({counted(record.trash_objects, 'object')})"
+        )
     return "\n".join(lines)
 
 
@@ -67,7 +72,7 @@ def _table(versions: list[Spare]) -> list[str]:
     if len(versions) > NAMED:
         rest = versions[NAMED:]
         amount, objects = sum(o.size_bytes for o in rest), sum(o.objects for o in rest)
-        lines.append(f"{size(amount):>10}  {objects:>7}  {len(rest)} more versions")
+        lines.append(f"{size(amount):>10}  {objects:>7}  {counted(len(rest), 'more version')}")
     return lines
 
 

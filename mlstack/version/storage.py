@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError
+from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.ui import is_terminal
 from mlstack.version import history, listing, marks, stock, trash, words
@@ -102,7 +103,7 @@ def _refused(objects: int, size: int, remade: int, grace_days: int) -> ConfigErr
         return ConfigError(f"nothing was touched; {inputs}", hint="repeat with --yes to do so")
     also = f", and {inputs}" if remade else ""
     return ConfigError(
-        f"nothing was moved; {objects} objects with {words.size(size)} could be{also}",
+        f"nothing was moved; {counted(objects, 'object')} with {words.size(size)} could be{also}",
         hint=f"repeat with --yes to move them to the trash for {grace_days} days",
     )
 
