@@ -52,6 +52,7 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         if _lacks_dvc(data.root):
             top = Path(git.git(data.root, "rev-parse", "--show-toplevel").strip())
             stock.bridge().initialise(data.root, subdir=top != data.root)
+            git.git(data.root, "add", "--", ".dvc/config")  # DVC did so before it was changed
         merging.register(data.root)
         merging.write_attributes(data.root)
         before = _committed(data)
@@ -204,6 +205,7 @@ def put(
         DataError: the version is not whole in the cache, or the folder holds data that is in no
             snapshot and may not be lost.
     """
+    guard.refuse_occupied(data)
     now = data_folder.hash_folder(data.folder, data.index) if data.folder.is_dir() else None
     version = guard.require_cached(data, text, now, commit[:7])
     forms.refuse_unpacked(version, packed=way.packed)

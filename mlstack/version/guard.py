@@ -200,6 +200,20 @@ def require_cached(
     return pointer
 
 
+def refuse_occupied(data: Dataset) -> None:
+    """Refuse to lay out a version where something else than a folder lies.
+
+    Raises:
+        DataError: a file, or a link to nowhere, is in the place of the folder.
+    """
+    place = data.folder
+    if (place.exists() or place.is_symlink()) and not place.is_dir():
+        kind = "a link to nowhere" if place.is_symlink() else "a file"
+        raise DataError(
+            f"`{data.source}` is {kind}, and no folder", hint="move it elsewhere, then try again"
+        )
+
+
 def refuse_to_destroy(data: Dataset, now: FolderHash, coming: dict[str, str]) -> None:
     """Refuse to replace a folder that holds a file that no snapshot holds under that name.
 

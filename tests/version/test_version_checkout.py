@@ -64,6 +64,22 @@ def test_what_a_killed_checkout_left_is_no_data(snapshotted, version, answer) ->
     assert not list(images.glob(".*"))
 
 
+@pytest.mark.parametrize("kind", ["a file", "a link to nowhere"])
+def test_what_lies_in_the_place_of_the_folder_is_named_and_stays(
+    snapshotted, version, kind
+) -> None:
+    place = snapshotted / "data" / "digits"
+    shutil.rmtree(place)
+    place.write_text("mine") if kind == "a file" else place.symlink_to(snapshotted / "nowhere")
+
+    for words in (("checkout", "HEAD"), ("checkout", "HEAD", "--force"), ("pull",)):
+        done = version(*words)
+        assert done.returncode == 3
+        assert f"`data/digits` is {kind}" in done.stderr
+
+    assert place.is_symlink() or place.read_text() == "mine"
+
+
 def test_push_and_pull_carry_a_version_to_another_clone(snapshotted, version, tmp_path) -> None:
     remote = ("--set", f"versioning.remote={tmp_path / 'store'}")
     clone = tmp_path / "clone"

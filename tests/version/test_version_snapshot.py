@@ -228,6 +228,19 @@ def test_another_layout_is_committed_also_when_a_hook_refused_it_first(
     assert git(snapshotted, "ls-files", "data/*.dvc").split() == ["data/digits.packs.dvc"]
 
 
+def test_where_dvc_was_deleted_the_next_snapshot_makes_it_anew(
+    snapshotted, version, dvc_status
+) -> None:
+    shutil.rmtree(snapshotted / ".dvc")
+
+    done = version("snapshot", "-m", "again")
+
+    assert done.returncode == 0, done.stderr
+    assert "nothing changed" in done.stdout
+    assert git(snapshotted, "status", "--porcelain") == ""
+    assert "up to date" in dvc_status()
+
+
 def test_a_pointer_full_of_conflict_marks_is_written_anew(snapshotted, answer, dvc_status) -> None:
     (snapshotted / "data" / "digits.dvc").write_text("<<<<<<< HEAD\nouts:\n=======\n")
 
