@@ -14,6 +14,8 @@ MACHINE = (
     ("Permission denied", "permission denied", "check who owns .git, and its permissions"),
 )
 
+PLAIN_LOG = ("-c", "log.showSignature=false")  # else it prints signatures between the lines
+
 
 def git(root: Path, *arguments: str) -> str:
     """Run git in a project and give what it printed.
@@ -22,20 +24,30 @@ def git(root: Path, *arguments: str) -> str:
         MachineError: git is not installed.
         StepError: git refused; its own words are the problem.
     """
+    printed = git_bytes(root, *arguments).decode(errors="surrogateescape")
+    return printed.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def git_bytes(root: Path, *arguments: str) -> bytes:
+    """Run git in a project and give what it printed, byte for byte.
+
+    Raises:
+        MachineError: git is not installed.
+        StepError: git refused; its own words are the problem.
+    """
     try:
         done = subprocess.run(
-            ["git", *arguments],
+            ["git", *PLAIN_LOG, *arguments],
             cwd=root,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # a question must not write the index
             capture_output=True,
-            text=True,
-            errors="surrogateescape",
             check=False,
         )
     except FileNotFoundError as error:
         raise MachineError("git is not installed", hint="install git") from error
     if done.returncode:
-        raise _refusal(_verb(arguments), done.stderr.strip() or done.stdout.strip())
+        said = (done.stderr.strip() or done.stdout.strip()).decode(errors="surrogateescape")
+        raise _refusal(_verb(arguments), said)
     return done.stdout
 
 
@@ -74,9 +86,20 @@ def uncommitted(root: Path) -> list[str]:
     return [line[3:] for line in status.splitlines()]
 
 
-def diff(root: Path) -> str:
-    """Give the difference between the working tree and the commit."""
-    return git(root, "diff", "HEAD", "--", *NOT_CODE) if head(root) else ""
+# Whatever a person's own settings make of a diff, this one can be applied.
+APPLICABLE = (
+    *("--binary", "-U3", "--no-color", "--no-ext-diff", "--no-textconv", "--submodule=short"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
+
+
+def diff(root: Path) -> bytes:
+    """Give the difference between the working tree and the commit, as `git apply` takes it."""
+    if head(root) is None:
+        return b""
+    return git_bytes(
+        root, "-c", "diff.relative=false", "diff", "HEAD", *APPLICABLE, "--", *NOT_CODE
+    )
 
 
 def commit(root: Path, paths: list[Path], message: str) -> str:

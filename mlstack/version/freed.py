@@ -16,25 +16,23 @@ def draw(record: Spared | Collected | Restored | Emptied) -> str:
             return _collected(record)
         case Restored():
             return (
-                f"{size(record.size_bytes)} ({counted(record.objects, 'object')}) came back from the trash"
+                f"{size(record.size_bytes)} ({_objects(record.objects)}) came back from the trash"
                 if record.objects
                 else "the trash is empty"
             )
         case Emptied(objects=0):
-            left = (
-                f"it holds {size(record.trash_bytes)} ({counted(record.trash_objects, 'object')})"
-            )
+            left = f"it holds {size(record.trash_bytes)} ({_objects(record.trash_objects)})"
             return f"nothing in the trash is {record.grace_days} days old; {left}"
         case Emptied():
             left = size(record.trash_bytes)
             return (
-                f"deleted {size(record.size_bytes)} ({counted(record.objects, 'object')}) that had been in "
+                f"deleted {size(record.size_bytes)} ({_objects(record.objects)}) that had been in "
                 f"the trash for {record.grace_days} days; {left} are left there"
             )
 
 
 def _collected(record: Collected) -> str:
-    amount = f"{size(record.size_bytes)} in {counted(record.objects, 'object')}"
+    amount = f"{size(record.size_bytes)} in {_objects(record.objects)}"
     lines = _table(record.versions)
     if not record.objects:
         every = "" if record.unlisted else "all "
@@ -57,9 +55,13 @@ def _collected(record: Collected) -> str:
         lines.append(f"deleted {size(record.deleted_bytes)} that were past their days there")
     if record.trash_objects:
         lines.append(
-            f"the trash holds {size(record.trash_bytes)} ({counted(record.trash_objects, 'object')})"
+            f"the trash holds {size(record.trash_bytes)} ({_objects(record.trash_objects)})"
         )
     return "\n".join(lines)
+
+
+def _objects(count: int) -> str:
+    return counted(count, "object")
 
 
 def _table(versions: list[Spare]) -> list[str]:

@@ -108,7 +108,7 @@ def _apply(layout: Layout, spec: RunSpec, scratch: Path, home: Path) -> None:
         raise DataError(f"what differed from the commit is lost: there is no `{patch}`")
     if spec.code.diff_sha256 not in (None, files.sha256(patch)):
         raise DataError(f"`{patch}` is not what the run wrote", hint="bring the run's folder back")
-    text = patch.read_text()
+    text = patch.read_bytes().decode(errors="surrogateescape")
     for name, digest in BY_HASH.findall(text):
         source = layout.root / name
         if not source.is_file() or files.sha256(source) != digest:

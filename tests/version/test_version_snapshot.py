@@ -303,6 +303,26 @@ def test_log_lists_versions_with_their_classes(snapshotted, answer) -> None:
     assert said["current"] == said["versions"][0]["md5"]
 
 
+def test_signed_commits_are_listed_where_git_shows_signatures(snapshotted, answer) -> None:
+    key = snapshotted.parent / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    for name, value in {
+        "gpg.format": "ssh",
+        "user.signingkey": f"{key}.pub",
+        "commit.gpgsign": "true",
+        "log.showSignature": "true",
+    }.items():
+        git(snapshotted, "config", name, value)
+    (snapshotted / "data" / "digits" / "images" / "more.png").write_bytes(b"new")
+
+    made = answer("snapshot", "-m", "signed")
+    again = answer("snapshot", "-m", "again")
+
+    assert made["committed"]
+    assert again["revision"] == made["revision"]
+    assert [one["message"] for one in answer("log")["versions"]] == ["signed", "start"]
+
+
 def test_diff_names_files_labels_and_class_balance(snapshotted, answer, version) -> None:
     source = snapshotted / "data" / "digits"
     rows = dataset.read_labels(source / dataset.LABELS).to_pylist()
