@@ -133,7 +133,9 @@ def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
     config = stock.plain(data)
     if config is None or seen.linked:
         stock.bridge().add(data.root, data.folder)
-        return seen, data_folder.hash_folder(data.folder, data.index)
+        hashed = data_folder.hash_folder(data.folder, data.index)
+        guard.refuse_other(data, hashed)
+        return seen, hashed
     with stock.hold(config):
         hashed = yield from intake.keep(seen, config, data.noted)
     data_folder.remember(data.index, seen, hashed)

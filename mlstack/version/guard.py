@@ -200,6 +200,21 @@ def require_cached(
     return pointer
 
 
+def refuse_other(data: Dataset, hashed: FolderHash) -> None:
+    """Refuse to commit a pointer of DVC's that names something else than what lies there.
+
+    Raises:
+        DataError: it does.
+    """
+    kept = dvc.read_pointer(data.pointer)
+    if kept is None or kept.md5 != hashed.md5:
+        raise DataError(
+            f"DVC has kept {counted(kept.files if kept else 0, 'file')} of `{data.source}`, where "
+            f"{counted(hashed.count, 'file')} lie now",
+            hint="were they changed meanwhile? Then type it again",
+        )
+
+
 def refuse_occupied(data: Dataset) -> None:
     """Refuse to lay out a version where something else than a folder lies.
 

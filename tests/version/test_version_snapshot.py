@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mlstack.errors import DataError
 from mlstack.records import data_folder, dataset, dvc
+from mlstack.version import guard
+from mlstack.version.history import Dataset
 
 
 def git(project: Path, *words: str) -> str:
@@ -226,6 +229,33 @@ def test_another_layout_is_committed_also_when_a_hook_refused_it_first(
 
     assert done.returncode == 0, done.stderr
     assert git(snapshotted, "ls-files", "data/*.dvc").split() == ["data/digits.packs.dvc"]
+
+
+def test_a_pointer_of_dvc_for_other_files_than_lie_there_is_not_committed(snapshotted) -> None:
+    data = Dataset(snapshotted, "data/digits")
+    guard.refuse_other(data, data_folder.hash_folder(data.folder))
+    (data.folder / "images" / "0001.png").unlink()
+
+    with pytest.raises(DataError, match="DVC has kept 301 files of `data/digits`, where 300 files"):
+        guard.refuse_other(data, data_folder.hash_folder(data.folder))
+
+
+@pytest.mark.parametrize("pointer", ["plain", "of DVC 2"])
+def test_a_dvc_repository_in_the_data_is_refused_and_no_empty_version_made(
+    snapshotted, version, pointer
+) -> None:
+    written = snapshotted / "data" / "digits.dvc"
+    if pointer == "of DVC 2":
+        written.write_text(written.read_text().replace("  hash: md5\n", ""))
+    before = written.read_text()
+    (snapshotted / "data" / "digits" / ".dvc").mkdir()
+    (snapshotted / "data" / "digits" / "more.txt").write_text("new")
+
+    done = version("snapshot", "-m", "x")
+
+    assert done.returncode == 3
+    assert "digits/.dvc` is a DVC repository in a dataset" in done.stderr
+    assert written.read_text() == before
 
 
 def test_where_dvc_was_deleted_the_next_snapshot_makes_it_anew(
