@@ -282,6 +282,11 @@ def _translated(error: Exception, name: str) -> BaseException:
         )
     if "not utf-8 encoded" in str(error):
         return DataError(f"`{name}` is no text in UTF-8", hint="save it as CSV in UTF-8")
+    if "when sniffing file" in first:
+        return DataError(
+            f"the lines of `{name}` differ in how many values they have, their ends, or quotes",
+            hint="save it anew as CSV, e.g. with a table program",
+        )
     return DataError(
         f"`{name}` cannot be read as a table: {first}",
         hint="is it damaged or empty? `mlstack version verify` hashes what the cache holds",

@@ -265,6 +265,14 @@ def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     assert "UTF-8" in found.hint
 
 
+@pytest.mark.parametrize("lines", ["1,a,b\n2\n", "1,a\r\n2,b\n", '1,"5" pipe\n2,b\n'])
+def test_lines_that_are_not_alike_are_said_to_be_so(tmp_path: Path, lines: str) -> None:
+    found = compare(tmp_path, b"id,v\n1,a\n", f"id,v\n{lines}".encode(), name="t.csv")
+
+    assert found.problem.startswith("the lines of `t.csv` differ in")
+    assert "save it anew" in found.hint
+
+
 @pytest.mark.parametrize("kind", [pa.uint64(), pa.int32(), pa.int16()])
 def test_whole_numbers_of_another_type_stay_exact(tmp_path: Path, kind: pa.DataType) -> None:
     largest = 2**60 if kind == pa.uint64() else 2**14
