@@ -34,12 +34,13 @@ def refuse(data: Dataset) -> None:
 
 def _files(top: Path, data: Dataset) -> Iterator[Path]:
     """List what names outputs: what git knows, and new pointers in, beside and above the folder."""
-    patterns = (":(glob)**/*.dvc", f":(glob)**/{STAGES}")
-    listed = git(top, "ls-files", "-z", "--", *patterns).split("\0")
+    patterns = (":(top,glob)**/*.dvc", f":(top,glob)**/{STAGES}")
+    listed = git(data.root, "ls-files", "-z", "--", *patterns).split("\0")
+    known = [Path(os.path.normpath(data.root / name)) for name in listed if name]
     near = [one for one in (data.folder, *data.folder.parents) if one.is_relative_to(top)]
     beside = [path for folder in near for path in sorted(folder.glob("*.dvc"))]
     own = data.pointers()
-    for path in dict.fromkeys([*(top / name for name in listed if name), *beside]):
+    for path in dict.fromkeys([*known, *beside]):
         if path not in own and path.is_file():
             yield path
 

@@ -184,12 +184,16 @@ def test_a_folder_that_dvc_cannot_name_is_refused(project, version, name) -> Non
     assert "DVC cannot keep a folder called" in done.stderr
 
 
-def test_inside_the_dvc_repository_of_another_git_repository_it_has_its_own(
-    project, version, dvc_status
+@pytest.mark.parametrize("has_git", [True, False])
+def test_inside_the_dvc_repository_of_another_project_it_has_its_own(
+    project, version, dvc_status, has_git
 ) -> None:
     around = project.parent
-    git(around, "init", "-q")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=around, check=True)
+    if has_git:
+        git(around, "init", "-q")
+    words = ["dvc", "init", "-q", *([] if has_git else ["--no-scm"])]
+    subprocess.run([sys.executable, "-m", *words], cwd=around, check=True)
+    git(project, "rm", "-q", "data/digits.dvc")
 
     done = version("snapshot", "-m", "ours")
 
