@@ -140,4 +140,6 @@ class Versioning(Section):
     layout: Literal["files", "packs", "chunks"] = Field(
         default="files", description="Packs for many small files, chunks for large that change."
     )
-    remote: str | None = Field(default=None, description="Folder or URL to push to.")
+    remote: str | None = Field(
+        default=None, description="Folder or URL to push to, or a remote of DVC by name."
+    )

@@ -14,6 +14,8 @@ MACHINE = (
     ("Permission denied", "permission denied", "check who owns .git, and its permissions"),
 )
 
+PLAIN_LOG = ("-c", "log.showSignature=false")  # else it prints signatures between the lines
+
 
 def git(root: Path, *arguments: str) -> str:
     """Run git in a project and give what it printed.
@@ -22,20 +24,30 @@ def git(root: Path, *arguments: str) -> str:
         MachineError: git is not installed.
         StepError: git refused; its own words are the problem.
     """
+    printed = git_bytes(root, *arguments).decode(errors="surrogateescape")
+    return printed.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def git_bytes(root: Path, *arguments: str) -> bytes:
+    """Run git in a project and give what it printed, byte for byte.
+
+    Raises:
+        MachineError: git is not installed.
+        StepError: git refused; its own words are the problem.
+    """
     try:
         done = subprocess.run(
-            ["git", *arguments],
+            ["git", *PLAIN_LOG, *arguments],
             cwd=root,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},  # a question must not write the index
             capture_output=True,
-            text=True,
-            errors="surrogateescape",
             check=False,
         )
     except FileNotFoundError as error:
         raise MachineError("git is not installed", hint="install git") from error
     if done.returncode:
-        raise _refusal(_verb(arguments), done.stderr.strip() or done.stdout.strip())
+        said = (done.stderr.strip() or done.stdout.strip()).decode(errors="surrogateescape")
+        raise _refusal(_verb(arguments), said)
     return done.stdout
 
 
@@ -74,15 +86,29 @@ def uncommitted(root: Path) -> list[str]:
     return [line[3:] for line in status.splitlines()]
 
 
-def diff(root: Path) -> str:
-    """Give the difference between the working tree and the commit."""
-    return git(root, "diff", "HEAD", "--", *NOT_CODE) if head(root) else ""
+# Whatever a person's own settings make of a diff, this one can be applied.
+APPLICABLE = (
+    *("--binary", "-U3", "--no-color", "--no-ext-diff", "--no-textconv", "--submodule=short"),
+    *("--src-prefix=a/", "--dst-prefix=b/"),
+)
+
+
+def diff(root: Path) -> bytes:
+    """Give the difference between the working tree and the commit, as `git apply` takes it."""
+    if head(root) is None:
+        return b""
+    return git_bytes(
+        root, "-c", "diff.relative=false", "diff", "HEAD", *APPLICABLE, "--", *NOT_CODE
+    )
 
 
 def commit(root: Path, paths: list[Path], message: str) -> str:
-    """Commit just these paths and give the new commit."""
+    """Commit just these paths, those that are gone as well, and give the new commit."""
     names = [str(p) for p in paths]
-    git(root, "add", "--", *names)
+    if there := [str(p) for p in paths if p.exists()]:
+        git(root, "add", "--", *there)
+    if gone := [name for name in names if name not in there]:
+        git(root, "rm", "--cached", "--quiet", "--ignore-unmatch", "--", *gone)
     git(root, *_identity(root), "commit", "--quiet", "-m", message, "--", *names)
     return git(root, "rev-parse", "HEAD").strip()
 
@@ -105,6 +131,11 @@ def _refusal(verb: str, words: str) -> MlstackError:
         return BusyError(
             "another git is busy in this project",
             hint="wait for it; if none is running, remove .git/index.lock",
+        )
+    if "partial commit during a" in words:
+        return StepError(
+            "git is in the middle of a merge or cherry-pick, and commits nothing else now",
+            hint="what was to be committed is staged: finish with `git commit`",
         )
     return StepError(f"git {verb}: {(fatal or lines)[-1]}")
 

@@ -193,7 +193,7 @@ def _write(folder: Path, spec: RunSpec, ready: Prepared) -> None:
         if ready.unlabeled is not None:
             write_examples(beside / UNLABELED, ready.unlabeled)
         if ready.code.diff:
-            files.write_text(beside / code.DIFF, ready.code.diff)
+            files.write_bytes(beside / code.DIFF, ready.code.diff)
         files.move(beside, folder)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)

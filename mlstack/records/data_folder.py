@@ -35,7 +35,7 @@ from mlstack.records.folder_index import (
 from mlstack.records.ignore import NAME as IGNORE_FILE
 from mlstack.records.ignore import read_ignores
 
-OWN_FOLDERS = {".git", ".hg", ".dvc"}  # what DVC never looks into
+OWN_FOLDERS = {".git", ".hg"}  # what DVC never looks into
 BLANK = bytes(MD5_BYTES)
 TYPE_BITS = 0o170000  # of a file's mode
 
@@ -244,7 +244,7 @@ def list_files(folder: Path) -> list[str]:
 
     Raises:
         DataError: there is no such folder, or it holds something that DVC leaves out or refuses:
-            a link to a folder or to nothing, a socket, a `.dvcignore`.
+            a link to a folder or to nothing, a socket, a `.dvcignore`, a folder `.dvc`.
     """
     return [_join(at, name) for at, listing in scan(folder)[0].items() for name in listing.names]
 
@@ -309,6 +309,9 @@ def _scan_one(folder: Path, at: str) -> tuple[Listing, list[str], bool]:
             status = os.lstat(name, dir_fd=descriptor)
             if status.st_mode & TYPE_BITS != stat.S_IFREG:
                 if stat.S_ISDIR(status.st_mode):
+                    if name == ".dvc":
+                        lies = "is a DVC repository in a dataset, of which DVC keeps nothing"
+                        raise _odd(Path(place, name), lies)
                     if name not in OWN_FOLDERS:
                         below.append(name)
                     continue

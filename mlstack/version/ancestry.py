@@ -235,9 +235,17 @@ def _packages(layout: Layout, run: str) -> list[str]:
     for model in sorted(layout.models.iterdir()) if layout.models.is_dir() else ():
         for number in numbers(model):
             path = model / str(number) / SIDE / LINEAGE
-            if path.is_file() and msgspec.json.decode(path.read_bytes(), type=_Made).run == run:
+            if path.is_file() and _run_of(path) == run:
                 found.append(f"{model.name}/{number}")
     return found
+
+
+def _run_of(lineage: Path) -> str | None:
+    """Tell the run of a package; a record that is damaged tells none, and is no hindrance."""
+    try:
+        return msgspec.json.decode(lineage.read_bytes(), type=_Made).run
+    except msgspec.DecodeError:
+        return None
 
 
 class _Made(msgspec.Struct):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from mlstack import files
 from mlstack.config import Project
-from mlstack.errors import BusyError, ConfigError, DataError
+from mlstack.errors import DataError
 from mlstack.launch import git, merging
 from mlstack.records import data_folder, dvc
 from mlstack.records.base import Record
@@ -27,6 +27,7 @@ from mlstack.version import (
     pointer,
     stock,
 )
+from mlstack.version.destination import remote_of
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import (
     CheckedOut,
@@ -48,9 +49,10 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
     guard.refuse_unfit(data, message)
     with hold(project.root):
         yield Working(text=f"{data.source}: putting its files into the cache")
-        if find_home(data.root) is None:
+        if _lacks_dvc(data.root):
             top = Path(git.git(data.root, "rev-parse", "--show-toplevel").strip())
             stock.bridge().initialise(data.root, subdir=top != data.root)
+            git.git(data.root, "add", "--", ".dvc/config")  # DVC did so before it was changed
         merging.register(data.root)
         merging.write_attributes(data.root)
         before = _committed(data)
@@ -93,9 +95,12 @@ def push(project: Project, *, everything: bool) -> Iterator[Record]:
 
     Raises:
         ConfigError: no remote is configured.
+        DataError: there is no version yet.
         BusyError: the remote cannot be reached.
     """
     data, remote = dataset_of(project), remote_of(project)
+    if not data.pointer.is_file():
+        raise history.nothing_yet()
     with hold(project.root):
         yield Working(text=f"{data.source}: pushing to {remote or 'the remote of DVC'}")
         moved = yield from exchange.push(data, remote, everything=everything)
@@ -113,6 +118,13 @@ def hold(root: Path) -> AbstractContextManager[int]:
     return files.lock(Layout(root).state / "version.lock", "the versions of the data")
 
 
+def _lacks_dvc(root: Path) -> bool:
+    """Tell whether no DVC repository is here; one around this git repository is another's."""
+    home = find_home(root)
+    top = next((folder for folder in (root, *root.parents) if (folder / ".git").exists()), None)
+    return home is None or (top is not None and not home.is_relative_to(top))
+
+
 def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
     """Put the folder into the cache and write its pointer; what is unusual is left to DVC."""
     seen = guard.look(data)
@@ -121,7 +133,9 @@ def _take(data: Dataset) -> Generator[Record, None, tuple[Look, FolderHash]]:
     config = stock.plain(data)
     if config is None or seen.linked:
         stock.bridge().add(data.root, data.folder)
-        return seen, data_folder.hash_folder(data.folder, data.index)
+        hashed = data_folder.hash_folder(data.folder, data.index)
+        guard.refuse_other(data, hashed)
+        return seen, hashed
     with stock.hold(config):
         hashed = yield from intake.keep(seen, config, data.noted)
     data_folder.remember(data.index, seen, hashed)
@@ -193,8 +207,9 @@ def put(
         DataError: the version is not whole in the cache, or the folder holds data that is in no
             snapshot and may not be lost.
     """
+    guard.refuse_occupied(data)
     now = data_folder.hash_folder(data.folder, data.index) if data.folder.is_dir() else None
-    version = guard.require_cached(data, text, now)
+    version = guard.require_cached(data, text, now, commit[:7])
     forms.refuse_unpacked(version, packed=way.packed)
     if now and not way.force:
         coming = {} if way.packed else listing.of(stock.cache_folder(data.root), version)
@@ -223,19 +238,3 @@ def put(
         md5=version.md5,
         files=version.files,
     )
-
-
-def remote_of(project: Project) -> str | None:
-    """Give the remote's URL or absolute folder; None leaves it to DVC's own settings."""
-    remote = project.config.versioning.remote
-    if remote is None or "://" in remote:
-        return remote
-    folder = (project.root / Path(remote).expanduser()).resolve()
-    if not folder.parent.is_dir():
-        raise BusyError(
-            f"the remote `{remote}` cannot be reached: there is no `{folder.parent}`",
-            hint="is the disk mounted? Then try again",
-        )
-    if folder.is_file():
-        raise ConfigError(f"versioning.remote: `{remote}` is a file", hint="name a folder")
-    return str(folder)

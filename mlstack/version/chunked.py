@@ -19,6 +19,13 @@ CHUNKS = "chunks/"
 TOP = {"chunks", "lists", TABLE}
 
 
+def is_made(folder: Path) -> bool:
+    """Tell a folder of packs or chunks, whole ones, from one that somebody else has there."""
+    names = {path.name for path in folder.iterdir()}
+    packs = {name for name in names if packed.NAME.fullmatch(name)}
+    return bool(names) and names in (packs, TOP)
+
+
 @dataclass(frozen=True)
 class Whole:
     """A file that is made of chunks."""

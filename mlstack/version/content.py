@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from posixpath import normpath
 
 from mlstack import files, packed
 from mlstack.errors import DataError
@@ -39,18 +40,29 @@ class Content:
         """
         if self.label is not None:
             return self._rows(self.label)
-        if dataset.LABELS in self.entries:
-            table = dataset.read_labels(self.locate(dataset.LABELS))
-            columns = table.select(["path", "label"]).to_pydict()
-            rows = zip(columns["path"], columns["label"], strict=True)
-            return {path: str(label) for path, label in rows if label}
-        if folders.CSV in self.entries:
-            return _csv_labels(self.locate(folders.CSV))
+        rows = self.label_rows()
+        if rows is not None:
+            return {path: label for path, label in rows if label}
         return {
             path: path.split("/")[0]
             for path in self.entries
             if "/" in path and Path(path).suffix.lower() in SUFFIXES
         }
+
+    def label_rows(self) -> list[tuple[str, str]] | None:
+        """List path and label of each row of the file of labels, as it stands; None without one.
+
+        Raises:
+            DataError: the file is damaged or not in the cache.
+        """
+        if dataset.LABELS in self.entries:
+            table = dataset.read_labels(self.locate(dataset.LABELS))
+            columns = table.select(["path", "label"]).to_pydict()
+            rows = zip(columns["path"], columns["label"], strict=True)
+            return [(path, str(label or "")) for path, label in rows]
+        if folders.CSV in self.entries:
+            return _csv_rows(self.locate(folders.CSV))
+        return None
 
     def _rows(self, label: str) -> dict[str, str]:
         name = next((name for name in tables.NAMES if name in self.entries), None)
@@ -106,7 +118,8 @@ def _unpacked(cache: Path, made: Packs | Chunks, path: str) -> Path:
     return place
 
 
-def _csv_labels(place: Path) -> dict[str, str]:
+def _csv_rows(place: Path) -> list[tuple[str, str]]:
+    """Read labels.csv; a path may be written as `./a/b.png`, as training takes it."""
     try:
         text = place.read_text(encoding="utf-8-sig")
         reader = folders.reader_of(io.StringIO(text, newline=""))
@@ -116,4 +129,8 @@ def _csv_labels(place: Path) -> dict[str, str]:
         raise DataError(
             f"`{folders.CSV}` cannot be read: {error}", hint="save it as CSV in UTF-8"
         ) from error
-    return {row["path"].strip(): (row["label"] or "").strip() for row in rows if row["path"]}
+    return [
+        (normpath(path), (row["label"] or "").strip())
+        for row in rows
+        if (path := (row["path"] or "").strip())
+    ]

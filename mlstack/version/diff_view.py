@@ -1,9 +1,10 @@
 """What a person reads of a difference."""
 
 from mlstack.version.result import ClassChange, Difference, RowChange, TableChange
-from mlstack.version.words import printable, size
+from mlstack.version.words import apart, printable, size
 
 NAMED = 10  # paths and rows that are named; the rest is counted
+WIDTH = 40  # characters of a value
 CELLS = 6  # values of one row that are shown
 
 
@@ -82,15 +83,12 @@ def _table(table: TableChange) -> list[str]:
 
 def _row(row: RowChange) -> str:
     cells = [
-        f"{cell.column} {_value(cell.before)} -> {_value(cell.after)}" for cell in row.cells[:CELLS]
+        f"{cell.column} {' -> '.join(apart(cell.before, cell.after, WIDTH))}"
+        for cell in row.cells[:CELLS]
     ]
     if len(row.cells) > CELLS:
         cells.append(f"and {len(row.cells) - CELLS} more")
     return printable(f"{', '.join(row.key)}: {', '.join(cells)}")
-
-
-def _value(value: str | None) -> str:
-    return "(missing)" if value is None else value[:40]
 
 
 def _classes(classes: list[ClassChange]) -> list[str]:

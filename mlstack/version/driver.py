@@ -5,6 +5,7 @@ from pathlib import Path
 from mlstack import files
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git
+from mlstack.records import dvc
 from mlstack.version import stock
 from mlstack.version.merge import Merged, Sides, merge, merge_text
 from mlstack.version.result import MergedPointer
@@ -43,7 +44,8 @@ def resolve(root: Path, side: str | None) -> MergedPointer:
         side: `ours` or `theirs` settles every conflict.
 
     Raises:
-        ConfigError: git has no `.dvc` file in conflict, or one side removed it.
+        ConfigError: git has no `.dvc` file in conflict, or one side removed it or has another
+            layout.
         DataError: files of a version are not here.
     """
     listed = git(root, "ls-files", "--unmerged", "-z", "--full-name", "--", "*.dvc").split("\0")
@@ -54,6 +56,7 @@ def resolve(root: Path, side: str | None) -> MergedPointer:
     name = names[0]
     texts = Sides(*(_stage(top, stage, name) for stage in (1, 2, 3)))
     if not texts.ours or not texts.theirs:
+        _refuse_other_layout(top / name)
         raise ConfigError(
             f"one side removed `{name}`", hint=f"type `git add {name}` or `git rm {name}`"
         )
@@ -62,6 +65,21 @@ def resolve(root: Path, side: str | None) -> MergedPointer:
     if not merged.conflicts:
         git(top, "add", "--", name)
     return _answer(name, merged, others=names[1:])
+
+
+def _refuse_other_layout(pointer: Path) -> None:
+    """Refuse to choose between two layouts: what the other side changed would be lost."""
+    dataset = pointer.with_suffix("")
+    stem = dataset.name
+    for suffix in filter(None, dvc.SUFFIXES.values()):
+        stem = stem.removesuffix(suffix)
+    pointers = [dataset.with_name(f"{stem}{suffix}.dvc") for suffix in dvc.SUFFIXES.values()]
+    if others := [path for path in pointers if path != pointer and path.is_file()]:
+        raise ConfigError(
+            f"one side keeps the data by `{pointer.name}`, the other by `{others[0].name}`",
+            hint="type `git merge --abort`, snapshot this side with the versioning.layout of the "
+            "other, then merge again",
+        )
 
 
 def _merge(pointer: Path, texts: Sides, side: str | None) -> Merged:

@@ -7,6 +7,7 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dvc.config import ConfigError as SettingsError
 from dvc.config import NoRemoteError
 from dvc.exceptions import (
     CheckoutError,
@@ -21,19 +22,20 @@ from dvc.repo import Repo
 
 from mlstack.errors import BusyError, ConfigError, DataError, MachineError, StepError
 from mlstack.records.dvc_config import read_config
+from mlstack.version.history import nothing_yet
 
 REMOTE = "mlstack"  # name that `versioning.remote` gets inside DVC
 
 
 def initialise(root: Path, *, subdir: bool) -> None:
-    """Make the project a DVC repository that reports nothing to anybody, unless it is one."""
-    with _translated():
-        try:
-            Repo(str(root)).close()
-        except NotDvcRepoError:
-            with Repo.init(str(root), subdir=subdir) as repo, repo.config.edit("repo") as config:
-                config["core"]["analytics"] = False
-                config["core"]["check_update"] = False
+    """Make the project a DVC repository that reports nothing to anybody."""
+    with (
+        _translated(),
+        Repo.init(str(root), subdir=subdir) as repo,
+        repo.config.edit("repo") as config,
+    ):
+        config["core"]["analytics"] = False
+        config["core"]["check_update"] = False
 
 
 def add(root: Path, folder: Path) -> None:
@@ -68,8 +70,17 @@ def _target(root: Path, pointer: Path) -> str:
     return pointer.relative_to(root).as_posix()
 
 
-def no_remote() -> ConfigError:
-    """Give the error of a project that has nowhere to push to or pull from."""
+def no_remote(known: Iterable[str]) -> ConfigError:
+    """Give the error of a project that has nowhere to push to or pull from.
+
+    Args:
+        known: names of DVC's remotes, of which none is the default.
+    """
+    if names := list(known):
+        return ConfigError(
+            f"DVC has no default among its remotes {', '.join(names)}",
+            hint=f"type `dvc remote default {names[0]}`, or set versioning.remote to one of them",
+        )
     return ConfigError(
         "no remote is configured",
         hint="write `versioning: {remote: FOLDER_OR_URL}` in mlstack.yaml",
@@ -108,7 +119,10 @@ def _opened(root: Path, remote: str | None = None) -> Iterator[Any]:
         settings = {"remote": {REMOTE: options}, "core": {"remote": REMOTE}}
         # DVC resolves some paths from where it is called, even when it is told the project.
         with chdir(root), Repo(str(root), config=settings if remote else None) as repo:
-            yield repo
+            try:
+                yield repo
+            except NoRemoteError as error:
+                raise no_remote(repo.config["remote"]) from error
 
 
 @contextmanager
@@ -117,20 +131,19 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except NotDvcRepoError as error:
-        raise DataError(
-            "no data has been snapshotted here yet",
-            hint='type `mlstack version snapshot -m "first data"`',
-        ) from error
+        raise nothing_yet() from error
     except LockError as error:
         raise BusyError(
             "another dvc is busy in this project", hint="wait for it to end, then try again"
         ) from error
-    except NoRemoteError as error:
-        raise no_remote() from error
     except CheckoutError as error:
         raise DataError(
             "files of this version are neither in the cache nor in the folder",
             hint="type `mlstack version pull`",
+        ) from error
+    except SettingsError as error:
+        raise ConfigError(
+            f"dvc: {_first_line(error)}", hint="look at versioning.remote and .dvc/config"
         ) from error
     except InitError as error:
         raise ConfigError(f"dvc: {_first_line(error)}") from error

@@ -1,5 +1,6 @@
 """What a person reads of the cache's garbage and its trash."""
 
+from mlstack.plurals import counted
 from mlstack.version.result import Collected, Emptied, Restored, Spare, Spared
 from mlstack.version.words import size
 
@@ -15,32 +16,37 @@ def draw(record: Spared | Collected | Restored | Emptied) -> str:
             return _collected(record)
         case Restored():
             return (
-                f"{size(record.size_bytes)} ({record.objects} objects) came back from the trash"
+                f"{size(record.size_bytes)} ({_objects(record.objects)}) came back from the trash"
                 if record.objects
                 else "the trash is empty"
             )
         case Emptied(objects=0):
-            left = f"it holds {size(record.trash_bytes)} ({record.trash_objects} objects)"
+            left = f"it holds {size(record.trash_bytes)} ({_objects(record.trash_objects)})"
             return f"nothing in the trash is {record.grace_days} days old; {left}"
         case Emptied():
             left = size(record.trash_bytes)
             return (
-                f"deleted {size(record.size_bytes)} ({record.objects} objects) that had been in "
+                f"deleted {size(record.size_bytes)} ({_objects(record.objects)}) that had been in "
                 f"the trash for {record.grace_days} days; {left} are left there"
             )
 
 
 def _collected(record: Collected) -> str:
-    amount = f"{size(record.size_bytes)} in {record.objects} objects"
+    amount = f"{size(record.size_bytes)} in {_objects(record.objects)}"
     lines = _table(record.versions)
     if not record.objects:
-        lines.append(f"nothing to free; all {record.kept} objects are needed")
+        every = "" if record.unlisted else "all "
+        lines.append(f"nothing to free; {every}{record.kept} objects are needed")
     elif record.moved:
         lines.append(f"moved {amount} to the trash")
-        lines.append("  hint: `mlstack version gc --restore` brings them back")
+        if record.trash_objects:
+            lines.append("  hint: `mlstack version gc --restore` brings them back")
     else:
         lines.append(f"{amount} could be freed")
         lines.append(f"  hint: --yes moves them to the trash for {record.grace_days} days")
+    if record.unlisted:
+        lines.append(f"kept {record.unlisted} more: a version whose list is lost may need them")
+        lines.append("  hint: `mlstack version pull REVISION` brings its list back")
     if record.remade_bytes:
         did = "deleted" if record.moved else "could be deleted, with --yes:"
         needed = size(record.remade_needed_bytes)
@@ -48,8 +54,14 @@ def _collected(record: Collected) -> str:
     if record.deleted_bytes:
         lines.append(f"deleted {size(record.deleted_bytes)} that were past their days there")
     if record.trash_objects:
-        lines.append(f"the trash holds {size(record.trash_bytes)} ({record.trash_objects} objects)")
+        lines.append(
+            f"the trash holds {size(record.trash_bytes)} ({_objects(record.trash_objects)})"
+        )
     return "\n".join(lines)
+
+
+def _objects(count: int) -> str:
+    return counted(count, "object")
 
 
 def _table(versions: list[Spare]) -> list[str]:
@@ -62,7 +74,7 @@ def _table(versions: list[Spare]) -> list[str]:
     if len(versions) > NAMED:
         rest = versions[NAMED:]
         amount, objects = sum(o.size_bytes for o in rest), sum(o.objects for o in rest)
-        lines.append(f"{size(amount):>10}  {objects:>7}  {len(rest)} more versions")
+        lines.append(f"{size(amount):>10}  {objects:>7}  {counted(len(rest), 'more version')}")
     return lines
 
 

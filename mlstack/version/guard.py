@@ -13,7 +13,7 @@ from mlstack.plurals import counted, plural
 from mlstack.records import data_folder, dvc
 from mlstack.records.data_folder import FolderHash, Look
 from mlstack.records.dataset_hash import is_packed
-from mlstack.version import history, listing, stock, trash
+from mlstack.version import history, listing, overlap, stock, trash
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
 
@@ -59,7 +59,13 @@ def refuse_unfit(data: Dataset, message: str) -> None:
         )
     if not data.folder.is_dir():
         raise DataError(f"there is no folder `{data.folder}`", hint=dvc.bring_back(data.folder))
-    if git(data.root, "ls-files", "--", data.source):
+    if data.name.endswith(".dvc") or ":" in data.source:
+        raise DataError(
+            f"DVC cannot keep a folder called `{data.source}`",
+            hint="choose a name without a colon that does not end in .dvc",
+        )
+    overlap.refuse(data)
+    if git(data.root, "ls-files", "--", f":(literal){data.source}"):
         raise DataError(
             f"git itself keeps files of `{data.source}`; DVC cannot keep them too",
             hint=f"type `git rm -r -q --cached {data.source}`, then try again",
@@ -143,7 +149,9 @@ def changed_files(data: Dataset) -> list[Path]:
     ]
     there = [path for path in belonging if path.is_file()]
     there += [path for path in data.pointers() if not path.is_file()]  # of another layout, once
-    status = git(data.root, "status", "--porcelain", "-z", "-uall", "--", *map(str, there))
+    status = git(
+        data.root, "status", "--porcelain", "-z", "-uall", "--no-renames", "--", *map(str, there)
+    )
     top = git(data.root, "rev-parse", "--show-toplevel").removesuffix("\n") if status else ""
     changed = {Path(top, entry[3:]) for entry in status.split("\0")}
     return [path for path in there if path.parent.resolve() / path.name in changed]
@@ -164,13 +172,16 @@ def untrash(data: Dataset, text: str) -> None:
     trash.bring_back(stock.cache_folder(data.root), {pointer.kept.md5})
 
 
-def require_cached(data: Dataset, text: str, now: FolderHash | None = None) -> dvc.Pointer:
+def require_cached(
+    data: Dataset, text: str, now: FolderHash | None = None, name: str = ""
+) -> dvc.Pointer:
     """Refuse a version of which the cache lacks a file; what is in the trash comes back.
 
     Args:
         data: the dataset.
         text: the pointer of the version.
         now: what the folder holds, where that stays and need not be in the cache.
+        name: of the revision that is asked for; none for the pointer in the folder.
 
     Raises:
         DataError: a file is missing; how many is said.
@@ -179,14 +190,43 @@ def require_cached(data: Dataset, text: str, now: FolderHash | None = None) -> d
     cache = stock.cache_folder(data.root)
     md5 = pointer.kept.md5
     trash.bring_back(cache, {md5})
-    absent = listing.missing(cache, pointer, now.entries if now else None)
+    absent = listing.missing(cache, pointer, now.entries if now else None, name)
     if absent:
         raise DataError(
             f"{counted(len(absent), 'file')} of version {pointer.md5[:8]} "
             f"{plural(len(absent), 'is', 'are')} not in the cache",
-            hint="type `mlstack version pull`",
+            hint=f"type `{f'mlstack version pull {name}'.rstrip()}`",
         )
     return pointer
+
+
+def refuse_other(data: Dataset, hashed: FolderHash) -> None:
+    """Refuse to commit a pointer of DVC's that names something else than what lies there.
+
+    Raises:
+        DataError: it does.
+    """
+    kept = dvc.read_pointer(data.pointer)
+    if kept is None or kept.md5 != hashed.md5:
+        raise DataError(
+            f"DVC has kept {counted(kept.files if kept else 0, 'file')} of `{data.source}`, where "
+            f"{counted(hashed.count, 'file')} lie now",
+            hint="were they changed meanwhile? Then type it again",
+        )
+
+
+def refuse_occupied(data: Dataset) -> None:
+    """Refuse to lay out a version where something else than a folder lies.
+
+    Raises:
+        DataError: a file, or a link to nowhere, is in the place of the folder.
+    """
+    place = data.folder
+    if (place.exists() or place.is_symlink()) and not place.is_dir():
+        kind = "a link to nowhere" if place.is_symlink() else "a file"
+        raise DataError(
+            f"`{data.source}` is {kind}, and no folder", hint="move it elsewhere, then try again"
+        )
 
 
 def refuse_to_destroy(data: Dataset, now: FolderHash, coming: dict[str, str]) -> None:
@@ -243,16 +283,12 @@ def _is_kept(data: Dataset, now: FolderHash, coming: dict[str, str]) -> bool:
     if pointer is None or pointer.md5 != now.md5:
         return False
     cache = stock.cache_folder(data.root)
-    if pointer.stored is None and _is_whole(listing.object_path(cache, pointer.md5)):
+    is_here = listing.object_path(cache, pointer.md5).is_file()
+    if pointer.stored is None and is_here and not listing.is_damaged(cache, pointer.md5):
         replaced = (md5 for _, md5 in listing.unlike(now.entries, coming))
         if not Objects(cache).missing(replaced):
             return True
     return is_cached(data, data.pointer.read_text())
-
-
-def _is_whole(path: Path) -> bool:
-    """Tell whether a list of files is in the cache as it was written."""
-    return path.is_file() and files.md5(path) + ".dir" == path.parent.name + path.name
 
 
 def _is_ignored(root: Path, path: Path) -> bool:

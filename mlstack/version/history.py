@@ -6,7 +6,7 @@ from pathlib import Path
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.inputs.tasks import reads_rows
-from mlstack.launch.git import git, is_repository
+from mlstack.launch.git import git, head, is_repository
 from mlstack.records import dvc
 from mlstack.records.layout import Layout
 
@@ -157,15 +157,26 @@ def resolve(dataset: Dataset, revision: str) -> str:
 
     Raises:
         ConfigError: git does not know it.
+        DataError: there is no commit yet.
     """
     try:
         return git(
             dataset.root, "rev-parse", "--verify", "--quiet", "--end-of-options", revision + "^0"
         ).strip()
     except StepError as error:
+        if head(dataset.root) is None:
+            raise nothing_yet() from error
         raise ConfigError(
             f"git knows no revision `{revision}`", hint="type `mlstack version log`"
         ) from error
+
+
+def nothing_yet() -> DataError:
+    """Give the error of a project without a version."""
+    return DataError(
+        "no data has been snapshotted here yet",
+        hint='type `mlstack version snapshot -m "first data"`',
+    )
 
 
 def pointer_text(dataset: Dataset, revision: str) -> str:

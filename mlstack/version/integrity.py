@@ -12,10 +12,12 @@ from pathlib import Path
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, DataError, Mistake, StepError
+from mlstack.plurals import counted, plural
 from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.version import history, stock, trash
-from mlstack.version.api import hold, remote_of
+from mlstack.version.api import hold
+from mlstack.version.destination import remote_of
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.listing import files_of, object_path
 from mlstack.version.result import Counted, Verified, Working
@@ -169,7 +171,7 @@ def _mend(project: Project, data: Dataset, cache: Path, faulty: list[Wanted]) ->
             if path.is_file():
                 files.move(path, aside / path.parent.name / path.name)
         trash.bring_back(cache, {one.md5 for one in faulty})
-        yield Working(text=f"looking for {len(faulty)} objects in {data.source}")
+        yield Working(text=f"looking for {counted(len(faulty), 'object')} in {data.source}")
         for one in faulty:
             _take(data.folder / one.what, object_path(cache, one.md5))
     remote = remote_of(project)
@@ -205,7 +207,8 @@ def _refuse(cache: Path, damaged: list[Wanted], lacking: list[Wanted], *, fix: b
     if mistakes:
         tried = "neither the folder nor the remote has them whole"
         raise DataError(
-            f"{len(mistakes)} objects are damaged or missing" + (f"; {tried}" if fix else ""),
+            f"{counted(len(mistakes), 'object')} {plural(len(mistakes), 'is', 'are')} damaged or "
+            "missing" + (f"; {tried}" if fix else ""),
             hint="type `mlstack version pull` where they are whole, and `push`"
             if fix
             else "type `mlstack version verify --fix`",

@@ -118,19 +118,16 @@ def _contradictions(state: Content, labels: dict[str, str]) -> Iterator[Finding]
 
 
 def _odd_rows(state: Content) -> Iterator[Finding]:
-    """Name rows of labels.parquet that `labels` cannot tell apart: repeated or without a label."""
-    if dataset.LABELS not in state.entries:
-        return
-    table = dataset.read_labels(state.locate(dataset.LABELS))
-    paths = table["path"].to_pylist()
-    for path, times in Counter(paths).items():
+    """Name rows of the file of labels that `labels` cannot tell apart: repeated or empty."""
+    rows = state.label_rows() or []
+    for path, times in Counter(path for path, _ in rows).items():
         if times > 1:
             yield Finding(
                 name="repeated-label",
                 problem=f"`{path}` is labeled {times} times",
                 hint="keep one row for each file",
             )
-    for path, label in zip(paths, table["label"].to_pylist(), strict=True):
+    for path, label in rows:
         if not label:
             yield Finding(
                 name="empty-label",

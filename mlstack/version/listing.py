@@ -6,6 +6,7 @@ from itertools import compress
 from operator import ne
 from pathlib import Path
 
+from mlstack import files as disk
 from mlstack.errors import DataError
 from mlstack.packed import Packs
 from mlstack.records import dvc
@@ -28,7 +29,8 @@ def read(cache: Path, md5: str, name: str = "") -> dict[str, str]:
     path = object_path(cache, md5)
     if not path.is_file():
         raise DataError(
-            f"the files of version `{name}` ({md5[:8]}) are not in the cache",
+            f"the files of version {f'`{name}` ({md5[:8]})' if name else md5[:8]} "
+            "are not in the cache",
             hint=f"type `{f'mlstack version pull {name}'.rstrip()}`",
         )
     status = path.stat()
@@ -62,19 +64,21 @@ def made_of(cache: Path, md5: str, name: str = "") -> Packs | Chunks:
     return Chunks(places) if chunked.TABLE in places else Packs(places)
 
 
-def missing(cache: Path, version: dvc.Pointer, here: dict[str, str] | None = None) -> set[str]:
+def missing(
+    cache: Path, version: dvc.Pointer, here: dict[str, str] | None = None, name: str = ""
+) -> set[str]:
     """Name the objects that a version needs and the cache lacks.
 
     Args:
         cache: DVC's cache.
         version: the version.
         here: files that lie in the dataset's folder, and so are not needed from the cache.
+        name: of the version, for the error.
 
     Raises:
         DataError: even the list of them is not there.
     """
-    md5 = version.kept.md5
-    needed = read(cache, md5, md5[:8])
+    needed = read(cache, version.kept.md5, name)
     if here and version.stored is None:
         return Objects(cache).missing(md5 for _, md5 in unlike(needed, here))
     return Objects(cache).missing(needed.values())
@@ -93,6 +97,12 @@ def files_of(cache: Path, md5: str) -> dict[str, str]:
         return read(cache, md5) if md5.endswith(".dir") else {}
     except DataError:
         return {}
+
+
+def is_damaged(cache: Path, md5: str) -> bool:
+    """Tell whether a list of files is here, but not as it was written."""
+    path = object_path(cache, md5)
+    return path.is_file() and disk.md5(path) + ".dir" != md5
 
 
 def object_path(cache: Path, md5: str) -> Path:

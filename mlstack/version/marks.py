@@ -34,7 +34,7 @@ def of_git(root: Path, *, history: bool) -> set[str]:
     places = [Path(place) for place in _worktrees(root)]
     extra = [*_stashes(root), *_heads(places)]
     if history:
-        words = ("log", "--all", "-m", "-p", "--format=", *PLAIN)
+        words = ("-c", "log.showRoot=true", "log", "--all", "-m", "-p", "--format=", *PLAIN)
         committed = git(root, *words, *extra, "--", *POINTERS)
     else:
         committed = _grep(root, [*_tips(root), *extra])
@@ -98,7 +98,8 @@ def _grep(root: Path, tips: list[str]) -> str:
     if not tips:
         return ""
     try:
-        return git(root, "grep", "-h", "-a", "-e", "md5:", *dict.fromkeys(tips), "--", *POINTERS)
+        words = ("grep", "--no-color", "-h", "-a", "-e", "md5:", *dict.fromkeys(tips))
+        return git(root, *words, "--", *POINTERS)
     except StepError:  # not a line fits
         return ""
 

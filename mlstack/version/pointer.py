@@ -9,6 +9,7 @@ from mlstack.errors import StepError
 from mlstack.launch.git import git
 from mlstack.records import dvc
 from mlstack.records.data_folder import FolderHash
+from mlstack.version import chunked
 from mlstack.version.history import Dataset
 
 
@@ -37,14 +38,17 @@ def write(data: Dataset, hashed: FolderHash, stored: FolderHash | None = None) -
 
 
 def drop_others(data: Dataset, valid: Path) -> None:
-    """Remove the pointers of other layouts, and what was made for them; the cache has it all."""
+    """Remove the pointers of other layouts, and what was made for them; the cache has it all.
+
+    What was made lies there alone after `git checkout` has taken its pointer away.
+    """
     for path in data.pointers():
         made = path.with_suffix("")
-        if path == valid or not path.is_file():
+        if path == valid:
             continue
-        if made != data.folder and made.is_dir():
+        if made != data.folder and made.is_dir() and (path.is_file() or chunked.is_made(made)):
             shutil.rmtree(made)
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def ignore(data: Dataset, kept: Dataset) -> None:

@@ -9,6 +9,7 @@ from mlstack.errors import ConfigError, DataError
 from mlstack.launch import merging
 from mlstack.records.base import Record
 from mlstack.version import api, exchange, guard, history, placement, stock
+from mlstack.version.destination import remote_of
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import Transferred, Working
 from mlstack.version.transfer import Moved
@@ -42,7 +43,7 @@ def pull(project: Project, wish: Pull) -> Iterator[Record]:
         source = import_module("mlstack.version.source")
         yield from source.copy(project, force=wish.force)
         return
-    data, remote = dataset_of(project), api.remote_of(project)
+    data, remote = dataset_of(project), remote_of(project)
     commit = history.resolve(data, wish.revision) if wish.revision else None
     text = history.pointer_text(data, commit) if commit else _pointer_here(data)
     merging.register(project.root)
@@ -53,7 +54,7 @@ def pull(project: Project, wish: Pull) -> Iterator[Record]:
             yield Working(text=f"{data.source}: fetching from {remote or 'the remote of DVC'}")
             moved = yield from exchange.fetch(data, remote, text, commit)
         elif not guard.is_cached(data, text):
-            raise stock.bridge().no_remote()
+            raise stock.bridge().no_remote({})
         if commit is None:
             way = placement.Way(wish.force, wish.packed, moved.fresh)
             yield from api.put(data, text, "", way)

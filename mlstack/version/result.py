@@ -383,6 +383,7 @@ class Collected(Result, frozen=True, kw_only=True, tag="version.gc"):
     trash_bytes: int = 0
     remade_bytes: int = 0  # of decoded images and joined tables, which are made again when missed
     remade_needed_bytes: int = 0
+    unlisted: int = 0  # kept because the list of a version, which may name them, is not here
 
     def headline(self) -> str:
         """Give the bytes."""

@@ -3,6 +3,7 @@
 In SQL the column number N is called cN, so no name of a user's column can be in the way.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from msgspec.structs import replace
 from mlstack import files
 from mlstack.version.result import Cell, Relabelled, RowChange, TableChange
 
+CUT = 200  # characters of a value that are told
 SHOWN = 20  # changed rows that are shown old -> new
 MOST_RELABELLED = 1000  # rows of another class that are named
 MOST_KEPT = 20_000_000  # changed rows that are kept aside; more are joined anew for each question
@@ -149,7 +151,7 @@ def _examples(connection: Any, columns: Columns) -> list[RowChange]:
     """Read the first rows that changed, cell by cell."""
     cells = [_as_text(f"c{place}") for place in columns.key]
     for p in columns.others:
-        cells += [f"b{p} IS DISTINCT FROM a{p}", _as_text(f"b{p}"), _as_text(f"a{p}")]
+        cells += [f"b{p} IS DISTINCT FROM a{p}", *_as_texts(f"b{p}", f"a{p}")]
     query = f"SELECT {', '.join(cells)} FROM pairs ORDER BY {columns.keys} LIMIT {SHOWN}"
     width = len(columns.key)
     return [
@@ -190,13 +192,16 @@ def _relabelled(connection: Any, path: str, columns: Columns) -> list[Relabelled
 def _differing_rows(columns: Columns) -> str:
     """Give the query of every row that differs: its key, and each column before and after."""
     changed, old, new = [], [], []
-    for place in columns.others:
-        name = columns.names[place]
-        before, after = quoted(f"{name}_before"), quoted(f"{name}_after")
+    keys = [columns.names[place] for place in columns.key]
+    pairs = [f"{columns.names[place]}_{word}" for place in columns.others for word in SIDES]
+    said = _told_apart(["change", *keys, *pairs])
+    for place, before, after in zip(
+        columns.others, said[1 + len(keys) :: 2], said[2 + len(keys) :: 2], strict=True
+    ):
         changed.append(f"b{place} AS {before}, a{place} AS {after}")
         old.append(f"c{place} AS {before}")
         new.append(f"c{place} AS {after}")
-    key = [f"c{place} AS {quoted(columns.names[place])}" for place in columns.key]
+    key = [f"c{place} AS {name}" for place, name in zip(columns.key, said[1:], strict=False)]
     parts = [f"SELECT 'changed' AS change, {', '.join([*key, *changed])} FROM pairs"]
     for word, side, named in (("removed", 0, old), ("added", 1, new)):
         gone = f"(SELECT * FROM differing WHERE n = 1 AND lo = {side})"
@@ -247,11 +252,24 @@ def _relabelled_by_content(connection: Any, path: str, label: int | None) -> lis
 
 
 def _unmatched_rows(columns: Columns) -> str:
-    named = ", ".join(f"c{place} AS {quoted(name)}" for place, name in enumerate(columns.names))
+    said = _told_apart(["change", *columns.names])[1:]
+    named = ", ".join(f"c{place} AS {name}" for place, name in enumerate(said))
     return (
         f"SELECT 'removed' AS change, {named} FROM unmatched_before UNION ALL "
         f"SELECT 'added' AS change, {named} FROM unmatched_after"
     )
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Quote the names of columns; one that is there already, in any case, gets a number."""
+    taken: dict[str, str] = {}  # insertion keeps the order of the names
+    for name in names:
+        free, number = name, 1
+        while free.lower() in taken:
+            number += 1
+            free = f"{name}_{number}"
+        taken[free.lower()] = quoted(free)
+    return list(taken.values())
 
 
 def _write(connection: Any, place: Path | None, query: str) -> str | None:
@@ -265,5 +283,15 @@ def _write(connection: Any, place: Path | None, query: str) -> str | None:
     return str(place)
 
 
+def _as_texts(before: str, after: str) -> Iterator[str]:
+    """Cut two values; where they begin alike, their lengths and hashes tell them apart."""
+    alike = f"{_as_text(before)} = {_as_text(after)} AND length({_as_text(before)}) = {CUT}"
+    for one in (before, after):
+        text = f"CAST({one} AS VARCHAR)"
+        told = f"left({text}, 100) || '... (' || length({text}) || ' characters, md5 '"
+        told = f"{told} || left(md5({text}), 8) || ')'"
+        yield f"CASE WHEN {alike} THEN {told} ELSE {_as_text(one)} END"
+
+
 def _as_text(expression: str) -> str:
-    return f"left(CAST({expression} AS VARCHAR), 200)"
+    return f"left(CAST({expression} AS VARCHAR), {CUT})"

@@ -17,7 +17,7 @@ from mlstack.records import dvc
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunSpec
 from mlstack.version import content, history, listing, pointer, stock, trash
-from mlstack.version.api import remote_of
+from mlstack.version.destination import remote_of
 from mlstack.version.history import Dataset
 
 BY_HASH = re.compile(r"^# new file (.+): sha256 ([0-9a-f]{64})$", re.M)  # in code.diff: too large
@@ -108,7 +108,7 @@ def _apply(layout: Layout, spec: RunSpec, scratch: Path, home: Path) -> None:
         raise DataError(f"what differed from the commit is lost: there is no `{patch}`")
     if spec.code.diff_sha256 not in (None, files.sha256(patch)):
         raise DataError(f"`{patch}` is not what the run wrote", hint="bring the run's folder back")
-    text = patch.read_text()
+    text = patch.read_bytes().decode(errors="surrogateescape")
     for name, digest in BY_HASH.findall(text):
         source = layout.root / name
         if not source.is_file() or files.sha256(source) != digest:

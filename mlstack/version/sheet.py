@@ -14,13 +14,14 @@ from mlstack.inputs import images
 from mlstack.plurals import counted
 from mlstack.version.content import Content
 from mlstack.version.result import ClassChange, Difference, RowChange, TableChange
-from mlstack.version.words import printable, size
+from mlstack.version.words import apart, printable, size
 
 EACH = 24  # pictures of a section
 SIDE_PX = 128
 SMALL_PX = 64  # smaller pictures are drawn with hard pixels
 CLASSES = 40
 COLUMNS = 20
+WIDTH = 80  # characters of a value
 
 
 @dataclass(frozen=True)
@@ -209,16 +210,12 @@ def _rows(rows: list[RowChange]) -> str:
         return ""
     lines = "".join(
         f"<tr><th>{_safe(', '.join(row.key))}</th><td>{_safe(cell.column)}</td>"
-        f"<td><del>{_safe(_value(cell.before))}</del></td>"
-        f"<td>&rarr; <ins>{_safe(_value(cell.after))}</ins></td></tr>"
+        f"<td><del>{_safe(before)}</del></td><td>&rarr; <ins>{_safe(after)}</ins></td></tr>"
         for row in rows
         for cell in row.cells
+        for before, after in [apart(cell.before, cell.after, WIDTH)]
     )
     return f'<h3>The first changed rows</h3><div class="wide"><table>{lines}</table></div>'
-
-
-def _value(value: str | None) -> str:
-    return "(missing)" if value is None else value
 
 
 def _safe(text: str) -> str:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from mlstack.config import Project
-from mlstack.errors import ConfigError
+from mlstack.errors import ConfigError, DataError
+from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.ui import is_terminal
 from mlstack.version import history, listing, marks, stock, trash, words
@@ -54,13 +55,17 @@ def gc(project: Project, options: GcOptions) -> Iterator[Record]:
     Raises:
         ConfigError: there is something to free, nobody can be asked, and `yes` is not given; or
             the cache lies outside the project.
+        DataError: a list of files that is needed is damaged.
     """
     data = dataset_of(project)
     now = datetime.now(UTC)
     with hold(project.root), stock.bridge().locked(project.root):
         cache = _own_cache(data)
-        keep = _needed(data, cache, options, now)
+        named = _named(data, options, now)
+        keep = _needed(cache, named)
         spare = [path for path in _objects(cache) if _name(path) not in keep]
+        unlisted = _unlisted(cache, named, spare)
+        spare = [path for path in spare if path not in unlisted]
         size = sum(path.stat().st_size for path in spare)
         table = Spared(
             versions=_by_version(data, cache, spare), objects=len(spare), size_bytes=size
@@ -79,6 +84,7 @@ def gc(project: Project, options: GcOptions) -> Iterator[Record]:
             objects=len(spare),
             size_bytes=size,
             kept=len(keep),
+            unlisted=len(unlisted),
             moved=options.yes,
             versions=table.versions,
             grace_days=options.grace_days,
@@ -97,7 +103,7 @@ def _refused(objects: int, size: int, remade: int, grace_days: int) -> ConfigErr
         return ConfigError(f"nothing was touched; {inputs}", hint="repeat with --yes to do so")
     also = f", and {inputs}" if remade else ""
     return ConfigError(
-        f"nothing was moved; {objects} objects with {words.size(size)} could be{also}",
+        f"nothing was moved; {counted(objects, 'object')} with {words.size(size)} could be{also}",
         hint=f"repeat with --yes to move them to the trash for {grace_days} days",
     )
 
@@ -134,15 +140,39 @@ def _empty(data: Dataset, cache: Path, before: datetime) -> list[trash.Discarded
     return trash.empty(cache, before)
 
 
-def _needed(data: Dataset, cache: Path, options: GcOptions, now: datetime) -> set[str]:
+def _named(data: Dataset, options: GcOptions, now: datetime) -> set[str]:
     days = options.recent_days
     since = now - timedelta(days=days) if days is not None else None
     named = marks.of_git(data.root, history=not options.only_tips)
-    named |= marks.of_records(data.root, since)
+    return named | marks.of_records(data.root, since)
+
+
+def _needed(cache: Path, named: set[str]) -> set[str]:
+    """List what is named and all files of the lists among it.
+
+    Raises:
+        DataError: such a list is damaged, so nobody knows what it needs.
+    """
     keep = set(named)
     for md5 in named:
+        if md5.endswith(trash.LIST) and listing.is_damaged(cache, md5):
+            raise DataError(
+                f"the list of the files of version {md5[:8]} is damaged; nothing was touched",
+                hint="type `mlstack version verify --fix`",
+            )
         keep.update(listing.files_of(cache, md5).values())
     return keep
+
+
+def _unlisted(cache: Path, named: set[str], spare: list[Path]) -> set[Path]:
+    """Find what a version whose list is lost may need: spare objects that no list here names."""
+    lists = {md5 for md5 in named if md5.endswith(trash.LIST)}
+    if all(listing.object_path(cache, md5).is_file() for md5 in lists):
+        return set()
+    listed = {_name(path) for path in spare if path.name.endswith(trash.LIST)}
+    for md5 in tuple(listed):
+        listed.update(listing.files_of(cache, md5).values())
+    return {path for path in spare if _name(path) not in listed}
 
 
 def _by_version(data: Dataset, cache: Path, spare: list[Path]) -> list[Spare]:

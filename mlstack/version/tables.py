@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from dataclasses import replace as with_fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +28,9 @@ UNIQUE = 0.85  # of the rows, as HyperLogLog counts them, make a column worth a 
 KEY_TYPES = ("INT", "VARCHAR", "UUID", "DATE", "TIMESTAMP")  # floats name nothing
 MISSING = ("", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null")  # as `inputs.tables` reads
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+AS_TEXT = "a column has values of several types, so all are compared as they are written"
+INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")}
+INTEGERS |= {"INTEGER", "UINTEGER", "HUGEINT"}  # HUGEINT holds them all
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "512MB",  # the process stays under 1 GB
     "threads": min(4, os.cpu_count() or 1),  # each has buffers of its own in that memory
@@ -48,6 +52,7 @@ class Wanted:
     key: tuple[str, ...] = ()  # columns that name a row; empty: find one
     label: str | None = None  # column of the class
     out: Path | None = None  # where to write every row that differs
+    as_text: bool = False  # take every value of a CSV file as it is written
 
 
 class Watch:
@@ -93,6 +98,8 @@ def compare(wanted: Wanted, watch: Watch) -> TableChange:
             watch.begin(connection)
             return _compare(connection, wanted)
     except DataError as error:
+        if isinstance(error.__cause__, duckdb.ConversionException) and not wanted.as_text:
+            return compare(with_fields(wanted, as_text=True), watch)
         return TableChange(path=wanted.path, problem=error.problem, hint=error.hint)
 
 
@@ -103,13 +110,14 @@ def classes(table: Path, name: str, label: str, scratch: Path) -> dict[str, int]
         DataError: it cannot be read.
     """
     with _opened(name, scratch) as connection:
-        columns = _read(connection, "raw_before", table, name)
+        columns = _read(connection, "raw_before", table, name, as_text=False)
         return _classes(connection, "raw_before", quoted(label)) if label in columns else {}
 
 
 def _compare(connection: Any, wanted: Wanted) -> TableChange:
-    before = _read(connection, "raw_before", wanted.before, wanted.path)
-    after = _read(connection, "raw_after", wanted.after, wanted.path)
+    name, as_text = wanted.path, wanted.as_text
+    before = _read(connection, "raw_before", wanted.before, name, as_text=as_text)
+    after = _read(connection, "raw_after", wanted.after, name, as_text=as_text)
     names = [name for name in before if name in after]
     if not names:
         raise DataError(
@@ -127,7 +135,7 @@ def _compare(connection: Any, wanted: Wanted) -> TableChange:
             for name in names
             if before[name] != after[name]
         ],
-        notes=_delimiters(wanted),
+        notes=[*_delimiters(wanted), *([AS_TEXT] if as_text else [])],
     )
     _align(connection, [(name, before[name], after[name]) for name in names])
     label = names.index(wanted.label) if wanted.label in names else None
@@ -149,8 +157,11 @@ def _compare(connection: Any, wanted: Wanted) -> TableChange:
 # What is compared
 
 
-def _read(connection: Any, view: str, place: Path, name: str) -> dict[str, str]:
-    """Make a view of a file; give its columns and their types."""
+def _read(connection: Any, view: str, place: Path, name: str, *, as_text: bool) -> dict[str, str]:
+    """Make a view of a file; give its columns and their types.
+
+    No line is a comment or comes before the header, as training reads it: DuckDB would guess.
+    """
     if not place.is_file():
         raise DataError(f"`{name}` is not in the cache", hint="type `mlstack version pull`")
     if name.lower().endswith(".parquet"):
@@ -160,7 +171,7 @@ def _read(connection: Any, view: str, place: Path, name: str) -> dict[str, str]:
         source = (
             f"read_csv({text(place)}, delim = {text(_delimiter(place))}, header = true, "
             f"quote = '\"', escape = '\"', sample_size = 200000, nullstr = [{missing}], "
-            "hive_partitioning = false)"
+            f"comment = '', skip = 0, all_varchar = {as_text}, hive_partitioning = false)"
         )
     connection.execute(f"CREATE OR REPLACE VIEW {view} AS FROM {source}")
     described = connection.execute(f"DESCRIBE {view}").fetchall()
@@ -194,9 +205,11 @@ def _align(connection: Any, columns: list[tuple[str, str, str]]) -> None:
 
 
 def _common(old: str, new: str) -> str:
+    if {old, new} <= INTEGERS:
+        return "HUGEINT"
     numbers = ("INT", "FLOAT", "DOUBLE", "DECIMAL")
     both = all(any(word in kind for word in numbers) and "[" not in kind for kind in (old, new))
-    return "DOUBLE" if both else "VARCHAR"
+    return "DOUBLE" if both and "INTERVAL" not in (old, new) else "VARCHAR"
 
 
 def _candidates(
@@ -266,6 +279,13 @@ def _translated(error: Exception, name: str) -> BaseException:
     if isinstance(error, duckdb.OutOfMemoryException) or "No space left" in first:
         return MachineError(
             f"`{name}` could not be compared: {first}", hint="free some space on this disk"
+        )
+    if "not utf-8 encoded" in str(error):
+        return DataError(f"`{name}` is no text in UTF-8", hint="save it as CSV in UTF-8")
+    if "when sniffing file" in first:
+        return DataError(
+            f"the lines of `{name}` differ in how many values they have, their ends, or quotes",
+            hint="save it anew as CSV, e.g. with a table program",
         )
     return DataError(
         f"`{name}` cannot be read as a table: {first}",

@@ -263,6 +263,6 @@ def damaged(path: Path) -> DataError:
 
 def _absent(url: str, version: str, count: int) -> DataError:
     return DataError(
-        f"`{url}` lacks {count} objects of version {version[:8]}",
+        f"`{url}` lacks {counted(count, 'object')} of version {version[:8]}",
         hint="type `mlstack version push` where the data is",
     )

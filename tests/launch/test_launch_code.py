@@ -24,6 +24,6 @@ def test_a_repository_and_a_broken_link_inside_are_named_in_the_difference(proje
     found = code.describe(project)
 
     head = next((inner / ".git" / "refs" / "heads").iterdir()).read_text().strip()
-    assert f"# borrowed/ is a repository of its own, at {head}\n" in found.diff
-    assert "# gone is no file\n" in found.diff
+    assert f"# borrowed/ is a repository of its own, at {head}\n".encode() in found.diff
+    assert b"# gone is no file\n" in found.diff
     assert found.version.dirty

@@ -242,6 +242,48 @@ def test_changed_and_new_code_is_kept_as_a_patch_that_applies(project, tmp_path)
     assert (clone / "my_project" / "model.py").read_text() == model.read_text()
 
 
+@pytest.mark.parametrize("below", ["", "team/its project"])
+def test_the_patch_is_exact_whatever_git_is_told_and_files_hold(project, tmp_path, below):
+    if below:
+        moved = tmp_path / "mono" / below
+        moved.parent.mkdir(parents=True)
+        project.rename(moved)
+        (moved / ".git").rename(tmp_path / "mono" / ".git")
+        project = moved
+
+    def git(*words, folder=project):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+
+    tracked = {
+        "old.bin": b"a\0b",
+        "crlf.py": b"a\r\nb\r\n",
+        "latin.txt": b"caf\xe9\n",
+        "bare": b"a",
+    }
+    for name, content in tracked.items():
+        (project / name).write_bytes(content)
+    git("add", "-A", ".")
+    git("commit", "-qm", "files")
+    changed = {name: content * 2 for name, content in tracked.items()}
+    new = {"a b.py": b"x = 1", "win.py": b"x\r\ny\r\n", "page.py": b"\x0cx\n\n", "none": b""}
+    new |= {"l1.txt": b"\xe9\n", "\u00fc.py": "# \u2028\n".encode()}
+    for name, content in (changed | new).items():
+        (project / name).write_bytes(content)
+    odd = ("color.ui=always", "diff.noprefix=true", "diff.relative=true", "diff.context=0")
+    for setting in odd:
+        git("config", *setting.split("="))
+
+    spec = plan(loaded(project), PlanOptions())
+
+    patch = project / ".mlstack" / "runs" / spec.id / "code.diff"
+    clone = tmp_path / "clone"
+    top = tmp_path / "mono" if below else project
+    git("clone", "-q", str(top), str(clone))
+    git("apply", "--whitespace=nowarn", str(patch), folder=clone)
+    for name, content in (changed | new).items():
+        assert (clone / below / name).read_bytes() == content, name
+
+
 def test_overrides_are_validated_and_recorded(project):
     spec = plan(
         loaded(project), PlanOptions(overrides={"model.args.lr": 0.5, "train.epochs": 3}, trial=2)

@@ -69,7 +69,7 @@ def test_what_run_writes_does_not_make_the_code_dirty(fresh) -> None:
     assert (fresh / "dvc.yaml").is_file()
     assert (fresh / "dvc.lock").is_file()
     assert git.uncommitted(fresh) == []
-    assert git.diff(fresh) == ""
+    assert git.diff(fresh) == b""
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,23 @@ def test_a_file_labeled_twice_and_an_empty_label_are_named(project, version) -> 
     assert "`images/0001.png` has an empty label" in done.stderr
 
 
+def test_a_file_labeled_twice_in_labels_csv_is_named(project, version, answer) -> None:
+    digits = project / "data" / "digits"
+    (digits / "labels.parquet").unlink()
+    rows = [f"images/{number:04d}.png,{number % 2}" for number in range(6)]
+    odd = ["images/0000.png,1", "./images/0006.png,1", "images/0007.png,"]
+    (digits / "labels.csv").write_text("\n".join(["path,label", *rows, *odd, ""]))
+
+    done = version("check")
+
+    assert done.returncode == 3
+    assert "`images/0000.png` is labeled 2 times" in done.stderr
+    assert "`images/0007.png` has an empty label" in done.stderr
+    assert "no such file" not in done.stderr
+    version("snapshot", "-m", "a table of labels")
+    assert set(answer("log")["versions"][0]["classes"]) == {"0", "1"}
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1 nonsense"])
 def test_a_damaged_labels_file_is_an_error_without_a_traceback(project, version, content) -> None:
     (project / "data" / "digits" / dataset.LABELS).write_bytes(content)

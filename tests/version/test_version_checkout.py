@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mlstack.records import data_folder
+import pytest
+
+from mlstack.records import data_folder, dvc
 
 
 def test_checkout_brings_back_the_data_of_a_version_and_only_that(
@@ -60,6 +62,22 @@ def test_what_a_killed_checkout_left_is_no_data(snapshotted, version, answer) ->
     assert kept["files"] == 301
     assert again.returncode == 0, again.stderr
     assert not list(images.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nowhere"])
+def test_what_lies_in_the_place_of_the_folder_is_named_and_stays(
+    snapshotted, version, kind
+) -> None:
+    place = snapshotted / "data" / "digits"
+    shutil.rmtree(place)
+    place.write_text("mine") if kind == "a file" else place.symlink_to(snapshotted / "nowhere")
+
+    for words in (("checkout", "HEAD"), ("checkout", "HEAD", "--force"), ("pull",)):
+        done = version(*words)
+        assert done.returncode == 3
+        assert f"`data/digits` is {kind}" in done.stderr
+
+    assert place.is_symlink() or place.read_text() == "mine"
 
 
 def test_push_and_pull_carry_a_version_to_another_clone(snapshotted, version, tmp_path) -> None:
@@ -140,6 +158,72 @@ def test_without_a_remote_push_is_a_usage_error(snapshotted, version) -> None:
 
     assert done.returncode == 2
     assert "versioning: {remote:" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("remote", "said"),
+    [
+        ("", "versioning.remote is empty"),
+        (".", "a folder of the project itself"),
+        ("data/digits", "a folder of the project itself"),
+        ("data/digits/store", "a folder of the project itself"),
+        ("gopher://host/store", "look at versioning.remote"),
+    ],
+)
+def test_a_remote_that_cannot_be_meant_is_a_usage_error(snapshotted, version, remote, said) -> None:
+    before = set(snapshotted.rglob("*"))
+
+    done = version("push", "--set", f'versioning.remote="{remote}"')
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert {path for path in set(snapshotted.rglob("*")) - before if "files" in path.parts} == set()
+
+
+def test_a_remote_of_dvc_may_be_meant_by_its_name(snapshotted, answer, version, tmp_path) -> None:
+    stock = [sys.executable, "-m", "dvc"]
+    store = tmp_path / "the store"
+    subprocess.run([*stock, "remote", "add", "Disk", store], cwd=snapshotted, check=True)
+
+    nameless = version("push")
+    named = answer("push", "--set", "versioning.remote=Disk")
+
+    assert nameless.returncode == 2
+    assert "dvc remote default disk" in nameless.stderr
+    assert named["remote"] == str(store)
+    assert named["objects"] > 300
+    status = [*stock, "status", "-c", "-r", "Disk"]
+    asked = subprocess.run(status, cwd=snapshotted, capture_output=True, text=True, check=True)
+    assert "in sync" in asked.stdout
+    assert not (snapshotted / "Disk").exists()
+
+
+def test_before_the_first_version_every_command_says_so(project, version) -> None:
+    stock = [sys.executable, "-m", "dvc"]
+    subprocess.run(["git", "rm", "-q", "data/digits.dvc"], cwd=project, check=True)
+    subprocess.run([*stock, "init", "-q"], cwd=project, check=True)
+    pushed = version("push")
+    subprocess.run(["git", "update-ref", "-d", "HEAD"], cwd=project, check=True)
+
+    for done in (pushed, version("diff"), version("checkout", "HEAD")):
+        assert done.returncode == 3
+        assert "no data has been snapshotted here yet" in done.stderr
+
+
+def test_an_older_version_that_is_not_here_says_how_to_fetch_it(snapshotted, version) -> None:
+    first = dvc.read_pointer(snapshotted / "data" / "digits.dvc")
+    (snapshotted / "data" / "digits" / "images" / "0001.png").unlink()
+    assert version("snapshot", "-m", "one fewer").returncode == 0
+    objects = snapshotted / ".dvc" / "cache" / "files" / "md5"
+    (objects / first.md5[:2] / first.md5[2:]).unlink()
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD~1"], cwd=snapshotted, capture_output=True, text=True, check=True
+    ).stdout[:7]
+
+    done = version("checkout", "HEAD~1")
+
+    assert done.returncode == 3
+    assert f"`mlstack version pull {commit}`" in done.stderr
 
 
 def test_a_remote_that_is_down_means_try_again(snapshotted, version, tmp_path: Path) -> None:

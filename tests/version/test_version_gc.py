@@ -203,6 +203,46 @@ def test_what_a_branch_names_by_now_is_not_deleted_but_comes_back(two_versions, 
     assert answer("checkout", "again")["ok"]
 
 
+@pytest.mark.parametrize("setting", ["color.ui", "color.grep"])
+def test_a_branch_keeps_its_data_whatever_git_is_told_to_colour(
+    two_versions, answer, setting
+) -> None:
+    git(two_versions, "branch", "old", "HEAD~1")
+    git(two_versions, "config", setting, "always")
+
+    assert answer("gc", "--yes", "--only-tips")["objects"] == 0
+
+
+def list_of_first(project: Path) -> Path:
+    first = git(project, "show", "HEAD~1:data/digits.dvc")
+    md5 = dvc.parse_pointer(first, where="").md5
+    return cache_of(project) / md5[:2] / md5[2:]
+
+
+def test_a_damaged_list_of_files_stops_a_collection(two_versions, version) -> None:
+    listed = list_of_first(two_versions)
+    listed.chmod(0o644)
+    listed.write_bytes(listed.read_bytes()[:-100] + b"]")
+    before = objects(cache_of(two_versions))
+
+    done = version("gc", "--yes")
+
+    assert done.returncode == 3
+    assert "is damaged; nothing was touched" in done.stderr
+    assert "version verify --fix" in done.stderr
+    assert objects(cache_of(two_versions)) == before
+
+
+def test_what_a_version_whose_list_is_lost_may_need_is_kept(two_versions, answer, version) -> None:
+    list_of_first(two_versions).unlink()
+
+    collected = answer("gc", "--yes")
+
+    assert (collected["objects"], collected["unlisted"]) == (0, 20)
+    assert "kept 20 more" in version("gc").stdout
+    assert answer("gc", "--yes", "--only-tips")["objects"] == 20  # nobody asks for that version
+
+
 @pytest.mark.parametrize("keeper", ["branch", "tag", "stash", "worktree", "index", "run"])
 def test_what_anything_still_names_is_kept(two_versions, answer, tmp_path, keeper) -> None:
     """The first version is named by one thing only; the branch is as if it had never been."""

@@ -77,7 +77,7 @@ def test_an_empty_folder_has_the_hash_that_dvc_gives_it(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("what", ["folder link", "dead link", "ignore file", "pipe"])
+@pytest.mark.parametrize("what", ["folder link", "dead link", "ignore file", "pipe", "repository"])
 def test_what_dvc_leaves_out_or_refuses_is_named(tmp_path: Path, what: str) -> None:
     data, odd = tmp_path / "data", tmp_path / "data" / "odd"
     data.mkdir()
@@ -91,6 +91,9 @@ def test_what_dvc_leaves_out_or_refuses_is_named(tmp_path: Path, what: str) -> N
             odd.touch()
         case "pipe":
             os.mkfifo(odd)
+        case "repository":
+            odd.mkdir()
+            (odd / ".dvc").mkdir()
 
     with pytest.raises(DataError, match=odd.name):
         data_folder.hash_folder(data)

@@ -450,6 +450,45 @@ def test_two_branches_are_merged(
     assert content(data) == merged
 
 
+def test_after_git_checkout_of_the_other_layout_nothing_made_is_left(
+    kept: Path, layout: str, answer: Callable, dvc_status: Callable
+) -> None:
+    data = kept / "data"
+    (kept / "mlstack.local.yaml").unlink()
+    sh(kept, "git checkout -q HEAD~1")
+    assert (data / f"digits.{layout}").is_dir()
+
+    assert answer("checkout", "HEAD")["ok"]
+
+    assert not (data / f"digits.{layout}").exists()
+    assert sh(kept, "git status --porcelain -- data") == ""
+    assert "up to date" in dvc_status()
+
+
+def test_branches_of_two_layouts_are_not_merged_by_dropping_one(
+    kept: Path, layout: str, answer: Callable, version: Callable
+) -> None:
+    local = (kept / "mlstack.local.yaml").read_text()
+    (kept / "mlstack.local.yaml").unlink()
+    sh(kept, "git checkout -q -b side HEAD~1")
+    answer("checkout", "HEAD")
+    (kept / "data" / "digits" / "theirs.png").write_bytes(b"new of theirs")
+    answer("snapshot", "-m", "theirs")
+    sh(kept, "git checkout -q main && ! git merge -q side")
+
+    refused = version("resolve")
+    sh(kept, "git merge --abort && git checkout -q side")
+    (kept / "mlstack.local.yaml").write_text(local)
+    answer("snapshot", "-m", "theirs, in the layout of ours")
+    sh(kept, "git checkout -q main && git merge -q --no-edit side")
+
+    assert refused.returncode == 2
+    assert f"`digits.{layout}.dvc`" in refused.stderr
+    assert "git merge --abort" in refused.stderr
+    assert answer("checkout", "HEAD")["ok"]
+    assert (kept / "data" / "digits" / "theirs.png").read_bytes() == b"new of theirs"
+
+
 def test_a_pointer_that_names_a_foreign_folder_is_refused(in_packs: Path, version) -> None:
     pointer = in_packs / "data" / "digits.packs.dvc"
     pointer.write_text(pointer.read_text().replace("path: digits.packs", "path: ../mlstack.yaml"))

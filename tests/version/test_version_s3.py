@@ -347,7 +347,7 @@ def test_a_remote_that_lacks_a_file_is_exit_3(here, there, mlstack, s3, bucket):
     done = mlstack(there, "pull")
 
     assert done.returncode == 3
-    assert "lacks 1 objects" in done.stderr
+    assert "lacks 1 object of" in done.stderr
 
 
 @pytest.mark.slow

@@ -113,6 +113,17 @@ def test_a_run_leads_to_its_origin_and_its_packages(lineage, answer, version, wa
     assert "torch 2.13.0" in text
 
 
+def test_a_damaged_package_of_another_run_is_no_hindrance(lineage, answer, version) -> None:
+    broken = lineage / "models" / "my_project" / "2" / "mlstack" / "lineage.json"
+    broken.parent.mkdir(parents=True)
+    broken.write_text('{"v": 1, "run":')
+
+    assert answer("show", "20260102-000000-bbbb")["packages"] == ["my_project/1"]
+    asked = version("show", "my_project/2")
+    assert asked.returncode == 3
+    assert "lineage.json` is not a whole" in asked.stderr
+
+
 def test_an_unknown_or_ambiguous_name_is_said(lineage, version) -> None:
     unknown, several = version("show", "zzzz"), version("show", "2026")
 

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mlstack.errors import DataError
 from mlstack.records import data_folder, dataset, dvc
+from mlstack.version import guard
+from mlstack.version.history import Dataset
 
 
 def git(project: Path, *words: str) -> str:
@@ -145,6 +148,133 @@ def test_what_cannot_be_snapshotted_is_said(project, version, trouble, code, wor
     assert "Traceback" not in done.stderr
 
 
+STAGE = "stages:\n  prep:\n    cmd: make\n    wdir: data\n    outs: [digits: {cache: false}]\n"
+
+
+@pytest.mark.parametrize(
+    ("where", "text", "hint"),
+    [
+        ("data.dvc", "outs:\n- path: data\n", "write `data` in data.source"),
+        ("other.dvc", "outs:\n- path: data/digits\n", "dvc remove other.dvc"),
+        ("data/digits/images.dvc", "outs:\n- path: images\n", "dvc remove data/digits/images.dvc"),
+        ("dvc.yaml", STAGE, "take it out of `dvc.yaml`"),
+    ],
+)
+def test_data_that_dvc_keeps_already_is_not_kept_twice(project, version, where, text, hint) -> None:
+    git(project, "rm", "-q", "data/digits.dvc")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=project, check=True)
+    (project / where).write_text(text)
+    git(project, "add", "-f", where)
+
+    done = version("snapshot", "-m", "x")
+
+    assert done.returncode == 3
+    assert f"`{where}` keeps `" in done.stderr
+    assert hint in done.stderr
+    assert not (project / "data" / "digits.dvc").exists()
+
+
+@pytest.mark.parametrize("name", ["pictures.dvc", "pic:tures"])
+def test_a_folder_that_dvc_cannot_name_is_refused(project, version, name) -> None:
+    (project / "data" / "digits").rename(project / "data" / name)
+
+    done = version("snapshot", "-m", "x", "--set", f'data.source="data/{name}"')
+
+    assert done.returncode == 3
+    assert "DVC cannot keep a folder called" in done.stderr
+
+
+@pytest.mark.parametrize("has_git", [True, False])
+def test_inside_the_dvc_repository_of_another_project_it_has_its_own(
+    project, version, dvc_status, has_git
+) -> None:
+    around = project.parent
+    if has_git:
+        git(around, "init", "-q")
+    words = ["dvc", "init", "-q", *([] if has_git else ["--no-scm"])]
+    subprocess.run([sys.executable, "-m", *words], cwd=around, check=True)
+    git(project, "rm", "-q", "data/digits.dvc")
+
+    done = version("snapshot", "-m", "ours")
+
+    assert done.returncode == 0, done.stderr
+    assert ".dvc/config" in git(project, "ls-files")
+    assert "up to date" in dvc_status()
+    assert git(project, "status", "--porcelain") == ""
+
+
+def test_a_merge_under_way_is_named_and_takes_the_snapshot_along(snapshotted, version) -> None:
+    git(snapshotted, "checkout", "-q", "-b", "other")
+    git(snapshotted, "commit", "-q", "--allow-empty", "-m", "theirs")
+    git(snapshotted, "checkout", "-q", "-")
+    git(snapshotted, "merge", "--no-ff", "--no-commit", "other")
+    (snapshotted / "data" / "digits" / "images" / "more.png").write_bytes(b"new")
+
+    done = version("snapshot", "-m", "x")
+
+    assert done.returncode == 1
+    assert "in the middle of a merge" in done.stderr
+    assert "finish with `git commit`" in done.stderr
+    assert git(snapshotted, "status", "--porcelain").splitlines() == ["M  data/digits.dvc"]
+
+
+def test_another_layout_is_committed_also_when_a_hook_refused_it_first(
+    snapshotted, version
+) -> None:
+    hook = snapshotted / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    words = ("snapshot", "-m", "packs", "--set", "versioning.layout=packs")
+    assert version(*words).returncode == 1
+    hook.unlink()
+
+    done = version(*words)
+
+    assert done.returncode == 0, done.stderr
+    assert git(snapshotted, "ls-files", "data/*.dvc").split() == ["data/digits.packs.dvc"]
+
+
+def test_a_pointer_of_dvc_for_other_files_than_lie_there_is_not_committed(snapshotted) -> None:
+    data = Dataset(snapshotted, "data/digits")
+    guard.refuse_other(data, data_folder.hash_folder(data.folder))
+    (data.folder / "images" / "0001.png").unlink()
+
+    with pytest.raises(DataError, match="DVC has kept 301 files of `data/digits`, where 300 files"):
+        guard.refuse_other(data, data_folder.hash_folder(data.folder))
+
+
+@pytest.mark.parametrize("pointer", ["plain", "of DVC 2"])
+def test_a_dvc_repository_in_the_data_is_refused_and_no_empty_version_made(
+    snapshotted, version, pointer
+) -> None:
+    written = snapshotted / "data" / "digits.dvc"
+    if pointer == "of DVC 2":
+        written.write_text(written.read_text().replace("  hash: md5\n", ""))
+    before = written.read_text()
+    (snapshotted / "data" / "digits" / ".dvc").mkdir()
+    (snapshotted / "data" / "digits" / "more.txt").write_text("new")
+
+    done = version("snapshot", "-m", "x")
+
+    assert done.returncode == 3
+    assert "digits/.dvc` is a DVC repository in a dataset" in done.stderr
+    assert written.read_text() == before
+
+
+def test_where_dvc_was_deleted_the_next_snapshot_makes_it_anew(
+    snapshotted, version, dvc_status
+) -> None:
+    shutil.rmtree(snapshotted / ".dvc")
+
+    done = version("snapshot", "-m", "again")
+
+    assert done.returncode == 0, done.stderr
+    assert "nothing changed" in done.stdout
+    assert git(snapshotted, "status", "--porcelain") == ""
+    assert "up to date" in dvc_status()
+
+
 def test_a_pointer_full_of_conflict_marks_is_written_anew(snapshotted, answer, dvc_status) -> None:
     (snapshotted / "data" / "digits.dvc").write_text("<<<<<<< HEAD\nouts:\n=======\n")
 
@@ -205,6 +335,26 @@ def test_log_lists_versions_with_their_classes(snapshotted, answer) -> None:
     assert [entry["message"] for entry in said["versions"]] == ["ten labels fewer", "start"]
     assert [sum(entry["classes"].values()) for entry in said["versions"]] == [290, 300]
     assert said["current"] == said["versions"][0]["md5"]
+
+
+def test_signed_commits_are_listed_where_git_shows_signatures(snapshotted, answer) -> None:
+    key = snapshotted.parent / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    for name, value in {
+        "gpg.format": "ssh",
+        "user.signingkey": f"{key}.pub",
+        "commit.gpgsign": "true",
+        "log.showSignature": "true",
+    }.items():
+        git(snapshotted, "config", name, value)
+    (snapshotted / "data" / "digits" / "images" / "more.png").write_bytes(b"new")
+
+    made = answer("snapshot", "-m", "signed")
+    again = answer("snapshot", "-m", "again")
+
+    assert made["committed"]
+    assert again["revision"] == made["revision"]
+    assert [one["message"] for one in answer("log")["versions"]] == ["signed", "start"]
 
 
 def test_diff_names_files_labels_and_class_balance(snapshotted, answer, version) -> None:

@@ -523,7 +523,7 @@ def test_a_remote_that_lacks_a_file_is_exit_3(here, there, mlstack, store):
 
     done = mlstack(there, "pull", "--json")
 
-    assert "lacks 1 objects" in refused(done, 3)
+    assert "lacks 1 object of" in refused(done, 3)
 
 
 def test_what_a_broken_push_left_a_day_ago_is_cleared_away(here, mlstack, store):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mlstack.errors import ConfigError
 from mlstack.version import tables
 from mlstack.version.result import TableChange
+from mlstack.version.words import apart
 
 
 def compare(folder: Path, before: object, after: object, **wanted) -> TableChange:
@@ -226,6 +227,93 @@ def test_odd_names_of_columns_and_files_are_no_sql(tmp_path: Path) -> None:
 
     assert found.problem == ""
     assert found.cells_changed == {odd: 1}
+
+
+def test_a_row_that_begins_like_a_comment_is_a_row(tmp_path: Path) -> None:
+    head = "id,word\n#1,red\n#2,green\n"
+
+    found = compare(tmp_path, f"{head}3,a\n".encode(), f"{head}#4,b\n".encode(), name="t.csv")
+
+    assert (found.rows_before, found.rows_after) == (3, 3)
+    assert (found.rows_added, found.rows_removed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["2020-01-01", "01/02/2020"], ["2020-01-03", "01/02/2020"]),
+        (["1"] * 500_001 + ["x"], ["2"] + ["1"] * 500_000 + ["x"]),  # beyond what tells types
+    ],
+)
+def test_a_column_of_several_types_is_compared_as_text(tmp_path: Path, before, after) -> None:
+    texts = [
+        "id,v\n" + "".join(f"{number},{value}\n" for number, value in enumerate(side))
+        for side in (before, after)
+    ]
+
+    found = compare(tmp_path, texts[0].encode(), texts[1].encode(), name="t.csv")
+
+    assert found.problem == ""
+    assert [row.key for row in found.rows] == [["0"]]
+    assert "as they are written" in found.notes[0]
+
+
+def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    found = compare(tmp_path, b"id,v\n1,a\n", "id,v\n1,é\n".encode("latin-1"), name="t.csv")
+
+    assert "is no text in UTF-8" in found.problem
+    assert "UTF-8" in found.hint
+
+
+@pytest.mark.parametrize("lines", ["1,a,b\n2\n", "1,a\r\n2,b\n", '1,"5" pipe\n2,b\n'])
+def test_lines_that_are_not_alike_are_said_to_be_so(tmp_path: Path, lines: str) -> None:
+    found = compare(tmp_path, b"id,v\n1,a\n", f"id,v\n{lines}".encode(), name="t.csv")
+
+    assert found.problem.startswith("the lines of `t.csv` differ in")
+    assert "save it anew" in found.hint
+
+
+@pytest.mark.parametrize("kind", [pa.uint64(), pa.int32(), pa.int16()])
+def test_whole_numbers_of_another_type_stay_exact(tmp_path: Path, kind: pa.DataType) -> None:
+    largest = 2**60 if kind == pa.uint64() else 2**14
+    ids = [largest + number for number in range(10)]
+    other = [*ids[:-1], largest + 20]
+
+    found = compare(tmp_path, {"id": pa.array(ids, pa.int64())}, {"id": pa.array(other, kind)})
+
+    assert (found.rows_added, found.rows_removed) == (1, 1)
+    assert found.key == ["id"]
+
+
+@pytest.mark.parametrize("name", ["change", "Change", "x_before"])
+def test_columns_called_like_those_of_the_file_of_rows_are_all_in_it(tmp_path, name) -> None:
+    for key in ((name,), ()):
+        before, after = {name: [1, 1 if not key else 2], "x": [1, 1]}, {name: [1, 2], "x": [1, 7]}
+
+        found = compare(tmp_path, before, after, key=key, out=tmp_path / "rows.parquet")
+
+        assert found.problem == ""
+        written = pq.read_table(tmp_path / "rows.parquet")
+        assert len(set(map(str.lower, written.column_names))) == written.num_columns >= 3
+        assert written.column_names[0] == "change"
+        assert 7 in [value for column in written.to_pydict().values() for value in column]
+
+
+def test_long_values_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
+    long = "b" * 100_000
+    found = compare(
+        tmp_path,
+        {"id": [1, 2], "w": [f"{long}0", "c" * 150 + "old"]},
+        {"id": [1, 2], "w": [f"{long}1", "c" * 150 + "new"]},
+    )
+
+    (first,), (second,) = (row.cells for row in found.rows)
+    shown = [apart(cell.before, cell.after, 40) for cell in (first, second)]
+
+    assert first.before != first.after
+    assert "(100001 characters, md5 " in (first.before or "")
+    assert all(before != after for before, after in shown)
+    assert shown[1][0].endswith("old")
 
 
 def test_a_comparison_can_be_stopped_from_another_thread(tmp_path: Path) -> None:
