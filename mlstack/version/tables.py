@@ -17,6 +17,7 @@ import duckdb
 from msgspec.structs import replace
 
 from mlstack.errors import ConfigError, DataError, MachineError
+from mlstack.inputs.separated import MARKS, MISSING, delimiter
 from mlstack.version import rows
 from mlstack.version.result import Retyped, TableChange
 from mlstack.version.rows import Columns, one, quoted, text
@@ -25,8 +26,6 @@ SUFFIXES = (".parquet", ".csv", ".tsv")
 KEYS = ("id", "path", "key", "uuid", "guid", "index", "row_id", "image", "file", "filename")
 UNIQUE = 0.85  # of the rows, as HyperLogLog counts them, make a column worth a try as key
 KEY_TYPES = ("INT", "VARCHAR", "UUID", "DATE", "TIMESTAMP")  # floats name nothing
-MISSING = ("", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null")  # as `inputs.tables` reads
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "memory_limit": "512MB",  # the process stays under 1 GB
     "threads": min(4, os.cpu_count() or 1),  # each has buffers of its own in that memory
@@ -158,7 +157,7 @@ def _read(connection: Any, view: str, place: Path, name: str) -> dict[str, str]:
     else:
         missing = ", ".join(text(word) for word in MISSING)
         source = (
-            f"read_csv({text(place)}, delim = {text(_delimiter(place))}, header = true, "
+            f"read_csv({text(place)}, delim = {text(delimiter(place))}, header = true, "
             f"quote = '\"', escape = '\"', sample_size = 200000, nullstr = [{missing}], "
             "hive_partitioning = false)"
         )
@@ -167,17 +166,11 @@ def _read(connection: Any, view: str, place: Path, name: str) -> dict[str, str]:
     return {column: kind for column, kind, *_ in described}
 
 
-def _delimiter(place: Path) -> str:
-    with place.open("rb") as stream:
-        first = stream.readline(1 << 16).decode("utf-8-sig", errors="replace")
-    return max(DELIMITERS, key=first.count)
-
-
 def _delimiters(wanted: Wanted) -> list[str]:
     if wanted.path.lower().endswith(".parquet"):
         return []
-    before, after = _delimiter(wanted.before), _delimiter(wanted.after)
-    said = f"its values were separated by {DELIMITERS[before]}, and are now by {DELIMITERS[after]}"
+    before, after = delimiter(wanted.before), delimiter(wanted.after)
+    said = f"its values were separated by {MARKS[before]}, and are now by {MARKS[after]}"
     return [said] if before != after else []
 
 
