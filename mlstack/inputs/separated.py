@@ -1,9 +1,10 @@
 """Tables as text: CSV with commas, semicolons, tabs or bars, as many programs write it."""
 
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 
 MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -12,26 +13,41 @@ FIRST_LINE_BYTES = 1 << 16
 MISSING: tuple[str, ...] = tuple(pa.csv.ConvertOptions().null_values)
 
 
-def read(path: Path) -> pa.Table:
+@dataclass(frozen=True)
+class _How:
+    """How cells are read."""
+
+    mark: str
+    texts: tuple[str, ...] = ()
+    decimal: str = "."
+    quoted_is_empty: bool = False  # where the quotes hold what stands for an empty cell
+
+
+def read(path: Path, texts: Collection[str] = ()) -> pa.Table:
     """Read a file whose first line names the columns.
 
-    Between semicolons, numbers may have a decimal comma. Numbers stay numbers where every cell is
-    in quotes, the empty ones too.
+    Columns in `texts` are text, even where all their values look like numbers. Between semicolons,
+    numbers may have a decimal comma. Numbers stay numbers where every cell is in quotes, the empty
+    ones too.
 
     Raises:
         OSError: it cannot be read.
         pyarrow.ArrowException: it is no table.
     """
-    mark = delimiter(path)
-    table = _read(path, mark)
-    if mark == ";" and _texts(table):
-        with_comma = _read(path, mark, decimal=",", quoted_is_empty=True)
-        with_point = _read(path, mark, quoted_is_empty=True)
+    how = _How(delimiter(path))
+    table = _read(path, how)
+    numeric = tuple(f.name for f in table.schema if f.name in texts and _is_number(f.type))
+    if numeric:
+        how = replace(how, texts=numeric)
+        table = _read(path, how)
+    if how.mark == ";" and _texts(table):
+        with_comma = _read(path, replace(how, decimal=",", quoted_is_empty=True))
+        with_point = _read(path, replace(how, quoted_is_empty=True))
         pairs = zip(with_comma.columns, with_point.columns, strict=True)
         if any(_is_number(one.type) and pa.types.is_string(other.type) for one, other in pairs):
-            return _numbers_of(with_comma, _read(path, mark, decimal=","))
-    if any(pc.any(pc.equal(text, "")).as_py() for text in _texts(table)):
-        return _numbers_of(_read(path, mark, quoted_is_empty=True), table)
+            return _numbers_of(with_comma, _read(path, replace(how, decimal=",")))
+    if any(text.index("").as_py() >= 0 for text in _texts(table)):
+        return _numbers_of(_read(path, replace(how, quoted_is_empty=True)), table)
     return table
 
 
@@ -43,15 +59,15 @@ def delimiter(path: Path) -> str:
     return max(MARKS, key=names.count)
 
 
-def _read(path: Path, mark: str, *, decimal: str = ".", quoted_is_empty: bool = False) -> pa.Table:
-    options = pa.csv.ConvertOptions(
+def _read(path: Path, how: _How) -> pa.Table:
+    converted = pa.csv.ConvertOptions(
         strings_can_be_null=True,
-        quoted_strings_can_be_null=quoted_is_empty,
-        decimal_point=decimal,
+        quoted_strings_can_be_null=how.quoted_is_empty,
+        decimal_point=how.decimal,
+        column_types=dict.fromkeys(how.texts, pa.string()),
     )
-    return pa.csv.read_csv(
-        path, parse_options=pa.csv.ParseOptions(delimiter=mark), convert_options=options
-    )
+    parsed = pa.csv.ParseOptions(delimiter=how.mark)
+    return pa.csv.read_csv(path, parse_options=parsed, convert_options=converted)
 
 
 def _numbers_of(numbers: pa.Table, others: pa.Table) -> pa.Table:

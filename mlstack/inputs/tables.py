@@ -7,7 +7,7 @@ into the model's graph; here missing numbers are filled, and text becomes one nu
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ MOST_VALUES = 200  # of a text column; more are names or free text, of which not
 TAKEN = ("prediction", "confidence")  # columns of what is monitored beside the inputs
 PLAIN = re.compile(r"(?!(true|false|null|y|n|yes|no|on|off)$)[^\W\d]\w*", re.I)  # needs no quotes
 SHOWN_FIELDS = 4  # of the columns of a row, where one is described
+LOGICAL = frozenset({"true", "false"})
 OTHER = "(other)"  # the value of a text that training has not seen
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -49,6 +50,11 @@ class TableSpec:
     def fields(self) -> list[str]:
         """Name what a row must hold."""
         return self.columns
+
+    @property
+    def texts(self) -> list[str]:
+        """Name the columns that hold text; true and false are none."""
+        return [name for name, values in self.categories.items() if not LOGICAL.issuperset(values)]
 
     @property
     def width(self) -> int:
@@ -164,19 +170,22 @@ def find(folder: Path) -> Path | None:
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
-def read(path: Path, kind: str = "") -> pa.Table:
+def read(path: Path, kind: str = "", texts: Collection[str] = ()) -> pa.Table:
     """Read `table.csv` or `table.parquet`: numbers, texts and true/false.
 
     Args:
         path: the file.
         kind: its name, where it is kept under another one.
+        texts: columns of a CSV file that are text, whatever their values look like.
 
     Raises:
         DataError: it cannot be read, a column is there twice, or holds something else.
     """
     try:
         table = (
-            parquet.read(path) if (kind or path.name).endswith(".parquet") else separated.read(path)
+            parquet.read(path)
+            if (kind or path.name).endswith(".parquet")
+            else separated.read(path, texts)
         )
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error

@@ -26,9 +26,10 @@ class Assumed(Record, frozen=True, kw_only=True, tag="serve.assumed"):
 
 
 class Predicted(Record, frozen=True, kw_only=True, tag="serve.predicted"):
-    """One file's prediction."""
+    """The prediction of a file, or of one of its rows."""
 
     file: str
+    row: int | None = None  # of a file of many, from 0
     prediction: str
     confidence: float
     probabilities: dict[str, float] = msgspec.field(default_factory=dict)

@@ -139,7 +139,8 @@ def _predictions(predictions: Predictions) -> RenderableType:
     table.add_column("prediction")
     table.add_column("confidence", justify="right")
     for one in predictions.predictions:
-        table.add_row(one.file, one.prediction, f"{one.confidence:.1%}")
+        place = one.file if one.row is None else f"{one.file}[{one.row}]"
+        table.add_row(place, one.prediction, f"{one.confidence:.1%}")
     return Group(table, "", f"by version {predictions.version} of {predictions.model}")
 
 

@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from mlstack.errors import DataError
-from mlstack.inputs import preprocess, tables
+from mlstack.inputs import preprocess, rowfiles, tables
 from mlstack.inputs.preprocess import RowSpec
+from mlstack.inputs.tables import Row
 from mlstack.plurals import counted, plural
 from mlstack.records.base import Record
 from mlstack.records.server import BatchingSpec
@@ -24,8 +27,17 @@ SECONDS_PER_SIZE = 0.5
 ENOUGH = 0.9  # of the largest throughput
 
 
+@dataclass(frozen=True)
+class _Given:
+    """One input that is to be answered."""
+
+    name: str
+    row: int | None  # of a file of many
+    array: np.ndarray
+
+
 def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
-    """Answer files of an image, or of one row as JSON; one record a file.
+    """Answer files of an image, of one row as JSON or of many rows; one record for each.
 
     Raises:
         DataError: the package takes tensors only, or a file is not what it takes.
@@ -37,14 +49,13 @@ def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
             hint="start `mlstack serve` and send JSON with `inputs`",
         )
     model.lookup = open_lookup(package.resolve().parents[2], model.signature)
-    for start in range(0, len(names), BATCH):
-        some = names[start : start + BATCH]
-        batch = np.stack([_loaded(name, model) for name in some])
-        probabilities = model.probabilities(model.runner.run([batch]))
+    given = _given(names, model)
+    while some := list(islice(given, BATCH)):
+        probabilities = model.probabilities(model.runner.run([np.stack([e.array for e in some])]))
         if probabilities is None:
             raise DataError(f"`{package}` gives no `probabilities`", hint="export the run again")
-        for name, row in zip(some, probabilities, strict=True):
-            yield _predicted(name, row, model.signature.classes)
+        for one, shares in zip(some, probabilities, strict=True):
+            yield _predicted(one, shares, model.signature.classes)
 
 
 def bench(package: Path, device: str, largest: int) -> Iterator[Record]:
@@ -117,19 +128,41 @@ def _open(package: Path, device: str) -> Model:
     return load(package, package.parent.name, device, BatchingSpec(max_size=1))
 
 
-def _loaded(name: str, model: Model) -> np.ndarray:
-    """Read one input; the features of a row are looked up as the server does."""
-    assert model.spec is not None
-    if model.lookup is None or not isinstance(model.spec, RowSpec):
-        return preprocess.load(name, model.spec)
-    row = tables.read_row(Path(name))
-    return np.asarray(model.spec.encode(filled(model.lookup, [row]))[0])
+def _given(names: list[str], model: Model) -> Iterator[_Given]:
+    """Read what is to be answered, file by file."""
+    spec = model.spec
+    assert spec is not None
+    for name in names:
+        path = Path(name)
+        if isinstance(spec, RowSpec) and rowfiles.is_one(path):
+            encoded = _encoded(path, rowfiles.read(path, spec.texts), model)
+            yield from (_Given(name, row, array) for row, array in enumerate(encoded))
+        elif isinstance(spec, RowSpec) and model.lookup is not None:
+            yield _Given(name, None, _encoded(path, [tables.read_row(path)], model)[0])
+        else:
+            yield _Given(name, None, preprocess.load(name, spec))
 
 
-def _predicted(name: str, row: np.ndarray, classes: list[str]) -> Predicted:
-    shares = dict(zip(classes, np.round(row.astype(np.float64), 6).tolist(), strict=True))
-    best = classes[int(row.argmax())]
-    return Predicted(file=name, prediction=best, confidence=shares[best], probabilities=shares)
+def _encoded(path: Path, rows: list[Row], model: Model) -> np.ndarray:
+    """Encode rows; their features are looked up as the server does."""
+    assert isinstance(model.spec, RowSpec)
+    try:
+        full = rows if model.lookup is None else filled(model.lookup, rows)
+        return model.spec.encode(full)
+    except DataError as error:
+        raise DataError(f"{path}: {error.problem}", hint=error.hint) from error
+
+
+def _predicted(given: _Given, shares: np.ndarray, classes: list[str]) -> Predicted:
+    by_class = dict(zip(classes, np.round(shares.astype(np.float64), 6).tolist(), strict=True))
+    best = classes[int(shares.argmax())]
+    return Predicted(
+        file=given.name,
+        row=given.row,
+        prediction=best,
+        confidence=by_class[best],
+        probabilities=by_class,
+    )
 
 
 def _time(model: Model, rows: int) -> Timing | None:
