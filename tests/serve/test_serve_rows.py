@@ -73,3 +73,14 @@ def test_the_row_of_a_file_that_cannot_be_predicted_is_named(
     assert "few.csv: row 0, column `age`: needs a number, got the text `1`" in table.stderr
     assert "row 0, column `age`: needs a number" in asked.stderr
     assert "few.jsonl:2: not a row" in lines.stderr
+
+
+def test_a_package_with_open_sizes_is_timed_on_its_golden_example(tmp_path: Path) -> None:
+    tabular.make(tmp_path, width="width")
+
+    ran = mlstack(tmp_path, "serve", "bench", "--largest", "2", "--json")
+
+    assert ran.returncode == 0, ran.stderr
+    said = json.loads(ran.stdout)
+    assert [timing["rows"] for timing in said["timings"]] == [1, 2]
+    assert {load["payload"] for load in said["loads"]} == {"V2 binary", "JSON", "file"}

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from mlstack.errors import DataError
-from mlstack.inputs import preprocess, rowfiles, tables
+from mlstack.inputs import preprocess, rowfiles, tables, texts
 from mlstack.inputs.preprocess import RowSpec
 from mlstack.inputs.tables import Row
 from mlstack.plurals import counted, plural
 from mlstack.records.base import Record
+from mlstack.records.package import SIDE
 from mlstack.records.server import BatchingSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve.results import Benched, Load, Predicted, Timing
@@ -61,23 +62,20 @@ def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
 def bench(package: Path, device: str, largest: int) -> Iterator[Record]:
     """Time calls of 1, 2, 4 ... rows, then say what to set."""
     model = _open(package, device)
-    sizes = [1 << power for power in range(12) if 1 << power <= largest]
+    example = sample(package, model)
+    most = 1 if model.runner.is_single else largest
+    sizes = [1 << power for power in range(12) if 1 << power <= most]
     timings = []
     for done, rows in enumerate(sizes):
         yield WorkerProgress(text=f"batches of {rows}", done=done, total=len(sizes))
-        if (timing := _time(model, rows)) is None:
-            raise DataError(
-                f"`{package}` leaves sizes of its input open",
-                hint="time it with real requests instead",
-            )
-        timings.append(timing)
+        timings.append(_time(model, example, rows))
     best = timings[0]
     for timing in timings[1:]:
         if timing.rows_per_s > 1.05 * best.rows_per_s:
             best = timing
     loads = []
     yield WorkerProgress(text="a whole server", done=len(sizes), total=len(sizes))
-    for load_ in rehearse(package, device, model):
+    for load_ in rehearse(package, device, model, example):
         text = f"{load_.connections} connections, {load_.payload}"
         yield WorkerProgress(text=text, done=len(sizes), total=len(sizes))
         loads.append(load_)
@@ -118,9 +116,8 @@ def _devices(package: Path, device: str, model: Model, best: Timing) -> dict[str
     mine = "gpu" if model.runner.on_gpu else "cpu"
     found = {mine: best.rows_per_s}
     if device == "auto" and model.runner.on_gpu:
-        other = _time(_open(package, "cpu"), best.rows)
-        if other is not None:
-            found["cpu"] = other.rows_per_s
+        on_cpu = _open(package, "cpu")
+        found["cpu"] = _time(on_cpu, sample(package, on_cpu), best.rows).rows_per_s
     return found
 
 
@@ -165,10 +162,29 @@ def _predicted(given: _Given, shares: np.ndarray, classes: list[str]) -> Predict
     )
 
 
-def _time(model: Model, rows: int) -> Timing | None:
-    arrays = model.runner.zeros(rows)
-    if arrays is None:
-        return None
+def sample(package: Path, model: Model) -> list[np.ndarray]:
+    """Give one row of every input: zeros, or a golden example where only one knows the sizes.
+
+    Raises:
+        DataError: sizes are free, and there is no example.
+    """
+    if (zeros := model.runner.zeros(1)) is not None:
+        return zeros
+    for file in sorted((package / SIDE / "golden").glob("*")):
+        if model.spec is not None:
+            return [preprocess.load(file, model.spec)[None]]
+        if file.suffix == ".npy":
+            return [np.load(file)[None]]
+    raise DataError(
+        f"`{package}` leaves sizes of its input open, and has no golden example that shows them",
+        hint="export the run again",
+    )
+
+
+def _time(model: Model, example: list[np.ndarray], rows: int) -> Timing:
+    arrays = [np.repeat(array, rows, axis=0) for array in example]
+    if model.shortens:
+        arrays = [texts.shortened(array) for array in arrays]
     model.runner.run(arrays)
     seconds: list[float] = []
     stop = time.perf_counter() + SECONDS_PER_SIZE
