@@ -122,6 +122,7 @@ def status(path: Path, *, sets: tuple[str, ...]) -> Status:
         packages=[_line(folder, number, live) for number in numbers(folder)],
         url=running.url if running else None,
         pid=running.pid if running else None,
+        fixed=running.fixed if running else None,
         ready=health.get("ready") is True,
         serving=_whole(health.get("version")),
         provider=str(health.get("provider", "")),
@@ -197,6 +198,15 @@ def _changed(project: Project, live: Live) -> Changed:
         shadow_percent=live.shadow_percent,
         url=running.url if running else None,
         taken_over=_takes_over(running, live) if running and running.fixed is None else False,
+        note=_kept(running) if running and running.fixed is not None else "",
+    )
+
+
+def _kept(running: ServerSpec) -> str:
+    """Say of a server that was told what to serve that it goes on with that."""
+    return (
+        f"the server at {running.url} goes on with {running.fixed}, which `--model` named; "
+        "end it and type `mlstack serve`"
     )
 
 

@@ -92,6 +92,7 @@ def _status(status: Status) -> RenderableType:
     elif status.ready:
         first = f"{status.model}: version {status.serving} answers on {status.url}"
         first += f" ({status.provider}, pid {status.pid})"
+        first += ", as `--model` says" if status.fixed else ""
     else:
         first = f"{status.model}: the server on {status.url} (pid {status.pid}) is not ready"
     if not status.packages:

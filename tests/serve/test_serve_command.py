@@ -334,10 +334,15 @@ def test_a_chosen_package_is_served_whatever_is_live(root: Path) -> None:
     mlstack(root, "serve", "promote", "2")
     server = start(root, "--model", f"models/{NAME}/1")
 
+    status = mlstack(root, "serve", "status").stdout
+    promoted = mlstack(root, "serve", "promote", "1").stdout
     version = httpx.get(f"{server.url}/health/ready").json()["version"]
 
     end(server)
     assert version == 1
+    assert "as `--model` says" in status
+    assert f"version 1 is live (before: 2)\nthe server at {server.url} goes on with" in promoted
+    assert f"models/{NAME}/1, which `--model` named" in promoted
 
 
 def test_golden_examples_are_optional(root: Path) -> None:
