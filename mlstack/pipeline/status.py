@@ -13,11 +13,12 @@ from mlstack.inputs import folders, images
 from mlstack.inputs.tasks import reads_rows
 from mlstack.launch import dataset as launch_dataset
 from mlstack.launch.at_work import up_to_date
-from mlstack.pipeline import labels, overview, served
+from mlstack.pipeline import labels, overview, served, traffic
 from mlstack.pipeline.result import Line, Status
 from mlstack.pipeline.served import OpenAlert
+from mlstack.pipeline.traffic import Traffic
 from mlstack.plurals import counted
-from mlstack.records import data_folder, dataset, dvc, requests
+from mlstack.records import data_folder, dataset, dvc
 from mlstack.records.base import read
 from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.records.layout import Layout
@@ -25,7 +26,7 @@ from mlstack.records.lineage import Lineage
 from mlstack.records.package import SIDE, Live, Metrics, numbers, read_live
 from mlstack.records.run import RunSummary, glance, run_ids
 
-LOOKED_AT = 50  # newest runs, and newest parts of the request log, that are opened
+LOOKED_AT = 50  # newest runs that are opened
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Found:
     damage: str  # what keeps the live package from being served; empty when nothing does
     can_roll_back: bool
     alert: OpenAlert | None  # of the live package
+    traffic: Traffic
     has_new_data: bool  # the newest package was made from another version
 
 
@@ -66,7 +68,7 @@ def status(project: Project) -> Status:
             _study(found, config.train.monitor, config.train.mode),
             _package(layout, found),
             _live(found),
-            _requests(layout, config.project.name),
+            found.traffic.line,
             _alerts(layout, found),
         ],
         next=command,
@@ -99,6 +101,7 @@ def _find(project: Project, layout: Layout) -> Found:
         damage=served.damage(model, live.live) if live else "",
         can_roll_back=bool(live and live.previous and not served.damage(model, live.previous)),
         alert=served.open_alert(layout, name, live),
+        traffic=traffic.look(layout, name),
         has_new_data=bool(package and pointer and package.dataset.md5 != pointer.md5),
     )
 
@@ -136,6 +139,11 @@ def _next_of_live(found: Found, live: int, package: Lineage, task: str) -> tuple
     if live < package.number:
         command = f"mlstack serve promote {package.number}"
         return command, f"package {live} is live, {package.number} is newer"
+    if found.traffic.is_none and found.traffic.url is None:
+        return "mlstack serve", f"package {live} is live, and no server runs"
+    if found.traffic.is_none:
+        command = f"mlstack serve predict FILE --url {found.traffic.url}"
+        return command, "no request is logged yet"
     return "mlstack monitor check", "everything is in place; see how it does"
 
 
@@ -260,25 +268,6 @@ def _minute(moment: str) -> str:
         return datetime.fromisoformat(moment).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     except ValueError:
         return moment
-
-
-def _requests(layout: Layout, model: str) -> Line:
-    parts = requests.parts(layout.requests, model)
-    waiting = sorted((layout.requests / requests.WAL).glob("*.arrows"))
-    if not parts and not waiting:
-        return Line(part="requests", state="none yet")
-    rows = 0
-    for part in parts[-LOOKED_AT:]:
-        try:
-            rows += pq.read_metadata(part).num_rows
-        except (pa.ArrowInvalid, OSError):
-            name = part.relative_to(layout.root)
-            return Line(part="requests", state=f"`{name}` is damaged; move it away", is_well=False)
-    more = "at least " if len(parts) > LOOKED_AT else ""
-    newest = max(path.stat().st_mtime for path in (*parts[-1:], *waiting))
-    when = datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    fresh = f", {counted(len(waiting), 'file')} still open" if waiting else ""
-    return Line(part="requests", state=f"{more}{rows} logged{fresh}, last {when}")
 
 
 def _alerts(layout: Layout, found: Found) -> Line:
