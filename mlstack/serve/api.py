@@ -16,7 +16,16 @@ from mlstack.launch.worker import run_worker
 from mlstack.records import server as server_record
 from mlstack.records.base import Record, read, write
 from mlstack.records.layout import Layout
-from mlstack.records.package import MANIFEST, SIDE, Live, Manifest, Metrics, live_package, numbers
+from mlstack.records.package import (
+    MANIFEST,
+    SIDE,
+    Live,
+    Manifest,
+    Metrics,
+    live_package,
+    numbers,
+    refuse_strange,
+)
 from mlstack.records.server import WORKER, DeviceChoice, ServerSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve import asking, proof
@@ -135,7 +144,7 @@ def predict(path: Path, *, sets: tuple[str, ...], asked: Asked) -> Iterator[Reco
         if not name.is_file():
             raise ConfigError(
                 f"`{name}` is a folder" if name.is_dir() else f"there is no file `{name}`",
-                hint="give paths of images, of JSON files with a row each, or of tables",
+                hint="give images, rows of JSON, or rows of a table (CSV, Parquet, JSONL)",
             )
     if asked.url is not None:
         yield asking.ask(asked.url.rstrip("/"), asked.names)
@@ -267,6 +276,7 @@ def _line(folder: Path, number: int, live: Live) -> PackageLine:
     try:
         manifest = read(package / SIDE / MANIFEST, Manifest)
         metrics = read(package / SIDE / "metrics.json", Metrics)
+        refuse_strange(package)
     except DataError as error:
         return PackageLine(number=number, role=role, problem=error.problem)
     return PackageLine(
