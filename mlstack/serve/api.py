@@ -12,6 +12,7 @@ import msgspec
 
 from mlstack.config import Project, load
 from mlstack.errors import ConfigError, DataError
+from mlstack.launch.own_server import door
 from mlstack.launch.worker import run_worker
 from mlstack.records import server as server_record
 from mlstack.records.base import Record, read, write
@@ -30,7 +31,6 @@ from mlstack.records.server import WORKER, DeviceChoice, ServerSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve import asking, proof
 from mlstack.serve import live as live_file
-from mlstack.serve.access import trust
 from mlstack.serve.results import (
     Benched,
     Beside,
@@ -254,12 +254,9 @@ def _how_they_do(running: ServerSpec) -> list[Beside]:
 
 def _told(running: ServerSpec, path: str) -> dict[str, Any]:
     """Ask the server of this project, with the key that it has for its own commands."""
-    access = running.access
-    headers = {"authorization": f"Bearer {access.own_key}"}
+    its = door(running)
     with contextlib.suppress(httpx.HTTPError, ValueError):
-        body = httpx.get(
-            running.url + path, timeout=2, headers=headers, verify=trust(access.tls)
-        ).json()
+        body = httpx.get(its.url + path, timeout=2, headers=its.headers, verify=its.trusts).json()
         return body if isinstance(body, dict) else {}
     return {}
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from mlstack.errors import BusyError, ConfigError, DataError, StepError
+from mlstack.errors import BusyError, ConfigError, DataError, MlstackError, StepError
 from mlstack.inputs import rowfiles
 from mlstack.records import keys
 from mlstack.serve.results import Predicted, Predictions
@@ -36,10 +36,20 @@ def ask(url: str, names: list[Path]) -> Predictions:
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ConfigError(f"`{url}` is no URL", hint="like http://127.0.0.1:8000") from error
     except httpx.HTTPError as error:
-        raise BusyError(
-            f"`{url}` does not answer: {error}", hint="is `mlstack serve` running?"
-        ) from error
+        raise _unanswered(url, error) from error
     return Predictions(model=body["model"], version=body["version"], predictions=answers)
+
+
+def _unanswered(url: str, error: httpx.HTTPError) -> MlstackError:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return ConfigError(
+            f"the certificate of `{url}` is not trusted here: {error}",
+            hint="if it is yours, name its file: SSL_CERT_FILE=cert.pem",
+        )
+    hint = "is `mlstack serve` running?"
+    if isinstance(error, httpx.RemoteProtocolError) and url.startswith("http://"):
+        hint = f"does it speak HTTPS? then type https://{url.removeprefix('http://')}"
+    return BusyError(f"`{url}` does not answer: {error}", hint=hint)
 
 
 def _texts(client: httpx.Client) -> list[str] | None:
