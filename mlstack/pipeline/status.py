@@ -1,5 +1,6 @@
 """The state of a project on one screen, read from files alone, and what to type next."""
 
+import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from mlstack.records.package import SIDE, Live, Metrics, numbers, read_live
 from mlstack.records.run import RunSummary, glance, run_ids
 
 LOOKED_AT = 50  # newest runs that are opened
+ALERT_WIDTH = 40  # of 80 columns
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ def _next_of_alert(opened: OpenAlert, task: str, *, has_new_data: bool) -> tuple
     if opened.new_labels or has_new_data:
         return "mlstack run", f"{said}, and there is new data to learn from"
     if reads_rows(task):
-        return "mlstack monitor check", f"{said}; add labeled rows to the table, or look again"
+        return "mlstack monitor check", f"{said}; add labeled rows, or look again"
     return "mlstack label", f"{said}; its report is written, and new labels are wanted"
 
 
@@ -273,7 +275,10 @@ def _minute(moment: str) -> str:
 def _alerts(layout: Layout, found: Found) -> Line:
     count = len(list(layout.alerts.glob("[!.]*.json")))
     if found.alert:
-        first, _, rest = found.alert.alert.summary.partition("; ")
+        alert = found.alert.alert
+        said = alert.summary.removeprefix(f"{alert.model} version {alert.version}: ")
+        first, _, rest = said.partition("; ")
+        first = textwrap.shorten(first, ALERT_WIDTH, placeholder=" ...")
         state = f"{count}, open: {first}{', and more' if rest else ''}"
         return Line(part="alerts", state=state, is_well=False)
     return Line(part="alerts", state=f"{count}, none open" if count else "none")

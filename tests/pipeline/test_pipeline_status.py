@@ -109,9 +109,15 @@ def test_times_and_alerts_are_told_in_few_words(project, answer, records) -> Non
     lay_alert(project, msgspec.structs.replace(ALERT, summary="`age` moved; `visits` moved; since"))
 
     states = {line["part"]: line["state"] for line in answer("status")["lines"]}
+    long = (
+        "my_project version 1: measured accuracy 86.4% -> 50.7% (45.0% to 56.3%) on 300 labels; x"
+    )
+    lay_alert(project, msgspec.structs.replace(ALERT, summary=long))
+    (cut,) = [line["state"] for line in answer("status")["lines"] if line["part"] == "alerts"]
 
     assert states["live"].startswith("package 1 since 2026-01-03 12:30 UTC")
     assert states["alerts"] == "1, open: `age` moved, and more"
+    assert cut == "1, open: measured accuracy 86.4% -> 50.7% ..., and more"
 
 
 @pytest.mark.parametrize(
