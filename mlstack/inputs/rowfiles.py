@@ -3,6 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
+import pyarrow as pa
+
 from mlstack.errors import DataError
 from mlstack.inputs import tables
 from mlstack.inputs.tables import Row
@@ -16,18 +18,23 @@ def is_one(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def read(path: Path, texts: Collection[str]) -> list[Row]:
+def read(path: Path, texts: Collection[str], numbers: Collection[str]) -> list[Row]:
     """Read the rows of a file.
 
     Args:
         path: the file.
         texts: columns of a CSV file that are text even where all their values look like numbers.
+        numbers: columns that hold numbers; in a CSV file one other cell makes texts of them all.
 
     Raises:
-        DataError: it cannot be read, or a line is no row.
+        DataError: it cannot be read, a line is no row, or a cell no number.
     """
     if path.suffix.lower() not in LINES:
-        return list(tables.read(path, path.name.lower(), texts).to_pylist())
+        table = tables.read(path, path.name.lower(), texts)
+        for name in table.column_names:
+            if name in numbers and pa.types.is_string(table[name].type):
+                _refuse_other_cells(path, name, table[name].to_pylist())
+        return list(table.to_pylist())
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -41,3 +48,15 @@ def read(path: Path, texts: Collection[str]) -> list[Row]:
     if not rows:
         raise DataError(f"`{path}` has no rows", hint="put one example a line into it")
     return rows
+
+
+def _refuse_other_cells(path: Path, name: str, cells: list[str | None]) -> None:
+    """Name the first cell that is no number."""
+    for row, cell in enumerate(cells):
+        try:
+            float(cell or "nan")
+        except ValueError as error:
+            raise DataError(
+                f"{path}: row {row}, column `{name}`: needs a number, got the text `{cell}`",
+                hint="mend the value, or leave it empty",
+            ) from error

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ def ask(url: str, names: list[Path]) -> Predictions:
     try:
         headers = keys.own_headers(os.environ)
         with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
-            texts = _texts(client) if any(map(rowfiles.is_one, names)) else None
+            kinds = _kinds(client) if any(map(rowfiles.is_one, names)) else None
             for name in names:
-                for body in _bodies(client, name, texts):
+                for body in _bodies(client, name, kinds):
                     answers.extend(_answered(name, body))
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ConfigError(f"`{url}` is no URL", hint="like http://127.0.0.1:8000") from error
@@ -52,19 +53,30 @@ def _unanswered(url: str, error: httpx.HTTPError) -> MlstackError:
     return BusyError(f"`{url}` does not answer: {error}", hint=hint)
 
 
-def _texts(client: httpx.Client) -> list[str] | None:
-    """Ask which columns of a row are text; None of a model that takes no rows."""
+@dataclass(frozen=True)
+class _Kinds:
+    """What the columns of a row are."""
+
+    texts: list[str]
+    numbers: list[str]
+
+
+def _kinds(client: httpx.Client) -> _Kinds | None:
+    """Ask what the columns of a row are; None of a model that takes no rows."""
     answer = client.get("/openapi.json")
     row = answer.json()["components"]["schemas"].get("Row") if answer.is_success else None
     if row is None:
         return None
     kinds = {name: kind.get("type", []) for name, kind in row["properties"].items()}
-    return [name for name, kind in kinds.items() if "string" in kind and "boolean" not in kind]
+    return _Kinds(
+        [name for name, kind in kinds.items() if "string" in kind and "boolean" not in kind],
+        [name for name, kind in kinds.items() if "number" in kind],
+    )
 
 
-def _bodies(client: httpx.Client, name: Path, texts: list[str] | None) -> Iterator[dict[str, Any]]:
+def _bodies(client: httpx.Client, name: Path, kinds: _Kinds | None) -> Iterator[dict[str, Any]]:
     """Give what the server answers to a file; of many rows, with the first row's number."""
-    if texts is None or not rowfiles.is_one(name):
+    if kinds is None or not rowfiles.is_one(name):
         body = _posted(client, f"`{name}`", name.read_bytes(), "application/octet-stream")
         if "prediction" not in body:
             raise DataError(
@@ -73,7 +85,7 @@ def _bodies(client: httpx.Client, name: Path, texts: list[str] | None) -> Iterat
             )
         yield body
         return
-    rows = rowfiles.read(name, texts)
+    rows = rowfiles.read(name, kinds.texts, kinds.numbers)
     for first in range(0, len(rows), ROWS):
         some = rows[first : first + ROWS]
         of_these = f"`{name}`" if len(rows) <= ROWS else f"`{name}`, counted from row {first},"

@@ -11,7 +11,7 @@ import numpy as np
 from mlstack.errors import DataError
 from mlstack.inputs import preprocess, rowfiles, tables, texts
 from mlstack.inputs.preprocess import RowSpec
-from mlstack.inputs.tables import Row
+from mlstack.inputs.tables import Row, TableSpec
 from mlstack.plurals import counted, plural
 from mlstack.records.base import Record
 from mlstack.records.package import SIDE
@@ -132,12 +132,17 @@ def _given(names: list[str], model: Model) -> Iterator[_Given]:
     for name in names:
         path = Path(name)
         if isinstance(spec, RowSpec) and rowfiles.is_one(path):
-            encoded = _encoded(path, rowfiles.read(path, spec.texts), model)
+            encoded = _encoded(path, _rows(path, spec), model)
             yield from (_Given(name, row, array) for row, array in enumerate(encoded))
         elif isinstance(spec, RowSpec) and model.lookup is not None:
             yield _Given(name, None, _encoded(path, [tables.read_row(path)], model)[0])
         else:
             yield _Given(name, None, preprocess.load(name, spec))
+
+
+def _rows(path: Path, spec: RowSpec) -> list[Row]:
+    numbers = spec.numbers if isinstance(spec, TableSpec) else ()
+    return rowfiles.read(path, spec.texts, numbers)
 
 
 def _encoded(path: Path, rows: list[Row], model: Model) -> np.ndarray:
