@@ -139,10 +139,10 @@ class Board:
         """
         found = []
         for path in self._order:
-            votes = self._ledger.current(path)
-            label = votes.get(annotator)
-            if not votes:
-                label = self._ledger.verdict(path, self._known.get(path))
+            label = self._known.get(path)
+            if path in self._ledger.labels:  # most were never labeled here, and cost nothing
+                votes = self._ledger.current(path)
+                label = votes.get(annotator) if votes else self._ledger.verdict(path, label)
             if label is not None and name in (None, label):
                 found.append((path, label))
         return found
