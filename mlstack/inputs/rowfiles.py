@@ -1,4 +1,4 @@
-"""Files of many rows to be predicted: tables, and JSON with a row a line."""
+"""Files of rows to be predicted: tables, JSON with a row a line, and plain texts."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -9,6 +9,7 @@ from mlstack.errors import DataError
 from mlstack.inputs import tables
 from mlstack.inputs.tables import Row
 
+TEXT = ".txt"  # one row, of a model that reads one text
 LINES = (".jsonl", ".ndjson")
 SUFFIXES = (".csv", ".parquet", *LINES)
 
@@ -16,6 +17,25 @@ SUFFIXES = (".csv", ".parquet", *LINES)
 def is_one(path: Path) -> bool:
     """Tell by its name whether a file holds many rows."""
     return path.suffix.lower() in SUFFIXES
+
+
+def is_text(path: Path, texts: Collection[str], numbers: Collection[str]) -> bool:
+    """Tell whether a file is the text that a row of these columns holds."""
+    return path.suffix.lower() == TEXT and len(texts) == 1 and not numbers
+
+
+def read_text(path: Path, column: str) -> Row:
+    """Read a file as the one text of a row.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return {column: path.read_text(encoding="utf-8-sig")}
+    except OSError as error:
+        raise DataError(f"cannot read `{path}`: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"`{path}` is not UTF-8 text", hint="save it in UTF-8") from error
 
 
 def read(path: Path, texts: Collection[str], numbers: Collection[str]) -> list[Row]:

@@ -10,7 +10,7 @@ import httpx
 import msgspec
 
 from mlstack.errors import BusyError, ConfigError, DataError, MlstackError, StepError
-from mlstack.inputs import rowfiles
+from mlstack.inputs import rowfiles, tables
 from mlstack.records import keys
 from mlstack.serve.results import Predicted, Predictions
 
@@ -30,7 +30,8 @@ def ask(url: str, names: list[Path]) -> Predictions:
     try:
         headers = keys.own_headers(os.environ)
         with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
-            kinds = _kinds(client) if any(map(rowfiles.is_one, names)) else None
+            asks = any(rowfiles.is_one(name) or name.suffix == rowfiles.TEXT for name in names)
+            kinds = _kinds(client) if asks else None
             for name in names:
                 for body in _bodies(client, name, kinds):
                     answers.extend(_answered(name, body))
@@ -77,7 +78,10 @@ def _kinds(client: httpx.Client) -> _Kinds | None:
 def _bodies(client: httpx.Client, name: Path, kinds: _Kinds | None) -> Iterator[dict[str, Any]]:
     """Give what the server answers to a file; of many rows, with the first row's number."""
     if kinds is None or not rowfiles.is_one(name):
-        body = _posted(client, f"`{name}`", name.read_bytes(), "application/octet-stream")
+        content = name.read_bytes()
+        if kinds is not None and rowfiles.is_text(name, kinds.texts, kinds.numbers):
+            content = tables.encode_row(rowfiles.read_text(name, kinds.texts[0]))
+        body = _posted(client, f"`{name}`", content, "application/octet-stream")
         if "prediction" not in body:
             raise DataError(
                 f"`{name}` is answered with several rows, or with tensors",

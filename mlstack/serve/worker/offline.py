@@ -12,6 +12,7 @@ from mlstack.errors import DataError
 from mlstack.inputs import preprocess, rowfiles, tables, texts
 from mlstack.inputs.preprocess import RowSpec
 from mlstack.inputs.tables import Row, TableSpec
+from mlstack.inputs.texts import TextSpec
 from mlstack.plurals import counted, plural
 from mlstack.records.base import Record
 from mlstack.records.package import SIDE
@@ -134,6 +135,9 @@ def _given(names: list[str], model: Model) -> Iterator[_Given]:
         if isinstance(spec, RowSpec) and rowfiles.is_one(path):
             encoded = _encoded(path, _rows(path, spec), model)
             yield from (_Given(name, row, array) for row, array in enumerate(encoded))
+        elif isinstance(spec, TextSpec) and rowfiles.is_text(path, spec.texts, ()):
+            row_of_text = rowfiles.read_text(path, spec.column)
+            yield _Given(name, None, _encoded(path, [row_of_text], model)[0])
         elif isinstance(spec, RowSpec) and model.lookup is not None:
             yield _Given(name, None, _encoded(path, [tables.read_row(path)], model)[0])
         else:
