@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,11 @@ from mlstack.records.layout import Layout
 from mlstack.records.report import Probed, Report, Reported, Rows
 
 ALL_ROWS = 1 << 40
+AHEAD_US = 300_000_000  # clocks of two machines may differ by so much
+FROM_THE_FUTURE = (
+    "the newest predictions are dated {until}, which is still to come: a clock was wrong, and "
+    "until then what comes now is not among the last ones"
+)
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,8 @@ def _look(where: Where, asked: Asked) -> _Seen:
     window = window.without(project.config.serve.log.redact)  # written empty, which is no drift
     labelled = windows.labelled(layout.requests, layout.feedback, selection, window)
     judged = verdict.judge(found, window, labelled, project.config.monitor)
+    if window.rows and int(window.times_us[-1]) > time.time_ns() // 1000 + AHEAD_US:
+        judged = verdict.warned(judged, FROM_THE_FUTURE.format(until=judged.report.until))
     return _Seen(project, layout, found, window, judged)
 
 
