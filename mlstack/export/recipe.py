@@ -3,6 +3,7 @@
 from typing import Any
 
 from mlstack.inputs.images import FORMATS, ImageSpec
+from mlstack.inputs.separated import MISSING
 
 IMAGE = """\
 import io, json, sys
@@ -33,6 +34,7 @@ import numpy as np, onnxruntime
 
 signature = json.load(open("mlstack/signature.json", "rb"))
 spec, largest = signature["preprocess"], float(np.finfo(np.float32).max)
+empty = {empty}  # what a cell without a value may say
 
 def refuse(value):
     raise ValueError(f"`{{value}}` is not what this column, or JSON, can hold")
@@ -40,7 +42,7 @@ def refuse(value):
 def read(path):
     row, cells = json.load(open(path, "rb"), parse_constant=refuse), []
     for name, fill in spec["numbers"].items():  # a missing number is the mean of training
-        value = fill if row[name] is None else row[name]
+        value = fill if row[name] is None or row[name] in empty else row[name]
         if type(value) not in (int, float) or abs(value) > largest:
             refuse(value)
         cells.append(value + 0.0)  # one zero, not two
@@ -49,7 +51,9 @@ def read(path):
         text = str(value).lower() if isinstance(value, bool) else value
         if not isinstance(text, str | None):
             refuse(value)
-        place = None if text is None else known.index(text) if text in known else len(known)
+        place = known.index(text) if text in known else len(known)
+        if text is None or (text in empty and text not in known):
+            place = None
         cells += [float(place == i) for i in range(len(known) + 1)]
     return np.array([cells], dtype=np.float32)
 """
@@ -87,7 +91,7 @@ def python(preprocess: dict[str, Any] | None, entry: str) -> str:
     if preprocess is None or preprocess.get("features"):
         return ""
     if preprocess["kind"] == "table":
-        return (TABLE + ANSWER).format(input=entry)
+        return (TABLE + ANSWER).format(input=entry, empty=MISSING)
     if preprocess["kind"] == "text":
         return (TEXT + ANSWER).format(input=entry)
     spec = ImageSpec.from_json(preprocess)

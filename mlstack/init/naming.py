@@ -3,6 +3,7 @@
 import importlib.util
 import keyword
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from mlstack.errors import ConfigError
 
 # Folders of a project beside its package.
 FOLDERS = frozenset({"data", "deploy", "models", "tests"})
-
-
+# Letters that Unicode does not take apart into a plain one and a mark.
+LETTERS = str.maketrans({"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "æ": "ae", "Æ": "Ae"})
 LONGEST = 100
 YES_OR_NO = frozenset({"y", "n", "yes", "no", "on", "off"})  # to YAML 1.1, which Kubernetes reads
 
@@ -60,7 +61,9 @@ def plain(name: str) -> str:
     Raises:
         ConfigError: nothing is left.
     """
-    kept = re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-._")
+    letters = unicodedata.normalize("NFKD", name.translate(LETTERS))
+    without_marks = "".join(each for each in letters if not unicodedata.combining(each))
+    kept = re.sub(r"[^A-Za-z0-9_.-]+", "-", without_marks).strip("-._")
     if not kept:
         raise ConfigError(
             f"`{name}` cannot name a project", hint="use letters and digits, e.g. digits-demo"

@@ -111,9 +111,7 @@ def copy(own: OwnTable, template: Template, folder: Path) -> Generator[Copied, N
 
 def _table_file(path: Path) -> Path:
     if path.suffix.lower() not in SUFFIXES:
-        raise DataError(
-            f"`{path}` is neither .csv nor .parquet", hint="save it as CSV with commas, in UTF-8"
-        )
+        raise DataError(f"`{path}` is neither .csv nor .parquet", hint="save it as CSV in UTF-8")
     return path
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from mlstack.errors import DataError
 from mlstack.inputs import tables
+from mlstack.inputs.separated import MISSING
 from mlstack.inputs.tables import LARGEST, MOST_VALUES, TAKEN, TableSpec
 
 LOOK_ROWS = 4096  # that are asked at once for what is wrong with them
@@ -33,7 +34,7 @@ def learn(table: pa.Table, columns: list[str]) -> TableSpec:
                 return tables.learn(table.to_pylist(), columns)
             numbers[name] = float(np.nanmean(values))
         else:
-            categories[name] = sorted(pc.unique(_texts(column).drop_null()).to_pylist())
+            categories[name] = sorted(set(pc.unique(_texts(column)).to_pylist()) - {None, ""})
             if len(categories[name]) > MOST_VALUES:
                 return tables.learn(table.to_pylist(), columns)
     if not numbers and not categories:
@@ -76,8 +77,10 @@ def _described(spec: TableSpec, name: str, column: pa.Array) -> np.ndarray | Non
     if _is_number(column.type):
         return None
     texts, known = _texts(column), spec.categories[name]
-    codes = pc.fill_null(pc.index_in(texts, value_set=pa.array(known, pa.string())), len(known))
-    return np.where(pc.is_null(texts).to_numpy(zero_copy_only=False), np.nan, codes.to_numpy())
+    codes = pc.index_in(texts, value_set=pa.array(known, pa.string()))
+    missing = pc.and_(pc.is_null(codes), pc.is_in(texts, value_set=pa.array([None, *MISSING])))
+    numbers = pc.fill_null(codes, len(known)).to_numpy()
+    return np.where(missing.to_numpy(zero_copy_only=False), np.nan, numbers)
 
 
 def _by_rows(spec: TableSpec, table: pa.Table) -> np.ndarray:
@@ -94,7 +97,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def _has_values(column: pa.Array) -> bool:
     if _is_number(column.type):
         return bool((~np.isnan(_numbers(column))).any())
-    return bool(column.null_count < len(column))
+    return bool(pc.any(pc.not_equal(_texts(column), "")).as_py())
 
 
 def _numbers(column: pa.Array) -> np.ndarray:

@@ -7,7 +7,7 @@ into the model's graph; here missing numbers are filled, and text becomes one nu
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 
 from mlstack import parquet
 from mlstack.errors import DataError
+from mlstack.inputs import separated
+from mlstack.inputs.separated import MISSING
 from mlstack.inputs.stored import convert
 
 NAMES = ("table.parquet", "table.csv")
@@ -26,6 +27,7 @@ MOST_VALUES = 200  # of a text column; more are names or free text, of which not
 TAKEN = ("prediction", "confidence")  # columns of what is monitored beside the inputs
 PLAIN = re.compile(r"(?!(true|false|null|y|n|yes|no|on|off)$)[^\W\d]\w*", re.I)  # needs no quotes
 SHOWN_FIELDS = 4  # of the columns of a row, where one is described
+LOGICAL = frozenset({"true", "false"})
 OTHER = "(other)"  # the value of a text that training has not seen
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -48,6 +50,11 @@ class TableSpec:
     def fields(self) -> list[str]:
         """Name what a row must hold."""
         return self.columns
+
+    @property
+    def texts(self) -> list[str]:
+        """Name the columns that hold text; true and false are none."""
+        return [name for name, values in self.categories.items() if not LOGICAL.issuperset(values)]
 
     @property
     def width(self) -> int:
@@ -98,10 +105,10 @@ class TableSpec:
         for place, name in enumerate(self.numbers):
             described[:, place] = column_of(rows, name, _number)
         for place, (name, values) in enumerate(self.categories.items(), start=len(self.numbers)):
-            codes = {value: float(code) for code, value in enumerate(values)}
+            codes: dict[str | None, float] = dict.fromkeys((None, *MISSING), math.nan)
+            codes |= {value: float(code) for code, value in enumerate(values)}
             described[:, place] = [
-                math.nan if value is None else codes.get(value, float(len(values)))
-                for value in column_of(rows, name, _text)
+                codes.get(value, float(len(values))) for value in column_of(rows, name, _text)
             ]
         return described
 
@@ -143,7 +150,7 @@ def learn(rows: list[Row], columns: list[str]) -> TableSpec:
         if not known:
             raise DataError(f"column `{name}` is empty in the training rows", hint=leave_out(name))
         if isinstance(known[0], str | bool):
-            categories[name] = sorted(set(column_of(rows, name, _text)) - {None})
+            categories[name] = sorted(set(column_of(rows, name, _text)) - {None, ""})
             if len(categories[name]) > MOST_VALUES:
                 raise DataError(
                     f"column `{name}` holds {len(categories[name])} different texts; "
@@ -163,18 +170,23 @@ def find(folder: Path) -> Path | None:
     return next((folder / name for name in NAMES if (folder / name).is_file()), None)
 
 
-def read(path: Path, kind: str = "") -> pa.Table:
+def read(path: Path, kind: str = "", texts: Collection[str] = ()) -> pa.Table:
     """Read `table.csv` or `table.parquet`: numbers, texts and true/false.
 
     Args:
         path: the file.
         kind: its name, where it is kept under another one.
+        texts: columns of a CSV file that are text, whatever their values look like.
 
     Raises:
         DataError: it cannot be read, a column is there twice, or holds something else.
     """
     try:
-        table = parquet.read(path) if (kind or path.name).endswith(".parquet") else _read_csv(path)
+        table = (
+            parquet.read(path)
+            if (kind or path.name).endswith(".parquet")
+            else separated.read(path, texts)
+        )
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error
     except pa.ArrowException as error:
@@ -184,7 +196,6 @@ def read(path: Path, kind: str = "") -> pa.Table:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"`{path}` has the column `{twice}` twice", hint="rename one of them")
-    _refuse_other_delimiter(names, path)
     if not table.num_rows:
         raise DataError(f"`{path}` has no rows", hint="put one example a row into it")
     return pa.table({name: _plain(table[name], name, path) for name in names})
@@ -279,21 +290,6 @@ def class_of(value: Any) -> str:
     return "" if _is_missing(value) else str(value)
 
 
-def _read_csv(path: Path) -> pa.Table:
-    options = pa.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)
-    return pa.csv.read_csv(path, convert_options=options)
-
-
-def _refuse_other_delimiter(names: list[str], path: Path) -> None:
-    """Refuse a CSV of one column whose name looks like several."""
-    for mark, word in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if len(names) == 1 and mark in names[0]:
-            raise DataError(
-                f"the values of `{path}` are separated by {word}, not by commas",
-                hint="save it as CSV with commas",
-            )
-
-
 def _plain(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
     """Give a column as numbers, texts or true/false; times become text."""
     kind = column.type
@@ -342,7 +338,7 @@ def column_of(rows: list[Row], name: str, read_value: Callable[[Any], Any]) -> l
 
 
 def _number(value: Any) -> float:
-    if _is_missing(value):
+    if _is_missing(value) or (isinstance(value, str) and value in MISSING):
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"needs a number, got {shown(value)}")
@@ -352,7 +348,7 @@ def _number(value: Any) -> float:
 
 
 def _text(value: Any) -> str | None:
-    if _is_missing(value):
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, bool):
         return str(value).lower()
@@ -362,7 +358,7 @@ def _text(value: Any) -> str | None:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
 
 
 def shown(value: Any) -> str:

@@ -41,6 +41,11 @@ class TextSpec:
         return [self.column]
 
     @property
+    def texts(self) -> list[str]:
+        """Name the columns that hold text."""
+        return [self.column]
+
+    @property
     def columns(self) -> list[str]:
         """Name what is monitored: how many tokens a text has, and how many bytes one has."""
         return list(FEATURES)

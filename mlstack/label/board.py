@@ -131,6 +131,22 @@ class Board:
         """Give an annotator's own label of an item; nobody sees what others say."""
         return self._ledger.current(path).get(annotator)
 
+    def labeled(self, annotator: str, name: str | None) -> list[tuple[str, str]]:
+        """Give the items that an annotator may look through again, and their labels.
+
+        Those are their own answers and the labels that the dataset came with; what others said
+        is not shown. `name` is the class they want to see, None for all.
+        """
+        found = []
+        for path in self._order:
+            label = self._known.get(path)
+            if path in self._ledger.labels:  # most were never labeled here, and cost nothing
+                votes = self._ledger.current(path)
+                label = votes.get(annotator) if votes else self._ledger.verdict(path, label)
+            if label is not None and name in (None, label):
+                found.append((path, label))
+        return found
+
     def _free(self, annotator: str, desk: Desk, now: float) -> Iterator[str]:
         """Walk the order from the first item they still want; those in other hands are passed."""
         while desk.cursor < len(self._order) and not self._wants(

@@ -1,7 +1,8 @@
 """What a person reads of labeling."""
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from mlstack.label.results import (
     LabelingEnded,
@@ -96,9 +97,6 @@ def _stats(stats: LabelStats) -> RenderableType:
     table = Table(
         box=None,
         pad_edge=False,
-        title=f"{stats.labeled} of {counted(stats.total, 'image')} labeled",
-        title_justify="left",
-        title_style="bold",
         caption="\n".join(_pair(pair) for pair in stats.agreement) or None,
         caption_justify="left",
         caption_style="",
@@ -116,7 +114,8 @@ def _stats(stats: LabelStats) -> RenderableType:
         table.add_row("skipped", "", *_column(stats, "skipped"))
         table.add_row("undone", "", *_column(stats, "undone"))
         table.add_row("seconds each", "", *_column(stats, "median_seconds"))
-    return table
+    title = f"{stats.labeled} of {counted(stats.total, 'image')} labeled"
+    return Group(Text(title, style="bold"), table)
 
 
 def _column(stats: LabelStats, name: str) -> list[str]:

@@ -1,7 +1,9 @@
 """Watching the served model, step by step."""
 
+import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,17 +14,23 @@ import msgspec
 from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.config.duration import DURATION, seconds
 from mlstack.errors import ConfigError
+from mlstack.launch.own_server import Door, door, pinned
 from mlstack.monitor import alerts, html, pictures, probe, target, verdict, windows
 from mlstack.monitor.probe import Attempt, Pace
 from mlstack.monitor.target import Target
 from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Selection, Window
-from mlstack.records import server
+from mlstack.records import keys, server
 from mlstack.records.base import write
 from mlstack.records.layout import Layout
 from mlstack.records.report import Probed, Report, Reported, Rows
 
 ALL_ROWS = 1 << 40
+AHEAD_US = 300_000_000  # clocks of two machines may differ by so much
+FROM_THE_FUTURE = (
+    "the newest predictions are dated {until}, which is still to come: a clock was wrong, and "
+    "until then what comes now is not among the last ones"
+)
 
 
 @dataclass(frozen=True)
@@ -107,17 +115,22 @@ def probed(
     """
     project = load(where.config, sets=where.sets)
     found = target.find(project, None)
-    address = (url or _endpoint(project)).rstrip("/")
+    endpoint = Door(url.rstrip("/"), keys.own_headers(os.environ)) if url else _endpoint(project)
     limit_ms = project.config.monitor.service.p99_ms
     pace = Pace(count, interval_s, limit_ms)
-    yield from probe.probe(address, probe.golden_question(found), pace)
+    yield from probe.probe(endpoint, probe.golden_question(found), pace)
 
 
-def _endpoint(project: Project) -> str:
-    """Give the address of this project's server: where one runs, else where one is to run."""
-    running = server.running(Layout(project.root).state)
+def _endpoint(project: Project) -> Door:
+    """Give the door of this project's server: where one runs, else where one is to run."""
+    if running := server.running(Layout(project.root).state):
+        return door(running)
     settings = project.config.serve
-    return running.url if running else f"http://{settings.host}:{settings.port}"
+    address = f"{settings.host}:{settings.port}"
+    headers = keys.own_headers(os.environ)
+    if settings.tls is None:
+        return Door(f"http://{address}", headers)
+    return Door(f"https://{address}", headers, pinned(project.root / settings.tls.cert))
 
 
 def sql(where: Where, query: str) -> Rows:
@@ -156,6 +169,8 @@ def _look(where: Where, asked: Asked) -> _Seen:
     window = window.without(project.config.serve.log.redact)  # written empty, which is no drift
     labelled = windows.labelled(layout.requests, layout.feedback, selection, window)
     judged = verdict.judge(found, window, labelled, project.config.monitor)
+    if window.rows and int(window.times_us[-1]) > time.time_ns() // 1000 + AHEAD_US:
+        judged = verdict.warned(judged, FROM_THE_FUTURE.format(until=judged.report.until))
     return _Seen(project, layout, found, window, judged)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlstack.monitor.drift import Comparison
+from mlstack.plurals import figure
 
 BINS = 36
 WIDTH = 360
@@ -28,7 +29,7 @@ def overlay(one: Comparison, values: Floats) -> str:
     then = _density(one, scale)
     now = np.histogram(finite, bins=BINS, range=(scale.low, scale.high))[0] / max(1, finite.size)
     top = max(then.max(), now.max(), 1e-12)
-    low, high = f"{scale.low:.3g}", f"{scale.high:.3g}"
+    low, high = figure(scale.low), figure(scale.high)
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 16}" role="img" '
         f'aria-label="distribution then and now">'

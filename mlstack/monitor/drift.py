@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from mlstack.config.schema import Drift
 from mlstack.monitor.windows import Window
+from mlstack.plurals import figure
 from mlstack.records.reference import CategoryColumn, NumericColumn, Reference
 from mlstack.records.report import Change
 from mlstack.stats import binning, distances, testing
@@ -158,7 +159,7 @@ def _numeric(column: NumericColumn, values: npt.NDArray[np.float64], limits: Dri
     if counts.sum():
         distance, _ = distances.kolmogorov_smirnov(reference, counts)
         p_value = testing.ks_p_value(distance, int(reference.sum()), int(counts.sum()))
-        detail = f"mean {column.mean:.3g} -> {float(np.nanmean(values)):.3g}"
+        detail = f"mean {figure(column.mean)} -> {figure(float(np.nanmean(values)))}"
     return Comparison(
         column=column.name,
         area="prediction" if column.name == CONFIDENCE else "input",

@@ -1,5 +1,6 @@
 """The report as one HTML file: no script, no other file, light and dark, on paper too."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
@@ -16,6 +17,7 @@ from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Window
 from mlstack.records.report import Change, Finding, Report
 
+SINCE = re.compile(r"(?<=; since )\d{4}-\d\d-\d\dT[0-9:.]+Z")
 SHOWN_CLASSES = 12
 SHOWN_VALUES = 4
 SHOWN_COLUMNS = 40
@@ -69,13 +71,14 @@ def _head(report: Report, created: datetime) -> str:
     return (
         f'<div class="top"><h1>{escape(report.model)} '
         f'<span class="soft">version {report.version}</span></h1>'
-        f'<span class="soft">{created:%d %B %Y, %H:%M} UTC</span></div>'
+        f'<span class="soft">{_moment(created.isoformat())}</span></div>'
     )
 
 
 def _verdict(report: Report) -> str:
     kind = "verdict alert" if report.alert else "verdict"
-    _, _, said = report.summary.partition(": ")
+    summary = SINCE.sub(lambda found: _moment(found[0]), report.summary)
+    _, _, said = summary.partition(": ")
     first, *rest = said.split("; ")
     if report.alert_file:
         rest.append(f"the predictions to label are named in `{report.alert_file}`")
@@ -85,6 +88,11 @@ def _verdict(report: Report) -> str:
         f'<section class="{kind}">{_mark(report.alert)}<strong>{_code(_capital(first))}</strong>'
         f"<ul>{items}</ul></section>"
     )
+
+
+def _moment(iso: str) -> str:
+    """Write a moment as the head of the page does."""
+    return f"{datetime.fromisoformat(iso):%d %B %Y, %H:%M} UTC"
 
 
 def _tiles(report: Report) -> str:
@@ -253,7 +261,9 @@ def _number(one: Finding) -> str:
 
 def _foot(report: Report) -> str:
     window = (
-        f"{report.rows:,} predictions, {report.since} to {report.until}. " if report.rows else ""
+        f"{report.rows:,} predictions, {_moment(report.since)} to {_moment(report.until)}. "
+        if report.rows
+        else ""
     )
     return (
         f"<footer>{window}Not calibrated on time windows yet: p-values take the rows as "

@@ -1,6 +1,5 @@
 """Ask the endpoint as a client would: is it up, ready, right and quick enough."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -8,11 +7,13 @@ from dataclasses import dataclass
 
 import httpx
 
+from mlstack.launch.own_server import Door
 from mlstack.monitor.target import Target
-from mlstack.records import keys, package, requests
+from mlstack.records import package, requests
 from mlstack.records.base import Record, read
 from mlstack.records.report import Probed
 
+NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 TIMEOUT = httpx.Timeout(5.0, connect=2.0)
 
 
@@ -57,23 +58,25 @@ def golden_question(target: Target) -> Question:
     return Question(place.read_bytes(), example.prediction)
 
 
-def probe(url: str, question: Question, pace: Pace) -> Iterator[Attempt | Probed]:
+def probe(door: Door, question: Question, pace: Pace) -> Iterator[Attempt | Probed]:
     """Ask `count` times with a new connection each; yield every attempt and what they add up to."""
     attempts: list[Attempt] = []
     for number in range(1, pace.count + 1):
         if attempts:
             time.sleep(pace.interval_s)
-        attempts.append(_attempt(url, question, pace, number))
+        attempts.append(_attempt(door, question, pace, number))
         yield attempts[-1]
-    yield _sum_up(url, attempts)
+    yield _sum_up(door.url, attempts)
 
 
-def _attempt(url: str, question: Question, pace: Pace, number: int) -> Attempt:
-    ms = 0.0
+def _attempt(door: Door, question: Question, pace: Pace, number: int) -> Attempt:
+    ms, url = 0.0, door.url
     try:
         # A new client a time, so that each attempt makes a connection of its own.
-        headers = keys.own_headers(os.environ)
-        with httpx.Client(base_url=url, timeout=TIMEOUT, headers=headers) as client:
+        client = httpx.Client(
+            base_url=url, timeout=TIMEOUT, headers=door.headers, verify=door.trusts
+        )
+        with client:
             start = time.perf_counter()
             failure, problem = _ask(client, question)
             ms = (time.perf_counter() - start) * 1000
@@ -81,6 +84,8 @@ def _attempt(url: str, question: Question, pace: Pace, number: int) -> Attempt:
         failure, problem = "timeout", f"no connection to {url} within {TIMEOUT.connect:g} s"
     except httpx.ConnectError as error:
         failure, problem = "refused", f"nothing listens at {url} ({error})"
+        if NOT_TRUSTED in str(error):
+            failure, problem = "broken", f"the certificate of {url} is not trusted here ({error})"
     except httpx.TimeoutException:
         failure, problem = "timeout", f"{url} did not answer within {TIMEOUT.read:g} s"
     except (httpx.HTTPError, httpx.InvalidURL) as error:

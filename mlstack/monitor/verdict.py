@@ -1,8 +1,9 @@
 """One window judged: findings, the sentence that says what changed, and since when."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import msgspec
 import numpy as np
 
 from mlstack.config.schema import Monitor
@@ -59,6 +60,12 @@ def judge(target: Target, window: Window, labelled: Labelled | None, limits: Mon
         warnings=_warnings(target, window) if window.rows else [],
     )
     return _summed_up(report, compared, window, limits)
+
+
+def warned(judged: Verdict, warning: str) -> Verdict:
+    """Add a warning to what the report says."""
+    warnings = [warning, *judged.report.warnings]
+    return replace(judged, report=msgspec.structs.replace(judged.report, warnings=warnings))
 
 
 def to_label(window: Window) -> list[str]:

@@ -1,5 +1,6 @@
 """The state of a project on one screen, read from files alone, and what to type next."""
 
+import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +14,12 @@ from mlstack.inputs import folders, images
 from mlstack.inputs.tasks import reads_rows
 from mlstack.launch import dataset as launch_dataset
 from mlstack.launch.at_work import up_to_date
-from mlstack.pipeline import labels, overview, served
+from mlstack.pipeline import labels, overview, served, traffic
 from mlstack.pipeline.result import Line, Status
 from mlstack.pipeline.served import OpenAlert
+from mlstack.pipeline.traffic import Traffic
 from mlstack.plurals import counted
-from mlstack.records import data_folder, dataset, dvc, requests, server
+from mlstack.records import data_folder, dataset, dvc
 from mlstack.records.base import read
 from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.records.layout import Layout
@@ -25,7 +27,8 @@ from mlstack.records.lineage import Lineage
 from mlstack.records.package import SIDE, Live, Metrics, numbers, read_live
 from mlstack.records.run import RunSummary, glance, run_ids
 
-LOOKED_AT = 50  # newest runs, and newest parts of the request log, that are opened
+LOOKED_AT = 50  # newest runs that are opened
+ALERT_WIDTH = 40  # of 80 columns
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ class Found:
     damage: str  # what keeps the live package from being served; empty when nothing does
     can_roll_back: bool
     alert: OpenAlert | None  # of the live package
+    traffic: Traffic
     has_new_data: bool  # the newest package was made from another version
-    is_served: bool  # a server runs, or one has answered requests before
 
 
 def status(project: Project) -> Status:
@@ -67,7 +70,7 @@ def status(project: Project) -> Status:
             _study(found, config.train.monitor, config.train.mode),
             _package(layout, found),
             _live(found),
-            _requests(layout, config.project.name),
+            found.traffic.line,
             _alerts(layout, found),
         ],
         next=command,
@@ -100,16 +103,9 @@ def _find(project: Project, layout: Layout) -> Found:
         damage=served.damage(model, live.live) if live else "",
         can_roll_back=bool(live and live.previous and not served.damage(model, live.previous)),
         alert=served.open_alert(layout, name, live),
+        traffic=traffic.look(layout, name),
         has_new_data=bool(package and pointer and package.dataset.md5 != pointer.md5),
-        is_served=bool(server.running(layout.state) or _logged(layout, name)),
     )
-
-
-def _logged(layout: Layout, model: str) -> tuple[list[Path], list[Path]] | None:
-    """Give the parts of the request log and what is not packed yet; None when there are none."""
-    parts = requests.parts(layout.requests, model)
-    waiting = sorted((layout.requests / requests.WAL).glob("*.arrows"))
-    return (parts, waiting) if parts or waiting else None
 
 
 def _next(project: Project, found: Found) -> tuple[str, str]:
@@ -145,8 +141,11 @@ def _next_of_live(found: Found, live: int, package: Lineage, task: str) -> tuple
     if live < package.number:
         command = f"mlstack serve promote {package.number}"
         return command, f"package {live} is live, {package.number} is newer"
-    if not found.is_served:
-        return "mlstack serve", f"package {live} is live, and no server answers with it"
+    if found.traffic.is_none and found.traffic.url is None:
+        return "mlstack serve", f"package {live} is live, and no server runs"
+    if found.traffic.is_none:
+        command = f"mlstack serve predict FILE --url {found.traffic.url}"
+        return command, "no request is logged yet"
     return "mlstack monitor check", "everything is in place; see how it does"
 
 
@@ -157,7 +156,7 @@ def _next_of_alert(opened: OpenAlert, task: str, *, has_new_data: bool) -> tuple
     if opened.new_labels or has_new_data:
         return "mlstack run", f"{said}, and there is new data to learn from"
     if reads_rows(task):
-        return "mlstack monitor check", f"{said}; add labeled rows to the table, or look again"
+        return "mlstack monitor check", f"{said}; add labeled rows, or look again"
     return "mlstack label", f"{said}; its report is written, and new labels are wanted"
 
 
@@ -273,29 +272,13 @@ def _minute(moment: str) -> str:
         return moment
 
 
-def _requests(layout: Layout, model: str) -> Line:
-    logged = _logged(layout, model)
-    if logged is None:
-        return Line(part="requests", state="none yet")
-    parts, waiting = logged
-    rows = 0
-    for part in parts[-LOOKED_AT:]:
-        try:
-            rows += pq.read_metadata(part).num_rows
-        except (pa.ArrowInvalid, OSError):
-            name = part.relative_to(layout.root)
-            return Line(part="requests", state=f"`{name}` is damaged; move it away", is_well=False)
-    more = "at least " if len(parts) > LOOKED_AT else ""
-    newest = max(path.stat().st_mtime for path in (*parts[-1:], *waiting))
-    when = datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    fresh = f", {counted(len(waiting), 'file')} still open" if waiting else ""
-    return Line(part="requests", state=f"{more}{rows} logged{fresh}, last {when}")
-
-
 def _alerts(layout: Layout, found: Found) -> Line:
     count = len(list(layout.alerts.glob("[!.]*.json")))
     if found.alert:
-        first, _, rest = found.alert.alert.summary.partition("; ")
+        alert = found.alert.alert
+        said = alert.summary.removeprefix(f"{alert.model} version {alert.version}: ")
+        first, _, rest = said.partition("; ")
+        first = textwrap.shorten(first, ALERT_WIDTH, placeholder=" ...")
         state = f"{count}, open: {first}{', and more' if rest else ''}"
         return Line(part="alerts", state=state, is_well=False)
     return Line(part="alerts", state=f"{count}, none open" if count else "none")

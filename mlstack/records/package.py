@@ -13,6 +13,7 @@ import msgspec
 from mlstack import files
 from mlstack.errors import DataError
 from mlstack.records.base import Record, read
+from mlstack.records.layout import Layout
 
 MODEL = "model.onnx"
 SIDE = "mlstack"
@@ -145,7 +146,7 @@ def live_package(model: Path, number: int) -> Path:
     """Give the package that `live.json` names.
 
     Raises:
-        DataError: it is not there; what to type is said.
+        DataError: it is not there, or another package lies there; what to type is said.
     """
     have = numbers(model)
     if number not in have:
@@ -153,7 +154,30 @@ def live_package(model: Path, number: int) -> Path:
         raise DataError(
             f"`{model / FILE_LIVE}` names package {number}, which is not there", hint=hint
         )
+    refuse_strange(model / str(number))
     return model / str(number)
+
+
+def refuse_strange(package: Path) -> None:
+    """Refuse `models/NAME/N` that holds another package, as copied there by hand.
+
+    Its answers would be logged as those of package N, and be traced to the wrong run. A model that
+    was renamed keeps its packages: their runs are here.
+
+    Raises:
+        DataError: it is another one; which, and how it can be served, is said.
+    """
+    try:
+        manifest = read(package / SIDE / MANIFEST, Manifest)
+    except DataError:
+        return  # whoever opens the package says what is wrong with it
+    runs = Layout(package.absolute().parents[2]).runs
+    is_ours = manifest.model == package.absolute().parent.name or (runs / manifest.run).is_dir()
+    if not is_ours or str(manifest.number) != package.name:
+        raise DataError(
+            f"`{package}` holds package {manifest.number} of `{manifest.model}`, copied there",
+            hint=f"`mlstack serve --model {package}` serves it, or take it away",
+        )
 
 
 def verify_files(package: Path) -> Manifest:

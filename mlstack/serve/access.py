@@ -4,7 +4,6 @@ import datetime
 import ipaddress
 import os
 import secrets
-import ssl
 import sys
 from pathlib import Path
 
@@ -83,8 +82,3 @@ def _tls(project: Project) -> TlsSpec | None:
     if left.days < SOON_DAYS:
         sys.stderr.write(f"warning: `{spec.cert}` expires on {ends:%Y-%m-%d} ({left.days} days)\n")
     return spec
-
-
-def trust(tls: TlsSpec | None) -> ssl.SSLContext | bool:
-    """Give what a client of our own server verifies it by: that very certificate."""
-    return True if tls is None else certificate.pinned(Path(tls.cert))

@@ -1,7 +1,6 @@
 """The steps of everything that `serve` does beside serving."""
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,18 +11,26 @@ import httpx
 import msgspec
 
 from mlstack.config import Project, load
-from mlstack.errors import BusyError, ConfigError, DataError, StepError
+from mlstack.errors import ConfigError, DataError
+from mlstack.launch.own_server import door
 from mlstack.launch.worker import run_worker
-from mlstack.records import keys
 from mlstack.records import server as server_record
 from mlstack.records.base import Record, read, write
 from mlstack.records.layout import Layout
-from mlstack.records.package import MANIFEST, SIDE, Live, Manifest, Metrics, live_package, numbers
+from mlstack.records.package import (
+    MANIFEST,
+    SIDE,
+    Live,
+    Manifest,
+    Metrics,
+    live_package,
+    numbers,
+    refuse_strange,
+)
 from mlstack.records.server import WORKER, DeviceChoice, ServerSpec
 from mlstack.records.worker import WorkerProgress
+from mlstack.serve import asking, proof
 from mlstack.serve import live as live_file
-from mlstack.serve import proof
-from mlstack.serve.access import trust
 from mlstack.serve.results import (
     Benched,
     Beside,
@@ -124,6 +131,7 @@ def status(path: Path, *, sets: tuple[str, ...]) -> Status:
         packages=[_line(folder, number, live) for number in numbers(folder)],
         url=running.url if running else None,
         pid=running.pid if running else None,
+        fixed=running.fixed if running else None,
         ready=health.get("ready") is True,
         serving=_whole(health.get("version")),
         provider=str(health.get("provider", "")),
@@ -131,15 +139,15 @@ def status(path: Path, *, sets: tuple[str, ...]) -> Status:
 
 
 def predict(path: Path, *, sets: tuple[str, ...], asked: Asked) -> Iterator[Record]:
-    """Answer files of an image or of one row, by the live package here or by a server at `url`."""
+    """Answer files of an image, a row or many rows, by the live package or a server at `url`."""
     for name in asked.names:
         if not name.is_file():
             raise ConfigError(
                 f"`{name}` is a folder" if name.is_dir() else f"there is no file `{name}`",
-                hint="give paths of images, or of JSON files with a row of a table each",
+                hint="give images, rows of JSON, or rows of a table (CSV, Parquet, JSONL)",
             )
     if asked.url is not None:
-        yield _ask(asked.url.rstrip("/"), asked.names)
+        yield asking.ask(asked.url.rstrip("/"), asked.names)
         return
     project = load(path, sets=sets)
     package, number = _live_package(project)
@@ -202,6 +210,15 @@ def _changed(project: Project, live: Live) -> Changed:
         shadow_percent=live.shadow_percent,
         url=running.url if running else None,
         taken_over=_takes_over(running, live) if running and running.fixed is None else False,
+        note=_kept(running) if running and running.fixed is not None else "",
+    )
+
+
+def _kept(running: ServerSpec) -> str:
+    """Say of a server that was told what to serve that it goes on with that."""
+    return (
+        f"the server at {running.url} goes on with {running.fixed}, which `--model` named; "
+        "end it and type `mlstack serve`"
     )
 
 
@@ -240,12 +257,9 @@ def _how_they_do(running: ServerSpec) -> list[Beside]:
 
 def _told(running: ServerSpec, path: str) -> dict[str, Any]:
     """Ask the server of this project, with the key that it has for its own commands."""
-    access = running.access
-    headers = {"authorization": f"Bearer {access.own_key}"}
+    its = door(running)
     with contextlib.suppress(httpx.HTTPError, ValueError):
-        body = httpx.get(
-            running.url + path, timeout=2, headers=headers, verify=trust(access.tls)
-        ).json()
+        body = httpx.get(its.url + path, timeout=2, headers=its.headers, verify=its.trusts).json()
         return body if isinstance(body, dict) else {}
     return {}
 
@@ -262,6 +276,7 @@ def _line(folder: Path, number: int, live: Live) -> PackageLine:
     try:
         manifest = read(package / SIDE / MANIFEST, Manifest)
         metrics = read(package / SIDE / "metrics.json", Metrics)
+        refuse_strange(package)
     except DataError as error:
         return PackageLine(number=number, role=role, problem=error.problem)
     return PackageLine(
@@ -271,54 +286,3 @@ def _line(folder: Path, number: int, live: Live) -> PackageLine:
         run=manifest.run,
         metrics=metrics.values,
     )
-
-
-def _ask(url: str, names: list[Path]) -> Predictions:
-    """Send each file to a server."""
-    answers: list[Predicted] = []
-    body: dict[str, Any] = {}
-    try:
-        headers = keys.own_headers(os.environ)
-        with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
-            for name in names:
-                body = _asked(client, name)
-                answers.append(_answered(name, body))
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise ConfigError(f"`{url}` is no URL", hint="like http://127.0.0.1:8000") from error
-    except httpx.HTTPError as error:
-        raise BusyError(
-            f"`{url}` does not answer: {error}", hint="is `mlstack serve` running?"
-        ) from error
-    return Predictions(model=body["model"], version=body["version"], predictions=answers)
-
-
-def _asked(client: httpx.Client, name: Path) -> dict[str, Any]:
-    headers = {"content-type": "application/octet-stream"}
-    answer = client.post("/predict", content=name.read_bytes(), headers=headers)
-    try:
-        body = answer.json()
-    except ValueError:
-        body = {}
-    if answer.status_code == 200 and isinstance(body, dict) and "model" in body:
-        if "prediction" in body:
-            return body
-        raise DataError(
-            f"`{name}` is answered with several rows, or with tensors",
-            hint="`serve predict` asks an image or a row a file; post this one to `/predict`",
-        )
-    problem = body.get("error", "no JSON") if isinstance(body, dict) else "no JSON"
-    text = f"`{name}` is refused with {answer.status_code}: {problem}"
-    if answer.status_code == 401:
-        raise ConfigError(text, hint=f"give your key in `{keys.OWN}`")
-    if answer.status_code in (429, 503):
-        raise BusyError(text, hint="try again")
-    if 400 <= answer.status_code < 500:
-        raise DataError(text, hint="give what the model takes: an image, or a row as JSON")
-    raise StepError(text, hint="see what the server wrote")
-
-
-def _answered(name: Path, body: dict[str, Any]) -> Predicted:
-    fields = {
-        key: body[key] for key in ("prediction", "confidence", "probabilities", "prediction_id")
-    }
-    return msgspec.convert({"kind": "serve.predicted", "file": str(name), **fields}, Predicted)

@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from mlstack.errors import ConfigError
+from mlstack.launch.own_server import pinned
 from mlstack.records.keys import refuse_readable
 from mlstack.records.server import TlsSpec
 
@@ -76,18 +77,6 @@ def load(context: ssl.SSLContext, tls: TlsSpec) -> None:
         else:
             problem = f"`{tls.cert}` and `{tls.key}` cannot be read as PEM: {reason}"
         raise ConfigError(problem, hint="see serve.tls in docs/config.md") from error
-
-
-def pinned(cert: Path) -> ssl.SSLContext:
-    """Make a client's context that trusts this one certificate, whatever it is called."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        context.load_verify_locations(cert)
-    except OSError as error:
-        raise ConfigError(f"`{cert}` cannot be read as PEM", hint="give a PEM file") from error
-    return context
 
 
 def _no_password() -> str:

@@ -11,7 +11,7 @@ from mlstack import files
 from mlstack.errors import ConfigError, DataError
 from mlstack.records import trusted
 from mlstack.records.base import write
-from mlstack.records.package import FILE_LIVE, Live, numbers, read_live
+from mlstack.records.package import FILE_LIVE, Live, numbers, read_live, refuse_strange
 from mlstack.serve import proof
 
 
@@ -165,6 +165,7 @@ def _check(model: Path, number: int) -> None:
             f"there is no package `{number}` in `{model}`; there are: {have}",
             hint="type `mlstack serve status`",
         )
+    refuse_strange(model / str(number))
     trusted.check(model / str(number))
     proof.check(model.absolute().parents[1], model / str(number))
 

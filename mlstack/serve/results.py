@@ -26,9 +26,10 @@ class Assumed(Record, frozen=True, kw_only=True, tag="serve.assumed"):
 
 
 class Predicted(Record, frozen=True, kw_only=True, tag="serve.predicted"):
-    """One file's prediction."""
+    """The prediction of a file, or of one of its rows."""
 
     file: str
+    row: int | None = None  # of a file of many, from 0
     prediction: str
     confidence: float
     probabilities: dict[str, float] = msgspec.field(default_factory=dict)
@@ -109,7 +110,7 @@ class Changed(Result, frozen=True, kw_only=True, tag="serve.changed"):
     shadow_percent: float = 0.0
     url: str | None = None  # of the running server
     taken_over: bool = False  # that server answers with it
-    note: str = ""  # why nothing was changed
+    note: str = ""  # why nothing was changed, or not by the server
 
     def headline(self) -> str:
         """Give the live package's number."""
@@ -144,6 +145,7 @@ class Status(Result, frozen=True, kw_only=True, tag="serve.status"):
     packages: list[PackageLine]
     url: str | None = None
     pid: int | None = None
+    fixed: str | None = None  # what `--model` named, whatever is live
     ready: bool = False
     serving: int | None = None  # what the running server says
     provider: str = ""

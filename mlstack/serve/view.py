@@ -92,6 +92,7 @@ def _status(status: Status) -> RenderableType:
     elif status.ready:
         first = f"{status.model}: version {status.serving} answers on {status.url}"
         first += f" ({status.provider}, pid {status.pid})"
+        first += ", as `--model` says" if status.fixed else ""
     else:
         first = f"{status.model}: the server on {status.url} (pid {status.pid}) is not ready"
     if not status.packages:
@@ -139,7 +140,8 @@ def _predictions(predictions: Predictions) -> RenderableType:
     table.add_column("prediction")
     table.add_column("confidence", justify="right")
     for one in predictions.predictions:
-        table.add_row(one.file, one.prediction, f"{one.confidence:.1%}")
+        place = one.file if one.row is None else f"{one.file}[{one.row}]"
+        table.add_row(place, one.prediction, f"{one.confidence:.1%}")
     return Group(table, "", f"by version {predictions.version} of {predictions.model}")
 
 

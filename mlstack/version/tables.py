@@ -18,6 +18,7 @@ import duckdb
 from msgspec.structs import replace
 
 from mlstack.errors import ConfigError, DataError, MachineError
+from mlstack.inputs.separated import MARKS, MISSING, delimiter
 from mlstack.version import rows
 from mlstack.version.result import Retyped, TableChange
 from mlstack.version.rows import Columns, one, quoted, text
@@ -26,8 +27,6 @@ SUFFIXES = (".parquet", ".csv", ".tsv")
 KEYS = ("id", "path", "key", "uuid", "guid", "index", "row_id", "image", "file", "filename")
 UNIQUE = 0.85  # of the rows, as HyperLogLog counts them, make a column worth a try as key
 KEY_TYPES = ("INT", "VARCHAR", "UUID", "DATE", "TIMESTAMP")  # floats name nothing
-MISSING = ("", "#N/A", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null")  # as `inputs.tables` reads
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 AS_TEXT = "a column has values of several types, so all are compared as they are written"
 INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")}
 INTEGERS |= {"INTEGER", "UINTEGER", "HUGEINT"}  # HUGEINT holds them all
@@ -169,7 +168,7 @@ def _read(connection: Any, view: str, place: Path, name: str, *, as_text: bool) 
     else:
         missing = ", ".join(text(word) for word in MISSING)
         source = (
-            f"read_csv({text(place)}, delim = {text(_delimiter(place))}, header = true, "
+            f"read_csv({text(place)}, delim = {text(delimiter(place))}, header = true, "
             f"quote = '\"', escape = '\"', sample_size = 200000, nullstr = [{missing}], "
             f"comment = '', skip = 0, all_varchar = {as_text}, hive_partitioning = false)"
         )
@@ -178,17 +177,11 @@ def _read(connection: Any, view: str, place: Path, name: str, *, as_text: bool) 
     return {column: kind for column, kind, *_ in described}
 
 
-def _delimiter(place: Path) -> str:
-    with place.open("rb") as stream:
-        first = stream.readline(1 << 16).decode("utf-8-sig", errors="replace")
-    return max(DELIMITERS, key=first.count)
-
-
 def _delimiters(wanted: Wanted) -> list[str]:
     if wanted.path.lower().endswith(".parquet"):
         return []
-    before, after = _delimiter(wanted.before), _delimiter(wanted.after)
-    said = f"its values were separated by {DELIMITERS[before]}, and are now by {DELIMITERS[after]}"
+    before, after = delimiter(wanted.before), delimiter(wanted.after)
+    said = f"its values were separated by {MARKS[before]}, and are now by {MARKS[after]}"
     return [said] if before != after else []
 
 

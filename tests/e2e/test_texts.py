@@ -59,6 +59,19 @@ def test_what_is_no_text_is_refused_and_a_missing_one_answered(messages: Story) 
     assert messages.ask({"text": None})["prediction"]
 
 
+def test_a_text_file_is_predicted_as_the_text_that_it_holds(
+    messages: Story, tmp_path: Path
+) -> None:
+    text = "Bitte geben Sie ein gültiges Datum ein."
+    (tmp_path / "one.txt").write_text(text, encoding="utf-8-sig")
+    arguments = ("serve", "predict", str(tmp_path / "one.txt"), "--quiet")
+
+    here = mlstack(messages.root, *arguments)
+    there = mlstack(messages.root, *arguments, "--url", str(messages.http.base_url))
+
+    assert here == there == messages.ask({"text": text})["prediction"] + "\n"
+
+
 def test_openapi_and_the_signature_say_what_a_text_becomes(messages: Story) -> None:
     schemas = messages.http.get("/openapi.json").json()["components"]["schemas"]
     (tensor,) = messages.http.get("/v2/models/tongues").json()["inputs"]

@@ -134,8 +134,10 @@ def test_the_script_for_images_decodes_odd_ones_to_the_same_bytes(
         {"age": 33, "city": "Chur", "is_new": False},
         {"age": None, "city": "Lund", "is_new": None},
         {"age": 1.1, "city": None, "is_new": True},
+        {"age": "", "city": "", "is_new": ""},
+        {"age": "NaN", "city": "NA", "is_new": "null"},
     ],
-    ids=["known", "unseen and missing", "missing text"],
+    ids=["known", "unseen and missing", "missing text", "empty", "missing in words"],
 )
 def test_the_script_for_rows_encodes_missing_and_unseen_values_alike(
     row: dict, tmp_path: Path

@@ -148,6 +148,8 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, run_init: Calla
         ("digits-demo", "digits-demo", "digits_demo"),
         ("My Photos", "My-Photos", "my_photos"),
         ("2cats", "2cats", "p_2cats"),
+        ("Größe der Äpfel", "Grosse-der-Apfel", "grosse_der_apfel"),
+        ("Łódź", "Lodz", "lodz"),
         ("class", "class", "p_class"),
         ("json", "json", "json_project"),
         ("torch", "torch", "torch_project"),

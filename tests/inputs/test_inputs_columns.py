@@ -15,7 +15,7 @@ NUMBERS = st.one_of(st.none(), st.floats(-1e6, 1e6), st.just(math.nan))
 KINDS = {
     "whole": (pa.int64(), st.one_of(st.none(), st.integers(-(2**60), 2**60))),
     "number": (pa.float64(), NUMBERS),
-    "text": (pa.string(), st.one_of(st.none(), st.sampled_from(["", "a", "b", "ü", "true"]))),
+    "text": (pa.string(), st.one_of(st.none(), st.sampled_from(["", "a", "b", "ü", "true", "NA"]))),
     "flag": (pa.bool_(), st.one_of(st.none(), st.booleans())),
 }
 

@@ -106,6 +106,57 @@ def test_an_unseen_text_has_a_code_of_its_own_and_a_missing_one_has_none():
     np.testing.assert_array_equal(encoded, expected)
 
 
+@pytest.mark.parametrize("word", ["", "NA", "nan", "NULL"])
+def test_what_an_empty_cell_may_say_is_missing_in_a_served_row_too(word: str, tmp_path: Path):
+    path = tmp_path / "table.csv"
+    path.write_text(f"age,city,member\n30,Bern,true\n{word},{word},true\n")
+    trained = SPEC.encode(tables.read(path).to_pylist())
+
+    served = SPEC.encode([as_sent(WHOLE), as_sent({"age": word, "city": word, "member": True})])
+
+    assert served.tobytes() == trained.tobytes()
+    assert math.isnan(SPEC.describe([{**WHOLE, "city": word}])[0, 1])
+
+
+def test_an_empty_text_is_never_learned_and_still_known_where_it_once_was():
+    rows = [{"age": 1, "city": city} for city in ("Bern", "", "Zug")]
+
+    spec = tables.learn(rows, ["age", "city"])
+
+    assert spec.categories == {"city": ["Bern", "Zug"]}
+    assert spec.encode(rows)[1].tolist() == [1, 0, 0, 0]
+    older = TableSpec({}, {"city": ["", "NA"]})
+    assert older.describe([{"city": ""}, {"city": "NA"}, {"city": None}])[:2, 0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+def test_a_table_is_read_whatever_mark_stands_between_its_values(mark: str, tmp_path: Path):
+    path = tmp_path / "table.csv"
+    lines = [["a,; name", "age", "city"], ["1", "2.5", "Zug"], ["3", "", "a;b,c|d\te"]]
+    quoted = [mark.join(f'"{cell}"' if len(cell) > 5 else cell for cell in line) for line in lines]
+    path.write_text("\n".join(quoted))
+
+    table = tables.read(path)
+
+    assert table.to_pylist() == [
+        {"a,; name": 1, "age": 2.5, "city": "Zug"},
+        {"a,; name": 3, "age": None, "city": "a;b,c|d\te"},
+    ]
+
+
+def test_numbers_between_semicolons_may_have_a_decimal_comma_and_stay_numbers_in_quotes(
+    tmp_path: Path,
+):
+    path = tmp_path / "table.csv"
+    path.write_text('"age";"city";"sum"\n"2,5";"Zug";"1.234"\n"";"";"999"\n"-3";"Bern";"1"\n')
+
+    table = tables.read(path)
+
+    assert table["age"].to_pylist() == [2.5, None, -3.0]
+    assert table["city"].to_pylist() == ["Zug", "", "Bern"]
+    assert table["sum"].to_pylist() == ["1.234", "999", "1"]  # a thousand, or one and a bit?
+
+
 def test_a_missing_number_is_the_mean_of_the_training_rows():
     rows = [{"age": 20, "city": "Bern"}, {"age": 40, "city": "Zug"}, {"age": None, "city": "Zug"}]
 

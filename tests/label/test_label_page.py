@@ -229,3 +229,54 @@ def test_nothing_is_loaded_from_elsewhere(serve: Serve, page: Page) -> None:
     press(page, "1")
 
     assert hosts == {server.url.split("/")[2]}
+
+
+def test_a_label_that_came_with_the_data_is_found_again_and_corrected(
+    half: Path, serve: Serve, page: Page
+) -> None:
+    came = labels_of(half)
+    visit(page, serve())
+    waiting = shown(page)
+
+    page.get_by_role("button", name="look through").click()
+    page.get_by_label("Class", exact=True).select_option("=3")
+    threes = sum(label == "3" for label in came.values())
+    expect(page.locator("#found")).to_have_text(f"{threes} of {threes}")
+    tile = page.locator("#wall button").first
+    path = tile.get_attribute("title")
+    page.locator("#close").focus()
+    page.keyboard.press("4")  # means nothing on the wall
+    tile.click()
+    expect(page.locator("#path")).to_have_text(path)
+    expect(page.locator("#given")).to_have_text("labeled 3")
+    page.keyboard.press("4")
+    expect(page.locator("#gallery")).to_be_visible()
+    expect(page.locator(f"#wall [title='{path}'] span")).to_have_text("4")
+    page.keyboard.press("Escape")
+    expect(page.locator("#path")).to_have_text(waiting)
+    saved(page)
+
+    assert came[path] == "3"
+    expect(page.locator("#done")).to_have_text(str(LABELED))
+    assert run(half, "label", "export").returncode == 0
+    assert labels_of(half) == came | {path: "4"}
+
+
+def test_a_correction_that_was_taken_back_leaves_the_label_that_came_with_the_data(
+    half: Path, serve: Serve, page: Page
+) -> None:
+    came = labels_of(half)
+    visit(page, serve())
+    page.get_by_role("button", name="look through").click()
+    tile = page.locator("#wall button").first
+    path = tile.get_attribute("title")
+    tile.click()
+    page.keyboard.press("1" if came[path] != "1" else "2")
+    page.keyboard.press("Escape")
+
+    page.keyboard.press("u")
+    expect(page.locator("#given")).to_have_text(f"labeled {came[path]}")
+    saved(page)
+
+    assert run(half, "label", "export").returncode == 0
+    assert labels_of(half) == came

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from label_server import IMAGES, LABELED, Server, run
+from label_server import IMAGES, LABELED, Server, labels_of, run
 
 from mlstack.label.store import read_events
 
@@ -74,6 +74,29 @@ def test_a_wrong_request_names_its_field_and_writes_nothing(half: Path, serve: S
     assert wrong_type.json()["error"]["field"] == "label"
     assert no_json.status_code == 400
     assert events(half) == []
+
+
+def test_what_is_labeled_can_be_looked_through_but_not_what_others_said(
+    half: Path, serve: Serve
+) -> None:
+    server, came = serve(), labels_of(half)
+    first, second = (item["path"] for item in server.get("/api/next", n=2).json()["items"])
+    server.label(first, "1", annotator="ann")
+    server.label(second, "2", annotator="bob")
+    corrected = next(path for path, label in came.items() if label == "3")
+    server.label(corrected, "5", annotator="ann")
+
+    found = server.get("/api/labeled", annotator="ann").json()
+    fives = server.get("/api/labeled", annotator="ann", label="5", n=1).json()
+    end = server.get("/api/labeled", annotator="ann", **{"from": "1000"}).json()
+    wrong = server.get("/api/labeled", annotator="ann", **{"from": "-1"})
+
+    labels = {item["path"]: item["label"] for item in found["items"]}
+    assert labels == came | {first: "1", corrected: "5"}
+    assert fives["total"] == sum(label == "5" for label in labels.values())
+    assert [item["label"] for item in fives["items"]] == ["5"]
+    assert (end["items"], end["total"]) == ([], len(labels))
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (400, "from")
 
 
 def test_no_path_leads_out_of_the_dataset(serve: Serve) -> None:

@@ -1,9 +1,18 @@
 """What a person reads of labeling: one is one."""
 
+import io
+
 import pytest
+from rich.console import Console
 
 from mlstack.label import view
-from mlstack.label.results import LabelingEnded, LabelsExported, LabelsImported, LabelsRebuilt
+from mlstack.label.results import (
+    LabelingEnded,
+    LabelsExported,
+    LabelsImported,
+    LabelsRebuilt,
+    LabelStats,
+)
 from mlstack.label.session import Serving
 from mlstack.records.base import Record
 
@@ -23,3 +32,12 @@ EXPORTED = LabelsExported(file="a", format="csv", rows=1, new=1, changed=0, with
 def test_one_of_a_kind_is_told_as_one(record: Record, said: str) -> None:
     assert said in str(view.draw(record))
     assert "events" not in str(view.draw(record))
+
+
+def test_the_head_of_the_counts_is_not_broken_by_a_narrow_table() -> None:
+    stats = LabelStats(total=600, labeled=596, classes={"a": 596}, annotators=[], agreement=[])
+    stream = io.StringIO()
+
+    Console(file=stream, width=80).print(view.draw(stats))
+
+    assert stream.getvalue().splitlines()[0] == "596 of 600 images labeled"

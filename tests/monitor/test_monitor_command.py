@@ -42,6 +42,20 @@ def test_the_first_line_is_the_verdict_and_the_exit_code_says_it_too(watched: Wa
     assert {one["subject"] for one in said["findings"]} >= {"center_x", "prediction", "error_rate"}
 
 
+def test_predictions_of_a_clock_that_ran_ahead_are_told_of(watched: Watched):
+    watched.part(Log.of(60, seed=1))
+    before = mlstack(watched, "check")
+    watched.part(Log.of(500, seed=2).later(24 * 365 * 100), hour="11")
+
+    after = mlstack(watched, "check")
+    mlstack(watched, "report")
+
+    assert "a clock was wrong" not in before.stdout
+    assert "note: the newest predictions are dated 2125-12-" in " ".join(after.stdout.split())
+    (page,) = watched.layout.reports.glob("*.html")
+    assert "a clock was wrong" in page.read_text()
+
+
 def test_without_a_terminal_the_live_view_looks_once_and_says_so(watched: Watched):
     watched.part(Log.of(500, seed=1))
 

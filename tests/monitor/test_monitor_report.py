@@ -41,6 +41,8 @@ def test_the_page_is_one_small_file_with_pictures_and_its_numbers(watched: Watch
     assert read(path.with_suffix(".json"), Report).report_file == report.report_file
     assert report.alert
     assert report.exit_code() == 0
+    head, _, _ = page.partition("Columns</h2>")
+    assert re.search(r"<li>Since \d\d [A-Z][a-z]+ \d{4}, \d\d:\d\d UTC", head)
 
 
 def test_the_page_goes_where_it_is_told(watched: Watched, tmp_path: Path):

@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mlstack.records import requests
 from mlstack.records.base import write
 from mlstack.records.labels import SCHEMA
 from mlstack.records.package import Live
 from mlstack.records.report import ONGOING, Alert, Ongoing
+from mlstack.records.server import ServerSpec
 
 ALERT = Alert(
     id="a1",
@@ -77,15 +79,16 @@ def test_after_an_alert_comes_its_report_then_labels_then_a_new_model(
     ]
 
 
-def lay_request(project: Path) -> None:
-    place = project / ".mlstack" / "requests" / "model=my_project" / "date=2026-01-03" / "hour=00"
-    place.mkdir(parents=True)
-    pq.write_table(pa.table({"status": [200]}), place / "part-1-1.parquet")
+def lay_requests(project: Path, rows: int) -> None:
+    """Leave a part of the request log."""
+    hour = project / ".mlstack" / "requests" / "model=my_project" / "date=2026-01-03" / "hour=00"
+    hour.mkdir(parents=True)
+    pq.write_table(pa.table({"status": [200] * rows}), hour / "part-1.parquet")
 
 
 def test_an_alert_is_open_until_a_check_closes_it(project, answer, records) -> None:
     lay_live(project, records)
-    lay_request(project)
+    lay_requests(project, 1)
     lay_alert(project, ALERT)
     opened = answer("status")
     write(project / ".mlstack" / "alerts" / ONGOING, Ongoing())
@@ -106,9 +109,15 @@ def test_times_and_alerts_are_told_in_few_words(project, answer, records) -> Non
     lay_alert(project, msgspec.structs.replace(ALERT, summary="`age` moved; `visits` moved; since"))
 
     states = {line["part"]: line["state"] for line in answer("status")["lines"]}
+    long = (
+        "my_project version 1: measured accuracy 86.4% -> 50.7% (45.0% to 56.3%) on 300 labels; x"
+    )
+    lay_alert(project, msgspec.structs.replace(ALERT, summary=long))
+    (cut,) = [line["state"] for line in answer("status")["lines"] if line["part"] == "alerts"]
 
     assert states["live"].startswith("package 1 since 2026-01-03 12:30 UTC")
     assert states["alerts"] == "1, open: `age` moved, and more"
+    assert cut == "1, open: measured accuracy 86.4% -> 50.7% ..., and more"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +160,7 @@ def test_the_next_command_follows_the_state_of_the_project(project, answer, reco
     steps.append(answer("status")["next"])
     write(project / "models" / "my_project" / "live.json", Live(live=1, changed="2026-01-03"))
     steps.append(answer("status")["next"])
-    lay_request(project)
+    lay_requests(project, 1500)
     steps.append(answer("status")["next"])
     records.lay_package(project, 2, first.name)
     steps.append(answer("status")["next"])
@@ -163,13 +172,41 @@ def test_the_next_command_follows_the_state_of_the_project(project, answer, reco
         'mlstack version snapshot -m "what changed"',
         "mlstack train --resume",  # of a run whose process is gone
         "mlstack export",
-        "mlstack serve",
-        "mlstack serve",  # live, and nobody has been answered
+        "mlstack serve",  # the package is not live
+        "mlstack serve",  # it is, and nobody serves it
         "mlstack monitor check",
         "mlstack serve promote 2",
     ]
     assert said["next"] == "mlstack monitor report"
     assert any("brightness drifted" in line["state"] for line in said["lines"])
+    assert any(line["state"].startswith("1,500 logged, last 20") for line in said["lines"])
+
+
+def test_a_server_that_nobody_has_asked_yet_is_named(project, answer, records) -> None:
+    lay_live(project, records)
+    state = project / ".mlstack"
+    waits = [sys.executable, "-c", "input()", "mlstack serve"]
+    process = subprocess.Popen(waits, stdin=subprocess.PIPE)
+    spec = ServerSpec(
+        root=str(project),
+        model="my_project",
+        host="127.0.0.1",
+        port=8123,
+        url="http://127.0.0.1:8123",
+        pid=process.pid,
+        started="",
+    )
+    write(state / "serve.json", spec)
+    (state / "requests" / "wal").mkdir(parents=True)
+    file = state / "requests" / "wal" / f"my_project-{process.pid}-1.arrows"
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, requests.schema([])):
+        pass  # a server that was asked nothing
+
+    said = answer("status")
+    process.communicate(b"\n")
+
+    assert said["next"] == "mlstack serve predict FILE --url http://127.0.0.1:8123"
+    assert {"none yet; http://127.0.0.1:8123 waits"} < {line["state"] for line in said["lines"]}
 
 
 def test_bare_mlstack_is_quick_loads_nothing_heavy_and_fits_the_screen(fresh) -> None:

@@ -373,6 +373,28 @@ def test_https_is_spoken_with_the_certificate_and_drains_like_http(secured: Path
     assert code == 0
 
 
+def test_the_server_of_the_project_is_probed_by_its_own_certificate_and_key(secured: Path) -> None:
+    add_key(secured, "anna")
+    server = start(secured)
+
+    well = mlstack(secured, "monitor", "probe", "--json")
+    by_url = mlstack(secured, "monitor", "probe", "--url", server.url)
+    image = f"models/{NAME}/1/mlstack/golden/0.png"
+    strange = mlstack(secured, "serve", "predict", image, "--url", server.url)
+    plain = server.url.replace("https", "http")
+    spoken = mlstack(secured, "serve", "predict", image, "--url", plain)
+
+    end(server)
+    assert well.returncode == 0, well.stdout
+    assert json.loads(well.stdout)["failures"] == {}
+    assert by_url.returncode == 5
+    assert "the certificate of https://" in by_url.stdout
+    assert strange.returncode == 2
+    assert "hint: if it is yours, name its file: SSL_CERT_FILE=cert.pem" in strange.stderr
+    assert spoken.returncode == 75
+    assert f"type {server.url}" in spoken.stderr
+
+
 def test_a_renewed_certificate_is_taken_up_and_a_wrong_one_is_not(secured: Path) -> None:
     server = start(secured)
     first = serial(server)

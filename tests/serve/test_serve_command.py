@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import msgspec
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -18,11 +20,13 @@ from serving import (
     CONFIG,
     NAME,
     end,
+    eventually,
     make_choice,
     make_free_graph,
     make_graph,
     make_package,
     mlstack,
+    run_of,
     seal,
     start,
 )
@@ -119,7 +123,7 @@ def test_a_file_to_predict_that_is_not_there_is_exit_2_with_a_hint(root: Path) -
 
     assert ran.returncode == 2
     assert "there is no file `nofile.png`" in ran.stderr
-    assert "rows" in ran.stderr or "row of a table" in ran.stderr
+    assert "rows of a table (CSV, Parquet, JSONL)" in ran.stderr
 
 
 def test_ending_a_canary_that_is_not_there_says_so_and_changes_nothing(root: Path) -> None:
@@ -171,6 +175,45 @@ def test_what_cannot_be_done_is_refused_with_its_code(
     assert ran.returncode == code, ran.stderr
     assert problem in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "said"),
+    [(NAME, 1, f"package 1 of `{NAME}`"), ("cats", 3, "package 3 of `cats`")],
+)
+def test_a_package_that_was_copied_there_by_hand_is_not_served_as_another(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, name: str, number: int, said: str
+) -> None:
+    strange = make_package(tmp_path_factory.mktemp("other"), name=name, number=number)
+    server = start(root)
+    shutil.copytree(strange, root / "models" / NAME / "3")
+
+    refused = [
+        mlstack(root, "serve", *how)
+        for how in (["promote"], ["canary", "3", "--percent", "5"], ["shadow", "3"])
+    ]
+    status = mlstack(root, "serve", "status")
+    edited = live(root)
+    write(root / "models" / NAME / "live.json", msgspec.structs.replace(edited, live=3))
+    eventually(lambda: "the old model goes on" in (root / "stderr.txt").read_text())
+    answers = httpx.get(f"{server.url}/health/ready").json()["version"]
+    end(server)
+
+    assert [ran.returncode for ran in refused] == [3, 3, 3]
+    assert all(f"/3` holds {said}" in ran.stderr for ran in refused)
+    assert "copied there" in status.stdout
+    assert answers == 2
+
+
+def test_packages_stay_with_a_model_that_was_renamed(root: Path) -> None:
+    (root / "models" / NAME).rename(root / "models" / "other")
+    (root / "mlstack.yaml").write_text(CONFIG.replace(NAME, "other"))
+    for number in (1, 2):
+        (root / ".mlstack" / "runs" / run_of(number)).mkdir(parents=True)
+
+    ran = mlstack(root, "serve", "promote", "1")
+
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_damaged_live_file_is_exit_3(root: Path) -> None:
@@ -335,10 +378,15 @@ def test_a_chosen_package_is_served_whatever_is_live(root: Path) -> None:
     mlstack(root, "serve", "promote", "2")
     server = start(root, "--model", f"models/{NAME}/1")
 
+    status = mlstack(root, "serve", "status").stdout
+    promoted = mlstack(root, "serve", "promote", "1").stdout
     version = httpx.get(f"{server.url}/health/ready").json()["version"]
 
     end(server)
     assert version == 1
+    assert "as `--model` says" in status
+    assert f"version 1 is live (before: 2)\nthe server at {server.url} goes on with" in promoted
+    assert f"models/{NAME}/1, which `--model` named" in promoted
 
 
 def test_golden_examples_are_optional(root: Path) -> None:

@@ -3,8 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from mlstack.config import load
 from mlstack.records import known
@@ -76,6 +79,14 @@ def test_every_place_of_a_setting_makes_what_is_known_stale(snapshotted, monkeyp
     assert remotes == ["../local", "../environment"]
 
 
+def plain_of(section: Any) -> Any:
+    if isinstance(section, BaseModel):
+        return section.model_dump(mode="json")
+    if isinstance(section, SimpleNamespace):
+        return {name: plain_of(value) for name, value in vars(section).items()}
+    return section
+
+
 def test_what_is_known_is_what_was_checked(snapshotted) -> None:
     path = snapshotted / "mlstack.yaml"
     checked = load(path).config
@@ -84,9 +95,9 @@ def test_what_is_known_is_what_was_checked(snapshotted) -> None:
         seen = known.project(path)
         assert seen.root == snapshotted
         for name in known.SECTIONS:
-            section, fields = getattr(checked, name), type(getattr(checked, name)).model_fields
-            plain = section.model_dump(mode="json")
-            assert {field: getattr(getattr(seen.config, name), field) for field in fields} == plain
+            plain = getattr(checked, name).model_dump(mode="json")
+            known_here = plain_of(getattr(seen.config, name))
+            assert {field: known_here[field] for field in plain} == plain
         assert seen.config.data.folder == checked.data.folder
         assert seen.config.data.is_remote is checked.data.is_remote
 

@@ -437,7 +437,6 @@ def test_columns_that_the_model_ignores_are_not_searched_for_leaks(cancer) -> No
     ("content", "said"),
     [
         (b"", "not a table"),
-        (b"a;b;label\n1;2;x\n", "separated by semicolons, not by commas"),
         (b"a,b,label\n", "has no rows"),
         (b"a,a,label\n1,2,x\n", "has the column `a` twice"),
     ],

@@ -1,5 +1,6 @@
 // The labeling page: one key is one label. The next image shows at once; saving happens behind it.
 
+import { Gallery } from "./gallery.js";
 import { Outbox } from "./outbox.js";
 import { fit, forget, prefetch } from "./picture.js";
 
@@ -14,6 +15,7 @@ const state = {
   queue: [], // items to come; the first one is shown unless we look back
   trail: [], // answered items of this session: { item, label } (label null: skipped)
   back: 0, // how many steps we look back into the trail
+  revisits: false, // the one we look back at came from the gallery
   actions: [], // for undo: { kind, path, before }
   pace: [], // seconds of the latest answers
   since: performance.now(),
@@ -22,6 +24,7 @@ const state = {
 };
 
 let outbox;
+let gallery;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let room = { width: 0, height: 0 }; // of the frame; measured when it changes, not at each image
 const resize = new ResizeObserver(([{ contentRect }]) => {
@@ -116,6 +119,7 @@ function drawButtons() {
 function drawCounts() {
   const { total, labeled, remaining, classes } = state.counts;
   $("done").textContent = labeled.toLocaleString("en");
+  $("look").hidden = !labeled;
   $("total").textContent = total.toLocaleString("en");
   $("bar").style.transform = `scaleX(${total ? labeled / total : 0})`;
   const most = Math.max(1, ...Object.values(classes));
@@ -204,6 +208,7 @@ function answer(label) {
   $("spoken").textContent = label === null ? "skipped" : `labeled ${label}`;
   show();
   drawStrip();
+  returnToGallery();
   if (state.queue.length < 3) refill();
 }
 
@@ -216,6 +221,7 @@ function count(before, after) {
 
 function undo() {
   const action = state.actions.pop();
+  state.revisits = false;
   if (!action) {
     outbox.add("/api/undo", { annotator: state.annotator }); // of an earlier session: the server knows
     return;
@@ -249,6 +255,29 @@ function lookBack(steps) {
   state.back = steps;
   show();
   drawStrip();
+  returnToGallery();
+}
+
+// ---- what is labeled already --------------------------------------------------------------
+
+function revisit(item) {
+  state.trail = state.trail.filter((step) => step.item.path !== item.path);
+  state.trail.push({ item, label: item.label });
+  state.revisits = true;
+  lookBack(1);
+}
+
+function returnToGallery() {
+  if (!state.revisits || state.back === 1) return;
+  state.revisits = false;
+  if (state.back) return; // they went further back from there
+  const { item, label } = state.trail.at(-1);
+  gallery.reopen(item, label);
+}
+
+async function askLabeled(query) {
+  await outbox.flush();
+  return ask(`/api/labeled?${new URLSearchParams({ ...query, annotator: state.annotator })}`);
 }
 
 // ---- the server ---------------------------------------------------------------------------
@@ -340,7 +369,7 @@ function alarm(text, passing = true) {
 // ---- the keyboard -------------------------------------------------------------------------
 
 function pressed(event) {
-  if (event.altKey || event.metaKey || event.target.closest("input, dialog")) return;
+  if (gallery.isOpen || event.altKey || event.metaKey || event.target.closest("input, dialog")) return;
   const key = event.key.toLowerCase();
   if (event.ctrlKey) {
     if (key === "z") act(event, undo);
@@ -417,6 +446,8 @@ async function start() {
   $("undo").addEventListener("click", undo);
   $("previous").addEventListener("click", () => lookBack(state.back + 1));
   $("skip").addEventListener("click", skip);
+  gallery = new Gallery(askLabeled, revisit);
+  $("look").addEventListener("click", () => gallery.open(state.counts.classes));
   $("who").addEventListener("click", () => chooseName(state.annotator));
   $("message").querySelector("button").addEventListener("click", () => {
     state.again = true;

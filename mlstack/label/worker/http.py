@@ -3,6 +3,9 @@
     GET  /api/project?annotator=A   name, id, classes with their keys, annotator, counts
     GET  /api/next?annotator=A&n=5  leases A the next items: {"items": [...], "counts": {...}};
                                     `&again=1` deals the ones that A skipped
+    GET  /api/labeled?annotator=A   what A may look through: A's own answers and the labels that
+                                    came with the data, `&label=NAME` of one class,
+                                    `&from=0&n=50` a page: {"items": [...], "total", "counts"}
     GET  /api/items/PATH/image      the bytes of the file
     POST /api/label                 {"path", "label", "annotator", "client_id", "seconds"}
     POST /api/skip                  {"path", "annotator", "client_id", "seconds"}
@@ -55,6 +58,7 @@ KINDS = {
 MAX_BODY_BYTES = 65_536
 MAX_ITEMS = 50
 MAX_NAME = 64
+MAX_DIGITS = 9
 
 
 class SkipPost(msgspec.Struct, forbid_unknown_fields=True):
@@ -136,6 +140,16 @@ class Desk:
         paths = self.board.deal(annotator, count, again=query.get("again") == "1")
         return _json(self._hand_out(paths, annotator))
 
+    async def labeled(self, request: Request) -> Response:
+        """Give a page of what is labeled, to be looked through and corrected."""
+        query = request.query_params
+        annotator = _annotator(query.get("annotator", self.session.annotator))
+        begin, count = _place(query.get("from", "0")), _count(query.get("n", str(MAX_ITEMS)))
+        found = self.board.labeled(annotator, query.get("label"))
+        items = [_item(path, label) for path, label in found[begin : begin + count]]
+        counts = asdict(self.board.progress(annotator))
+        return _json({"items": items, "total": len(found), "counts": counts})
+
     async def image(self, request: Request) -> Response:
         """Send a file; only listed paths exist, so no path leads outside the dataset."""
         path = request.path_params["path"]
@@ -214,14 +228,7 @@ class Desk:
         return _json(answer)
 
     def _hand_out(self, paths: list[str], annotator: str) -> dict[str, Any]:
-        items = [
-            {
-                "path": path,
-                "image": f"/api/items/{quote(path)}/image",
-                "label": self.board.label_of(path, annotator),
-            }
-            for path in paths
-        ]
+        items = [_item(path, self.board.label_of(path, annotator)) for path in paths]
         return {"items": items, "counts": asdict(self.board.progress(annotator))}
 
     def _check_item(self, path: str, seconds: float | None) -> None:
@@ -236,6 +243,7 @@ def build(desk: Desk) -> Starlette:
     routes = [
         Route("/api/project", desk.project),
         Route("/api/next", desk.next),
+        Route("/api/labeled", desk.labeled),
         Route("/api/items/{path:path}/image", desk.image),
         Route("/api/label", desk.label, methods=["POST"]),
         Route("/api/skip", desk.skip, methods=["POST"]),
@@ -277,6 +285,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MAX_ITEMS:
         raise Wrong("n", f"must be a whole number from 1 to {MAX_ITEMS}")
     return int(text)
+
+
+def _place(text: str) -> int:
+    if not text.isdecimal() or len(text) > MAX_DIGITS:
+        raise Wrong("from", "must be a whole number of at least 0")
+    return int(text)
+
+
+def _item(path: str, label: str | None) -> dict[str, str | None]:
+    return {"path": path, "image": f"/api/items/{quote(path)}/image", "label": label}
 
 
 def _json(content: Any, status: int = 200) -> Response:

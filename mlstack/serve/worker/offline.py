@@ -2,15 +2,20 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from mlstack.errors import DataError
-from mlstack.inputs import preprocess, tables
+from mlstack.inputs import preprocess, rowfiles, tables, texts
 from mlstack.inputs.preprocess import RowSpec
+from mlstack.inputs.tables import Row, TableSpec
+from mlstack.inputs.texts import TextSpec
 from mlstack.plurals import counted, plural
 from mlstack.records.base import Record
+from mlstack.records.package import SIDE
 from mlstack.records.server import BatchingSpec
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve.results import Benched, Load, Predicted, Timing
@@ -24,8 +29,17 @@ SECONDS_PER_SIZE = 0.5
 ENOUGH = 0.9  # of the largest throughput
 
 
+@dataclass(frozen=True)
+class _Given:
+    """One input that is to be answered."""
+
+    name: str
+    row: int | None  # of a file of many
+    array: np.ndarray
+
+
 def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
-    """Answer files of an image, or of one row as JSON; one record a file.
+    """Answer files of an image, of one row as JSON or of many rows; one record for each.
 
     Raises:
         DataError: the package takes tensors only, or a file is not what it takes.
@@ -37,37 +51,32 @@ def predict(package: Path, device: str, names: list[str]) -> Iterator[Record]:
             hint="start `mlstack serve` and send JSON with `inputs`",
         )
     model.lookup = open_lookup(package.resolve().parents[2], model.signature)
-    for start in range(0, len(names), BATCH):
-        some = names[start : start + BATCH]
-        batch = np.stack([_loaded(name, model) for name in some])
-        probabilities = model.probabilities(model.runner.run([batch]))
+    given = _given(names, model)
+    while some := list(islice(given, BATCH)):
+        probabilities = model.probabilities(model.runner.run([np.stack([e.array for e in some])]))
         if probabilities is None:
             raise DataError(f"`{package}` gives no `probabilities`", hint="export the run again")
-        for name, row in zip(some, probabilities, strict=True):
-            yield _predicted(name, row, model.signature.classes)
+        for one, shares in zip(some, probabilities, strict=True):
+            yield _predicted(one, shares, model.signature.classes)
 
 
 def bench(package: Path, largest: int, device: str, gpus: Gpus) -> Iterator[Record]:
     """Time calls of 1, 2, 4 ... rows, then say what to set."""
     model = _open(package, device, largest, gpus)
+    example = sample(package, model)
     most = 1 if model.runner.is_single else largest
     sizes = [1 << power for power in range(12) if 1 << power <= most]
     timings = []
     for done, rows in enumerate(sizes):
         yield WorkerProgress(text=f"batches of {rows}", done=done, total=len(sizes))
-        if (timing := _time(model, rows)) is None:
-            raise DataError(
-                f"`{package}` leaves sizes of its input open",
-                hint="time it with real requests instead",
-            )
-        timings.append(timing)
+        timings.append(_time(model, example, rows))
     best = timings[0]
     for timing in timings[1:]:
         if timing.rows_per_s > 1.05 * best.rows_per_s:
             best = timing
     loads = []
     yield WorkerProgress(text="a whole server", done=len(sizes), total=len(sizes))
-    for load_ in rehearse(package, device, model):
+    for load_ in rehearse(package, device, model, example):
         text = f"{load_.connections} connections, {load_.payload}"
         yield WorkerProgress(text=text, done=len(sizes), total=len(sizes))
         loads.append(load_)
@@ -109,8 +118,9 @@ def _devices(package: Path, device: str, model: Model, timings: list[Timing]) ->
     found = {mine: max(timing.rows_per_s for timing in timings)}
     if device == "auto" and model.runner.on_gpu:
         other = _open(package, "cpu")
-        timed = [_time(other, timing.rows) for timing in timings]
-        found["cpu"] = max(timing.rows_per_s for timing in timed if timing is not None)
+        example = sample(package, other)
+        timed = [_time(other, example, timing.rows) for timing in timings]
+        found["cpu"] = max(timing.rows_per_s for timing in timed)
     return found
 
 
@@ -121,25 +131,74 @@ def _open(package: Path, device: str, largest: int = 1, gpus: Gpus = ONE) -> Mod
     return load(package, package.parent.name, device, BatchingSpec(max_size=most), gpus)
 
 
-def _loaded(name: str, model: Model) -> np.ndarray:
-    """Read one input; the features of a row are looked up as the server does."""
-    assert model.spec is not None
-    if model.lookup is None or not isinstance(model.spec, RowSpec):
-        return preprocess.load(name, model.spec)
-    row = tables.read_row(Path(name))
-    return np.asarray(model.spec.encode(filled(model.lookup, [row]))[0])
+def _given(names: list[str], model: Model) -> Iterator[_Given]:
+    """Read what is to be answered, file by file."""
+    spec = model.spec
+    assert spec is not None
+    for name in names:
+        path = Path(name)
+        if isinstance(spec, RowSpec) and rowfiles.is_one(path):
+            encoded = _encoded(path, _rows(path, spec), model)
+            yield from (_Given(name, row, array) for row, array in enumerate(encoded))
+        elif isinstance(spec, TextSpec) and rowfiles.is_text(path, spec.texts, ()):
+            row_of_text = rowfiles.read_text(path, spec.column)
+            yield _Given(name, None, _encoded(path, [row_of_text], model)[0])
+        elif isinstance(spec, RowSpec) and model.lookup is not None:
+            yield _Given(name, None, _encoded(path, [tables.read_row(path)], model)[0])
+        else:
+            yield _Given(name, None, preprocess.load(name, spec))
 
 
-def _predicted(name: str, row: np.ndarray, classes: list[str]) -> Predicted:
-    shares = dict(zip(classes, np.round(row.astype(np.float64), 6).tolist(), strict=True))
-    best = classes[int(row.argmax())]
-    return Predicted(file=name, prediction=best, confidence=shares[best], probabilities=shares)
+def _rows(path: Path, spec: RowSpec) -> list[Row]:
+    numbers = spec.numbers if isinstance(spec, TableSpec) else ()
+    return rowfiles.read(path, spec.texts, numbers)
 
 
-def _time(model: Model, rows: int) -> Timing | None:
-    arrays = model.runner.zeros(rows)
-    if arrays is None:
-        return None
+def _encoded(path: Path, rows: list[Row], model: Model) -> np.ndarray:
+    """Encode rows; their features are looked up as the server does."""
+    assert isinstance(model.spec, RowSpec)
+    try:
+        full = rows if model.lookup is None else filled(model.lookup, rows)
+        return model.spec.encode(full)
+    except DataError as error:
+        raise DataError(f"{path}: {error.problem}", hint=error.hint) from error
+
+
+def _predicted(given: _Given, shares: np.ndarray, classes: list[str]) -> Predicted:
+    by_class = dict(zip(classes, np.round(shares.astype(np.float64), 6).tolist(), strict=True))
+    best = classes[int(shares.argmax())]
+    return Predicted(
+        file=given.name,
+        row=given.row,
+        prediction=best,
+        confidence=by_class[best],
+        probabilities=by_class,
+    )
+
+
+def sample(package: Path, model: Model) -> list[np.ndarray]:
+    """Give one row of every input: zeros, or a golden example where only one knows the sizes.
+
+    Raises:
+        DataError: sizes are free, and there is no example.
+    """
+    if (zeros := model.runner.zeros(1)) is not None:
+        return zeros
+    for file in sorted((package / SIDE / "golden").glob("*")):
+        if model.spec is not None:
+            return [preprocess.load(file, model.spec)[None]]
+        if file.suffix == ".npy":
+            return [np.load(file)[None]]
+    raise DataError(
+        f"`{package}` leaves sizes of its input open, and has no golden example that shows them",
+        hint="export the run again",
+    )
+
+
+def _time(model: Model, example: list[np.ndarray], rows: int) -> Timing:
+    arrays = [np.repeat(array, rows, axis=0) for array in example]
+    if model.shortens:
+        arrays = [texts.shortened(array) for array in arrays]
     model.runner.run(arrays)
     if model.runner.on_gpu:
         bind_where_faster(model.runner, rows)

@@ -64,8 +64,7 @@ def _columns(spec: RowSpec) -> Schema:
         return {spec.column: {"type": ["string", "null"]}}
     columns: Schema = {name: {"type": ["number", "null"]} for name in spec.numbers}
     for name, values in spec.categories.items():
-        is_logical = set(values) <= {"true", "false"}
-        kinds = ["string", "boolean", "null"] if is_logical else ["string", "null"]
+        kinds = ["string", "null"] if name in spec.texts else ["string", "boolean", "null"]
         columns[name] = {"type": kinds, "examples": values[:10]}
     return columns
 

@@ -84,14 +84,14 @@ class _Client(asyncio.Protocol):
         self._transport.close()
 
 
-def rehearse(package: Path, device: str, model: Model) -> Iterator[Load]:
-    """Start a server of the package on loopback, and ask it; nothing is logged.
+def rehearse(package: Path, device: str, model: Model, example: list[np.ndarray]) -> Iterator[Load]:
+    """Start a server of the package on loopback, and ask it for an example; nothing is logged.
 
     Raises:
         StepError: it does not start, or refuses what it is asked.
     """
     with _server(package, device, model) as port:
-        for payload in payloads(package, model):
+        for payload in payloads(package, model, example):
             for connections in CONNECTIONS:
                 seconds = uvloop.run(_ask(port, payload.request, connections))
                 p50, p99 = np.percentile(seconds, [50, 99])
@@ -104,12 +104,9 @@ def rehearse(package: Path, device: str, model: Model) -> Iterator[Load]:
                 )
 
 
-def payloads(package: Path, model: Model) -> list[Payload]:
-    """Write an example as bytes, as JSON, and as the file that it came from."""
-    found: list[Payload] = []
-    arrays = model.runner.zeros(1)
-    if arrays is not None:
-        found += [_binary(model, arrays), _json(model, arrays)]
+def payloads(package: Path, model: Model, example: list[np.ndarray]) -> list[Payload]:
+    """Write an example as bytes and as JSON, and a golden one as the file that it came from."""
+    found = [_binary(model, example), _json(model, example)]
     files = sorted((package / "mlstack" / "golden").glob("*"))
     if model.spec is not None and files:
         found.append(Payload("file", _post("/predict", files[0].read_bytes(), {})))
