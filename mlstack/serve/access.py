@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlstack.config import Project
 from mlstack.errors import ConfigError
+from mlstack.plurals import counted
 from mlstack.records import keys as record
 from mlstack.records.server import AccessSpec, TlsSpec
 from mlstack.serve import certificate, keys
@@ -80,5 +81,7 @@ def _tls(project: Project) -> TlsSpec | None:
     ends = certificate.check(spec)
     left = ends - datetime.datetime.now(datetime.UTC)
     if left.days < SOON_DAYS:
-        sys.stderr.write(f"warning: `{spec.cert}` expires on {ends:%Y-%m-%d} ({left.days} days)\n")
+        sys.stderr.write(
+            f"warning: `{spec.cert}` expires on {ends:%Y-%m-%d} ({counted(left.days, 'day')})\n"
+        )
     return spec

@@ -116,7 +116,7 @@ def predict(
     call: Call,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Images, or a row of a table as JSON each."),
+        typer.Argument(metavar="FILE...", help="Images, texts or tables (.csv, .parquet, .jsonl)."),
     ],
     url: Annotated[str | None, typer.Option(help="Ask this server instead.")] = None,
     device: Device = None,

@@ -30,8 +30,9 @@ from serving import (
 
 from mlstack.inputs import images
 from mlstack.records import requests
-from mlstack.records.base import write
+from mlstack.records.base import read, write
 from mlstack.records.package import Live
+from mlstack.records.server import ServerSpec
 
 
 @pytest.fixture
@@ -450,3 +451,20 @@ def test_several_images_are_several_rows_with_their_own_ids(running: Server, roo
     assert [row["prediction_id"] for row in logged] == [one["prediction_id"] for one in said]
     assert [row["input"] for row in logged] == contents
     assert {row["batch"] for row in logged} == {3}
+
+
+def test_the_first_of_two_servers_is_found_again_when_the_second_has_ended(root: Path) -> None:
+    first = start(root)
+    second = start(root)
+    place = root / ".mlstack" / "serve.json"
+    try:
+        assert read(place, ServerSpec).url == second.url
+        assert second.stop() == 0
+
+        eventually(lambda: place.is_file() and read(place, ServerSpec).url == first.url)
+        assert place.stat().st_mode & 0o777 == 0o600
+        assert first.stop() == 0
+        assert not place.exists()
+    finally:
+        end(first)
+        end(second)

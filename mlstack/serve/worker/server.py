@@ -16,9 +16,10 @@ import orjson
 import uvicorn
 import uvloop
 
+from mlstack import files
 from mlstack.errors import MlstackError
 from mlstack.records import server as record
-from mlstack.records.base import read
+from mlstack.records.base import encode, read
 from mlstack.records.layout import Layout
 from mlstack.records.server import ServerSpec
 from mlstack.serve import proof
@@ -53,7 +54,7 @@ def serve(spec_file: Path, listening: socket.socket) -> int:
     collect_rarely()
     said.configure(spec.log_format)
     try:
-        return uvloop.run(_Life(spec, listening).run())
+        return uvloop.run(_Life(spec, listening, spec_file).run())
     except MlstackError as error:
         _say_error(error, spec)
         return error.exit_code
@@ -70,9 +71,10 @@ class _Server(uvicorn.Server):
 
 
 class _Life:
-    def __init__(self, spec: ServerSpec, listening: socket.socket) -> None:
+    def __init__(self, spec: ServerSpec, listening: socket.socket, spec_file: Path) -> None:
         layout = Layout(Path(spec.root))
         self._spec = spec
+        self._spec_file = spec_file
         self._socket = listening
         self._log = RequestLog(layout.requests, spec.model, spec.log)
         feedback.merge(layout.feedback)
@@ -229,6 +231,7 @@ class _Life:
             await asyncio.sleep(TICK_S)
             self._log.tick()
             self._late.tick()
+            _be_found(self._spec_file, self._spec)
 
 
 def _announce(spec: ServerSpec, model: Model) -> None:
@@ -274,6 +277,13 @@ def _say_error(error: MlstackError, spec: ServerSpec) -> None:
     lines += [f"  --> {error.where}"] if error.where and error.where not in error.problem else []
     lines += [f"  hint: {error.hint}"] if error.hint else []
     sys.stderr.write("\n".join(lines) + "\n")
+
+
+def _be_found(spec_file: Path, spec: ServerSpec) -> None:
+    """Write serve.json again when another server of the project, that wrote its own, has ended."""
+    with contextlib.suppress(OSError, MlstackError):  # the project may be gone
+        if spec_file.parent.is_dir() and record.running(spec_file.parent) is None:
+            files.write_bytes(spec_file, encode(spec), mode=0o600)  # it holds a key
 
 
 def _forget(spec_file: Path, spec: ServerSpec) -> None:
