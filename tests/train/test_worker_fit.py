@@ -12,7 +12,7 @@ import pytest
 import torch
 from one_rank import assert_same, epochs_of, last, run
 
-from mlstack.errors import DataError
+from mlstack.errors import DataError, StepError
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, DatasetVersion, read_examples, write_examples
 from mlstack.records.run import (
@@ -296,6 +296,29 @@ def test_what_goes_wrong_is_said_in_one_line(
 
     assert type(raised.value).__name__ == category
     assert problem in str(raised.value)
+
+
+RARE = """
+from my_project.data import Images
+
+class Rare(Images):
+    def setup(self, stage=None):
+        super().setup(stage)
+        for part in self.parts.values():
+            part.tensors = (part.tensors[0].float(), part.tensors[1])
+        self.parts["train"].tensors[0][-1] = float("nan")
+"""
+
+
+def test_the_batch_that_holds_nan_is_named(plan: Plan) -> None:
+    folder = plan("rare", "data.module=rare:Rare")
+    (Path(base.read(folder / SPEC, RunSpec).root) / "rare.py").write_text(RARE)
+
+    with pytest.raises(StepError) as raised:
+        run(folder)
+
+    assert " of train holds NaN or infinity" in raised.value.problem
+    assert raised.value.hint == "clean the data"
 
 
 @pytest.mark.parametrize(
