@@ -47,7 +47,6 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
     project = load(path, sets=sets)
     _need_engine()
     spaces.check(project.config.tune.space)
-    wanted = request.trials or project.config.tune.trials
     name = _newest(project, request.study) if request.resume else _new_name()
     journal = _journal(project, name)
     what = f"study `{name}`"
@@ -61,6 +60,7 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
     ):
         yield from taken(claimed, waits=request.wait, otherwise=ON_CPU)
         ready = prepare(project, allow_dirty=request.allow_dirty)
+        wanted = _wanted(project, request, journal)
         search = _open(project, journal, wanted, resume=request.resume)
         finished = finished_value(project, search.spec.monitor)
         recovered = search.recover(finished) if request.resume else 0
@@ -102,6 +102,17 @@ def show(path: Path, sets: tuple[str, ...], name: str | None, place: Path | None
     found = msgspec.structs.replace(found, html=str(place))
     files.write_text(place, html.page(found))
     return found
+
+
+def _wanted(project: Project, request: Request, journal: Path) -> int:
+    """Say how many trials there shall be: as typed now, or when a study began that is not over."""
+    if request.trials is not None:
+        return request.trials
+    if request.resume:
+        begun = studies.read(journal)
+        if begun.wanted() and not _is_over(begun):
+            return begun.wanted()
+    return project.config.tune.trials
 
 
 def _open(project: Project, journal: Path, trials: int, *, resume: bool) -> Search:
