@@ -162,6 +162,31 @@ def test_two_ranks_train_one_model_and_measure_it_exactly(plan: Plan, start: Sta
     assert finished.metrics["val/acc"] == pytest.approx(accuracy, rel=1e-5)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_measure_an_odd_number_of_examples_exactly(
+    plan: Plan, start: Start, strategy: str
+) -> None:
+    folder = plan(f"odd-{strategy}", "train.ranks=2", f"train.strategy={strategy}")
+    odd = read_examples(folder / EXAMPLES)
+    for part in ("val", "test"):
+        places = pc.indices_nonzero(pc.equal(odd["split"], part)).to_pylist()
+        kept = [n for n in range(len(odd)) if n != places[0]]
+        odd = odd.take(kept if len(places) % 2 == 0 else list(range(len(odd))))
+    write_examples(folder / EXAMPLES, odd)
+    ranks = [start(folder, **elastic(number, 2)) for number in range(2)]
+
+    outputs = [process.communicate(timeout=120)[0] for process in ranks]
+
+    assert [process.returncode for process in ranks] == [0, 0], outputs
+    assert odd["split"].to_pylist().count("val") % 2 == 1
+    loss, accuracy = measure(folder)
+    metrics = last(folder, Finished).metrics
+    assert metrics["val/loss"] == pytest.approx(loss, rel=1e-5)
+    assert metrics["val/acc"] == pytest.approx(accuracy, rel=1e-5)
+    right = metrics["test/acc"] * odd["split"].to_pylist().count("test")
+    assert right == pytest.approx(round(right), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("stop_at", "stopped_at"),
     [(13, 14), (19, 20), (0, 1), (33, 34)],
