@@ -180,6 +180,10 @@ class Searching(Net):
     def configure_optimizers(self):
         return torch.optim.LBFGS(self.parameters(), lr=0.5)
 
+class OfOneRank(Net):
+    def log_dict(self, metrics, sync_dist=False, **given):
+        super().log_dict(metrics, **given)
+
 class Changed(Images):
     def change(self, images, targets, part):
         return images, targets
@@ -399,6 +403,21 @@ def test_a_sensible_model_raises_no_alarm(plan: Plan, tmp_path: Path, name: str)
     failed = [e for e in run(folder) if isinstance(e, Checked) and not e.passed]
 
     assert failed == []
+
+
+@pytest.mark.parametrize(("name", "ranks"), [("OfOneRank", 1), ("OfOneRank", 2), ("Plain", 2)])
+def test_a_metric_of_one_rank_is_named_where_there_are_several(
+    plan: Plan, name: str, ranks: int
+) -> None:
+    key = f"of-one-{name}-{ranks}"
+    folder = plan(key, f"model.class=faults:{name}", mode="check", ranks=ranks)
+    (Path(base.read(folder / SPEC, RunSpec).root) / "faults.py").write_text(FAULTS)
+
+    failed = {e.name: e for e in run(folder) if isinstance(e, Checked) and not e.passed}
+
+    is_wrong = (name, ranks) == ("OfOneRank", 2)
+    assert list(failed) == ["validation logs the monitored metric"][:is_wrong]
+    assert all("sync_dist=True" in one.hint for one in failed.values())
 
 
 def test_a_learning_rate_that_hardly_moves_the_weights_is_to_be_raised(plan: Plan) -> None:

@@ -232,6 +232,9 @@ def _monitor(trial: Trial) -> Verdict:
     if wanted not in logged:
         names = ", ".join(sorted(logged)) or "nothing"
         return Verdict(name, False, f"no `{wanted}`; logged: {names}", "change train.monitor")
+    if (ranks := trial.job.spec.ranks) > 1 and wanted in trial.watch.of_one_rank:
+        detail = f"of {ranks} ranks, `{wanted}` would be that of the first one's share alone"
+        return Verdict(name, False, detail, "self.log(..., sync_dist=True)")
     return Verdict(name, True, f"{wanted} {logged[wanted]:.3f}")
 
 

@@ -10,6 +10,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from torchmetrics import Metric
 
 from mlstack.train.worker.callbacks import loss_of
 from mlstack.train.worker.ranks import Job
@@ -31,6 +32,7 @@ class Watch(Callback):
         self.asked = self.held = 0  # steps but the first; those that began with old gradients
         self.asleep: set[str] = set()  # layers in eval mode while it trains
         self.awake_in_val: set[str] = set()
+        self.of_one_rank: set[str] = set()  # names of numbers that are logged without sync_dist
         self._backwards = 0  # of this step
         self._began = time.monotonic()
         self._ended: list[float] = []
@@ -40,6 +42,21 @@ class Watch(Callback):
         """Seconds of a step, the first ones left out; 0 when there were too few."""
         ended = self._ended[2:]
         return (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else 0.0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Listen to what is logged: of one process Lightning keeps no sync_dist."""
+        own = pl_module.log
+
+        def log(name: str, value: Any, *args: Any, **given: Any) -> None:
+            if not given.get("sync_dist") and not isinstance(value, Metric):
+                self.of_one_rank.add(name)
+            own(name, value, *args, **given)
+
+        vars(pl_module)["log"] = log
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the network as it was."""
+        vars(pl_module).pop("log", None)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Remember the weights."""
