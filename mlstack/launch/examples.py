@@ -103,10 +103,10 @@ def labels_of(folder: Path) -> pa.Table:
             place = table.column_names.index(name)
             table = table.set_column(place, name, _as_text(table[name], where))
         if table["path"].null_count:
-            row = table["path"].to_pylist().index(None)
+            row = table["path"].to_pylist().index(None) + 1
             raise DataError(
                 f"row {row} of `{folder.name}/{dataset.LABELS}` names no file",
-                hint="write its path, or remove the row",
+                hint="write its path, or remove the row; the first row is 1",
             )
         return table
     found = [{"path": path, "label": label} for path, label in folders.labeled_files(folder)]

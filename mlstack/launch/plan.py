@@ -12,11 +12,21 @@ from typing import Any
 import pyarrow as pa
 from msgspec import structs
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from mlstack import files
 from mlstack.config import Config, Project, refuse_unbuilt
 from mlstack.errors import ConfigError, Mistake
-from mlstack.launch import code, dataset, division, environment, teacher, unlabeled, user_source
+from mlstack.launch import (
+    code,
+    dataset,
+    division,
+    environment,
+    refusals,
+    teacher,
+    unlabeled,
+    user_source,
+)
 from mlstack.launch.gpus import Gpu
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, UNLABELED, DatasetVersion, write_examples
@@ -63,7 +73,8 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
     """Make the folder of a new run: run.json, examples.parquet, code.diff.
 
     Raises:
-        ConfigError: an override is wrong, or the batch cannot be shared by the ranks.
+        ConfigError: an override is wrong, the ranks cannot share the batch or the examples, or
+            the settings fit neither the classes nor the machine.
         DataError: the data is not snapshotted, or its labels are wrong.
     """
     project = configured(project, options)
@@ -72,6 +83,10 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
     project = teacher.named(project)
     ready = options.prepared or prepare(project, allow_dirty=options.allow_dirty)
     teacher.refuse_other_classes(project, ready.classes)
+    ranks = _ranks(project.config, options)
+    on_gpus = bool(options.gpus) or bool(options.cluster and options.cluster.gpus_per_node)
+    refusals.refuse_settings(project.config, ready.classes, ranks, on_gpus=on_gpus)
+    refusals.refuse_sizes(ready.dataset.split, ranks)
     now = datetime.now(UTC)
     spec = RunSpec(
         id=_new_id(now),
@@ -84,7 +99,7 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
         environment=environment.describe(list(options.gpus)),
         seed=project.config.project.seed,
         classes=ready.classes,
-        ranks=_ranks(project.config, options),
+        ranks=ranks,
         gpus=_indices(options),
         mode=options.mode,
         parent=options.parent,
@@ -131,11 +146,18 @@ def configured(project: Project, options: PlanOptions) -> Project:
         config = Config.model_validate(document)
     except ValidationError as error:
         mistakes = tuple(
-            Mistake(f"{'.'.join(map(str, e['loc']))}: {e['msg']}", key=".".join(map(str, e["loc"])))
+            Mistake(
+                f"{'.'.join(map(str, e['loc']))}: {_in_words(e)}", key=".".join(map(str, e["loc"]))
+            )
             for e in error.errors()
         )
         raise ConfigError("the settings of this run are not valid", mistakes=mistakes) from error
     return replace(project, config=config)
+
+
+def _in_words(error: ErrorDetails) -> str:
+    said = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{error['input']!r} {said}" if said[:6] == "should" else said
 
 
 def as_json(config: Config) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
 
 def wrong(labels: list[str]) -> Iterator[Mistake]:
     """Name rows without a label; equal rows of different classes are no mistake in a table."""
-    for number, label in enumerate(labels):
+    for number, label in enumerate(labels, 1):
         if not label:
-            yield Mistake(f"row {number} has no label", "write one, or remove the row")
+            yield Mistake(
+                f"row {number} has no label", "write one, or remove the row; the first row is 1"
+            )

@@ -14,7 +14,7 @@ from mlstack.inputs import folders, images
 from mlstack.inputs.tasks import reads_rows
 from mlstack.launch import dataset as launch_dataset
 from mlstack.launch.at_work import up_to_date
-from mlstack.pipeline import labels, overview, served, traffic
+from mlstack.pipeline import labels, lacking, overview, served, traffic
 from mlstack.pipeline.result import Line, Status
 from mlstack.pipeline.served import OpenAlert
 from mlstack.pipeline.traffic import Traffic
@@ -127,12 +127,19 @@ def _next(project: Project, found: Found) -> tuple[str, str]:
     if newest and newest.state in ("running", "queued") and not finished:
         return f"mlstack train show {newest.id}", f"run {newest.id} is {newest.state}"
     if not finished:
-        return "mlstack train --check", "nothing is trained yet; try the smallest thing first"
+        return _next_of_untrained(project)
     if found.package is None or found.package.run < finished[-1].id:
         return "mlstack export", f"run {finished[-1].id} is not packed"
     if found.live is None or found.live.live is None:
         return "mlstack serve", f"package {found.package.number} is not live"
     return _next_of_live(found, found.live.live, found.package, project.config.project.task)
+
+
+def _next_of_untrained(project: Project) -> tuple[str, str]:
+    missing = lacking.label(project)
+    if missing:
+        return "mlstack label", missing
+    return "mlstack train --check", "nothing is trained yet; try the smallest thing first"
 
 
 def _next_of_live(found: Found, live: int, package: Lineage, task: str) -> tuple[str, str]:

@@ -3,8 +3,9 @@
 import importlib.util
 import shutil
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,12 +29,13 @@ from mlstack.records.run import (
     find_run,
     read_events,
 )
-from mlstack.train import runs
+from mlstack.train import runs, store
 from mlstack.train.places import PLACES, Events, Place, Room, folder_of
 from mlstack.train.request import Request, overrides_of, refuse_contradictions
 from mlstack.train.results import CheckPassed, Planned, Trained, Unlisted
 from mlstack.train.resume import bring, changed, resumable
 
+YOUNG_S = 120.0  # a folder: whoever made it may not have begun
 LONG = 200_000  # examples to go through, from which a check before is nothing beside them
 
 
@@ -68,6 +70,7 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
 
 def _begin(project: Project, request: Request, options: PlanOptions) -> Iterator[Record]:
     place = PLACES[request.on]
+    _forget_killed_checks(Layout(project.root))
     with place.hold(project, request, options) as room:
         yield from room.taken(waits=request.wait)
         spec = plan(project, room.options)
@@ -209,6 +212,19 @@ def _forget(spec: RunSpec) -> None:
     """Remove the folder of a check, unless a job of a cluster still works in it."""
     if not is_at_work(folder_of(spec)):
         shutil.rmtree(folder_of(spec))
+
+
+def _forget_killed_checks(layout: Layout) -> None:
+    """Remove what checks left that were killed: nobody lists them, and they say nothing.
+
+    One that is planned at this moment, and is not yet at work, looks the same; it is young.
+    """
+    for run in store.rows(layout):
+        if run.mode == "check" and run.state == "stopped":
+            folder = layout.run(run.id)
+            with suppress(FileNotFoundError):  # another one was quicker
+                if time.time() - folder.stat().st_mtime > YOUNG_S:
+                    shutil.rmtree(folder)
 
 
 def _need_engine() -> None:

@@ -37,6 +37,7 @@ from mlstack.ui import Bar, Line
 BLOCKS = "▁▂▃▄▅▆▇█"
 PLAIN_BLOCKS = "_.-=+*#@"
 MANY = 3  # runs from which each has a row of its own
+ABREAST = 4  # numbers of many runs: names of metrics are not broken on 80 columns
 
 
 def draw(record: Record) -> Any:
@@ -300,7 +301,9 @@ def _compared(found: RunsCompared) -> Any:
     page = [f"page: {found.html}"] if found.html else []
     if len(names) <= MANY:
         return Group(_columns(names, [*lines, *settings, *use, *origin]), *page)
-    tables = [_rows(names, group) for group in (lines, settings, use) if group]
+    tables = [_rows(names, lines[n : n + ABREAST]) for n in range(0, len(lines), ABREAST)]
+    tables += [_by_value(names, settings)] if settings else []
+    tables += [_rows(names, use)] if use else []
     return Group(*_spaced(tables), *(f"{name}: {_said_once(v[1:])}" for name, v in origin), *page)
 
 
@@ -315,6 +318,20 @@ def _rows(names: list[str], lines: list[tuple[str, list[str]]]) -> Table:
     table = _table("run", *(name for name, _ in lines))
     for number, name in enumerate(names):
         table.add_row(name, *(values[number] for _, values in lines))
+    return table
+
+
+def _by_value(names: list[str], lines: list[tuple[str, list[str]]]) -> Table:
+    """Say which runs have which value of a setting; the most common one is that of the others."""
+    table = _table("setting", "value", "runs")
+    for name, values in lines:
+        counts = Counter(values)
+        ((common, times),) = counts.most_common(1)
+        rest = common if times > 1 else None
+        for number, value in enumerate(sorted(counts, key=lambda one: one == rest)):  # is last
+            runs = ", ".join(r for r, own in zip(names, values, strict=True) if own == value)
+            told = f"the other {times}" if value == rest else runs
+            table.add_row("" if number else name, value, told)
     return table
 
 

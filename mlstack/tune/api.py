@@ -20,6 +20,7 @@ from mlstack.launch.waiting import taken
 from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
+from mlstack.tune import html
 from mlstack.tune import space as spaces
 from mlstack.tune import study as studies
 from mlstack.tune.pool import Pool
@@ -46,7 +47,6 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
     project = load(path, sets=sets)
     _need_engine()
     spaces.check(project.config.tune.space)
-    wanted = request.trials or project.config.tune.trials
     name = _newest(project, request.study) if request.resume else _new_name()
     journal = _journal(project, name)
     what = f"study `{name}`"
@@ -60,6 +60,7 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
     ):
         yield from taken(claimed, waits=request.wait, otherwise=ON_CPU)
         ready = prepare(project, allow_dirty=request.allow_dirty)
+        wanted = _wanted(project, request, journal)
         search = _open(project, journal, wanted, resume=request.resume)
         finished = finished_value(project, search.spec.monitor)
         recovered = search.recover(finished) if request.resume else 0
@@ -78,11 +79,14 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
             raise _stopped(search, wanted, work.pool.wish.exit_code)
         folders = [Layout(project.root).run(row.run) for row in search.rows() if row.run]
         yield from mirrors.catch_up(folders, dict.fromkeys(project.config.track.mirror, ""))
-        yield _result(search, wanted, "finished")
+        found = _result(search, wanted, "finished")
+        if found.best is None:
+            raise all_failed([row.problem for row in found.trials if row.problem], None)
+        yield found
 
 
-def show(path: Path, sets: tuple[str, ...], name: str | None) -> Tuned:
-    """Show a study, the newest one unless named, also while it is searched.
+def show(path: Path, sets: tuple[str, ...], name: str | None, place: Path | None = None) -> Tuned:
+    """Show a study, the newest one unless named, also while it is searched; draw its page.
 
     Raises:
         DataError: there is no such study.
@@ -92,7 +96,23 @@ def show(path: Path, sets: tuple[str, ...], name: str | None) -> Tuned:
     search = studies.read(journal)
     running = files.is_locked(_lock(journal))
     state = "running" if running else "finished" if _is_over(search) else "stopped"
-    return _result(search, search.wanted(), state)
+    found = _result(search, search.wanted(), state)
+    if place is None:
+        return found
+    found = msgspec.structs.replace(found, html=str(place))
+    files.write_text(place, html.page(found))
+    return found
+
+
+def _wanted(project: Project, request: Request, journal: Path) -> int:
+    """Say how many trials there shall be: as typed now, or when a study began that is not over."""
+    if request.trials is not None:
+        return request.trials
+    if request.resume:
+        begun = studies.read(journal)
+        if begun.wanted() and not _is_over(begun):
+            return begun.wanted()
+    return project.config.tune.trials
 
 
 def _open(project: Project, journal: Path, trials: int, *, resume: bool) -> Search:
@@ -183,9 +203,6 @@ def _result(search: Search, wanted: int, state: str) -> Tuned:
             msgspec.structs.replace(row, state="interrupted") if row.state == "running" else row
             for row in rows
         ]
-    if best is None and state == "finished":
-        problems = [row.problem for row in rows if row.problem]
-        raise all_failed(problems, None)
     return Tuned(
         study=search.spec.name,
         state=state,

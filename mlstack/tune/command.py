@@ -1,5 +1,6 @@
 """The command `tune`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,8 +44,9 @@ app = room(tune)
 def show(
     call: Call,
     study: Annotated[str | None, typer.Argument(help="Study, or a part of its name.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
 ) -> None:
     """Show the trials of a study, the best one and what mattered."""
     from mlstack.tune import api, view
 
-    call.show(api.show(call.config, call.sets, study), view.draw)
+    call.show(api.show(call.config, call.sets, study, html), view.draw)

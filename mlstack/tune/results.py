@@ -83,6 +83,7 @@ class Tuned(Result, frozen=True, kw_only=True, tag="tune.result"):
     trials: list[TrialRow]
     best: TrialRow | None = None
     importance: dict[str, float] = msgspec.field(default_factory=dict)
+    html: str = ""  # file of the page, when one was written
     next: str = ""
 
     def headline(self) -> str:

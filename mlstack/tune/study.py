@@ -183,14 +183,18 @@ def create(path: Path, spec: StudySpec, trials: int) -> Search:
     """
     sampler, pruner = _sampler(spec, trials, asked=0), _pruner(spec)
     path.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=_storage(path),
-        study_name=spec.name,
-        direction="maximize" if spec.mode == "max" else "minimize",
-        sampler=sampler,
-        pruner=pruner,
-    )
-    study.set_user_attr(SPEC, msgspec.to_builtins(spec))
+    try:
+        study = optuna.create_study(
+            storage=_storage(path),
+            study_name=spec.name,
+            direction="maximize" if spec.mode == "max" else "minimize",
+            sampler=sampler,
+            pruner=pruner,
+        )
+        study.set_user_attr(SPEC, msgspec.to_builtins(spec))
+    except BaseException:  # on a full disk half a journal would hide the studies before it
+        path.unlink(missing_ok=True)
+        raise
     return Search(study, spec)
 
 

@@ -83,6 +83,8 @@ def _tuned(study: Tuned) -> Any:
         lines.append(f"what matters: {shares}")
     if study.best is not None:
         lines += [f"next: mlstack export {study.best.run}", f"  or: {study.next}"]
+    if study.html:
+        lines.append(f"page: {study.html}")
     return Group(_table(study), "\n".join(lines)) if study.trials else "\n".join(lines)
 
 

@@ -217,12 +217,12 @@ def _table(data: Dataset, state: Content, config: Config) -> tuple[pa.Table, lis
 
 
 def _empty_labels(labels: list[str]) -> Iterator[Finding]:
-    for number, label in enumerate(labels):
+    for number, label in enumerate(labels, 1):
         if not label:
             yield Finding(
                 name="empty-label",
                 problem=f"row {number} has no label",
-                hint="write one, or remove the row",
+                hint="write one, or remove the row; the first row is 1",
             )
 
 

@@ -140,7 +140,7 @@ def rows_of(size: int, value: Callable[[int], object]) -> list[list[object]]:
         (["label", "class"], rows_of(9, str), 2, ["say --label COLUMN; it has label, class"]),
         (["a", "class"], rows_of(3, lambda n: n > 0), 3, ["class `false` has 1 example"]),
         (["a", "class"], rows_of(40, lambda n: n / 7), 3, ["`own.csv` holds decimal numbers"]),
-        (["a", "class"], rows_of(40, lambda n: n % 2 if n else ""), 3, ["row 0 has no label"]),
+        (["a", "class"], rows_of(40, lambda n: n % 2 if n else ""), 3, ["row 1 has no label"]),
         (["class"], [["x"], ["y"]], 3, ["`own.csv` has one column only, class"]),
         (
             ["class", "id"],

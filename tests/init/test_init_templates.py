@@ -8,6 +8,7 @@ import pytest
 
 from mlstack.init import catalog
 
+TEMPLATES = Path(__file__).parents[2] / "templates"
 SCRIPT = """
 import sys, torch
 from importlib import import_module
@@ -59,3 +60,10 @@ def test_every_template_names_its_data(tmp_path: Path) -> None:
         assert template.data.sheet.is_file()
         assert template.data.licence
         assert template.data.source
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_what_a_template_logs_is_of_all_ranks(name: str) -> None:
+    code = (TEMPLATES / name / "my_project" / "model.py").read_text()
+
+    assert code.count("self.log") == code.count("sync_dist=True")

@@ -69,7 +69,7 @@ def test_what_is_no_label_is_no_class(prepared, missing) -> None:
     [
         (PATHS, pa.array([[one] for one in LABELS]), "`label` .* holds list"),
         (PATHS, pa.array([b"\xff"] * 40), "`label` .* holds binary"),
-        ([*PATHS[:-1], None], pa.array(LABELS), "row 39 .* names no file"),
+        ([*PATHS[:-1], None], pa.array(LABELS), "row 40 .* names no file"),
     ],
     ids=["list", "bytes", "no path"],
 )

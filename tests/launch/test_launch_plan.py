@@ -313,3 +313,25 @@ def test_a_batch_that_ranks_cannot_share_is_refused(project):
         plan(loaded(project), PlanOptions(gpus=gpus))
 
     assert "63" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"train.ranks": 64, "train.batch_size": 64}, "64 ranks cannot share 30 examples of val"),
+        ({"train.precision": "fp16"}, "fp16 needs a GPU"),
+        ({"train.class_weights": {"nope": 2.0}}, "there is no class `nope`"),
+        (
+            {"train.strategy": "fsdp", "train.ranks": 2, "train.ema": 0.9},
+            "an average of weights that are in parts is not kept",
+        ),
+        ({"train.batch_size": -1}, "train.batch_size: -1 should be greater than or equal to 1"),
+    ],
+)
+def test_what_the_ranks_would_refuse_leaves_no_run(project, settings, words):
+    with pytest.raises(ConfigError) as caught:
+        plan(loaded(project), PlanOptions(overrides=settings))
+
+    said = [caught.value.problem, *(one.problem for one in caught.value.mistakes)]
+    assert any(words in one for one in said)
+    assert not list((project / ".mlstack").glob("runs/*"))

@@ -74,7 +74,7 @@ def test_rows_without_a_label_are_named(folder: Path):
     with pytest.raises(DataError) as found:
         examples.prepare(folder, config(), {})
 
-    assert [one.problem for one in found.value.mistakes] == ["row 200 has no label"]
+    assert [one.problem for one in found.value.mistakes] == ["row 201 has no label"]
 
 
 def test_a_missing_label_column_is_a_mistake_of_the_config(folder: Path):

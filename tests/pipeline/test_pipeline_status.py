@@ -209,6 +209,19 @@ def test_a_server_that_nobody_has_asked_yet_is_named(project, answer, records) -
     assert {"none yet; http://127.0.0.1:8123 waits"} < {line["state"] for line in said["lines"]}
 
 
+def test_a_project_with_few_labels_is_to_be_labeled_before_it_is_trained(project, answer) -> None:
+    file = project / "data" / "digits" / "labels.parquet"
+    table = pq.read_table(file)
+    threes = [place for place, name in enumerate(table["label"].to_pylist()) if name == "3"]
+    pq.write_table(table.take([n for n in range(len(table)) if n not in threes[2:]]), file)
+    answer("version", "snapshot", "-m", "fewer")
+
+    said = answer("status")
+
+    assert said["next"] == "mlstack label"
+    assert said["why"] == "class `3` has 2 labels, and training needs 3 of it"
+
+
 def test_bare_mlstack_is_quick_loads_nothing_heavy_and_fits_the_screen(fresh) -> None:
     code = (
         "import sys; sys.argv = ['mlstack']\n"

@@ -124,6 +124,20 @@ def test_a_check_that_is_stopped_leaves_nothing_at_all(project, number, code):
     assert not list(Layout(project).runs.iterdir())
 
 
+def test_a_check_that_was_killed_is_gone_after_the_next_one(project):
+    process = begin(project, "--check", mark="ok     data loads")
+    process.kill()
+    process.communicate(timeout=60)
+    (left,) = Layout(project).runs.iterdir()
+    long_ago = time.time() - 600
+    os.utime(left, (long_ago, long_ago))
+
+    done = mlstack(project, "--check")
+
+    assert done.returncode == 0, done.stderr
+    assert not list(Layout(project).runs.iterdir())
+
+
 def test_a_check_that_fails_says_what_is_wrong(project):
     model = project / "my_project" / "model.py"
     model.write_text(model.read_text().replace("return loss", "return loss.detach() * 0"))

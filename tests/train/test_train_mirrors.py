@@ -233,6 +233,26 @@ def test_a_copy_has_the_settings_where_it_comes_from_and_every_point(copied, add
     assert last_state(folder, name).where in said
 
 
+LONG = "val/" + "confusion_of_" * 30  # 394 letters; MLflow takes 250
+
+
+def test_names_that_are_too_long_for_mlflow_are_cut_and_stay_apart(lay_out, address):
+    folder, spec = lay_out()
+    metrics = {f"{LONG}{end}": float(end) for end in (1, 2)}
+    append_event(
+        folder,
+        EpochEnded(run=spec.id, at=3.0, epoch=3, epochs=3, step=15, metrics=metrics, best=False),
+    )
+
+    done = copy(folder, address, "mlflow")
+
+    assert done.returncode == 0, done.stderr
+    points = see(folder, address, "mlflow").points
+    cut = {name: values for name, values in points.items() if "confusion_of_" in name}
+    assert sorted(cut.values()) == [[(15, 1.0)], [(15, 2.0)]]
+    assert all(len(name) <= 250 and name[-1] in "12" for name in cut)
+
+
 def test_a_second_copy_changes_nothing(copied, address):
     name, folder, _, _ = copied
     before = see(folder, address, name)

@@ -14,7 +14,8 @@ from playwright.sync_api import Browser, Page, expect
 from train.test_train_runs import make_run
 
 from mlstack.records import base
-from mlstack.records.run import SPEC, Finished, RunSpec, Stepped, append_event
+from mlstack.records.layout import Layout
+from mlstack.records.run import SPEC, Finished, RunSpec, Stepped, append_event, run_ids
 from mlstack.records.system import GpuUse, Speed, Used, append_system
 
 MANY = 12
@@ -164,6 +165,21 @@ def test_many_runs_have_a_colour_and_a_row_each(pages: Path, page: Page) -> None
 
     assert len(set(colours)) == MANY
     assert settings.count() == MANY + 1  # a row a run below the names of the settings
+
+
+def test_many_runs_are_compared_on_80_columns_without_a_broken_word(pages: Path) -> None:
+    runs = run_ids(Layout(pages).runs)
+
+    words = [sys.executable, "-m", "mlstack", "train", "compare", *runs]
+    said = subprocess.run(words, cwd=pages, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    lines = said.splitlines()
+    (rate,) = [line for line in lines if line.startswith("model.args.lr")]
+    specs = [base.read(Layout(pages).run(run) / SPEC, RunSpec) for run in runs]
+    (fast,) = [spec.id for spec in specs if spec.config["model"]["args"]["lr"] == 0.01]
+    assert rate.split() == ["model.args.lr", "0.01", fast]
+    assert any(line.split() == ["0.003", "the", "other", str(MANY - 1)] for line in lines)
+    assert all(len(line) <= 80 for line in lines)
 
 
 @pytest.mark.parametrize("name", ["one", "two", "many"])

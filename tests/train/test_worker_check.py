@@ -85,6 +85,105 @@ class NotANumber(Net):
     def training_step(self, batch, number):
         return super().training_step(batch, number) * float("nan")
 
+class Doubled(Net):
+    def training_step(self, batch, number):
+        shares = self(batch[0]).softmax(dim=1)
+        return torch.nn.functional.cross_entropy(shares, batch[1])
+
+class Squashed(Net):
+    def forward(self, images):
+        return super().forward(images).sigmoid()
+
+class Rectified(Net):
+    def forward(self, images):
+        return super().forward(images).relu()
+
+class LeftInEval(Net):
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.body.eval()
+
+class TrainsInVal(Net):
+    def validation_step(self, batch, number):
+        self.train()
+        return super().validation_step(batch, number)
+
+class AddsUp(Net):
+    def optimizer_zero_grad(self, *given):
+        pass
+
+class Elsewhere(Net):
+    def training_step(self, batch, number):
+        return super().training_step([batch[0], batch[1].roll(1)], number)
+
+class Turned(Net):
+    def training_step(self, batch, number):
+        return -super().training_step(batch, number)
+
+class AllFrozen(Net):
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.requires_grad_(False)
+
+class Twice(Net):
+    def training_step(self, batch, number):
+        loss = super().training_step(batch, number)
+        loss.backward()
+        return loss
+
+class AsNumber(Net):
+    def training_step(self, batch, number):
+        return super().training_step(batch, number).item()
+
+class Halted(Net):
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        never = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.0)
+        return [optimizer], [{"scheduler": never, "interval": "step"}]
+
+class Patient(Net):
+    def configure_optimizers(self):
+        optimizer = super().configure_optimizers()
+        slowly = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1, step / 1000))
+        return [optimizer], [{"scheduler": slowly, "interval": "step"}]
+
+class Plain(Net):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+class HeadOnly(Net):
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.body[:5].requires_grad_(False)
+
+class StillNorms(Net):
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()
+        return self
+
+class Added(Net):
+    def training_step(self, batch, number):
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1], reduction="sum")
+
+class InPlace(Net):
+    def training_step(self, batch, number):
+        loss = super().training_step(batch, number)
+        batch[0].zero_()
+        return loss
+
+class Searching(Net):
+    def _body(self, channels, width, num_classes):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, num_classes))
+    def configure_optimizers(self):
+        return torch.optim.LBFGS(self.parameters(), lr=0.5)
+
+class OfOneRank(Net):
+    def log_dict(self, metrics, sync_dist=False, **given):
+        super().log_dict(metrics, **given)
+
 class Changed(Images):
     def change(self, images, targets, part):
         return images, targets
@@ -102,6 +201,24 @@ class GivenAway(Changed):
     def change(self, images, targets, part):
         images[:, 0, 0, 0] = targets.to(torch.uint8)
         return images, targets
+
+class ShiftedVal(Changed):
+    def change(self, images, targets, part):
+        return images, (targets + 1) % 10 if part == "val" else targets
+
+class Untaught(Changed):
+    def change(self, images, targets, part):
+        kept = (targets != 3) | torch.tensor(part != "train")
+        return images[kept], targets[kept]
+
+class OneClass(Changed):
+    def change(self, images, targets, part):
+        kept = (targets == 3) | torch.tensor(part != "train")
+        return images[kept], targets[kept]
+
+class Floating(Changed):
+    def change(self, images, targets, part):
+        return images, targets.float()
 
 class Blank(Changed):
     def change(self, images, targets, part):
@@ -158,6 +275,7 @@ class Shifted(Images):
 NAMES = [
     "data loads",
     "batches are mixed",
+    "train holds what val asks for",
     "parts share no example",
     "parts are scaled alike",
     "val is the same each time",
@@ -165,8 +283,11 @@ NAMES = [
     "memory",
     "loss at the start",
     "gradients reach every parameter",
+    "gradients are cleared",
+    "dropout and BatchNorm know when it trains",
     "overfits one batch",
     "outputs are logits",
+    "learns the targets",
     "validation logs the monitored metric",
     "output depends on the input",
     "a checkpoint gives the same outputs",
@@ -177,6 +298,9 @@ NAMES = [
 ]
 
 
+MODES = "dropout and BatchNorm know when it trains"
+
+
 def test_a_model_that_optimizes_by_hand_passes_what_can_be_asked_without_its_loss(
     plan: Plan,
 ) -> None:
@@ -185,10 +309,15 @@ def test_a_model_that_optimizes_by_hand_passes_what_can_be_asked_without_its_los
 
     verdicts = checks(folder)
 
-    unasked = {"loss at the start", "overfits one batch", "outputs are logits"}
+    unasked = {
+        "loss at the start",
+        "overfits one batch",
+        "outputs are logits",
+        "learns the targets",
+    }
     assert [v.name for v in verdicts] == [name for name in NAMES if name not in unasked]
     assert [v for v in verdicts if not v.passed] == []
-    assert verdicts[5].detail.startswith("40 steps")
+    assert verdicts[6].detail.startswith("40 steps")
 
 
 def test_a_sound_model_passes_every_check(plan: Plan) -> None:
@@ -218,6 +347,23 @@ def test_a_sound_model_passes_every_check(plan: Plan) -> None:
         ("model.class=faults:Cropped", "inputs are used", "change nothing"),
         ("model.class=faults:Huge", "memory", "a batch of 64 does not fit"),
         ("model.class=faults:NotANumber", "loss at the start", "not a number"),
+        ("model.class=faults:Doubled", "outputs are logits", "a softmax before cross-entropy"),
+        ("model.class=faults:Squashed", "outputs are logits", "numbers from 0 to 1"),
+        ("model.class=faults:Rectified", "outputs are logits", "ends in a ReLU"),
+        ("model.class=faults:LeftInEval", MODES, "is in eval mode while it trains"),
+        ("model.class=faults:TrainsInVal", MODES, "trains while it validates"),
+        ("model.class=faults:AddsUp", "gradients are cleared", "were added up"),
+        ("model.class=faults:Elsewhere", "learns the targets", "guessing gives 50%"),
+        ("model.class=faults:Turned", "loss at the start", "-2."),
+        ("model.class=faults:AllFrozen", "a step runs", "does not require grad"),
+        ("model.class=faults:Twice", "a step runs", "a second time"),
+        ("model.class=faults:AsNumber", "a step runs", "must return a Tensor"),
+        ("model.class=faults:Halted", "gradients reach every parameter", "did not change"),
+        ("model.args.lr=0.5", "overfits one batch", "the first one changed the weights by"),
+        ("data.module=faults:ShiftedVal", "labels fit the inputs", "of val; that is guess"),
+        ("data.module=faults:Untaught", "train holds what val asks for", "class 3 of val"),
+        ("data.module=faults:OneClass", "train holds what val asks for", "and 7 more of val"),
+        ("data.module=faults:Floating", "a step runs", "got Float"),
         ("model.args.lr=1000000.0", "overfits one batch", "loss 2."),
         ("model.args.lr=1e-9", "overfits one batch", "loss 2."),
         ("train.monitor=val/accuracy", "validation logs the monitored metric", "val/acc"),
@@ -245,6 +391,52 @@ def test_a_planted_fault_is_named_with_a_hint(
 
     assert words in failed[check_name].detail
     assert failed[check_name].hint
+
+
+@pytest.mark.parametrize(
+    "name", ["Patient", "Plain", "HeadOnly", "StillNorms", "Added", "InPlace", "Searching"]
+)
+def test_a_sensible_model_raises_no_alarm(plan: Plan, tmp_path: Path, name: str) -> None:
+    folder = plan(tmp_path.name, f"model.class=faults:{name}", mode="check")
+    (Path(base.read(folder / SPEC, RunSpec).root) / "faults.py").write_text(FAULTS)
+
+    failed = [e for e in run(folder) if isinstance(e, Checked) and not e.passed]
+
+    assert failed == []
+
+
+@pytest.mark.parametrize(("name", "ranks"), [("OfOneRank", 1), ("OfOneRank", 2), ("Plain", 2)])
+def test_a_metric_of_one_rank_is_named_where_there_are_several(
+    plan: Plan, name: str, ranks: int
+) -> None:
+    key = f"of-one-{name}-{ranks}"
+    folder = plan(key, f"model.class=faults:{name}", mode="check", ranks=ranks)
+    (Path(base.read(folder / SPEC, RunSpec).root) / "faults.py").write_text(FAULTS)
+
+    failed = {e.name: e for e in run(folder) if isinstance(e, Checked) and not e.passed}
+
+    is_wrong = (name, ranks) == ("OfOneRank", 2)
+    assert list(failed) == ["validation logs the monitored metric"][:is_wrong]
+    assert all("sync_dist=True" in one.hint for one in failed.values())
+
+
+def test_a_learning_rate_that_hardly_moves_the_weights_is_to_be_raised(plan: Plan) -> None:
+    folder = plan("hardly", "model.args.lr=1e-7", mode="check")
+
+    (failed,) = [e for e in run(folder) if isinstance(e, Checked) and not e.passed]
+
+    assert failed.name == "overfits one batch" and failed.hint.startswith("raise the")
+
+
+def test_a_network_that_the_learning_rate_killed_is_not_told_to_read_its_input(
+    plan: Plan,
+) -> None:
+    folder = plan("killed", "model.args.lr=100.0", mode="check")
+
+    failed = {e.name: e for e in run(folder) if isinstance(e, Checked) and not e.passed}
+
+    assert "lower the learning rate" in failed["output depends on the input"].hint
+    assert "inputs are used" not in failed
 
 
 def run(folder: Path) -> list[object]:

@@ -1,5 +1,8 @@
 """What is said of an exception that says nothing of what to do."""
 
+import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,3 +47,19 @@ def test_a_failure_is_told_though_an_earlier_attempt_had_failed_too(tmp_path: Pa
     told = [one for one in read_events(tmp_path) if isinstance(one, Failed)]
     assert [one.problem for one in told] == ["the first attempt", "the second"]
     assert told[1].category == "DataError"
+
+
+def test_a_torch_that_cannot_be_loaded_is_the_fault_of_the_machine(
+    plan: Callable[..., Path], start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    (tmp_path / "torch").mkdir()
+    broken = "raise ImportError('libtorch_cpu.so: cannot open shared object file')"
+    (tmp_path / "torch" / "__init__.py").write_text(broken)
+    folder = plan("unloadable")
+    here = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+    start(folder, PYTHONPATH=here).communicate(timeout=60)
+
+    (failed,) = [one for one in read_events(folder) if isinstance(one, Failed)]
+    assert failed.category == "MachineError" and "libtorch_cpu.so" in failed.problem
+    assert failed.hint == "type `mlstack doctor`"

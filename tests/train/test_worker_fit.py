@@ -12,7 +12,7 @@ import pytest
 import torch
 from one_rank import assert_same, epochs_of, last, run
 
-from mlstack.errors import DataError
+from mlstack.errors import DataError, StepError
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, DatasetVersion, read_examples, write_examples
 from mlstack.records.run import (
@@ -162,6 +162,31 @@ def test_two_ranks_train_one_model_and_measure_it_exactly(plan: Plan, start: Sta
     assert finished.metrics["val/acc"] == pytest.approx(accuracy, rel=1e-5)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_measure_an_odd_number_of_examples_exactly(
+    plan: Plan, start: Start, strategy: str
+) -> None:
+    folder = plan(f"odd-{strategy}", "train.ranks=2", f"train.strategy={strategy}")
+    odd = read_examples(folder / EXAMPLES)
+    for part in ("val", "test"):
+        places = pc.indices_nonzero(pc.equal(odd["split"], part)).to_pylist()
+        kept = [n for n in range(len(odd)) if n != places[0]]
+        odd = odd.take(kept if len(places) % 2 == 0 else list(range(len(odd))))
+    write_examples(folder / EXAMPLES, odd)
+    ranks = [start(folder, **elastic(number, 2)) for number in range(2)]
+
+    outputs = [process.communicate(timeout=120)[0] for process in ranks]
+
+    assert [process.returncode for process in ranks] == [0, 0], outputs
+    assert odd["split"].to_pylist().count("val") % 2 == 1
+    loss, accuracy = measure(folder)
+    metrics = last(folder, Finished).metrics
+    assert metrics["val/loss"] == pytest.approx(loss, rel=1e-5)
+    assert metrics["val/acc"] == pytest.approx(accuracy, rel=1e-5)
+    right = metrics["test/acc"] * odd["split"].to_pylist().count("test")
+    assert right == pytest.approx(round(right), abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("stop_at", "stopped_at"),
     [(13, 14), (19, 20), (0, 1), (33, 34)],
@@ -296,6 +321,29 @@ def test_what_goes_wrong_is_said_in_one_line(
 
     assert type(raised.value).__name__ == category
     assert problem in str(raised.value)
+
+
+RARE = """
+from my_project.data import Images
+
+class Rare(Images):
+    def setup(self, stage=None):
+        super().setup(stage)
+        for part in self.parts.values():
+            part.tensors = (part.tensors[0].float(), part.tensors[1])
+        self.parts["train"].tensors[0][-1] = float("nan")
+"""
+
+
+def test_the_batch_that_holds_nan_is_named(plan: Plan) -> None:
+    folder = plan("rare", "data.module=rare:Rare")
+    (Path(base.read(folder / SPEC, RunSpec).root) / "rare.py").write_text(RARE)
+
+    with pytest.raises(StepError) as raised:
+        run(folder)
+
+    assert " of train holds NaN or infinity" in raised.value.problem
+    assert raised.value.hint == "clean the data"
 
 
 @pytest.mark.parametrize(

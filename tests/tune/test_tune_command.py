@@ -69,7 +69,7 @@ def test_a_killed_search_goes_on_and_ends_with_a_run_to_train_from(small: Path) 
     front.stderr.close()
 
     stopped = json.loads(mlstack(small, "tune", "show", "--json").stdout)
-    gone_on = mlstack(small, "tune", "--resume", "--trials", "4", *FAST)
+    gone_on = mlstack(small, "tune", "--resume", *FAST)  # as many as it began with
     quiet = mlstack(small, "tune", "show", "--quiet")
 
     assert "study" in begun[0] and "trial 0  finished" in begun[1]
@@ -127,6 +127,10 @@ def test_a_search_in_which_all_fails_says_why(small: Path) -> None:
     assert done.returncode == 1
     assert "every trial failed" in done.stderr and "my_project/model.py" in done.stderr
     assert "Traceback" not in done.stderr
+    shown = mlstack(small, "tune", "show", "--html", "study.html", "--config", config)
+    assert shown.returncode == 0, shown.stderr
+    assert "1 of 1 trial, 1 failed" in shown.stdout and "page: study.html" in shown.stdout
+    assert "my_project/model.py" in (small / "study.html").read_text()
 
 
 @pytest.mark.slow

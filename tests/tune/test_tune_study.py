@@ -1,5 +1,7 @@
 """Optuna behind our door: every sampler and pruner searches, a crash loses no trial."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,28 @@ def test_every_sampler_and_pruner_finds_the_best_choice(
     assert best is not None and best.parameters["model.args.width"] == 32
     assert search.done() == 12 and best.run == f"run-{best.number}"
     assert all(row.parameters["model.args.hidden"] in ([64], [64, 32]) for row in search.rows())
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from mlstack.tune import study
+sys.path.insert(0, sys.argv[2])
+from test_tune_study import spec
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+study.create(Path(sys.argv[1]), spec(), 12)
+"""
+
+
+def test_a_study_for_which_there_is_no_room_leaves_no_half_journal(tmp_path: Path) -> None:
+    path = tmp_path / "s.journal"
+    words = [sys.executable, "-c", FULL, str(path), str(Path(__file__).parent)]
+
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert "File too large" in done.stderr
+    assert not path.exists()
 
 
 def test_hopeless_trials_are_pruned(tmp_path: Path) -> None:

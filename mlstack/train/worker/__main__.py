@@ -60,6 +60,10 @@ def _run(folder: Path, spec: RunSpec, stop: StopRequest, *, resume: bool) -> Non
             f"training needs `{error.name}`, which is not installed",
             hint="pip install 'mlstack[train]'",
         ) from error
+    except (ImportError, OSError) as error:  # a shared library that is gone, or of another version
+        raise MachineError(
+            f"the libraries of training cannot be loaded: {error}", hint="type `mlstack doctor`"
+        ) from error
     _quieten()
     job.run(folder, spec, stop, resume=resume)
 

@@ -9,10 +9,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from mlstack.errors import Interrupted, StepError
 from mlstack.records.run import Reading, Stepped, append_event
+from mlstack.train.worker.probes import tensors
 from mlstack.train.worker.ranks import Job
 from mlstack.train.worker.stop import StopRequest
 
 STEPPED_EVERY_S = 0.25
+LOOK_S = 5.0  # less than the other ranks wait for this one
 
 
 class Progress(Callback):
@@ -42,9 +44,12 @@ class Progress(Callback):
         self._last = now
         loss = loss_of(outputs)
         if math.isnan(loss):
+            broken = _broken_batch(trainer.train_dataloader)
             raise StepError(
-                f"the loss is not a number at step {trainer.global_step}",
-                hint="lower the learning rate; `mlstack train --check` looks for the cause",
+                f"the loss is not a number at step {trainer.global_step}{broken}",
+                hint="clean the data"
+                if broken
+                else "lower the learning rate; `mlstack train --check` looks for the cause",
             )
         event = Stepped(
             run=self._job.spec.id,
@@ -100,6 +105,18 @@ def loss_of(outputs: Any) -> float:
     """Read the loss from what a training step gave; infinite when it gave none."""
     found = outputs.get("loss") if isinstance(outputs, dict) else outputs
     return float(found) if isinstance(found, torch.Tensor) else math.inf
+
+
+def _broken_batch(loader: Any) -> str:
+    """Look for a batch that holds no numbers, for some seconds: the run is over anyway."""
+    began = time.monotonic()
+    for number, batch in enumerate(loader, 1):
+        for tensor in tensors(batch):
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                return f": batch {number} of train holds NaN or infinity"
+        if time.monotonic() - began > LOOK_S:
+            break
+    return ""
 
 
 def _count(batches: float) -> int:

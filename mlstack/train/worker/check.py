@@ -19,8 +19,6 @@ import psutil
 import torch
 from pytorch_lightning import seed_everything
 from torch import Tensor
-from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from mlstack.errors import MlstackError
 from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, read_events
@@ -29,15 +27,14 @@ from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.equip import equip
 from mlstack.train.worker.failure import NO_MEMORY, hint_of, in_words
 from mlstack.train.worker.fit import build_trainer
+from mlstack.train.worker.one_batch import LEAP, of_one_batch
 from mlstack.train.worker.preview import augmented
 from mlstack.train.worker.probes import Seen, Verdict, of_both, of_data, outputs, tensors
 from mlstack.train.worker.ranks import Job, Rank, reach_all
 from mlstack.train.worker.stop import StopRequest
-from mlstack.train.worker.trial import Trial
+from mlstack.train.worker.trial import STEPS, Trial, again
 
 LOOK = "read the traceback in the log of this run"
-STEPS = 40  # on one batch
-FALLEN = 0.7  # of the loss at the start: what one batch must come down to
 BATCHES = 20  # that are looked at, unless they are larger or slower than this
 LOOK_BYTES = 256 << 20
 LOOK_S = 10.0
@@ -119,11 +116,12 @@ def verdicts(job: Job) -> Iterator[Verdict]:
         yield found
         if not found.passed:
             return
-    is_told = not math.isinf(trial.watch.losses[0])  # who optimizes by hand need not return it
-    of_loss = (_start, _gradients, _overfit, _logits) if is_told else (_gradients,)
-    for one in (*of_loss, _monitor, _input, _checkpoint):
-        yield one(trial)
-    yield from of_both(seen, model, trial.watch.step_s)
+    yield from of_one_batch(trial)
+    yield _monitor(trial)
+    depends = _input(trial)
+    yield depends
+    yield _checkpoint(trial)
+    yield from of_both(seen, model, trial.watch.step_s, is_dead=not depends.passed)
 
 
 def _ranks(job: Job) -> list[Verdict]:
@@ -193,8 +191,8 @@ def _step(trial: Trial) -> Verdict:
     try:
         trial.trainer.fit(
             trial.model,
-            train_dataloaders=_again(trial.batch, STEPS),
-            val_dataloaders=_again(trial.val_batch, 1),
+            train_dataloaders=again(trial.batch, STEPS),
+            val_dataloaders=again(trial.val_batch, 1),
         )
     except MlstackError:
         raise
@@ -227,87 +225,6 @@ def _memory(trial: Trial) -> Verdict:
     return Verdict(name, True, detail)
 
 
-def _again(batch: Any, times: int) -> DataLoader[Any]:
-    # A list does for a dataset: it has a length and is read by index.
-    return DataLoader([batch] * times, batch_size=None)  # type: ignore[arg-type]
-
-
-def _start(trial: Trial) -> Verdict:
-    name, classes, loss = "loss at the start", len(trial.job.spec.classes), trial.watch.losses[0]
-    if math.isnan(loss):
-        return Verdict(name, False, "it is not a number", "scale the input inside forward")
-    if classes < 2:
-        return Verdict(name, True, f"{loss:.3f}")
-    chance = math.log(classes)
-    detail = f"{loss:.3f}; guessing among {classes} classes costs {chance:.3f}"
-    if loss > 4 * chance:
-        return Verdict(name, False, detail, "scale the input, or initialise the last layer smaller")
-    if loss < 0.2 * chance:
-        return Verdict(name, False, detail, "does the input give the target away?")
-    return Verdict(name, True, detail)
-
-
-def _gradients(trial: Trial) -> Verdict:
-    name = "gradients reach every parameter"
-    parameters = dict(trial.model.named_parameters())
-    wanted = [key for key, p in parameters.items() if p.requires_grad]
-    if not wanted:
-        return Verdict(name, False, "every parameter is frozen", "set requires_grad on some")
-    missed = [key for key in wanted if key not in trial.watch.reached]
-    if missed:
-        return Verdict(
-            name,
-            False,
-            f"none reaches {_some(missed)}",
-            "is it used in forward, and without detach() or no_grad()?",
-        )
-    still = [k for k in wanted if torch.equal(trial.watch.before[k].cpu(), parameters[k].cpu())]
-    if still:
-        return Verdict(
-            name,
-            False,
-            f"{_some(still)} got gradients but did not change",
-            "hand all parameters to the optimizer",
-        )
-    frozen = [key for key in parameters if key not in wanted]
-    aside = f"; frozen on purpose: {_some(frozen)}" if frozen else ""
-    return Verdict(name, True, f"all {len(wanted)} trained tensors{aside}")
-
-
-def _overfit(trial: Trial) -> Verdict:
-    name, losses = "overfits one batch", trial.watch.losses
-    detail = f"loss {losses[0]:.3f} -> {losses[-1]:.3g} in {len(losses)} steps"
-    if not math.isfinite(losses[-1]):
-        return Verdict(name, False, detail, "lower the learning rate")
-    if min(losses[-3:]) > FALLEN * losses[0]:
-        hint = "lower" if losses[-1] > losses[0] else "raise or lower"
-        if losses == sorted(losses, reverse=True):  # straight down, and hardly at all
-            hint = "raise"
-        return Verdict(
-            name, False, detail, f"{hint} the learning rate, or look for a bug in training_step"
-        )
-    return Verdict(name, True, detail)
-
-
-def _logits(trial: Trial) -> Verdict:
-    """Cross-entropy takes logits; of probabilities it cannot fall, however right they are."""
-    name, targets = "outputs are logits", tensors(trial.batch)[-1]
-    rows = outputs(trial.model, tensors(trial.batch)[0])
-    if rows.ndim != 2 or targets.is_floating_point() or targets.shape != rows.shape[:1]:
-        return Verdict(name, True, "not a classifier of single labels")
-    sums = rows.sum(dim=1)
-    if bool((rows < 0).any()) or not torch.allclose(sums, torch.ones_like(sums), atol=1e-3):
-        return Verdict(name, True, "rows do not add up to 1")
-    targets = targets.cpu()
-    as_logits = float(functional.cross_entropy(rows, targets))
-    as_shares = float(functional.nll_loss((rows + 1e-9).log(), targets))
-    last = trial.watch.losses[-1]
-    if abs(last - as_logits) < abs(last - as_shares):
-        detail = "forward gives probabilities, and the loss takes them for logits"
-        return Verdict(name, False, detail, "leave out softmax in forward")
-    return Verdict(name, True, "forward gives probabilities, and the loss knows")
-
-
 def _monitor(trial: Trial) -> Verdict:
     assert trial.trainer is not None
     name, wanted = "validation logs the monitored metric", trial.job.config.train.monitor
@@ -315,6 +232,9 @@ def _monitor(trial: Trial) -> Verdict:
     if wanted not in logged:
         names = ", ".join(sorted(logged)) or "nothing"
         return Verdict(name, False, f"no `{wanted}`; logged: {names}", "change train.monitor")
+    if (ranks := trial.job.spec.ranks) > 1 and wanted in trial.watch.of_one_rank:
+        detail = f"of {ranks} ranks, `{wanted}` would be that of the first one's share alone"
+        return Verdict(name, False, detail, "self.log(..., sync_dist=True)")
     return Verdict(name, True, f"{wanted} {logged[wanted]:.3f}")
 
 
@@ -329,9 +249,9 @@ def _input(trial: Trial) -> Verdict:
         return Verdict(name, True, "one row only; not tested")
     spread = float((rows - rows[:1]).abs().max())
     if spread <= 1e-6 * max(1.0, float(rows.abs().max())):
-        return Verdict(
-            name, False, "all examples of a batch get the same output", "use the input in forward"
-        )
+        is_torn = trial.watch.leap > LEAP
+        hint = "lower the learning rate" if is_torn else "use the input in forward"
+        return Verdict(name, False, "all examples of a batch get the same output", hint)
     return Verdict(name, True, f"outputs of one batch differ by up to {spread:.3g}")
 
 
@@ -362,8 +282,3 @@ def _checkpoint(trial: Trial) -> Verdict:
 def _describe(tensor: Tensor) -> str:
     shape = " x ".join(map(str, tensor.shape)) or "one"
     return f"{str(tensor.dtype).removeprefix('torch.')} {shape}"
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"

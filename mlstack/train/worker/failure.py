@@ -15,6 +15,21 @@ OTHER_WIDTH = re.compile(  # what BatchNorm and Linear of torch say
     r"|shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"
 )
 UNUSED = ("parameters that were not used in producing", "expected to have finished reduction")
+SAID = {  # what torch and Lightning say -> what to do
+    "does not require grad and does not have a grad_fn": (
+        "the loss depends on no parameter that is trained: are all of them frozen, or is it made "
+        "under no_grad(), or of numbers that detach() or item() gave?"
+    ),
+    "backward through the graph a second time": (
+        "call backward() once a step: with automatic optimization Lightning does, for the loss "
+        "that training_step returns"
+    ),
+    "`training_step` must return a tensor": "return the loss as a tensor, without item()",
+    "expected target dtype to be long": "make the targets int64 where the data module reads them",
+    "expected scalar type long but found float": (
+        "make the targets int64 where the data module reads them"
+    ),
+}
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -57,6 +72,9 @@ def hint_of(error: BaseException) -> str:
             "several ranks need a gradient for every parameter: use all of them in the loss, or "
             "set requires_grad = False on the others; `mlstack train --check` names them"
         )
+    for said, hint in SAID.items():
+        if said in words:
+            return hint
     if (widths := OTHER_WIDTH.search(words)) is not None:
         given, taken = (number for number in widths.groups() if number)
         return (

@@ -25,6 +25,9 @@ MIXED = 0.7  # of the classes that a batch would hold if it were drawn at random
 SLOW_S = 0.05  # a batch that loads in less keeps up with anything
 SLOW_SHARE = 3.0  # times as long to load as to learn from
 UNSURE = 0.05  # chance to do as well by guessing, from which that is what it looks like
+EXPECTED = 10  # examples of a class that would be there by chance: none of them is no accident
+CLEARLY = 0.3  # of the examples, in which a linear probe that found something is right oftener
+NEVER = 1e-4  # chance of what is no accident
 FEATURES = 1024  # values of an example that a linear probe looks at
 
 
@@ -58,15 +61,19 @@ class Seen:
 def of_data(seen: Seen) -> Iterator[Verdict]:
     """Look at batches alone."""
     yield _mixed(seen)
+    yield _held(seen)
     yield _apart(seen)
     yield _alike(seen)
     yield _steady(seen)
 
 
-def of_both(seen: Seen, model: LightningModule, step_s: float) -> Iterator[Verdict]:
-    """Look at a network after some steps, and at batches."""
+def of_both(
+    seen: Seen, model: LightningModule, step_s: float, *, is_dead: bool
+) -> Iterator[Verdict]:
+    """Look at a network after some steps, and at batches; one that is dead was named before."""
     yield _independent(model, seen.train[0])
-    yield _used(model, seen.train[0])
+    if not is_dead:
+        yield _used(model, seen.train[0])
     yield _meaning(seen)
     yield _pace(seen, step_s)
 
@@ -110,6 +117,34 @@ def _mixed(seen: Seen) -> Verdict:
     if found < MIXED * wanted:
         return Verdict(name, False, detail, "DataLoader(..., shuffle=True) for train")
     return Verdict(name, True, detail)
+
+
+def _held(seen: Seen) -> Verdict:
+    """What val asks for must be taught: a class of val may not be missing from train."""
+    name = "train holds what val asks for"
+    train, val = (
+        torch.bincount(
+            torch.tensor([one for batch in part for one in _targets(batch)], dtype=torch.long),
+            minlength=seen.classes,
+        )
+        for part in (seen.train, seen.val)
+    )
+    if seen.classes < 2 or not len(train) == len(val) == seen.classes or not int(train.sum()):
+        return Verdict(name, True, "nothing to compare")
+    expected = val * train.sum() / val.sum().clamp(min=1)
+    is_one = int((train > 0).sum()) == 1 and int(train.sum()) >= FEW_ROWS
+    missing = (
+        ((train == 0) & (expected >= (1 if is_one else EXPECTED))).nonzero().flatten().tolist()
+    )
+    if missing:
+        which = (
+            f"class {missing[0]}" if len(missing) == 1 else f"classes {missing[0]}, {missing[1]}"
+        )
+        more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
+        detail = f"{which}{more} of val: no example among {int(train.sum())} of train"
+        hint = "DataLoader(..., shuffle=True) for train, and the column `split` of the examples"
+        return Verdict(name, False, detail, hint)
+    return Verdict(name, True, f"{int((train > 0).sum())} classes seen in train")
 
 
 def _apart(seen: Seen) -> Verdict:
@@ -221,7 +256,31 @@ def _meaning(seen: Seen) -> Verdict:
     if _chance(right, len(targets), balanced) > UNSURE and often < 2 * balanced:
         hint = "compare some examples with their labels; were they sorted apart?"
         return Verdict(name, False, f"{detail}; that is guessing", hint)
+    if share > often + CLEARLY and (guessed := _guesses_val(seen, share)):
+        hint = "compare some examples of val with their labels: they were sorted apart, or changed"
+        return Verdict(name, False, guessed, hint)
     return Verdict(name, True, detail)
+
+
+def _guesses_val(seen: Seen, share: float) -> str:
+    """Say how a probe that learned from train fails on val; nothing where it does not.
+
+    Of both parts together it is right in `share`; so much worse on val is no accident.
+    """
+    train, val = _table(seen.train), _table(seen.val)
+    if train is None or val is None or train[0].shape[1] != val[0].shape[1]:
+        return ""
+    right = int((_probe(*train, val[0], seen.classes) == val[1]).sum())
+    count = len(val[1])
+    often = int(torch.bincount(val[1], minlength=seen.classes).max()) / count
+    is_guess = _chance(right, count, max(often, 1 / seen.classes)) > UNSURE
+    if not is_guess or _chance(count - right, count, 1 - share) > NEVER:
+        return ""
+    inside = (_probe(*train, train[0], seen.classes) == train[1]).float().mean()
+    return (
+        f"a linear probe of train is right in {inside:.0%} of train and {right / count:.0%} "
+        f"of {count} of val; that is guessing"
+    )
 
 
 def _pace(seen: Seen, step_s: float) -> Verdict:

@@ -1,4 +1,4 @@
-"""Gradients added up over ranks in one fixed order, so that a resumed run adds as the unbroken one.
+"""Sums over ranks: gradients in one fixed order, means of what was logged as they are.
 
 DDP sends gradients in buckets, and after the first step of a process orders them anew. With three
 ranks or more the ring adds a number up in another order where it lies in another place, so the
@@ -10,7 +10,7 @@ backward pass, and nobody promises bits there.
 from typing import Any
 
 import torch
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor, distributed, nn
 from torch.distributed import GradBucket  # type: ignore[attr-defined]
 from torch.nn.parallel import DistributedDataParallel
@@ -42,7 +42,35 @@ class InOrder:
         return done
 
 
-class OrderedDDP(DDPStrategy):
+class ExactDDP(DDPStrategy):
+    """A whole network in each rank."""
+
+    def reduce(self, tensor: Tensor, group: Any = None, reduce_op: Any = "mean") -> Tensor:
+        """Reduce over ranks, and keep what is behind the point."""
+        return super().reduce(_divisible(tensor, reduce_op), group, reduce_op)
+
+
+class ExactParts(ModelParallelStrategy):
+    """A part of the network in each rank."""
+
+    def reduce(self, tensor: Any, group: Any = None, reduce_op: Any = "mean") -> Any:
+        """Reduce over ranks, and keep what is behind the point."""
+        return super().reduce(_divisible(tensor, reduce_op), group, reduce_op)
+
+
+def _divisible(tensor: Any, reduce_op: Any) -> Any:
+    """Make numbers with a point of integers that a mean is asked of.
+
+    Lightning divides the sum of what was logged by the mean of how many there were, and leaves
+    that an integer: of 61 examples on two ranks it made 30, and of an accuracy of 1 it made 1.017.
+    """
+    is_mean = isinstance(reduce_op, str) and reduce_op.lower() in ("mean", "avg")
+    if is_mean and isinstance(tensor, Tensor) and not tensor.is_floating_point():
+        return tensor.double()
+    return tensor
+
+
+class OrderedDDP(ExactDDP):
     """DDP over gloo whose sums do not depend on when its process began."""
 
     def __init__(self, **kwargs: Any) -> None:

@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 from mlstack.errors import ConfigError, MachineError
 from mlstack.train.worker.equip import blocks_of
 from mlstack.train.worker.ranks import Job
-from mlstack.train.worker.reduction import OrderedDDP
+from mlstack.train.worker.reduction import ExactDDP, ExactParts, OrderedDDP
 
 COPIES = 4  # of the weights: themselves, gradients, and the two averages of Adam
 ROOM = 0.8  # of the memory; the rest is for activations
@@ -52,7 +52,7 @@ def strategy_of(
     if job.rank.count == 1:
         return "auto"
     if sharded:
-        return ModelParallelStrategy(
+        return ExactParts(
             data_parallel_size=job.rank.count,
             tensor_parallel_size=1,
             save_distributed_checkpoint=False,  # one file of plain tensors, as without
@@ -63,7 +63,7 @@ def strategy_of(
     asked: dict[str, Any] = {"broadcast_buffers": False, "find_unused_parameters": by_hand}
     if not job.spec.gpus:
         return OrderedDDP(**asked)
-    return DDPStrategy(process_group_backend=backend, **asked)
+    return ExactDDP(process_group_backend=backend, **asked)
 
 
 def shard(model: LightningModule) -> None:

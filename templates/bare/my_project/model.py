@@ -32,7 +32,8 @@ class Net(LightningModule):
         logits = self(batch[0])
         loss = functional.cross_entropy(logits, batch[1])
         accuracy = (logits.argmax(dim=1) == batch[1]).float().mean()
-        self.log_dict({f"{part}/loss": loss, f"{part}/acc": accuracy}, on_epoch=True, on_step=False)
+        metrics = {f"{part}/loss": loss, f"{part}/acc": accuracy}
+        self.log_dict(metrics, on_epoch=True, on_step=False, sync_dist=True)
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

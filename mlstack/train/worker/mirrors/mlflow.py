@@ -4,6 +4,7 @@ https://mlflow.org/docs/latest/api_reference/rest-api.html (2.0). Importing `mlf
 seconds of CPU and forty packages; these seven calls cost neither.
 """
 
+import hashlib
 import os
 import re
 import time
@@ -18,6 +19,7 @@ from mlstack.train.worker.mirrors.entry import Entry, Point
 ADDRESS = "MLFLOW_TRACKING_URI"
 ANSWER_S = 5.0
 MOST_METRICS, MOST_PARAMS, MOST_LETTERS = 1000, 100, 6000  # the limits of log-batch
+MOST_OF_NAME = 250
 STATES = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
@@ -151,8 +153,16 @@ def _reason(answer: httpx.Response) -> str:
 
 
 def _name(name: str) -> str:
-    """Write a name with the letters that MLflow takes."""
-    return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
+    """Write a name with the letters that MLflow takes, and with no more of them.
+
+    One that is too long keeps its end, which tells settings and metrics apart, and a hash of the
+    whole, which tells it from others with the same end.
+    """
+    written = re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
+    if len(written) <= MOST_OF_NAME:
+        return written
+    mark = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{mark}_{written[len(mark) + 1 - MOST_OF_NAME :].lstrip('/. ')}"
 
 
 def _bearer() -> dict[str, str]:
