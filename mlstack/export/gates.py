@@ -28,11 +28,14 @@ MATTERS = 0.002  # of all examples
 MATTERS_IN_PART = 0.01  # of a class or a slice
 NO_WORSE = "no worse than live"
 HINTS = {
-    "preprocessing min": "give what `mlstack.inputs` makes of a raw file or row; scale in forward",
+    "preprocessing min": "give what `mlstack.inputs` makes of a raw file or row; scale in forward; "
+    "if the files have changed since the run, train again",
     "batch invariance max": "forward must answer each row by itself, not by its batch",
     "parity max": "forward does something that the graph does not repeat",
     "checkpoint is the run's": "the code or the files have changed since; train again",
     NO_WORSE: "train a better one, or set gates.live to off",
+    "answers are finite": "forward must not divide by zero where an input is all black or alike",
+    "answers are the same twice": "forward must not answer at random",
     "runs": "the graph crashes onnxruntime; try --precision fp32",
 }
 
@@ -102,7 +105,9 @@ def refuse(gates: list[GateResult], *, model: str) -> None:
     if red:
         raise GateError(
             f"{len(red)} of {len(gates)} gates are red; no package of `{model}` was written",
-            hint="train a better model, or change the gates in mlstack.yaml if they are wrong",
+            hint="mend what is named there, and export again"
+            if all(g.name in HINTS for g in red)
+            else "train a better model, or change the gates in mlstack.yaml if they are wrong",
             mistakes=tuple(
                 Mistake(problem=_sentence(g), hint=HINTS.get(g.name, ""), key=g.name) for g in red
             ),

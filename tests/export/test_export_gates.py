@@ -223,3 +223,14 @@ def test_a_graph_that_crashed_its_process_is_a_red_gate() -> None:
         gates.refuse(gates.crashed("the worker was ended by SIGSEGV"), model="pets")
 
     assert "SIGSEGV" in caught.value.mistakes[0].problem
+
+
+def test_a_fault_of_the_network_is_not_called_one_of_its_quality() -> None:
+    found = judged(msgspec.structs.replace(GOOD, finite=False))
+
+    with pytest.raises(GateError) as refused:
+        gates.refuse(list(found.values()), model="pets")
+
+    (mistake,) = refused.value.mistakes
+    assert "divide by zero" in mistake.hint
+    assert refused.value.hint == "mend what is named there, and export again"

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from export_runs import mlstack, packages
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -108,10 +109,13 @@ def test_the_probabilities_are_those_of_the_network(network: nn.Module, tmp_path
 
 
 def test_a_forward_with_more_than_logits_is_told_what_to_return(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="forward gives tuple") as refused:
+    with pytest.raises(ConfigError, match="forward gives a tuple; it must give logits alone"):
         recorded(Pair(), tmp_path)
 
-    assert "return the logits alone" in refused.value.hint
+
+def test_one_number_for_two_classes_is_told_what_is_wanted(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"forward gives \(2, 1\) for a batch of 2; .*\(2, 3\)"):
+        recorded(nn.Linear(3, 1), tmp_path)
 
 
 def test_a_forward_that_decides_by_values_is_named_with_its_line() -> None:
@@ -156,3 +160,18 @@ def test_a_forward_that_answers_at_random_is_told_what_to_change(
         to_onnx(network, ROWS, "input")
 
     assert hint in refused.value.hint
+
+
+@pytest.mark.slow
+def test_a_graph_that_onnxruntime_cannot_load_is_told_what_to_change(trained: Path) -> None:
+    model = trained / "my_project/model.py"
+    forward = "return self.body((x - 0.3) / 0.35)"
+    low = "with torch.autocast('cpu', torch.bfloat16):\n            " + forward
+    model.write_text(model.read_text().replace(forward, low))
+
+    done = mlstack(trained, "export", "--set", "gates={}", "--json")
+
+    assert done.code == 4
+    assert "cannot load the graph" in done.json["error"]["problem"]
+    assert "without autocast" in done.json["error"]["hint"]
+    assert packages(trained) == []

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -195,15 +195,20 @@ class Recorder:
     def _answers(self, batch: Tensor) -> np.ndarray:
         with torch.inference_mode():
             logits = self._network(batch)
-        shape = tuple(getattr(logits, "shape", ()))
-        if shape != (len(batch), self._classes):
+        wanted = (len(batch), self._classes)
+        if not isinstance(logits, Tensor):
             raise ConfigError(
-                f"model.class: forward gives {shape or type(logits).__name__} for a batch of "
-                f"{len(batch)}; it must give logits of shape (batch, {self._classes})",
-                hint="return the logits alone from forward; what training needs beside them, "
-                "give in another method",
+                f"model.class: forward gives a {type(logits).__name__}; it must give logits alone, "
+                f"(batch, {self._classes})",
+                hint="give what training needs beside them in a method that forward does not call",
             )
-        answers = cast("Tensor", logits).float().numpy()
+        if logits.shape != wanted:
+            raise ConfigError(
+                f"model.class: forward gives {tuple(logits.shape)} for a batch of {len(batch)}; "
+                f"it must give logits of shape {wanted}, a number for each class",
+                hint="`num_classes` in __init__ is filled in with how many there are",
+            )
+        answers = logits.float().numpy()
         if not np.isfinite(answers).all():
             raise GateError(
                 "the trained model answers with numbers that are not finite",

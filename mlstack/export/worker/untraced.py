@@ -10,7 +10,7 @@ from torch import nn
 
 from mlstack.errors import StepError
 
-OPERATION = re.compile(r"target=torch\.ops\.\w+\.(\w+)")
+OPERATION = re.compile(r"\baten\.(\w+)")
 
 
 def refusal(error: BaseException, network: nn.Module) -> StepError:
