@@ -129,7 +129,7 @@ def test_a_forward_that_decides_by_values_is_named_with_its_line() -> None:
         .splitlines()
         .index("        return self.head(rows) if rows.mean() > 0 else self.head(-rows)")
     )
-    assert refused.value.where == f"{__file__}:{line + 1}"
+    assert refused.value.where == f"{Path(__file__).name}:{line + 1}"
 
 
 def test_an_operation_that_onnx_lacks_is_named() -> None:
@@ -175,3 +175,21 @@ def test_a_graph_that_onnxruntime_cannot_load_is_told_what_to_change(trained: Pa
     assert "cannot load the graph" in done.json["error"]["problem"]
     assert "without autocast" in done.json["error"]["hint"]
     assert packages(trained) == []
+
+
+@pytest.mark.slow
+def test_an_error_of_forward_names_its_line_and_the_log(trained: Path) -> None:
+    model = trained / "my_project/model.py"
+    text = model.read_text().replace(
+        "return self.body((x", "assert len(x) < 1, 'too many'\n        return self.body((x"
+    )
+    model.write_text(text)
+    line = 1 + next(i for i, one in enumerate(text.splitlines()) if "too many" in one)
+
+    done = mlstack(trained, "export", "--json")
+
+    error = done.json["error"]
+    assert done.code == 1
+    assert error["problem"] == f"my_project/model.py:{line}: AssertionError: too many"
+    assert error["hint"].startswith("see ")
+    assert "Traceback" in Path(error["hint"].removeprefix("see ")).read_text()

@@ -2,13 +2,13 @@
 
 import re
 import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
 
 from mlstack.errors import StepError
+from mlstack.launch.user_code import own_line
 
 OPERATION = re.compile(r"\baten\.(\w+)")
 
@@ -54,6 +54,6 @@ def _line(chain: list[BaseException], network: nn.Module) -> str:
     if package is None or not package.__file__:
         return ""
     home = Path(package.__file__).parent
-    frames = [f for one in chain for f in traceback.extract_tb(one.__traceback__)]
-    own = [f for f in frames if Path(f.filename).is_relative_to(home)]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
+    root = home.parent if hasattr(package, "__path__") else home
+    lines = [own_line(one, root) for one in chain]
+    return next((line for line in reversed(lines) if line), "")

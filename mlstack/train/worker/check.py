@@ -23,11 +23,12 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from mlstack.errors import MlstackError
+from mlstack.launch.user_code import in_words
 from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, read_events
 from mlstack.train.worker.build import announce_reading, batch_size, build_data, build_model
 from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.equip import equip
-from mlstack.train.worker.failure import NO_MEMORY, hint_of, in_words
+from mlstack.train.worker.failure import NO_MEMORY, hint_of
 from mlstack.train.worker.fit import build_trainer
 from mlstack.train.worker.preview import augmented
 from mlstack.train.worker.probes import Seen, Verdict, of_both, of_data, outputs, tensors
