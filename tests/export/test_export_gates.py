@@ -234,3 +234,14 @@ def test_a_fault_of_the_network_is_not_called_one_of_its_quality() -> None:
     (mistake,) = refused.value.mistakes
     assert "divide by zero" in mistake.hint
     assert refused.value.hint == "mend what is named there, and export again"
+
+
+def test_other_weights_show_in_validation_where_there_is_no_test_part() -> None:
+    figures = msgspec.structs.replace(GOOD, training_metrics={"val/acc": 0.3})
+    standard = gates.Standard(Gates(), "fp32", 1e-3, {"val/acc": 0.9})
+
+    found = {gate.name: gate for gate in gates.judge(figures, standard)}
+
+    gate = found["checkpoint is the run's"]
+    assert not gate.passed
+    assert gate.detail == "the run logged val/acc 0.9000, its checkpoint gives 0.3000 today"
