@@ -266,7 +266,7 @@ def _said(worker: str, request: Record, log: Path) -> Iterator[Said]:
     except StepError as error:
         if _was_reported(error):
             files.append_line(log, "\n".join(error.__notes__).encode())
-            error.hint = error.hint or f"see {log}"
+        error.hint = error.hint or f"see {log}"
         raise
 
 

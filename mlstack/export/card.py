@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mlstack.export import recipe
 from mlstack.export.facts import Training
 from mlstack.export.handover import Built, Figures, Slice
+from mlstack.export.markdown import code, row, text
 from mlstack.inputs.tables import TableSpec
 from mlstack.plurals import plural
 from mlstack.records.edge import Edge, EdgeModel
@@ -102,7 +103,6 @@ def _use(built: Built) -> list[str]:
 
 
 def _quality(lineage: Lineage, figures: Figures) -> list[str]:
-    rows = {name: value for name, value in sorted(figures.metrics.items())}
     examples = lineage.dataset.split
     lines = [
         "## How good it is",
@@ -111,15 +111,18 @@ def _quality(lineage: Lineage, figures: Figures) -> list[str]:
         "| metric | value | 95 % interval |",
         "|---|---|---|",
     ]
-    for name, value in rows.items():
+    for name, value in sorted(figures.metrics.items()):
         part, _, kind = name.partition("/")
         interval = _interval(value, examples.get(part, 0)) if kind == "acc" else ""
         lines.append(f"| {name} | {value:.4f} | {interval} |")
     lines += ["", "| class | accuracy |", "|---|---|"]
-    lines += [f"| {n} | {v:.4f} |" for n, v in list(figures.per_class.items())[:MOST_CLASSES]]
+    shown = list(figures.per_class.items())[:MOST_CLASSES]
+    lines += [row(code(name), f"{value:.4f}") for name, value in shown]
+    more = len(figures.per_class) - len(shown)
+    lines += [row(f"{more} more in `mlstack/metrics.json`", "")] if more else []
     if figures.slices:
         lines += ["", "| slice | accuracy | examples |", "|---|---|---|"]
-        lines += [f"| {_named(s)} | {s.accuracy:.4f} | {s.examples} |" for s in figures.slices]
+        lines += [row(_named(s), f"{s.accuracy:.4f}", str(s.examples)) for s in figures.slices]
     return lines
 
 
@@ -139,7 +142,9 @@ def _limits(built: Built, figures: Figures) -> list[str]:
     ]
     if figures.per_class:
         name, value = min(figures.per_class.items(), key=lambda entry: entry[1])
-        lines.append(f"- Its weakest class is `{name}`: {value:.1%} of those examples are right.")
+        lines.append(
+            f"- Its weakest class is {code(name)}: {value:.1%} of those examples are right."
+        )
     few = [s for s in figures.slices if s.examples < 30]
     if few:
         lines.append(
@@ -154,7 +159,7 @@ def _limits(built: Built, figures: Figures) -> list[str]:
 
 
 def _named(found: Slice) -> str:
-    return f"{found.column} {found.value}"
+    return f"{code(found.column)} {code(found.value)}"
 
 
 def _proofs(figures: Figures, shown: Shown) -> list[str]:
@@ -219,15 +224,15 @@ def _preprocess(spec: dict[str, object] | None) -> str:
 
 
 def _columns(spec: TableSpec) -> str:
-    numbers = ", ".join(f"`{name}`" for name in spec.numbers)
-    texts = ", ".join(f"`{name}` ({len(values)})" for name, values in spec.categories.items())
+    numbers = ", ".join(code(name) for name in spec.numbers)
+    texts = ", ".join(f"{code(name)} ({len(values)})" for name, values in spec.categories.items())
     numbers = f" numbers {numbers}" if numbers else ""
     texts = f"; texts, each with how many values are known: {texts}" if texts else ""
     return f"rows of a table as JSON:{numbers}{texts}"
 
 
 def _classes(classes: list[str]) -> str:
-    shown = ", ".join(f"`{name}`" for name in classes[:MOST_CLASSES])
+    shown = ", ".join(code(name) for name in classes[:MOST_CLASSES])
     return shown + (f" and {len(classes) - MOST_CLASSES} more" * (len(classes) > MOST_CLASSES))
 
 
@@ -243,7 +248,7 @@ def _revision(revision: str | None, dirty: bool) -> str:
 def _gate(gate: GateResult) -> str:
     measured = "" if gate.measured is None else f"{gate.measured:.4g}"
     limit = "" if gate.limit is None else f"{gate.limit:g}"
-    return f"| {gate.name} | {measured} | {limit} | {gate.detail} |"
+    return row(gate.name, measured, limit, text(gate.detail))
 
 
 def _edge(edge: Edge) -> list[str]:
@@ -273,13 +278,16 @@ def _edge_model(one: EdgeModel) -> str:
 def _variants(weighed: Variants) -> Iterator[str]:
     yield "| variant | size | p50 of 1 row | agreement | largest change | |"
     yield "|---|---|---|---|---|---|"
-    for row in weighed.variants:
-        if row.size_bytes is None:
-            yield f"| {row.precision} | | | | | {row.why} |"
+    for one in weighed.variants:
+        if one.size_bytes is None:
+            yield row(one.precision, "", "", "", "", text(one.why))
             continue
-        p50 = row.p50_ms()
-        yield (
-            f"| {row.precision} | {row.size_bytes:,} bytes | {p50 or 0:.3g} ms "
-            f"| {row.agreement:.2%} | {row.max_probability_diff:.2g} "
-            f"| {'**chosen**: ' if row.chosen else ''}{row.why} |"
+        p50 = one.p50_ms()
+        yield row(
+            one.precision,
+            f"{one.size_bytes:,} bytes",
+            f"{p50 or 0:.3g} ms",
+            f"{one.agreement:.2%}",
+            f"{one.max_probability_diff:.2g}",
+            ("**chosen**: " if one.chosen else "") + text(one.why),
         )

@@ -26,7 +26,7 @@ def check(spec: RunSpec, folder: Path) -> None:
     counts: dict[str, int] = {}
     for part in table["split"].to_pylist():
         counts[part] = counts.get(part, 0) + 1
-    had = spec.dataset.split
+    had = {part: count for part, count in spec.dataset.split.items() if count}
     if had and counts != had:
         raise DataError(
             f"run `{spec.id}` had {_told(had)}; its examples now are {_told(counts)}",

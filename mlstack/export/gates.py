@@ -28,11 +28,15 @@ MATTERS = 0.002  # of all examples
 MATTERS_IN_PART = 0.01  # of a class or a slice
 NO_WORSE = "no worse than live"
 HINTS = {
-    "preprocessing min": "give what `mlstack.inputs` makes of a raw file or row; scale in forward",
+    "preprocessing min": "give what `mlstack.inputs` makes of a raw file or row; scale in forward; "
+    "if the files have changed since the run, train again",
     "batch invariance max": "forward must answer each row by itself, not by its batch",
     "parity max": "forward does something that the graph does not repeat",
-    "checkpoint is the run's": "the code or the files have changed since; train again",
+    "checkpoint is the run's": "the code or the files have changed since, or __init__ draws at "
+    "random what no checkpoint holds (register_buffer keeps it); train again",
     NO_WORSE: "train a better one, or set gates.live to off",
+    "answers are finite": "forward must not divide by zero where an input is all black or alike",
+    "answers are the same twice": "forward must not answer at random",
     "runs": "the graph crashes onnxruntime; try --precision fp32",
 }
 
@@ -102,7 +106,9 @@ def refuse(gates: list[GateResult], *, model: str) -> None:
     if red:
         raise GateError(
             f"{len(red)} of {len(gates)} gates are red; no package of `{model}` was written",
-            hint="train a better model, or change the gates in mlstack.yaml if they are wrong",
+            hint="mend what is named there, and export again"
+            if all(g.name in HINTS for g in red)
+            else "train a better model, or change the gates in mlstack.yaml if they are wrong",
             mistakes=tuple(
                 Mistake(problem=_sentence(g), hint=HINTS.get(g.name, ""), key=g.name) for g in red
             ),
@@ -214,12 +220,13 @@ def _preprocessing(figures: Figures) -> Iterator[GateResult]:
 
 def _as_recorded(figures: Figures, standard: Standard) -> Iterator[GateResult]:
     """Compare with what the run logged: other code, other data or other weights show here."""
-    recorded = standard.run_metrics.get("test/acc")
-    if recorded is None or "test/acc" not in figures.training_metrics:
+    both = standard.run_metrics.keys() & figures.training_metrics.keys()
+    metric = next((name for name in ("test/acc", "val/acc") if name in both), None)
+    if metric is None:
         return
     limit = 0.02 + 2 / figures.parity.examples
-    now = figures.training_metrics["test/acc"]
-    detail = f"the run logged test/acc {recorded:.4f}, its checkpoint gives {now:.4f} today"
+    recorded, now = standard.run_metrics[metric], figures.training_metrics[metric]
+    detail = f"the run logged {metric} {recorded:.4f}, its checkpoint gives {now:.4f} today"
     yield at_most("checkpoint is the run's", abs(recorded - now), limit, detail)
 
 

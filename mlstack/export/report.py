@@ -131,7 +131,7 @@ def _edge(edges: Edges, weighed: Variants) -> str:
 def _variant(row: Variant, first: Variant) -> str:
     name = f"<th>{escape(row.precision)}</th>"
     if row.size_bytes is None:
-        return f'<tr class="soft">{name}<td colspan="7"></td>{_why(row.why)}</tr>'
+        return f'<tr class="soft">{name}<td class="why" colspan="8">{escape(row.why)}</td></tr>'
     size = row.size_bytes / (first.size_bytes or row.size_bytes)
     cells = [
         _number(f"{row.size_bytes / 1e6:.3g} MB", f"{size:.2f}x", size),
@@ -186,7 +186,7 @@ def _changes(one: Tried) -> str:
     total = whole.examples if whole else len(changed)
     if flipped:
         lead = (
-            f"{escape(one.precision)} gives another class than fp32 to rows of these; "
+            f"{escape(one.precision)} gives these rows another class than fp32; "
             f"{whole.lost if whole else 0} were right before, {whole.gained if whole else 0} are "
             f"right now, of {total} rows."
         )

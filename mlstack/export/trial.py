@@ -61,7 +61,7 @@ def everything(asked: Order, work: Path, built: Built) -> Generator[Record, None
             kind that was asked for cannot be made, or ends the process that measures it.
     """
     yield Stage(text="measuring it in fp32, without torch")
-    first = yield from measured(asked, built, Tried("fp32", graph=work / MODEL_FP32))
+    first = yield from _in_full_precision(asked, work, built)
     if not first.is_green:
         yield gates.Judged(gates=first.gates)
         gates.refuse(first.gates, model=asked.model)
@@ -77,6 +77,17 @@ def everything(asked: Order, work: Path, built: Built) -> Generator[Record, None
     alive = [one.graph.name for one in tried if one.graph is not None and one.figures]
     raced = yield from ask.race(asked, work, alive, built)
     return Field(_timed(tried, raced, asked), plan, raced)
+
+
+def _in_full_precision(asked: Order, work: Path, built: Built) -> Generator[Record, None, Tried]:
+    try:
+        return (yield from measured(asked, built, Tried("fp32", graph=work / MODEL_FP32)))
+    except GateError as error:
+        if error.hint or error.mistakes:
+            raise
+        # Torch could, onnxruntime cannot: of the networks tried, for one of these two reasons.
+        hint = "let forward take any number of rows, and compute in FP32, without autocast"
+        raise GateError(error.problem, hint=hint, where=error.where) from error
 
 
 def _spared(

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import sys
+import traceback
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -62,6 +63,29 @@ def construct(wanted: type, args: dict[str, Any], offered: dict[str, Any], *, ke
     return wanted(**filled)
 
 
+def in_words(error: BaseException, root: Path) -> str:
+    """Say what was raised, and which line of the user's own code it passed last."""
+    words = f"{error}".strip().split("\n")[0]
+    said = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    line = own_line(error, root)
+    return f"{line}: {said}" if line else said
+
+
+def own_line(error: BaseException, root: Path) -> str:
+    """Name the line of the project that an error passed last, as `file:line`; empty if none.
+
+    What is installed into an environment inside of the project is not the user's own.
+    """
+    places = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        places.append((error.filename, error.lineno))
+    for name, number in reversed(places):
+        path = Path(name)
+        if path.is_relative_to(root) and "site-packages" not in path.parts:
+            return f"{path.relative_to(root)}:{number}"
+    return ""
+
+
 def _import(module: str, root: Path, key: str) -> dict[str, Any]:
     """Import a module of the project; give what it names."""
     if str(root) not in sys.path:
@@ -75,7 +99,8 @@ def _import(module: str, root: Path, key: str) -> dict[str, Any]:
 def no_module(key: str, module: str, missing: str, root: Path) -> ConfigError:
     """Say that `module` cannot be imported because `missing` is not there."""
     own = missing.split(".")[0] == module.split(".")[0]
-    file = module.replace(".", "/")
+    # A package that is missing lacks the module, too; what the module imports is another file.
+    file = (module if module.startswith(f"{missing}.") else missing).replace(".", "/")
     return ConfigError(
         f"{key}: cannot import `{module}`: no module named `{missing}`",
         hint=f"is there a file {file}.py in {root}?" if own else f"pip install {missing}",

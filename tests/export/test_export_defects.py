@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import onnx
 import pytest
 from export_runs import RUN, copy_project, mlstack
@@ -10,9 +11,9 @@ from planted import CODE, GRAPH, PACKAGE
 from planting import Bench, build, opened, value
 
 from mlstack.errors import GateError
-from mlstack.export import ask
+from mlstack.export import ask, divided
 from mlstack.export.handover import MODEL_FP32
-from mlstack.records import run
+from mlstack.records import base, dataset, run
 
 SAMPLE = (
     "a reshape with the batch baked in",
@@ -146,6 +147,21 @@ def test_other_counts_of_examples_than_the_run_had_are_refused(prepared: Path) -
 
     assert done.code == 3
     assert "had 900 train, 1 val; its examples now are" in done.err
+
+
+def test_a_run_without_a_test_part_has_the_examples_that_it_had(prepared: Path) -> None:
+    folder = prepared / ".mlstack/runs" / RUN
+    table = dataset.read_examples(folder / dataset.EXAMPLES)
+    parts = ["val" if part == "test" else part for part in table["split"].to_pylist()]
+    place = table.schema.get_field_index("split")
+    dataset.write_examples(folder / dataset.EXAMPLES, table.set_column(place, "split", [parts]))
+    spec = base.read(folder / run.SPEC, run.RunSpec)
+    counts = {part: parts.count(part) for part in ("train", "val", "test")}
+
+    had = msgspec.structs.replace(spec.dataset, split=counts)
+
+    assert counts["test"] == 0
+    divided.check(msgspec.structs.replace(spec, dataset=had), folder)
 
 
 @pytest.mark.slow

@@ -223,3 +223,25 @@ def test_a_graph_that_crashed_its_process_is_a_red_gate() -> None:
         gates.refuse(gates.crashed("the worker was ended by SIGSEGV"), model="pets")
 
     assert "SIGSEGV" in caught.value.mistakes[0].problem
+
+
+def test_a_fault_of_the_network_is_not_called_one_of_its_quality() -> None:
+    found = judged(msgspec.structs.replace(GOOD, finite=False))
+
+    with pytest.raises(GateError) as refused:
+        gates.refuse(list(found.values()), model="pets")
+
+    (mistake,) = refused.value.mistakes
+    assert "divide by zero" in mistake.hint
+    assert refused.value.hint == "mend what is named there, and export again"
+
+
+def test_other_weights_show_in_validation_where_there_is_no_test_part() -> None:
+    figures = msgspec.structs.replace(GOOD, training_metrics={"val/acc": 0.3})
+    standard = gates.Standard(Gates(), "fp32", 1e-3, {"val/acc": 0.9})
+
+    found = {gate.name: gate for gate in gates.judge(figures, standard)}
+
+    gate = found["checkpoint is the run's"]
+    assert not gate.passed
+    assert gate.detail == "the run logged val/acc 0.9000, its checkpoint gives 0.3000 today"

@@ -81,3 +81,12 @@ def test_reasons_are_read_without_scrolling_and_no_row_is_tall(page: Page, width
         assert height < 150, text  # they were 190
     wide = page.locator(".wide").evaluate_all("all => all.map(o => o.scrollWidth - o.clientWidth)")
     assert max(wide) <= 0
+
+
+def test_a_reason_without_figures_has_the_row_to_itself(page: Page) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+    cells = page.locator(".wide tbody td:last-child").evaluate_all(CELLS)
+
+    (height,) = {height for text, _, _, height in cells if text == WHY}
+    assert height < 45  # one line; it was four in a narrow last column

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -138,7 +138,15 @@ def load_network(request: BuildRequest, spec: run.RunSpec, config: Config) -> nn
             f"the checkpoint does not fit `{config.model.class_}`: {_first_reason(error)}",
             hint="the code has changed since" + (commit if spec.code.commit else " the run"),
         ) from error
-    return network.cpu().float().eval()
+    return in_full_precision(network.cpu()).eval()
+
+
+def in_full_precision(network: nn.Module) -> nn.Module:
+    """Make the halves of a network FP32, which CPUs compute in; its FP64 stays as it is."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dtype in (torch.float16, torch.bfloat16):
+            tensor.data = tensor.data.float()
+    return network
 
 
 class Recorder:
@@ -170,6 +178,7 @@ class Recorder:
                 yield WorkerProgress(text=f"reading the {name} part", done=done, total=total)
             if not inputs.rows:
                 raise DataError(f"the run has no examples in its {name} part")
+            _refuse_probabilities(opened(logits.stored()))
             return Part(inputs=inputs.stored(), targets=targets.stored(), logits=logits.stored())
 
     def some(self, loader: Any, wanted: int) -> Stored | None:
@@ -186,19 +195,39 @@ class Recorder:
     def _answers(self, batch: Tensor) -> np.ndarray:
         with torch.inference_mode():
             logits = self._network(batch)
-        shape = tuple(getattr(logits, "shape", ()))
-        if shape != (len(batch), self._classes):
+        wanted = (len(batch), self._classes)
+        if not isinstance(logits, Tensor):
             raise ConfigError(
-                f"model.class: forward gives {shape or type(logits).__name__} for a batch of "
-                f"{len(batch)}; it must give logits of shape (batch, {self._classes})"
+                f"model.class: forward gives a {type(logits).__name__}; it must give logits alone, "
+                f"(batch, {self._classes})",
+                hint="give what training needs beside them in a method that forward does not call",
             )
-        answers = cast("Tensor", logits).float().numpy()
+        if logits.shape != wanted:
+            raise ConfigError(
+                f"model.class: forward gives {tuple(logits.shape)} for a batch of {len(batch)}; "
+                f"it must give logits of shape {wanted}, a number for each class",
+                hint="`num_classes` in __init__ is filled in with how many there are",
+            )
+        answers = logits.float().numpy()
         if not np.isfinite(answers).all():
             raise GateError(
                 "the trained model answers with numbers that are not finite",
                 hint="train again with a lower learning rate",
             )
         return answers
+
+
+def _refuse_probabilities(logits: np.ndarray) -> None:
+    """Refuse a forward that ends in softmax: the graph's own makes such answers all alike.
+
+    Of 0.99 and nine times 0.001 a second softmax makes 0.23 and nine times 0.086.
+    """
+    if (logits >= 0).all() and np.allclose(logits.sum(axis=1), 1, atol=1e-3):
+        raise ConfigError(
+            "model.class: forward gives probabilities; it must give logits, of which a package "
+            "makes probabilities itself",
+            hint="leave softmax out of forward (the weights stay right), and export again",
+        )
 
 
 def splits(run_folder: Path) -> set[str]:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from mlstack.errors import GateError, StepError
 from mlstack.export.handover import Stored
 from mlstack.export.kinds import CONVOLUTION, DEPTHWISE, PRODUCT
+from mlstack.export.worker import untraced
 
 OPSET = 20
-# Ops whose answer changes from call to call: left in by a module that ignores eval mode.
-RANDOM = frozenset({"Dropout", "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"}) | {
+# Ops whose answer changes from call to call.
+RANDOM = frozenset({"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"}) | {
     "RandomUniform",
     "RandomUniformLike",
 }
@@ -85,10 +86,7 @@ def _traced(module: nn.Module, example: Tensor, name: str, free: dict[int, Any])
             verbose=False,
         )
     except torch.onnx.errors.OnnxExporterError as error:
-        raise StepError(
-            f"the model cannot be turned into a graph: {_cause(error)}",
-            hint="forward must not decide by the values of its input; see the log for the line",
-        ) from error
+        raise untraced.refusal(error, module) from error
     assert program is not None
     graph = program.model_proto
     _refuse_random(graph)
@@ -154,16 +152,13 @@ def work(model: onnx.ModelProto, row: list[int]) -> dict[str, int]:
 def _refuse_random(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         training = any(a.name == "training_mode" and a.i == 1 for a in node.attribute)
-        if node.op_type in RANDOM or training:
+        if training or node.op_type == "Dropout":
             raise GateError(
                 f"the graph holds `{node.op_type}` in training mode; it would answer at random",
                 hint="use nn.Dropout and nn.BatchNorm modules, which obey eval()",
             )
-
-
-def _cause(error: BaseException) -> str:
-    deepest = error
-    while deepest.__cause__ is not None:
-        deepest = deepest.__cause__
-    lines = [line.strip() for line in str(deepest).splitlines() if line.strip()]
-    return f"{type(deepest).__name__}: {lines[0] if lines else ''}"
+        if node.op_type in RANDOM:
+            raise GateError(
+                f"the graph draws random numbers (`{node.op_type}`); it would answer at random",
+                hint="let forward draw them only `if self.training`",
+            )

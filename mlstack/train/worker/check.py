@@ -21,11 +21,12 @@ from pytorch_lightning import seed_everything
 from torch import Tensor
 
 from mlstack.errors import MlstackError
+from mlstack.launch.user_code import in_words
 from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, read_events
 from mlstack.train.worker.build import announce_reading, batch_size, build_data, build_model
 from mlstack.train.worker.checkpoint import read_checkpoint
 from mlstack.train.worker.equip import equip
-from mlstack.train.worker.failure import NO_MEMORY, hint_of, in_words
+from mlstack.train.worker.failure import NO_MEMORY, hint_of
 from mlstack.train.worker.fit import build_trainer
 from mlstack.train.worker.one_batch import LEAP, of_one_batch
 from mlstack.train.worker.preview import augmented

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from mlstack.errors import MlstackError
+from mlstack.launch.user_code import in_words
 from mlstack.records.run import Failed, append_event, read_events
 
 OTHER_WIDTH = re.compile(  # what BatchNorm and Linear of torch say
@@ -49,17 +50,6 @@ def tell_failure(folder: Path, run: str, rank: int, error: BaseException, root: 
         category=type(error).__name__ if known else "StepError",
     )
     append_event(folder, failed)
-
-
-def in_words(error: BaseException, root: Path) -> str:
-    """Say what was raised, and which line of the user's own code it passed last."""
-    words = f"{error}".strip().split("\n")[0]
-    said = f"{type(error).__name__}: {words}" if words else type(error).__name__
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if path.is_relative_to(root):
-            return f"{path.relative_to(root)}:{frame.lineno}: {said}"
-    return said
 
 
 def hint_of(error: BaseException) -> str:

@@ -201,7 +201,9 @@ def _logits(trial: Trial) -> Verdict:
     if abs(last - as_logits) < abs(last - as_shares):
         detail = "forward gives probabilities, and the loss takes them for logits"
         return Verdict(name, False, detail, "leave out softmax in forward")
-    return Verdict(name, True, "forward gives probabilities, and the loss knows")
+    return Verdict(
+        name, True, "forward gives probabilities, as the loss knows; `mlstack export` wants logits"
+    )
 
 
 def _once(trial: Trial, rows: Tensor, targets: Tensor) -> Verdict:
