@@ -182,6 +182,10 @@ class Searching(Net):
 
 class OfOneRank(Net):
     def log_dict(self, metrics, sync_dist=False, **given):
+        super().log_dict(metrics, **given, reduce_fx="sum")
+
+class WithoutSync(Net):
+    def log_dict(self, metrics, sync_dist=False, **given):
         super().log_dict(metrics, **given)
 
 class Changed(Images):
@@ -405,7 +409,9 @@ def test_a_sensible_model_raises_no_alarm(plan: Plan, tmp_path: Path, name: str)
     assert failed == []
 
 
-@pytest.mark.parametrize(("name", "ranks"), [("OfOneRank", 1), ("OfOneRank", 2), ("Plain", 2)])
+@pytest.mark.parametrize(
+    ("name", "ranks"), [("OfOneRank", 1), ("OfOneRank", 2), ("WithoutSync", 2)]
+)
 def test_a_metric_of_one_rank_is_named_where_there_are_several(
     plan: Plan, name: str, ranks: int
 ) -> None:

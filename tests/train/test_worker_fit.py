@@ -78,6 +78,17 @@ class Stubborn(Net):
             "lr_scheduler": {"scheduler": plateau, "monitor": "val/loss"},
         }
 
+class Alone(Net):
+    def log_dict(self, metrics, sync_dist=False, **given):
+        super().log_dict(metrics, **given)
+    def validation_step(self, batch, batch_idx):
+        if self.global_rank == 0:
+            self.log("val/mine", 1.0)
+        super().validation_step(batch, batch_idx)
+        self.log("val/largest", float(self.global_rank), reduce_fx="max")
+    def on_validation_epoch_end(self):
+        self.log("val/rank", float(self.global_rank))
+
 class Unplain(Net):
     def on_save_checkpoint(self, checkpoint):
         checkpoint["mine"] = torch.zeros(1).numpy()
@@ -160,6 +171,22 @@ def test_two_ranks_train_one_model_and_measure_it_exactly(plan: Plan, start: Sta
     loss, accuracy = measure(folder)  # rank 0's weights, all of val: rank 1 had the same ones
     assert finished.metrics["val/loss"] == pytest.approx(loss, rel=1e-5)
     assert finished.metrics["val/acc"] == pytest.approx(accuracy, rel=1e-5)
+
+
+def test_two_ranks_measure_as_one_what_is_logged_without_sync_dist(
+    plan: Plan, start: Start, own_code: tuple[str, ...]
+) -> None:
+    folder = plan("alone", "train.ranks=2", "model.class=own_code:Alone", "train.epochs=2")
+    ranks = [start(folder, **elastic(number, 2)) for number in range(2)]
+
+    outputs = [process.communicate(timeout=120)[0] for process in ranks]
+
+    assert [process.returncode for process in ranks] == [0, 0], outputs
+    metrics = last(folder, Finished).metrics
+    loss, accuracy = measure(folder)
+    assert metrics["val/loss"] == pytest.approx(loss, rel=1e-5)
+    assert metrics["val/acc"] == pytest.approx(accuracy, rel=1e-5)
+    assert (metrics["val/largest"], metrics["val/rank"], metrics["val/mine"]) == (1, 0.5, 1)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

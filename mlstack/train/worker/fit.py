@@ -36,6 +36,7 @@ from mlstack.train.worker.checkpoint import (
 from mlstack.train.worker.equip import equip
 from mlstack.train.worker.heartbeat import Heartbeat
 from mlstack.train.worker.keeper import Attempt, Keeper
+from mlstack.train.worker.means import share_means
 from mlstack.train.worker.privacy import Private, spent_at_end
 from mlstack.train.worker.ranks import Job
 from mlstack.train.worker.running import RunningMetrics
@@ -87,6 +88,8 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
     callbacks = [*([average] if average else []), *([private] if private else []), *others, keeper]
     strategy = strategy_of(job, sharded=sharded, by_hand=not model.automatic_optimization)
     trainer = build_trainer(job, callbacks, strategy=strategy)
+    if job.rank.count > 1:
+        share_means(trainer)
     try:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from torchmetrics import Metric
 
 from mlstack.train.worker.callbacks import loss_of
+from mlstack.train.worker.means import is_shared
 from mlstack.train.worker.ranks import Job
 
 SECONDS = 30.0
@@ -32,7 +33,7 @@ class Watch(Callback):
         self.asked = self.held = 0  # steps but the first; those that began with old gradients
         self.asleep: set[str] = set()  # layers in eval mode while it trains
         self.awake_in_val: set[str] = set()
-        self.of_one_rank: set[str] = set()  # names of numbers that are logged without sync_dist
+        self.of_one_rank: set[str] = set()  # names of numbers that would be the first rank's alone
         self._backwards = 0  # of this step
         self._began = time.monotonic()
         self._ended: list[float] = []
@@ -48,7 +49,8 @@ class Watch(Callback):
         own = pl_module.log
 
         def log(name: str, value: Any, *args: Any, **given: Any) -> None:
-            if not given.get("sync_dist") and not isinstance(value, Metric):
+            is_one = trainer.evaluating and is_shared(given.get("reduce_fx", "mean"))
+            if not (given.get("sync_dist") or isinstance(value, Metric) or is_one):
                 self.of_one_rank.add(name)
             own(name, value, *args, **given)
 
