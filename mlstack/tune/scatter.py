@@ -65,11 +65,17 @@ def draw(title: str, dots: list[Dot], way: list[tuple[float, float]] | None = No
 
 def _axis(values: list[Any]) -> _Axis:
     are_numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    if are_numbers and len(set(values)) > MARKS:
+    different = len(set(values))
+    are_drawn = different == len(values) > 1 and any(isinstance(v, float) for v in values)
+    if are_numbers and (different > MARKS or are_drawn):  # from a range, not out of a few
         return _numbers([float(value) for value in values])
-    names = list(dict.fromkeys(map(str, sorted(values) if are_numbers else values)))
+    names = list(dict.fromkeys(map(_name, sorted(values) if are_numbers else values)))
     spots = {name: (number + 0.5) / len(names) for number, name in enumerate(names)}
-    return _Axis([spots[str(value)] for value in values], [(spots[n], n) for n in names])
+    return _Axis([spots[_name(value)] for value in values], [(spots[n], n) for n in names])
+
+
+def _name(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _numbers(values: list[float]) -> _Axis:

@@ -7,8 +7,9 @@ import pytest
 from browser import opened, started
 from playwright.sync_api import Browser
 
-from mlstack.tune import html
+from mlstack.tune import html, scatter
 from mlstack.tune.results import TrialRow, Tuned
+from mlstack.tune.scatter import Dot
 
 HOSTILE = "</title><script>window.hit=1</script>"
 
@@ -74,3 +75,12 @@ def test_a_study_without_a_result_has_a_page_that_says_why() -> None:
 def test_equal_values_and_a_single_trial_can_be_drawn() -> None:
     for rows in ([trial(1, 0.5)], [trial(n, 0.5) for n in range(7)], [trial(0, float("inf"))]):
         assert html.page(study(rows, rows[0])).endswith("</html>\n")
+
+
+def test_few_values_of_a_range_stand_on_an_axis_of_numbers() -> None:
+    values = (0.0014826581049123125, 0.003, 0.00911523613006, 0.018968)
+    drawn = scatter.draw("lr", [Dot(value, 0.9, "", "") for value in values])
+    chosen = scatter.draw("drop", [Dot(value, 0.9, "", "") for value in (0.1, 0.5, 0.1)])
+
+    assert "0.00148265" not in drawn and ">0.01<" in drawn
+    assert ">0.1<" in chosen and ">0.5<" in chosen and ">0.3<" not in chosen
