@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,7 +37,7 @@ def run(command: Callable[[], Any], arguments: list[str]) -> NoReturn:
         _mute()
         code = 0
     except Exception as error:
-        code = show(_usage(error) or _machine(error) or _bug(error), arguments)
+        code = show(_usage(error, arguments) or _machine(error) or _bug(error), arguments)
     try:
         sys.stdout.flush()
     except OSError:  # Python would try it once more at its own end, and exit with 120
@@ -93,13 +94,14 @@ def show(error: MlstackError, arguments: list[str]) -> int:
     return error.exit_code
 
 
-def _usage(error: Exception) -> MlstackError | None:
+def _usage(error: Exception, arguments: list[str]) -> MlstackError | None:
     """Turn what typer says of a wrong option into our own error; None for anything else."""
     context = getattr(error, "ctx", None)
     message = getattr(error, "format_message", None)
     if message is None:
         return None
-    path = context.command_path.replace(" (default)", "") if context else "mlstack"
+    known = " ".join(["mlstack", *takewhile(str.isalpha, arguments[:1])])  # at least the room
+    path = context.command_path.replace(" (default)", "") if context else known
     return ConfigError(message().replace("Value error, ", ""), hint=f"type `{path} --help`")
 
 

@@ -28,6 +28,13 @@ def test_a_shortened_option_is_not_guessed(tmp_path: Path):
     assert "--gpus" in done.stderr
 
 
+def test_an_option_without_its_value_is_sent_to_the_help_of_its_command(tmp_path: Path):
+    done = mlstack("tune", "show", "--html", cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert "`mlstack tune --help`" in done.stderr
+
+
 def test_an_error_in_json_mode_is_one_object_on_stdout(tmp_path: Path):
     done = mlstack("train", "--json", cwd=tmp_path)
 
