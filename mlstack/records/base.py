@@ -70,6 +70,8 @@ def read(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     Raises:
         DataError: the file is missing, cut off, of another kind, or of a newer version.
     """
+    if path.is_fifo() or path.is_char_device():  # nothing, or no end, would come from it
+        raise DataError(f"cannot read `{path}`: it is no plain file")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -213,7 +213,9 @@ def _become(spec: Path, listening: socket.socket) -> NoReturn:
     sys.stderr.flush()
     if KEPT_OUT.isdisjoint(sys.modules):
         os.environ |= {**THREADLESS, **os.environ}
-        raise SystemExit(import_module(f"{WORKER}.__main__").main(arguments))
+        code = import_module(f"{WORKER}.__main__").main(arguments)
+        sys.stdout.flush()  # what is left in it at a SystemExit goes nowhere, see `ending`
+        raise SystemExit(code)
     os.set_inheritable(descriptor, True)
     environment = {**THREADLESS, **os.environ}
     os.execve(sys.executable, [sys.executable, "-m", WORKER, *arguments], environment)

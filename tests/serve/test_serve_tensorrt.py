@@ -370,7 +370,7 @@ def test_bench_compares_the_devices_each_at_its_best_size(
         "CPUExecutionProvider": {1: 500, 2: 700, 4: 200},
     }
 
-    def time(model: Model, rows: int) -> Timing:
+    def time(model: Model, example: list[np.ndarray], rows: int) -> Timing:
         rate = rates[model.runner.provider][rows]
         return Timing(rows=rows, p50_ms=1, p99_ms=1, rows_per_s=rate)
 
@@ -390,7 +390,7 @@ def test_bench_times_on_a_gpu_the_calls_that_a_server_makes(
     monkeypatch.setattr(offline, "SECONDS_PER_SIZE", 0)
     bound: list[list[int]] = []
 
-    def rehearse(package: Path, device: str, model: Model) -> list[Load]:
+    def rehearse(package: Path, device: str, model: Model, example: list[np.ndarray]) -> list[Load]:
         bound.append(model.runner.bound_rows)
         return [LOAD]
 

@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto
 from serving import CONFIG, NAME, make_package, mlstack, seal
 
-from mlstack.records.package import MANIFEST, MODEL, SIDE
+from mlstack.records.base import write
+from mlstack.records.package import MANIFEST, MODEL, SIDE, Live
 
 
 def golden_above(package: Path) -> None:
@@ -189,3 +190,16 @@ def test_a_manifest_that_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> N
 
     assert promoted.returncode == 3, promoted.stderr
     assert "is not a model package" in promoted.stderr
+
+
+def test_a_signature_that_is_no_plain_file_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    signature = make_package(tmp_path) / SIDE / "signature.json"
+    write(tmp_path / "models" / NAME / "live.json", Live(live=1))
+    signature.unlink()
+    os.mkfifo(signature)
+
+    served = mlstack(tmp_path, "serve", "--port", "0", timeout=20)
+
+    assert served.returncode == 3, served.stderr
+    assert "no plain file" in served.stderr
