@@ -8,7 +8,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,8 +99,8 @@ def _usage(error: Exception, arguments: list[str]) -> MlstackError | None:
     message = getattr(error, "format_message", None)
     if message is None:
         return None
-    known = " ".join(["mlstack", *takewhile(str.isalpha, arguments[:1])])  # at least the room
-    path = context.command_path.replace(" (default)", "") if context else known
+    words = ["mlstack", *(word for word in arguments[:1] if word.isalpha())]  # at least the room
+    path = context.command_path.replace(" (default)", "") if context else " ".join(words)
     return ConfigError(message().replace("Value error, ", ""), hint=f"type `{path} --help`")
 
 

@@ -44,8 +44,10 @@ def checked(path: Path) -> Project | None:
     known = _read(_place(path))
     if known is None or known.of != _origin(path):
         return None
-    sections: dict[str, Any] = {n: SimpleNamespace(**v) for n, v in known.settings.items()}
-    sections["serve"] = _nested(known.settings["serve"])
+    sections = {
+        name: _nested(values) if name == "serve" else SimpleNamespace(**values)
+        for name, values in known.settings.items()
+    }
     config = cast("settings.Config", SimpleNamespace(**sections))
     return Project(path.resolve().parent, config)
 

@@ -23,7 +23,10 @@ def find(arguments: list[str]) -> Callable[[], int] | None:
     wanted = _wanted(arguments[1:])
     if wanted is None or not start.FILE.is_file():
         return None
-    project = known.checked(start.FILE)
+    try:
+        project = known.checked(start.FILE)
+    except OSError:  # `cli.py` meets it too, and says what it is
+        return None
     return None if project is None else lambda: _run(project, wanted, ui.show_mode(arguments))
 
 
@@ -40,7 +43,7 @@ def _wanted(words: list[str]) -> start.Wanted | None:
             return None
         given[name] = value if equals else next(rest, "")
     port, device = given.get("--port", "0"), given.get("--device", "auto")
-    is_plain = port.isdecimal() and port.isascii() and int(port) < 1 << 16
+    is_plain = port.isdecimal() and port.isascii() and len(port) < 6 and int(port) < 1 << 16
     if len(modes) > 1 or not is_plain or device not in ("auto", "cpu", "gpu"):
         return None
     if given.get("--host", "-")[:1] == "-" and "--host" in given:

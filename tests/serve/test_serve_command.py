@@ -34,6 +34,7 @@ from serving import (
 from mlstack.records.base import read, write
 from mlstack.records.package import Golden, Live
 from mlstack.records.server import DeviceChoice, ServerSpec
+from mlstack.serve import at_once
 
 
 @pytest.fixture
@@ -444,6 +445,7 @@ def test_the_server_starts_at_once_when_its_settings_were_checked(root: Path) ->
         (lambda text: text, ("serve", "--port", "70000"), "--port"),
         (lambda text: text, ("serve", "--port", "\u0663"), "--port"),
         (lambda text: text, ("serve", "--port"), "--port"),
+        (lambda text: text, ("serve", "--port", "1" * 5000), "--port"),
         (lambda text: text, ("serve", "--device", "tpu"), "tpu"),
         (lambda text: text, ("serve", "--host", "no.such.host.invalid"), "no.such.host.invalid"),
     ],
@@ -474,3 +476,15 @@ def test_what_is_said_in_the_environment_counts_at_once(
 
     assert ran.returncode == 6
     assert port in ran.stderr
+
+
+def test_a_file_that_cannot_be_read_at_once_is_said_as_any_other(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(at_once.known, "checked", fail)
+
+    assert at_once.find(["serve"]) is None  # left to the command line

@@ -186,7 +186,7 @@ class OfOneRank(Net):
 
 class WithoutSync(Net):
     def log_dict(self, metrics, sync_dist=False, **given):
-        super().log_dict(metrics, **given)
+        super().log_dict(metrics, **given, reduce_fx="avg")
 
 class Changed(Images):
     def change(self, images, targets, part):

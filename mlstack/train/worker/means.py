@@ -12,7 +12,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from torch import distributed
 
-MEANS = ("mean", "max", "min")  # the same when they are taken twice; a sum is not
+MEANS = ("mean", "avg", "max", "min")  # the same when they are taken twice; a sum is not
 
 
 def is_shared(reduce_fx: Any) -> bool:
