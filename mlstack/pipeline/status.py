@@ -1,5 +1,6 @@
 """The state of a project on one screen, read from files alone, and what to type next."""
 
+import re
 import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +29,8 @@ from mlstack.records.package import SIDE, Live, Metrics, numbers, read_live
 from mlstack.records.run import RunSummary, glance, run_ids
 
 LOOKED_AT = 50  # newest runs that are opened
-ALERT_WIDTH = 40  # of 80 columns
+ALERT_WIDTH = 46  # of 80 columns
+ASIDE = re.compile(r" \([^`()]*\)(?=[^`]*$)")  # figures in brackets, no name of a column
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,7 @@ def _alerts(layout: Layout, found: Found) -> Line:
         alert = found.alert.alert
         said = alert.summary.removeprefix(f"{alert.model} version {alert.version}: ")
         first, _, rest = said.partition("; ")
-        first = textwrap.shorten(first, ALERT_WIDTH, placeholder=" ...")
+        first = textwrap.shorten(ASIDE.sub("", first), ALERT_WIDTH, placeholder=" ...")
         state = f"{count}, open: {first}{', and more' if rest else ''}"
         return Line(part="alerts", state=state, is_well=False)
     return Line(part="alerts", state=f"{count}, none open" if count else "none")

@@ -117,7 +117,29 @@ def test_times_and_alerts_are_told_in_few_words(project, answer, records) -> Non
 
     assert states["live"].startswith("package 1 since 2026-01-03 12:30 UTC")
     assert states["alerts"] == "1, open: `age` moved, and more"
-    assert cut == "1, open: measured accuracy 86.4% -> 50.7% ..., and more"
+    assert cut == "1, open: measured accuracy 86.4% -> 50.7% on 300 labels, and more"
+
+
+@pytest.mark.parametrize(
+    ("summary", "told"),
+    [
+        (
+            "input `center_x` changed, mean 0.508 -> 0.699 (KS 0.93, limit 0.2); b",
+            ", mean 0.508 -> 0.699, and more",
+        ),
+        ("input `size (mm)` went missing", "input `size (mm)` went missing"),
+        ("input `" + "n " * 40 + "` changed", " ..."),
+    ],
+)
+def test_an_alert_is_cut_where_it_says_least(
+    project: Path, answer, records, summary: str, told: str
+) -> None:
+    lay_live(project, records)
+    lay_alert(project, msgspec.structs.replace(ALERT, summary=summary))
+
+    (state,) = [one["state"] for one in answer("status")["lines"] if one["part"] == "alerts"]
+
+    assert state.endswith(told) and len(state) <= 68
 
 
 @pytest.mark.parametrize(
