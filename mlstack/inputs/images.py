@@ -193,6 +193,7 @@ def _flatten(image: Image.Image) -> Image.Image:
     return image
 
 
+CHUNK_PIXELS = 1 << 17
 FEATURES = ("brightness", "contrast", "sharpness", "center_x", "center_y")
 
 
@@ -208,22 +209,41 @@ def features(batch: np.ndarray) -> np.ndarray:
     Returns:
         float32, shape (images, 5), in the order of `FEATURES`.
     """
-    grey = batch.astype(np.float32).mean(axis=3) / 255  # (images, height, width)
-    count, height, width = grey.shape
-    flat = grey.reshape(count, -1)
+    count, height, width, _ = batch.shape
+    step = max(1, CHUNK_PIXELS // (height * width))
+    pieces = [_features(batch[start : start + step]) for start in range(0, count, step)]
+    return np.concatenate(pieces) if pieces else np.zeros((0, len(FEATURES)), np.float32)
+
+
+def _features(batch: np.ndarray) -> np.ndarray:
+    """Describe so few images that what is computed between stays in the processor's caches."""
+    count, height, width, channels = batch.shape
+    light = batch[..., 0].astype(np.uint16)
+    for channel in range(1, channels):  # a mean over so short an axis is slow
+        light += batch[..., channel]
+    grey = np.multiply(light, np.float32(1 / (255 * channels)), dtype=np.float32)
+    mean = grey.mean(axis=(1, 2))
     border = np.concatenate([grey[:, 0, :], grey[:, -1, :], grey[:, :, 0], grey[:, :, -1]], axis=1)
     ink = np.abs(grey - np.median(border, axis=1)[:, None, None])
-    mass = np.maximum(ink.sum(axis=(1, 2)), 1e-6)
-    columns = (np.arange(width, dtype=np.float32) + 0.5) / width
-    rows = (np.arange(height, dtype=np.float32) + 0.5) / height
-    sharpness = np.abs(np.diff(grey, axis=2)).mean(axis=(1, 2)) if width > 1 else flat[:, 0] * 0
+    columns, rows = ink.sum(axis=1), ink.sum(axis=2)
+    mass = np.maximum(columns.sum(axis=1), 1e-6)
+    sharpness = np.zeros(count)
+    if width > 1:
+        steps = np.abs(np.diff(grey, axis=2))
+        sharpness = steps.mean(axis=(1, 2))
+    grey -= mean[:, None, None]
+    variance = np.einsum("ijk,ijk->i", grey, grey) / (height * width)
     return np.stack(
         [
-            flat.mean(axis=1),
-            flat.std(axis=1),
+            mean,
+            np.sqrt(variance),
             sharpness,
-            (ink.sum(axis=1) * columns).sum(axis=1) / mass,
-            (ink.sum(axis=2) * rows).sum(axis=1) / mass,
+            columns @ _centres(width) / mass,
+            rows @ _centres(height) / mass,
         ],
         axis=1,
     ).astype(np.float32)
+
+
+def _centres(size: int) -> np.ndarray:
+    return (np.arange(size, dtype=np.float32) + 0.5) / size

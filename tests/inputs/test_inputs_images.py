@@ -195,3 +195,46 @@ def test_each_kind_that_is_read_is_read() -> None:
 
     for content in (several, *(encoded(image, kind) for kind in images.FORMATS)):
         assert images.decode(content, COLOUR).shape == (16, 16, 3)
+
+
+def described(picture: np.ndarray) -> list[float]:
+    """Write `images.FEATURES` of one picture down as its docstring has them, in float64."""
+    height, width, _ = picture.shape
+    grey = picture.astype(np.float64).mean(axis=2) / 255
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    ink = np.abs(grey - np.median(border))
+    columns, rows = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
+    sharpness = np.abs(np.diff(grey, axis=1)).mean() if width > 1 else 0.0
+    return [
+        grey.mean(),
+        grey.std(),
+        sharpness,
+        (ink.sum(axis=0) * columns).sum() / ink.sum(),
+        (ink.sum(axis=1) * rows).sum() / ink.sum(),
+    ]
+
+
+@pytest.mark.parametrize(
+    "shape", [(5, 8, 6, 3), (3, 9, 7, 1), (2, 4, 1, 3), (70, 64, 64, 3), (1, 400, 500, 3)]
+)
+def test_features_are_those_of_each_picture_whatever_lies_beside_it(
+    shape: tuple[int, int, int, int],
+) -> None:
+    batch = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    found = images.features(batch)
+
+    assert found.dtype == np.float32
+    expected = [described(picture) for picture in batch]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_picture_of_one_colour_has_no_contrast_and_no_edges() -> None:
+    (found,) = images.features(np.full((1, 32, 32, 3), 200, np.uint8))
+
+    assert found[0] == pytest.approx(200 / 255)
+    assert found[1:].tolist() == pytest.approx([0, 0, 0, 0], abs=1e-6)
+
+
+def test_no_pictures_have_no_features() -> None:
+    assert images.features(np.zeros((0, 8, 8, 3), np.uint8)).shape == (0, len(images.FEATURES))
