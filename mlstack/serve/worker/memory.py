@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 
-M_MMAP_THRESHOLD = -3  # of mallopt(3), in malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3), in malloc.h
 MAPPED_BYTES = 1 << 20
+SPARE_BYTES = 16 << 20
 # New objects until the collector looks at them, and how often at older ones. Rows that wait for the
 # model and for the log passed Python's 700 a hundred times a second, and there is nothing to find:
 # a request leaves no cycles.
@@ -21,10 +22,14 @@ def map_large_blocks() -> None:
     Left alone it takes the largest block that was ever freed, up to 32 MB, for the new threshold:
     the weights of a model that was replaced then lie between others, in the heap of the thread
     that loaded it, and every change leaves some of them there (mallopt(3), M_MMAP_THRESHOLD).
+
+    Below that it may keep 16 MB for the next request: given back after each, as is usual above
+    128 KB, they are page faults again, which cost more than what is computed there.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(M_MMAP_THRESHOLD, MAPPED_BYTES)
+        set_option(M_TRIM_THRESHOLD, SPARE_BYTES)
 
 
 def collect_rarely() -> None:
