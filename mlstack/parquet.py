@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+WIDE_BYTES = 4 << 10  # a value, on average
+
 
 def read(path: Path) -> pa.Table:
     """Read one file, without columns made from its folder's name."""
@@ -15,7 +17,26 @@ def read(path: Path) -> pa.Table:
 
 
 def write(table: pa.Table, path: Path) -> None:
-    """Write one file; half of it stays when this is killed."""
+    """Write one file; half of it stays when this is killed.
+
+    Columns of tensors and files are packed by Snappy: on numbers of pictures it is smaller than
+    zstd, on files of pictures as large, and takes a half to a fifth of the time.
+    """
+    wide = [name for name in table.column_names if _is_wide(table.column(name))]
+    plain = [_place(field) for field in table.schema if field.name not in wide]
     import_module("pyarrow.parquet").write_table(
-        table, path, compression="zstd", compression_level=1
+        table,
+        path,
+        compression=dict.fromkeys(plain, "zstd") | dict.fromkeys(wide, "snappy"),
+        compression_level=dict.fromkeys(plain, 1),
+        use_dictionary=plain,
+        write_statistics=plain,
     )
+
+
+def _place(field: pa.Field) -> str:
+    return f"{field.name}.list.element" if pa.types.is_list(field.type) else str(field.name)
+
+
+def _is_wide(column: pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_binary(column.type) and column.nbytes > WIDE_BYTES * len(column))

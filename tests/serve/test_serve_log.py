@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from serving import CONFIG, NAME, end, eventually, make_image, make_package, start
 
@@ -18,12 +20,13 @@ from mlstack.records import requests
 from mlstack.records.server import LogSpec
 from mlstack.serve.worker.columns import Encoder, Entry
 from mlstack.serve.worker.log import (
+    MANY_BYTES,
     MANY_ROWS,
     MAX_PENDING_BYTES,
     MAX_PENDING_ROWS,
     RequestLog,
 )
-from mlstack.serve.worker.wal import HOUR_US, Wal, compact_leftovers, delete_old
+from mlstack.serve.worker.wal import HOUR_US, Wal, compact_leftovers, delete_old, write_part
 
 MINUTE_MS = 60_000
 
@@ -108,6 +111,46 @@ def test_many_rows_do_not_wait_for_the_interval(
 
     assert written == (rows if is_written else 0)
     assert len(kept(tmp_path)) == rows
+
+
+@pytest.mark.parametrize("given", [MANY_BYTES, MANY_BYTES // 2])
+def test_many_bytes_do_not_wait_for_the_interval(tmp_path: Path, given: int) -> None:
+    log = RequestLog(tmp_path, NAME, LogSpec(flush_ms=MINUTE_MS))
+    log.start([])
+
+    async def add() -> int:
+        log.add(Entry("one", "", 1, 1, "infer", 200, inputs=[bytes(given)]))
+        for _ in range(50):
+            await asyncio.sleep(0.01)
+            if log.written_rows:
+                break
+        return log.written_rows
+
+    written = asyncio.run(add())
+    log.close()
+
+    assert written == (given == MANY_BYTES)
+    assert kept(tmp_path) == ["one"]
+
+
+def test_tensors_are_packed_by_the_codec_for_them_and_nothing_is_left_plain(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+
+    def codecs(size: int) -> dict[str, str]:
+        entry = Entry("a", "", 1, 1, "infer", 200, classes=["x", "y"])
+        entry.probabilities, entry.inputs = np.full((1, 2), 0.5, np.float32), [rng.bytes(size)]
+        part = tmp_path / f"{size}.parquet"
+        rows = Encoder("m", [], inputs=True, redact=[]).batch([entry])
+        write_part(pa.Table.from_batches([rows]), part)
+        group = pq.ParquetFile(part).metadata.row_group(0)
+        found = [group.column(index) for index in range(group.num_columns)]
+        assert requests.read_part(part).to_pylist() == rows.to_pylist()
+        return {column.path_in_schema: column.compression for column in found}
+
+    small, large = codecs(100), codecs(10_000)
+
+    assert set(small.values()) == {"ZSTD"}
+    assert large == small | {"input": "SNAPPY"}
 
 
 def test_a_disk_that_takes_nothing_does_not_fill_up_with_what_did_not_fit(tmp_path: Path) -> None:

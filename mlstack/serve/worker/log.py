@@ -25,6 +25,7 @@ from mlstack.serve.worker.wal import Wal, compact_leftovers, delete_old
 MAX_PENDING_ROWS = 200_000
 MAX_PENDING_BYTES = 256 << 20
 MANY_ROWS = 128  # are not kept waiting: making columns costs as much for one row as for fifty
+MANY_BYTES = 512 << 10  # neither are these: larger blocks are new memory each time, see `memory`
 ROTATE_S = 60.0
 CLEAN_S = 3600.0
 
@@ -43,6 +44,7 @@ class RequestLog:
         self._next: Future[Wal] | None = None  # opened before it is needed: that syncs
         self._entries: list[Entry] = []
         self._waiting_rows = 0  # of these, those that are not being written yet
+        self._waiting_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._is_writing = False
         self._pending_rows = 0
@@ -92,6 +94,7 @@ class RequestLog:
         self._pending_rows += entry.count
         self._pending_bytes += size
         self._waiting_rows += entry.count
+        self._waiting_bytes += size
         if not self._is_writing:
             self._flush_soon()
 
@@ -109,7 +112,7 @@ class RequestLog:
         self._packer.shutdown()
 
     def _flush_soon(self) -> None:
-        if self._waiting_rows >= MANY_ROWS:
+        if self._waiting_rows >= MANY_ROWS or self._waiting_bytes >= MANY_BYTES:
             if self._timer is not None:
                 self._timer.cancel()
             self._flush()
@@ -121,7 +124,7 @@ class RequestLog:
         self._timer = None
         self._is_writing = True
         entries, self._entries = self._entries, []
-        self._waiting_rows = 0
+        self._waiting_rows = self._waiting_bytes = 0
         loop = asyncio.get_running_loop()
         written = loop.run_in_executor(self._thread, self._write, entries)
         written.add_done_callback(lambda written: self._flushed(entries, written))
