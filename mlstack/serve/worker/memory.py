@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from importlib.abc import MetaPathFinder
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3), in malloc.h
+from mlstack import allocator
+
 MAPPED_BYTES = 1 << 20
 SPARE_BYTES = 16 << 20
 # New objects until the collector looks at them, and how often at older ones. Rows that wait for the
@@ -21,15 +22,10 @@ def map_large_blocks() -> None:
 
     Left alone it takes the largest block that was ever freed, up to 32 MB, for the new threshold:
     the weights of a model that was replaced then lie between others, in the heap of the thread
-    that loaded it, and every change leaves some of them there (mallopt(3), M_MMAP_THRESHOLD).
-
-    Below that it may keep 16 MB for the next request: given back after each, as is usual above
-    128 KB, they are page faults again, which cost more than what is computed there.
+    that loaded it, and every change leaves some of them there. 16 MB are kept for what the next
+    requests need.
     """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        set_option(M_MMAP_THRESHOLD, MAPPED_BYTES)
-        set_option(M_TRIM_THRESHOLD, SPARE_BYTES)
+    allocator.keep(spare_bytes=SPARE_BYTES, mapped_bytes=MAPPED_BYTES)
 
 
 def collect_rarely() -> None:

@@ -15,6 +15,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+from mlstack import allocator
 from mlstack.errors import OK, MachineError
 from mlstack.records.base import read
 from mlstack.records.run import SPEC, RunSpec
@@ -22,6 +23,7 @@ from mlstack.train.worker.failure import tell_failure
 from mlstack.train.worker.stop import StopRequest
 
 FAILED = 1
+MAPPED_BYTES = 1 << 30
 
 
 def main() -> int:
@@ -30,6 +32,8 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--resume", action="store_true")
     arguments = parser.parse_args()
+    # every step asks for what the one before has freed: activations, gradients, batches
+    allocator.keep(spare_bytes=allocator.MOST, mapped_bytes=MAPPED_BYTES)
     faulthandler.register(signal.SIGUSR2, all_threads=True)  # the supervisor asks: where is it?
     stop = StopRequest()
     stop.install()  # before the long imports, so that a signal then is not lost
