@@ -18,6 +18,12 @@ from mlstack.records import requests
 
 Raw = bytes | memoryview
 KEYS = frozenset({"prediction_id", "ts_us", "model", "version", "status"})  # never redacted
+INTEGERS = {
+    pa.int16(): np.int16,
+    pa.int32(): np.int32,
+    pa.int64(): np.int64,
+}
+SOME_ROWS = 1024
 SAID = ("request_id", "ts_us", "version", "route", "status", "error", "latency_us", "batch")
 
 
@@ -58,7 +64,9 @@ class Encoder:
     def __init__(self, model: str, features: list[str], *, inputs: bool, redact: list[str]) -> None:
         self.schema = requests.schema(features)
         self._features = self.schema.names[len(requests.BASE_SCHEMA) :]
+        self._types = {field.name: field.type for field in self.schema}
         self._model = model
+        self._models = pa.nulls(0, pa.string())  # made once, and cut
         self._inputs = inputs
         redacted = {*redact, *(requests.FEATURE + name for name in redact)} - KEYS
         self._redacted = [name for name in self.schema.names if name in redacted]
@@ -67,7 +75,7 @@ class Encoder:
         """Make the rows of these entries, in order."""
         rows = sum(entry.count for entry in entries)
         columns = self._said(entries, rows)
-        columns["model"] = pa.repeat(pa.scalar(self._model), rows)
+        columns["model"] = self._named(rows)
         columns |= _answers(entries)
         columns["input"] = _binary(self._kept(entries))
         if self._features:
@@ -89,9 +97,12 @@ class Encoder:
             ids = [row_id(e.prediction_id, row, e.count) for e in entries for row in range(e.count)]
             values = {name: _repeated(column, counts) for name, column in values.items()}
         values["prediction_id"] = ids
-        return {
-            name: pa.array(column, self.schema.field(name).type) for name, column in values.items()
-        }
+        return {name: _column(column, self._types[name]) for name, column in values.items()}
+
+    def _named(self, rows: int) -> pa.Array:
+        if rows > len(self._models):
+            self._models = pa.array([self._model] * max(rows, SOME_ROWS), pa.string())
+        return self._models[:rows]
 
     def _kept(self, entries: list[Entry]) -> list[Raw | None]:
         kept: list[Raw | None] = []
@@ -107,48 +118,59 @@ def _repeated(column: Sequence[Any], counts: list[int]) -> list[Any]:
     return list(chain.from_iterable(map(repeat, column, counts)))
 
 
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Make a column; `pa.array` takes longer where nothing need be found out about the values."""
+    if kind in INTEGERS:
+        data = pa.py_buffer(np.array(values, INTEGERS[kind]))
+        return pa.Array.from_buffers(kind, len(values), [None, data])
+    if all(value is None for value in values):
+        return pa.nulls(len(values), kind)
+    return pa.array(values, kind)
+
+
 def _binary(values: list[Raw | None]) -> pa.Array:
     """Make a column of bytes; `pa.array` never lets go of a memoryview (pyarrow 26)."""
-    ends = np.zeros(len(values) + 1, np.int32)
-    np.cumsum([0 if value is None else len(value) for value in values], out=ends[1:])
-    data = b"".join(value for value in values if value is not None)
-    buffers = [_present(values), pa.py_buffer(ends), pa.py_buffer(data)]
-    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
+    data = pa.py_buffer(b"".join(value for value in values if value is not None))
+    starts = _starts([0 if value is None else len(value) for value in values])
+    return pa.Array.from_buffers(pa.binary(), len(values), [_present(values), starts, data])
 
 
 def _answers(entries: list[Entry]) -> dict[str, pa.Array]:
     """Make the columns of what was answered; neighbours with the same classes as one array."""
     predictions: list[str | None] = []
-    confidences: list[float | None] = []
     widths: list[int] = []
+    confidences: list[np.ndarray] = []
     values: list[np.ndarray] = []
     for classes, stack, rows in _stacks(entries):
         if stack is None:
             predictions += [None] * rows
-            confidences += [None] * rows
             widths += [0] * rows
+            confidences.append(np.zeros(rows, np.float32))
             continue
-        best = stack.argmax(axis=1)
-        predictions += [classes[i] for i in best.tolist()]
-        confidences += stack[np.arange(rows), best].tolist()
+        predictions += [classes[i] for i in stack.argmax(axis=1).tolist()]
         widths += [stack.shape[1]] * rows
+        confidences.append(stack.max(axis=1))
         values.append(stack.ravel())
-    starts = np.zeros(len(widths) + 1, np.int32)
-    np.cumsum(widths, out=starts[1:])
-    flat = np.concatenate(values) if values else np.zeros(0, np.float32)
+    present = _present(predictions)
+    flat = _floats(np.concatenate(values) if values else np.zeros(0, np.float32))
     return {
-        "prediction": pa.array(predictions, pa.string()),
-        "confidence": pa.array(confidences, pa.float32()),
-        "probabilities": _lists(_floats(flat), starts, predictions),
+        "prediction": _column(predictions, pa.string()),
+        "confidence": _floats(np.concatenate(confidences), present),
+        "probabilities": _lists(flat, _starts(widths), present),
     }
 
 
-def _lists(values: pa.Array, starts: np.ndarray, given: list[str | None]) -> pa.Array:
+def _lists(values: pa.Array, starts: pa.Buffer, present: pa.Buffer | None) -> pa.Array:
     """Make a column of lists; `ListArray.from_arrays` loads 9 MB to negate its mask."""
-    kind = pa.list_(values.type)
-    return pa.Array.from_buffers(
-        kind, len(given), [_present(given), pa.py_buffer(starts)], children=[values]
-    )
+    kind, rows = pa.list_(values.type), starts.size // 4 - 1
+    return pa.Array.from_buffers(kind, rows, [present, starts], children=[values])
+
+
+def _starts(sizes: list[int]) -> pa.Buffer:
+    """Make the places where values of these sizes begin, and where the last one ends."""
+    starts = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(sizes, out=starts[1:])
+    return pa.py_buffer(starts)
 
 
 def _floats(values: np.ndarray, present: pa.Buffer | None = None) -> pa.Array:
@@ -157,9 +179,10 @@ def _floats(values: np.ndarray, present: pa.Buffer | None = None) -> pa.Array:
     return pa.Array.from_buffers(pa.float32(), len(values), [present, data])
 
 
-def _present(values: Sequence[object]) -> pa.Buffer:
-    """Make the bits that tell which values are there."""
-    return pa.array([value is not None for value in values], pa.bool_()).buffers()[1]
+def _present(values: Sequence[object]) -> pa.Buffer | None:
+    """Make the bits that tell which values are there; none where all are."""
+    there = [value is not None for value in values]
+    return None if all(there) else pa.py_buffer(np.packbits(there, bitorder="little"))
 
 
 def _stacks(entries: list[Entry]) -> list[tuple[list[str], np.ndarray | None, int]]:
