@@ -1,10 +1,11 @@
-"""What HTTP itself costs: our connection beside that of uvicorn, with the same constant answer.
+"""What HTTP itself costs: our connections beside uvicorn, with the same constant answer.
 
     python benchmarks/serve_http.py [ROUNDS]
 
 CPU microseconds of the server process a request, 64 connections of wrk on loopback, in turns.
 """
 
+import asyncio
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import uvloop
 from serving.load import Call, closed, need_wrk
 
 from mlstack.serve.worker.answers import JSON, Answer
-from mlstack.serve.worker.connection import Connection
+from mlstack.serve.worker.listener import Listener
 from mlstack.serve.worker.request import Request
 
 BODY = b'{"prediction":"class 1","confidence":0.9,"prediction_id":"01a21633-7b30-79c4-a171"}'
@@ -43,17 +44,26 @@ class Constant:
 
 def serve(kind: str, descriptor: int) -> None:
     """Serve until killed."""
+    listening = socket.socket(fileno=descriptor)
+    if kind == "ours":
+        uvloop.run(listen(listening))
     config = uvicorn.Config(
         Constant(),
-        http=Connection if kind == "ours" else "httptools",
+        http="httptools",
         interface="asgi3",
         lifespan="off",
         log_level="critical",
         access_log=False,
         proxy_headers=False,
     )
-    listening = socket.socket(fileno=descriptor)
     uvloop.run(uvicorn.Server(config).serve(sockets=[listening]))
+
+
+async def listen(listening: socket.socket) -> None:
+    """Serve by our listener."""
+    listener = Listener(Constant(), listening, None)
+    await listener.start()
+    await asyncio.Event().wait()
 
 
 def measure(kind: str) -> tuple[float, float]:

@@ -1,8 +1,7 @@
 """Serve the live model package over HTTP, and say which package is live.
 
 `api.serve` checks the package and the port, writes `.mlstack/serve.json` and replaces its own
-process by `mlstack.serve.worker`: one process, HTTP of our own below
-uvicorn, ONNX Runtime, no torch.
+process by `mlstack.serve.worker`: one process, HTTP of our own, ONNX Runtime, no torch.
 
 Reads models/NAME/N/ and models/NAME/live.json (watched while serving). Writes
 models/NAME/live.json (promote, rollback, canary, shadow; a canary that has

@@ -49,7 +49,8 @@ def _unanswered(url: str, error: httpx.HTTPError) -> MlstackError:
             hint="if it is yours, name its file: SSL_CERT_FILE=cert.pem",
         )
     hint = "is `mlstack serve` running?"
-    if isinstance(error, httpx.RemoteProtocolError) and url.startswith("http://"):
+    is_cut_off = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
+    if is_cut_off and url.startswith("http://"):
         hint = f"does it speak HTTPS? then type https://{url.removeprefix('http://')}"
     return BusyError(f"`{url}` does not answer: {error}", hint=hint)
 

@@ -12,14 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-import uvicorn
 import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlstack.serve.worker import connection
 from mlstack.serve.worker.answers import Answer, json_answer
-from mlstack.serve.worker.connection import Connection, end_late
+from mlstack.serve.worker.connection import Connection, Open, end_late
 from mlstack.serve.worker.request import Request
 
 LIMIT = 100_000
@@ -57,7 +56,7 @@ class Lines:
     app: Echo
     port: int = 0
     loop: asyncio.AbstractEventLoop | None = None
-    state: object = None
+    open: Open = field(default_factory=Open)
     broken: list[dict[str, object]] = field(default_factory=list)
 
     def end_late(self, seconds: float) -> None:
@@ -66,7 +65,7 @@ class Lines:
         done = threading.Event()
 
         def sweep() -> None:
-            end_late(self.state.connections, self.loop.time() + seconds)
+            end_late(self.open.connections, self.loop.time() + seconds)
             done.set()
 
         self.loop.call_soon_threadsafe(sweep)
@@ -76,7 +75,7 @@ class Lines:
         self.loop.call_soon_threadsafe(self.app.gate.set)
 
     def count(self) -> int:
-        return len(self.state.connections)
+        return len(self.open.connections)
 
 
 @pytest.fixture(scope="module")
@@ -88,10 +87,8 @@ def lines() -> Iterator[Lines]:
         lines.loop = asyncio.get_running_loop()
         lines.loop.set_exception_handler(lambda _, context: lines.broken.append(context))
         lines.app.gate = asyncio.Event()
-        config = uvicorn.Config(lines.app, log_config=None, interface="asgi3", proxy_headers=False)
-        lines.state = uvicorn.Server(config).server_state
         server = await lines.loop.create_server(
-            lambda: Connection(config, lines.state, {}), "127.0.0.1", 0
+            lambda: Connection(lines.app, lines.open), "127.0.0.1", 0
         )
         lines.port = server.sockets[0].getsockname()[1]
         is_up.set()
@@ -266,8 +263,8 @@ def test_a_body_in_tiny_chunks_takes_little_more_than_its_bytes(lines: Lines) ->
     head = b"POST /tiny HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
     with connected(lines) as opened:
         opened.sendall(head + b"".join(b"2\r\n" + piece + b"\r\n" for piece in pieces))
-        wait_until(lambda: any(c._size == len(body) for c in list(lines.state.connections)))
-        (held,) = [c._pieces for c in list(lines.state.connections) if c._size]
+        wait_until(lambda: any(c._size == len(body) for c in list(lines.open.connections)))
+        (held,) = [c._pieces for c in list(lines.open.connections) if c._size]
         count = len(held)
         opened.sendall(b"0\r\n\r\n")
         answered = opened.recv(1 << 16)
@@ -309,7 +306,7 @@ def test_a_slow_client_is_ended_with_408(lines: Lines, sent: bytes, code: int | 
         opened.sendall(sent)
         wait_until(lambda: lines.count() == 1)
         if sent:
-            wait_until(lambda: any(c._url for c in list(lines.state.connections)))
+            wait_until(lambda: any(c._url for c in list(lines.open.connections)))
         lines.end_late(connection.IDLE_S + 1)
         said = answers(read_all(opened))
 
@@ -340,7 +337,7 @@ def test_a_request_that_is_being_answered_is_not_late(lines: Lines) -> None:
 def test_a_client_that_takes_no_answer_is_let_go(lines: Lines) -> None:
     with connected(lines) as opened:
         opened.sendall(asked("/large", b"") * 3)
-        wait_until(lambda: any(c._is_full for c in list(lines.state.connections)))
+        wait_until(lambda: any(c._is_full for c in list(lines.open.connections)))
         lines.end_late(connection.READER_S + 1)
         wait_until(lambda: lines.count() == 0)
 

@@ -1,23 +1,21 @@
 """One HTTP/1.1 connection: bytes to requests, one answered after the other, answers to bytes.
 
-uvicorn listens, stops and speaks TLS; this stands where its own protocol would. What an ASGI server
-does for each request (a scope, an event, two messages each way) costs more here than the model: see
-docs/architecture.md. llhttp, below httptools, does the parsing, and refuses what could be read in
-two ways (two lengths, a length beside chunks, bare carriage returns).
+What an ASGI server does for each request (a scope, an event, two messages each way) costs more here
+than the model: see docs/architecture.md. llhttp, below httptools, does the parsing, and refuses
+what could be read in two ways (two lengths, a length beside chunks, bare carriage returns).
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any
+from typing import Protocol
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.config import Config
-from uvicorn.server import ServerState
 
 from mlstack.serve.worker.answers import Answer, Refused
 from mlstack.serve.worker.request import MAX_HEADER_BYTES, Request, too_large
@@ -34,6 +32,27 @@ START = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 START[499] = b"HTTP/1.1 499 Client Closed Request\r\n"
+
+
+class Application(Protocol):
+    """Who answers."""
+
+    is_stopping: bool
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Tell how large a body may be."""
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer one request, whatever happens."""
+
+
+@dataclass
+class Open:
+    """The connections that are open, and what is still at a request of one that is not."""
+
+    connections: "set[Connection]" = field(default_factory=set)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class Clock:
@@ -53,22 +72,14 @@ class Clock:
 
 
 class Connection(asyncio.Protocol):
-    """What uvicorn calls `http_protocol_class`."""
+    """One connection; it is in `Open` as long as it lasts."""
 
     clock = Clock()
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        if not config.loaded:
-            config.load()
-        self._app: Any = config.loaded_app
-        self._loop = _loop or asyncio.get_running_loop()
-        self._state = server_state
+    def __init__(self, app: Application, others: Open) -> None:
+        self._app = app
+        self._open = others
+        self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self.transport: asyncio.Transport
         self.is_gone = False
@@ -96,7 +107,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a request."""
         self.transport = transport
-        self._state.connections.add(self)  # type: ignore[arg-type]
+        self._open.connections.add(self)
         self.deadline = self._loop.time() + IDLE_S
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -104,10 +115,10 @@ class Connection(asyncio.Protocol):
         self.is_gone = True
         self._is_last = True
         self._waiting.clear()
-        self._state.connections.discard(self)
-        if self._task is not None:  # uvicorn waits for it when it stops
-            self._state.tasks.add(self._task)
-            self._task.add_done_callback(self._state.tasks.discard)
+        self._open.connections.discard(self)
+        if self._task is not None:
+            self._open.tasks.add(self._task)
+            self._task.add_done_callback(self._open.tasks.discard)
 
     def eof_received(self) -> bool | None:
         """Take the end of what a client sends for its end, as nginx does.
@@ -275,7 +286,7 @@ class Connection(asyncio.Protocol):
         self._task = self._loop.create_task(self._serve(request))
 
     async def _serve(self, request: Request) -> None:
-        answer: Answer = await self._app.answer(request)
+        answer = await self._app.answer(request)
         self._task = None
         if self.is_gone:
             return
@@ -326,7 +337,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
 
-def end_late(connections: Iterable[Any], now: float) -> None:
+def end_late(connections: Iterable[Connection], now: float) -> None:
     """End the connections whose time is over; `now` is on the loop's clock."""
     for connection in [one for one in connections if one.deadline < now]:
         connection.end_late()

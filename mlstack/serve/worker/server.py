@@ -5,15 +5,12 @@ import contextlib
 import importlib
 import signal
 import socket
-import ssl
 import sys
-from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 import orjson
-import uvicorn
 import uvloop
 
 from mlstack import files
@@ -25,8 +22,9 @@ from mlstack.records.server import ServerSpec
 from mlstack.serve import proof
 from mlstack.serve.worker import feedback, notify, said
 from mlstack.serve.worker.app import App
-from mlstack.serve.worker.connection import Connection, end_late
+from mlstack.serve.worker.connection import end_late
 from mlstack.serve.worker.feedback import Feedback
+from mlstack.serve.worker.listener import DRAIN_S, Listener
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.memory import collect_rarely, map_large_blocks
 from mlstack.serve.worker.model import Model
@@ -37,10 +35,6 @@ from mlstack.serve.worker.tls import Tls
 if TYPE_CHECKING:
     from mlstack.serve.worker.grpc_server import GrpcServer
 
-DRAIN_S = 30
-LINGER_S = 1.0  # how long an open connection may bring its last request
-GOODBYE_S = 0.5
-LOOK_S = 0.02
 TICK_S = 5.0
 LATE_S = 1.0
 SWITCH_S = 0.0005  # the thread of the log must not keep a request waiting for 5 ms
@@ -62,20 +56,11 @@ def serve(spec_file: Path, listening: socket.socket) -> int:
         _forget(spec_file, spec)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, with our own idea of what a signal means."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class _Life:
     def __init__(self, spec: ServerSpec, listening: socket.socket, spec_file: Path) -> None:
         layout = Layout(Path(spec.root))
         self._spec = spec
         self._spec_file = spec_file
-        self._socket = listening
         self._log = RequestLog(layout.requests, spec.model, spec.log)
         feedback.merge(layout.feedback)
         self._late = Feedback(layout.feedback)
@@ -90,34 +75,16 @@ class _Life:
         )
         self._grpc: GrpcServer | None = None
         self._code = 0
-        self._draining: list[asyncio.Task[None]] = []
-        self._server = _Server(
-            uvicorn.Config(
-                self._app,  # type: ignore[arg-type]  # it is asked by our own protocol
-                http=Connection,
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                log_level="critical",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=DRAIN_S,
-                ssl_context_factory=self._ssl_context if spec.access.tls else None,
-            )
-        )
-
-    def _ssl_context(self, *_: object) -> ssl.SSLContext:
-        assert self._tls.context is not None
-        return self._tls.context
+        self._stopping: list[asyncio.Task[None]] = []
+        self._listener = Listener(self._app, listening, self._tls.context)
+        self._is_over = asyncio.Event()
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop, number)
         self._log.start(self._deployment.features())
-        http = asyncio.create_task(self._server.serve(sockets=[self._socket]))
+        await self._listener.start()
         others: list[asyncio.Task[None]] = []
         try:
             model = await self._deployment.start()
@@ -132,12 +99,11 @@ class _Life:
                 asyncio.create_task(self._tls.watch()),
                 asyncio.create_task(self._end_late()),
             ]
-            await http
+            await self._is_over.wait()
         finally:
-            self._server.should_exit = True
             for task in others:
                 task.cancel()
-            await http
+            await self._listener.close()
             await self._close_grpc(DRAIN_S)
             self._late.close()
             self._log.close()
@@ -160,70 +126,27 @@ class _Life:
         notify.tell("STOPPING=1")
         proof.stop()
         if self._app.is_stopping:  # asked twice: at once
-            self._server.force_exit = True
             self._code = 128 + number
-            self._server.should_exit = True
-            self._draining.append(asyncio.create_task(self._close_grpc(0)))
-            for connection in list(self._server.server_state.connections):
-                connection.transport.abort()
-        elif self._server.started:
-            self._app.is_stopping = True
-            ends = (*self._shut(), self._drain(), self._close_grpc(DRAIN_S))
-            self._draining = [asyncio.create_task(one) for one in ends]
-        else:
-            self._app.is_stopping = True
-            self._server.should_exit = True
-
-    def _shut(self) -> Iterator[Coroutine[None, None, None]]:
-        """Stop listening; who has come in already is still let through.
-
-        Closing a socket resets the connections that wait in it, so they are taken out first.
-        """
-        listening = self._socket.dup()
-        listening.setblocking(False)
-        with listening, contextlib.suppress(OSError):  # EAGAIN: nobody waits any more
-            while True:
-                yield self._let_in(listening.accept()[0])
-        for server in self._server.servers:
-            server.close()
-
-    async def _let_in(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        config, state = self._server.config, self._server.server_state
-        connection.setblocking(False)
-        await loop.connect_accepted_socket(
-            lambda: config.http_protocol_class(  # type: ignore[call-arg]
-                config=config, server_state=state, app_state={}, _loop=loop
-            ),
-            connection,
-            ssl=self._tls.context,
-        )
+            self._stopping.append(asyncio.create_task(self._close_grpc(0)))
+            self._listener.abort()
+            self._is_over.set()
+            return
+        self._app.is_stopping = True
+        self._stopping = [
+            asyncio.create_task(one) for one in (self._drain(), self._close_grpc(DRAIN_S))
+        ]
 
     async def _drain(self) -> None:
-        """Answer what comes on open connections, which end with it; then end the rest."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LINGER_S
-        await asyncio.sleep(LOOK_S)
-        while self._server.server_state.connections and loop.time() < until:
-            await asyncio.sleep(LOOK_S)
+        """Answer what comes on open connections for a moment, then nothing more."""
+        await self._listener.drain()
         self._app.is_closed = True
-        self._server.should_exit = True
-        if self._tls.context is not None:
-            await self._part()
-
-    async def _part(self) -> None:
-        """End HTTPS connections whose other side does not say goodbye; it has 30 s otherwise."""
-        while connections := list(self._server.server_state.connections):
-            closing = [one for one in connections if one.transport.is_closing()]
-            await asyncio.sleep(GOODBYE_S)
-            for connection in closing:
-                connection.transport.abort()
+        self._is_over.set()
 
     async def _end_late(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(LATE_S)
-            end_late(self._server.server_state.connections, loop.time())
+            end_late(self._listener.open.connections, loop.time())
 
     async def _keep_house(self) -> None:
         while True:
