@@ -54,6 +54,11 @@ def grid(space: Space, seed: int) -> list[dict[str, Any]]:
     return points
 
 
+def size(space: Space) -> int:
+    """Count the points of a grid."""
+    return math.prod(len({encode(point) for point in _points(one)}) for one in space.values())
+
+
 def contains(space: Space, point: Mapping[str, Any]) -> bool:
     """Tell whether a point can be a trial."""
     return all(key in point and _inside(dimension, point[key]) for key, dimension in space.items())

@@ -104,7 +104,8 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(small: Path) -> N
         0: "failed",
         8: "finished",
     }
-    assert shown["state"] == "finished" and "1 failed" in done.stdout
+    assert shown["state"] == "finished" and "finished: 2 of 2 trials, 1 failed" in done.stdout
+    assert "note: the grid has no more than 2 points" in done.stderr
 
 
 @pytest.mark.slow
