@@ -1,6 +1,7 @@
 """Start the server: check everything that can be checked here, then become it."""
 
 import datetime
+import errno
 import importlib.util
 import os
 import socket
@@ -102,11 +103,21 @@ def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
     if wanted.model is not None:
         _refuse_absent(wanted.model)
         return
-    folder = Layout(project.root).model(project.config.project.name)
+    layout = Layout(project.root)
+    folder = layout.model(project.config.project.name)
     live = live_file.current(folder)
     if live.live is None:
         number = live_file.newest(folder)
-        live_file.promote(folder, number)
+        try:
+            live_file.promote(folder, number)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            where = "" if os.access(layout.state, os.W_OK) else "in a folder that may be written, "
+            raise MachineError(
+                f"`{folder}` may only be read, so no package can be made live there",
+                hint=f"{where}type `mlstack serve --model {folder / str(number)}`",
+            ) from error
         yield Promoted(model=folder.name, number=number)
 
 
