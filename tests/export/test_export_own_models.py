@@ -38,6 +38,20 @@ class Softmax(Linear):
         return self.head(rows).softmax(dim=1)
 
 
+class Sigmoid(Linear):
+    """In halves behind it, so that a cast to FP32 comes between."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(rows).sigmoid().half()
+
+
+class Gated(Linear):
+    """Its logits are within 0 and 1, too, and a sigmoid is in it."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(rows).sigmoid() * 0.5
+
+
 class LogSoftmax(Linear):
     def forward(self, rows: Tensor) -> Tensor:
         return self.head(rows).log_softmax(dim=1)
@@ -93,10 +107,17 @@ def test_a_forward_that_ends_in_softmax_is_refused(tmp_path: Path) -> None:
     assert "leave softmax out of forward" in refused.value.hint
 
 
+def test_a_forward_that_ends_in_sigmoid_is_refused() -> None:
+    with pytest.raises(ConfigError, match="forward ends in sigmoid") as refused:
+        to_onnx(Sigmoid(), ROWS, "input")
+
+    assert "leave sigmoid out of forward" in refused.value.hint
+
+
 @pytest.mark.parametrize(
     "network",
-    [Linear(), LogSoftmax(), in_full_precision(Double())],
-    ids=["logits", "log_softmax", "FP64 and halves"],
+    [Linear(), LogSoftmax(), Gated(), in_full_precision(Double())],
+    ids=["logits", "log_softmax", "gated", "FP64 and halves"],
 )
 def test_the_probabilities_are_those_of_the_network(network: nn.Module, tmp_path: Path) -> None:
     part = recorded(network, tmp_path)
