@@ -30,6 +30,7 @@ from mlstack.records.server import (
     RollbackSpec,
     ServerSpec,
 )
+from mlstack.serve import engines
 from mlstack.serve import live as live_file
 from mlstack.serve.access import decide
 from mlstack.serve.alone import project_around
@@ -76,6 +77,7 @@ def become_server(project: Project, wanted: Wanted) -> Iterator[Record]:
     address = listening.getsockname()[0]
     access = decide(project, address, is_insecure=wanted.is_insecure)
     yield from _make_live(project, wanted)
+    engines.sweep(Layout(project.root).tensorrt)
     spec = _spec(project, wanted, listening, access)
     place = server_record.path(Layout(project.root).state)
     files.write_bytes(place, encode(spec), mode=0o600)  # it holds a key
