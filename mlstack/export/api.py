@@ -50,6 +50,7 @@ class Exported(Result, frozen=True, kw_only=True, tag="export.package"):
     page: str  # HTML, relative to the project
     content_sha256: str  # of what answers: equal for two exports of the same checkpoint
     live: int | None = None  # the package that is live meanwhile
+    notes: list[str] = msgspec.field(default_factory=list)
 
     def headline(self) -> str:
         """Give the package's path."""
@@ -98,6 +99,7 @@ def export(path: Path, *, sets: tuple[str, ...], wish: Wish) -> Iterator[Record]
             inside the budget.
     """
     asked = order(load(path, sets=sets), wish)
+    yield from (Stage(text=f"note: {note}") for note in asked.notes)
     layout = Layout(asked.project.root)
     with bundle.workplace(layout.state, asked.model) as work:
         asked = replace(asked, live=(yield from ask.rival(asked, work)))
@@ -162,6 +164,7 @@ def _exported(asked: Order, parts: bundle.Parts, package: Path) -> Exported:
         page=(asked.folder / REPORT).relative_to(asked.project.root).as_posix(),
         content_sha256=manifest.content_sha256,
         live=asked.live.number if asked.live else None,
+        notes=list(asked.notes),
     )
 
 

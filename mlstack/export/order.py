@@ -1,6 +1,7 @@
 """What is to be exported; refused early when it cannot be."""
 
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mlstack.export.handover import Expected, Rival
 from mlstack.launch import moved
 from mlstack.launch.at_work import up_to_date
 from mlstack.records import dvc, run
-from mlstack.records.dataset_hash import is_packed
+from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.records.layout import Layout
 
 PRECISIONS = ("auto", "fp32", "fp16", "int8")
@@ -37,6 +38,7 @@ class Order:
     key: Path | None = None  # that signs the manifest
     converter: str = ""  # the Python of a converter that is not beside mlstack
     live: Rival | None = None  # the package that the new one must not be worse than
+    notes: tuple[str, ...] = ()  # what to know before it is exported
 
     @property
     def model(self) -> str:
@@ -99,6 +101,7 @@ def order(project: Project, wish: Wish) -> Order:
         formats=formats,
         key=wish.key,
         converter=converter,
+        notes=tuple(_notes(project.root, spec)),
     )
 
 
@@ -194,6 +197,16 @@ def _check_data(source: Path) -> None:
         raise DataError(
             f"there is no folder `{source}`; the graph is measured on it",
             hint=dvc.bring_back(source),
+        )
+
+
+def _notes(root: Path, spec: run.RunSpec) -> Iterator[str]:
+    """Say that the data is not that of the run any more; what is packed has not learned from it."""
+    then, now = spec.dataset.md5, hash_dataset(root, spec.dataset.source).md5
+    if now != then:
+        yield (
+            f"the data in `{spec.dataset.source}` has changed since run {spec.id} was trained "
+            f"(version {then[:8]} then, {now[:8]} now); `mlstack train` learns from it"
         )
 
 

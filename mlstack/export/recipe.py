@@ -35,6 +35,7 @@ import numpy as np, onnxruntime
 signature = json.load(open("mlstack/signature.json", "rb"))
 spec, largest = signature["preprocess"], float(np.finfo(np.float32).max)
 empty = {empty}  # what a cell without a value may say
+logical = "true", "True", "TRUE", "false", "False", "FALSE"
 
 def refuse(value):
     raise ValueError(f"`{{value}}` is not what this column, or JSON, can hold")
@@ -51,6 +52,9 @@ def read(path):
         text = str(value).lower() if isinstance(value, bool) else value
         if not isinstance(text, str | None):
             refuse(value)
+        flags = [one.lower() for one in known]  # true and false, however CSV writes them
+        if sorted(flags) in (["false"], ["true"], ["false", "true"]) and text in logical:
+            text = text if text.lower() not in flags else known[flags.index(text.lower())]
         place = known.index(text) if text in known else len(known)
         if text is None or (text in empty and text not in known):
             place = None

@@ -76,10 +76,11 @@ def _described(spec: TableSpec, name: str, column: pa.Array) -> np.ndarray | Non
         return None if values is None or _beyond(values) else values
     if _is_number(column.type):
         return None
-    texts, known = _texts(column), spec.categories[name]
-    codes = pc.index_in(texts, value_set=pa.array(known, pa.string()))
-    missing = pc.and_(pc.is_null(codes), pc.is_in(texts, value_set=pa.array([None, *MISSING])))
-    numbers = pc.fill_null(codes, len(known)).to_numpy()
+    texts, known = _texts(column), tables.codes_of(spec.categories[name])
+    places = pc.index_in(texts, value_set=pa.array(known, pa.string()))
+    missing = pc.and_(pc.is_null(places), pc.is_in(texts, value_set=pa.array([None, *MISSING])))
+    codes = np.array([*known.values(), len(spec.categories[name])])  # the last is any other text
+    numbers = codes[pc.fill_null(places, len(known)).to_numpy()]
     return np.where(missing.to_numpy(zero_copy_only=False), np.nan, numbers)
 
 

@@ -106,7 +106,7 @@ class TableSpec:
             described[:, place] = column_of(rows, name, _number)
         for place, (name, values) in enumerate(self.categories.items(), start=len(self.numbers)):
             codes: dict[str | None, float] = dict.fromkeys((None, *MISSING), math.nan)
-            codes |= {value: float(code) for code, value in enumerate(values)}
+            codes |= {value: float(code) for value, code in codes_of(values).items()}
             described[:, place] = [
                 codes.get(value, float(len(values))) for value in column_of(rows, name, _text)
             ]
@@ -335,6 +335,19 @@ def column_of(rows: list[Row], name: str, read_value: Callable[[Any], Any]) -> l
                 where=where,
             ) from error
     return found
+
+
+def codes_of(values: list[str]) -> dict[str, int]:
+    """Give the code of each known text; true and false are known however CSV writes them."""
+    codes = {value: code for code, value in enumerate(values)}
+    lower = [value.lower() for value in values]
+    if LOGICAL.issuperset(lower) and len(set(lower)) == len(lower):
+        codes |= {
+            form: code
+            for code, value in enumerate(lower)
+            for form in (value, value.title(), value.upper())  # those that pyarrow reads
+        }
+    return codes
 
 
 def _number(value: Any) -> float:

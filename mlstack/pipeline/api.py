@@ -21,6 +21,7 @@ from mlstack.pipeline.result import (
 from mlstack.pipeline.stages import LABELS, PREPARE, Stage, closure, stages
 from mlstack.pipeline.typed import Manner
 from mlstack.records.base import Record
+from mlstack.records.dataset_hash import is_packed
 from mlstack.records.layout import Layout
 
 SAME_AGAIN = (LABELS, PREPARE)  # made anew, they may well give what they gave before
@@ -54,6 +55,7 @@ def run(project: Project, wish: Wish, manner: Manner) -> Iterator[Record]:
     Raises:
         ConfigError: there is no such stage, or dvc.yaml is not as it should be.
         BusyError: another `mlstack run` is at work.
+        DataError: a stage must run, and the files of the data are in packs.
         MlstackError: a stage failed; its exit code is passed on.
     """
     _require_dvc(project)
@@ -73,6 +75,7 @@ def run(project: Project, wish: Wish, manner: Manner) -> Iterator[Record]:
                 outcomes.append(StageOutcome(stage=stage.name, ran=False, why="", result=result))
                 continue
             if not any(outcome.ran for outcome in outcomes):
+                _require_files(project)
                 execute.require_valid(project.root)
             yield StageStarts(stage=stage.name, why=why, command=stage.about)
             made = yield from execute.execute(look, stage, manner, anew=_is_anew(look, stage, wish))
@@ -165,6 +168,16 @@ def _chosen(known: list[Stage], wish: Wish) -> list[Stage]:
     if wish.only:
         return [stage for stage in known if stage.name == wish.stage]
     return closure(known, wish.stage)
+
+
+def _require_files(project: Project) -> None:
+    """Refuse to run a stage over packs: DVC records nothing of a folder that is not there."""
+    source = project.config.data.folder
+    if is_packed(project.root / source):
+        raise DataError(
+            f"the files of `{source}` are in packs, not laid out",
+            hint="type `mlstack version checkout HEAD`, then `mlstack run` again",
+        )
 
 
 def _require_dvc(project: Project) -> None:

@@ -11,6 +11,7 @@ from mlstack.pipeline import labels, pipefile
 from mlstack.pipeline.stages import EVENTS, Stage, config_slice, digest, present
 from mlstack.records import data_folder
 from mlstack.records.base import read
+from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.records.layout import Layout
 from mlstack.records.stage import StageState
 
@@ -125,6 +126,8 @@ def _hashed(root: Path, name: str) -> str | None:
     path = root / name
     if name == EVENTS:  # the file may be older than the newest event
         return labels.events_md5(Layout(root))
+    if is_packed(path):  # the same content, and so the same hash, as when it is laid out
+        return hash_dataset(root, name).md5
     if path.is_dir():
         return data_folder.hash_folder(path, Layout(root).index(name)).md5
     return files.md5(path) if path.is_file() else None

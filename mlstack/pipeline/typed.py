@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack import errors
-from mlstack.errors import Interrupted, MlstackError, StepError
+from mlstack.errors import TERMINATED, Interrupted, MlstackError, StepError
 from mlstack.launch import tether
 
 
@@ -30,6 +30,7 @@ def typed(root: Path, words: tuple[str, ...], manner: Manner) -> None:
 
     Raises:
         MlstackError: it failed; its exit code is passed on.
+        SystemExit: we were asked to stop, and it has told how to go on.
     """
     command = [sys.executable, "-m", "mlstack", *words, *manner.options]
     if manner.is_silent:
@@ -41,8 +42,11 @@ def typed(root: Path, words: tuple[str, ...], manner: Manner) -> None:
     ) as process:
         try:
             said, _ = process.communicate()
-        except BaseException:
+        except BaseException as stop:
             _end(process)
+            if process.returncode == TERMINATED and not manner.is_silent:
+                # It has said so, and how to go on: one error is enough.
+                raise SystemExit(getattr(stop, "exit_code", Interrupted.exit_code)) from stop
             raise
     if process.returncode:
         raise _failure(words, process.returncode, said or "")

@@ -33,7 +33,10 @@ def newest(model: Path) -> int:
     """
     have = numbers(model)
     if not have:
-        raise DataError(f"there is no package in `{model}`", hint="type `mlstack export`")
+        raise DataError(
+            f"there is no package in `{model}`",
+            hint="type `mlstack export`; one elsewhere is served by `mlstack serve --model FOLDER`",
+        )
     return have[-1]
 
 

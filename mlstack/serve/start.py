@@ -1,6 +1,7 @@
 """Start the server: check everything that can be checked here, then become it."""
 
 import datetime
+import errno
 import importlib.util
 import os
 import socket
@@ -29,6 +30,7 @@ from mlstack.records.server import (
     RollbackSpec,
     ServerSpec,
 )
+from mlstack.serve import engines
 from mlstack.serve import live as live_file
 from mlstack.serve.access import decide
 from mlstack.serve.alone import project_around
@@ -75,6 +77,7 @@ def become_server(project: Project, wanted: Wanted) -> Iterator[Record]:
     address = listening.getsockname()[0]
     access = decide(project, address, is_insecure=wanted.is_insecure)
     yield from _make_live(project, wanted)
+    engines.sweep(Layout(project.root).tensorrt)
     spec = _spec(project, wanted, listening, access)
     place = server_record.path(Layout(project.root).state)
     files.write_bytes(place, encode(spec), mode=0o600)  # it holds a key
@@ -102,11 +105,21 @@ def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
     if wanted.model is not None:
         _refuse_absent(wanted.model)
         return
-    folder = Layout(project.root).model(project.config.project.name)
+    layout = Layout(project.root)
+    folder = layout.model(project.config.project.name)
     live = live_file.current(folder)
     if live.live is None:
         number = live_file.newest(folder)
-        live_file.promote(folder, number)
+        try:
+            live_file.promote(folder, number)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            where = "" if os.access(layout.state, os.W_OK) else "in a folder that may be written, "
+            raise MachineError(
+                f"`{folder}` may only be read, so no package can be made live there",
+                hint=f"{where}type `mlstack serve --model {folder / str(number)}`",
+            ) from error
         yield Promoted(model=folder.name, number=number)
 
 

@@ -66,7 +66,11 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
         recovered = search.recover(finished) if request.resume else 0
         free = slots(claimed.taken, project.config.tune.gpus_per_trial)
         search.want(wanted)
-        yield _study_started(search, wanted, free, _notes(ready, recovered))
+        notes = _notes(ready, recovered)
+        if search.wanted() < wanted:
+            wanted = search.wanted()
+            notes.append(f"the grid has no more than {counted(wanted, 'point')}")
+        yield _study_started(search, wanted, free, notes)
         work = Work(project, search, Pool(free), ready, wanted)
         try:
             with listen(work.pool.wish, hangup=True), work.pool:
@@ -163,9 +167,7 @@ def _present(document: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
 
 
 def _is_over(search: Search) -> bool:
-    waiting = any(row.state in ("running", "waiting") for row in search.rows())
-    used_up = search.spec.sampler == "grid" and not waiting and search.grid_is_used_up()
-    return search.done() >= search.wanted() or used_up
+    return search.done() >= search.wanted()
 
 
 def _study_started(

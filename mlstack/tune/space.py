@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from mlstack.config.train_sections import Choice, Dimension, IntRange, LogUniform, Uniform
 from mlstack.errors import ConfigError
 
-SEARCHABLE = ("model.", "train.", "data.args.")
+SEARCHABLE = ("model.", "train.", "data.args.", "data.augment", "data.sampling")
 # What belongs to the study, or to the place where it runs: a trial would not follow it.
 FIXED = ("train.gpus", "train.monitor", "train.mode", "train.slurm", "train.ray")
 STEPS = 5  # points of a range in a grid
@@ -36,7 +36,7 @@ def check(space: Space) -> None:
     if others:
         raise ConfigError(
             f"tune.space: `{others[0]}` is not a setting of a run",
-            hint="search settings below model, train or data.args",
+            hint="search settings below model, train and data.args, data.augment or data.sampling",
         )
     fixed = [key for key in space if key.startswith(FIXED)]
     if fixed:
@@ -52,6 +52,11 @@ def grid(space: Space, seed: int) -> list[dict[str, Any]]:
     points = [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
     random.Random(seed).shuffle(points)
     return points
+
+
+def size(space: Space) -> int:
+    """Count the points of a grid."""
+    return math.prod(len({encode(point) for point in _points(one)}) for one in space.values())
 
 
 def contains(space: Space, point: Mapping[str, Any]) -> bool:

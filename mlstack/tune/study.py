@@ -52,8 +52,9 @@ class Search:
         self._study.set_user_attr(WANTED, trials)
 
     def wanted(self) -> int:
-        """Give how many trials were asked for last."""
-        return int(self._study.user_attrs.get(WANTED, 0))
+        """Give how many trials were asked for last, or how many a grid has where that is less."""
+        asked = int(self._study.user_attrs.get(WANTED, 0))
+        return min(asked, spaces.size(self.space)) if self.spec.sampler == "grid" else asked
 
     def propose(self, point: dict[str, Any]) -> None:
         """Make sure that a point is tried; it comes first."""
@@ -120,10 +121,6 @@ class Search:
     def open_trials(self) -> set[int]:
         """Name the trials that were asked here and have no end yet."""
         return set(self._asked)
-
-    def grid_is_used_up(self) -> bool:
-        """Tell whether every point of a grid was tried."""
-        return self._grid_left() is None
 
     def rows(self) -> list[TrialRow]:
         """List the trials in the order they were asked."""

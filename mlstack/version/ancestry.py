@@ -29,7 +29,7 @@ from mlstack.records.package import (
 from mlstack.records.prediction_id import is_one
 from mlstack.records.run import SPEC, RunSpec, find_run, run_ids
 from mlstack.version import footprint
-from mlstack.version.result import SettingChange, Shown
+from mlstack.version.lineage import SettingChange, Shown
 
 LINEAGE = "lineage.json"
 METRICS = "metrics.json"

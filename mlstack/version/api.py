@@ -29,12 +29,7 @@ from mlstack.version import (
 )
 from mlstack.version.destination import remote_of
 from mlstack.version.history import Dataset, dataset_of
-from mlstack.version.result import (
-    CheckedOut,
-    Snapshot,
-    Transferred,
-    Working,
-)
+from mlstack.version.result import CheckedOut, Snapshot, Transferred, Working
 
 
 def snapshot(project: Project, message: str) -> Iterator[Record]:

@@ -16,16 +16,9 @@ from mlstack.records.base import Record
 from mlstack.records.layout import Layout
 from mlstack.version import content, history, sheet, stock, tables
 from mlstack.version.content import Content
+from mlstack.version.difference import ClassChange, Difference, Relabelled, Renamed, TableChange
 from mlstack.version.history import Dataset, dataset_of
-from mlstack.version.result import (
-    ClassChange,
-    Counted,
-    Difference,
-    Relabelled,
-    Renamed,
-    TableChange,
-    Working,
-)
+from mlstack.version.result import Counted, Working
 from mlstack.version.same import Asked
 from mlstack.version.words import printable
 

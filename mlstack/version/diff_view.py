@@ -1,6 +1,6 @@
 """What a person reads of a difference."""
 
-from mlstack.version.result import ClassChange, Difference, RowChange, TableChange
+from mlstack.version.difference import ClassChange, Difference, RowChange, TableChange
 from mlstack.version.words import apart, printable, size
 
 NAMED = 10  # paths and rows that are named; the rest is counted

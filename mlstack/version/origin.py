@@ -4,7 +4,7 @@ from textwrap import wrap
 
 from mlstack.plurals import counted
 from mlstack.records.package import GateResult
-from mlstack.version.result import Predicted, Shown
+from mlstack.version.lineage import Predicted, Shown
 
 WIDTH = 66
 BESIDE = "|           "

@@ -25,7 +25,8 @@ from mlstack.records.layout import Layout
 from mlstack.records.run import BEST, CHECKPOINTS, SPEC, Finished, RunSpec, read_events, run_ids
 from mlstack.version import ancestry, scratch, tensors
 from mlstack.version.ancestry import flatten
-from mlstack.version.result import Divergence, MetricPair, Reproduced, Working
+from mlstack.version.lineage import Divergence, MetricPair, Reproduced
+from mlstack.version.result import Working
 
 TOLERANCE = 0.02
 NAMED = 20  # tensors that are named; the rest is counted

@@ -1,6 +1,6 @@
 """What a person reads of a run that was trained again."""
 
-from mlstack.version.result import Reproduced
+from mlstack.version.lineage import Reproduced
 
 
 def draw(record: Reproduced) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from mlstack import files
-from mlstack.version.result import Cell, Relabelled, RowChange, TableChange
+from mlstack.version.difference import Cell, Relabelled, RowChange, TableChange
 
 CUT = 200  # characters of a value that are told
 SHOWN = 20  # changed rows that are shown old -> new

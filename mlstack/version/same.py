@@ -10,8 +10,8 @@ from mlstack.records import dvc
 from mlstack.records.base import Record
 from mlstack.records.dataset_hash import hash_dataset
 from mlstack.version import history
+from mlstack.version.difference import Difference
 from mlstack.version.history import Dataset, dataset_of
-from mlstack.version.result import Difference
 
 
 @dataclass(frozen=True)

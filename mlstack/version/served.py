@@ -16,7 +16,7 @@ from mlstack.errors import DataError
 from mlstack.records import arrows, cells
 from mlstack.records.layout import Layout
 from mlstack.records.prediction_id import moment, rows_of
-from mlstack.version.result import Predicted
+from mlstack.version.lineage import Predicted
 
 COLUMNS = (
     "prediction_id",

@@ -13,7 +13,7 @@ from mlstack.errors import DataError
 from mlstack.inputs import images
 from mlstack.plurals import counted
 from mlstack.version.content import Content
-from mlstack.version.result import ClassChange, Difference, RowChange, TableChange
+from mlstack.version.difference import ClassChange, Difference, RowChange, TableChange
 from mlstack.version.words import apart, printable, size
 
 EACH = 24  # pictures of a section

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.inputs.separated import MARKS, MISSING, delimiter
 from mlstack.version import rows
-from mlstack.version.result import Retyped, TableChange
+from mlstack.version.difference import Retyped, TableChange
 from mlstack.version.rows import Columns, one, quoted, text
 
 SUFFIXES = (".parquet", ".csv", ".tsv")

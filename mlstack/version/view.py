@@ -4,7 +4,9 @@ from mlstack.plurals import counted, plural
 from mlstack.records.base import Record
 from mlstack.ui import Bar
 from mlstack.version import check_view, diff_view, freed, origin, repeated, result, torn
-from mlstack.version.result import Difference, Log, LogEntry, Reproduced, Shown, Snapshot
+from mlstack.version.difference import Difference
+from mlstack.version.lineage import Reproduced, Shown
+from mlstack.version.result import Log, LogEntry, Snapshot
 from mlstack.version.words import size
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import onnx
 import pyarrow as pa
 from export_runs import RUN, finish
+from fatal_graphs import fatal
 from onnx import TensorProto, helper, numpy_helper
 
 from mlstack.records import dataset, package
@@ -318,18 +319,7 @@ def _functions(model: onnx.ModelProto, count: int, calls: int) -> None:
     _after(model, "logits", helper.make_node("F0", ["before"], ["logits"], domain="f"))
 
 
-@graph_fault("ends the process that opens it")
-def _fatal(model: onnx.ModelProto) -> None:
-    # onnxruntime 1.31.1 folds constants when it opens a graph, and refuses a zero only: SIGFPE.
-    _constant(model, "least", np.array(-(2**31), np.int32))
-    _constant(model, "minus", np.array(-1, np.int32))
-    _after(
-        model,
-        "logits",
-        helper.make_node("Div", ["least", "minus"], ["too_much"]),
-        helper.make_node("Cast", ["too_much"], ["number"], to=TensorProto.FLOAT),
-        helper.make_node("Add", ["before", "number"], ["logits"]),
-    )
+graph_fault("ends the process that opens it")(fatal)
 
 
 @graph_fault("calls functions 3,000 deep")
@@ -479,7 +469,7 @@ def _package_bomb(folder: Path) -> None:
 
 @package_fault("a graph that ends the process that opens it")
 def _package_fatal(folder: Path) -> None:
-    _in_graph(folder, _fatal)
+    _in_graph(folder, fatal)
 
 
 @package_fault("a graph that calls functions 3,000 deep")

@@ -136,8 +136,10 @@ def test_the_script_for_images_decodes_odd_ones_to_the_same_bytes(
         {"age": 1.1, "city": None, "is_new": True},
         {"age": "", "city": "", "is_new": ""},
         {"age": "NaN", "city": "NA", "is_new": "null"},
+        {"age": 33, "city": "Chur", "is_new": "False"},
+        {"age": 33, "city": "Chur", "is_new": "tRUE"},
     ],
-    ids=["known", "unseen and missing", "missing text", "empty", "missing in words"],
+    ids=["known", "unseen and missing", "missing text", "empty", "in words", "as pandas", "odd"],
 )
 def test_the_script_for_rows_encodes_missing_and_unseen_values_alike(
     row: dict, tmp_path: Path

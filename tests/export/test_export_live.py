@@ -4,49 +4,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import planted
 import pytest
 from export_runs import copy_project, mlstack
-from onnx import TensorProto, helper
+from fatal_graphs import fatal, fatal_for_two
 
 from mlstack.records import base, package, proven
 from mlstack.records.layout import Layout
 
 FAST = ("--set", "gates={}", "--precision", "fp32")
-
-
-def fatal(model: onnx.ModelProto) -> None:
-    """Divide the least number by -1: SIGFPE, and every reader lets it through."""
-    planted._constant(model, "least", np.array(-(2**31), np.int32))
-    planted._constant(model, "minus", np.array(-1, np.int32))
-    planted._after(
-        model,
-        "logits",
-        helper.make_node("Div", ["least", "minus"], ["quotient"]),
-        helper.make_node("Cast", ["quotient"], ["more"], to=TensorProto.FLOAT),
-        helper.make_node("Add", ["before", "more"], ["logits"]),
-    )
-
-
-def fatal_for_two(model: onnx.ModelProto) -> None:
-    """Divide the least number by -1 when there is more than one row."""
-    planted._constant(model, "least", np.array([-(2**63)], np.int64))
-    planted._constant(model, "minus", np.array([-1], np.int64))
-    planted._constant(model, "one", np.array([1], np.int64))
-    planted._after(
-        model,
-        "logits",
-        helper.make_node("Shape", ["before"], ["count"], end=1),
-        helper.make_node("Greater", ["count", "one"], ["is_more"]),
-        helper.make_node("Where", ["is_more", "minus", "one"], ["divisor"]),
-        helper.make_node("Div", ["least", "divisor"], ["quotient"]),
-        helper.make_node("Div", ["quotient", "least"], ["sign"]),
-        helper.make_node("Sub", ["sign", "one"], ["none"]),
-        helper.make_node("Cast", ["none"], ["more"], to=TensorProto.FLOAT),
-        helper.make_node("Add", ["before", "more"], ["logits"]),
-    )
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,20 @@ class Softmax(Linear):
         return self.head(rows).softmax(dim=1)
 
 
+class Sigmoid(Linear):
+    """In halves behind it, so that a cast to FP32 comes between."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(rows).sigmoid().half()
+
+
+class Gated(Linear):
+    """Its logits are within 0 and 1, too, and a sigmoid is in it."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(rows).sigmoid() * 0.5
+
+
 class LogSoftmax(Linear):
     def forward(self, rows: Tensor) -> Tensor:
         return self.head(rows).log_softmax(dim=1)
@@ -59,6 +73,27 @@ class Double(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         return self.head(self.body(rows.to(self.body.weight.dtype)).double())
+
+
+class Halves(nn.Module):
+    """A layer is in halves, and so is what it is given."""
+
+    def __init__(self, half: torch.dtype) -> None:
+        super().__init__()
+        self.half = half
+        self.head = nn.Linear(3, 3).to(half)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(rows.to(self.half))  # whatever the layer has become
+
+
+class Scripted(Linear):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = torch.jit.script(nn.Sequential(nn.Linear(3, 3)))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(self.body(rows))
 
 
 class Decides(Linear):
@@ -93,10 +128,17 @@ def test_a_forward_that_ends_in_softmax_is_refused(tmp_path: Path) -> None:
     assert "leave softmax out of forward" in refused.value.hint
 
 
+def test_a_forward_that_ends_in_sigmoid_is_refused() -> None:
+    with pytest.raises(ConfigError, match="forward ends in sigmoid") as refused:
+        to_onnx(Sigmoid(), ROWS, "input")
+
+    assert "leave sigmoid out of forward" in refused.value.hint
+
+
 @pytest.mark.parametrize(
     "network",
-    [Linear(), LogSoftmax(), in_full_precision(Double())],
-    ids=["logits", "log_softmax", "FP64 and halves"],
+    [Linear(), LogSoftmax(), Gated(), in_full_precision(Double())],
+    ids=["logits", "log_softmax", "gated", "FP64 and halves"],
 )
 def test_the_probabilities_are_those_of_the_network(network: nn.Module, tmp_path: Path) -> None:
     part = recorded(network, tmp_path)
@@ -130,6 +172,28 @@ def test_a_forward_that_decides_by_values_is_named_with_its_line() -> None:
         .index("        return self.head(rows) if rows.mean() > 0 else self.head(-rows)")
     )
     assert refused.value.where == f"{Path(__file__).name}:{line + 1}"
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_a_forward_that_casts_to_halves_is_told_what_to_cast_to(
+    tmp_path: Path, half: torch.dtype
+) -> None:
+    network = in_full_precision(Halves(half))
+
+    with pytest.raises(ConfigError, match=f"forward casts to {str(half)[6:]};") as refused:
+        recorded(network, tmp_path)
+
+    assert "x.to(self.LAYER.weight.dtype)" in refused.value.hint
+    assert refused.value.where.startswith(f"{Path(__file__).name}:")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_a_part_in_torchscript_is_named() -> None:
+    with pytest.raises(StepError, match="`body` is TorchScript") as refused:
+        to_onnx(Scripted(), ROWS, "input")
+
+    assert "leave torch.jit.script out" in refused.value.hint
+    assert refused.value.where.startswith(f"{Path(__file__).name}:")
 
 
 def test_an_operation_that_onnx_lacks_is_named() -> None:

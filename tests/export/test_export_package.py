@@ -97,6 +97,7 @@ def test_the_package_is_whole_and_named_in_the_answer(project: Path, exported: C
     assert answer["kind"] == "export.package"
     assert answer["path"] == "models/my_project/1"
     assert answer["run"] == RUN
+    assert answer["notes"] == []
     assert all(gate["passed"] for gate in answer["gates"])
     manifest = package.verify_files(project / answer["path"])
     assert (manifest.model, manifest.number, manifest.run) == ("my_project", 1, RUN)

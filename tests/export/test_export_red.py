@@ -10,8 +10,11 @@ import pytest
 from export_runs import RUN, finish, mlstack, packages, write_run
 
 from mlstack import files
+from mlstack.config import load
+from mlstack.export import api, view
+from mlstack.export.order import Wish, order
 from mlstack.launch import supervise
-from mlstack.records import run
+from mlstack.records import dataset, run
 
 EASY = ("--set", "gates={}")
 
@@ -32,6 +35,22 @@ def wait_for(folder: Path, pattern: str) -> None:
     while not list(folder.glob(pattern)):
         assert time.monotonic() < until, f"{pattern} never came"
         time.sleep(0.02)
+
+
+def test_data_that_changed_since_the_run_is_noted_before_anything_is_built(prepared: Path) -> None:
+    config = load(prepared / "mlstack.yaml")
+    before = order(config, Wish()).notes
+    labels = prepared / "data/digits/labels.parquet"
+    dataset.write_labels(labels, dataset.read_labels(labels).slice(1))
+
+    after = order(config, Wish()).notes
+    asked = api.export(prepared / "mlstack.yaml", sets=(), wish=Wish())
+    shown = view.draw(next(asked))
+    asked.close()
+
+    assert before == ()
+    assert f"the data in `data/digits` has changed since run {RUN} was trained" in after[0]
+    assert shown == f"note: {after[0]}"
 
 
 @pytest.mark.slow

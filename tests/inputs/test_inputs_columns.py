@@ -16,6 +16,7 @@ KINDS = {
     "whole": (pa.int64(), st.one_of(st.none(), st.integers(-(2**60), 2**60))),
     "number": (pa.float64(), NUMBERS),
     "text": (pa.string(), st.one_of(st.none(), st.sampled_from(["", "a", "b", "ü", "true", "NA"]))),
+    "flags": (pa.string(), st.one_of(st.none(), st.sampled_from(["true", "False", "TRUE"]))),
     "flag": (pa.bool_(), st.one_of(st.none(), st.booleans())),
 }
 

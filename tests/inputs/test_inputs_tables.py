@@ -118,6 +118,20 @@ def test_what_an_empty_cell_may_say_is_missing_in_a_served_row_too(word: str, tm
     assert math.isnan(SPEC.describe([{**WHOLE, "city": word}])[0, 1])
 
 
+@pytest.mark.parametrize("known", [["false", "true"], ["False", "True"], ["FALSE", "TRUE"]])
+def test_true_and_false_are_known_however_a_client_or_pandas_writes_them(known: list[str]):
+    spec = TableSpec({}, {"member": known})
+    spellings = [False, "false", "False", "FALSE", True, "true", "True", "TRUE", "tRUE"]
+
+    described = spec.describe([{"member": one} for one in spellings])
+
+    assert described[:, 0].tolist() == [0] * 4 + [1] * 4 + [2]
+    several = TableSpec({}, {"member": ["True", "no", "true"]})  # where they are two texts
+    assert several.describe([{"member": one} for one in ("True", True, "TRUE")]).T.tolist() == [
+        [0, 2, 3]
+    ]
+
+
 def test_an_empty_text_is_never_learned_and_still_known_where_it_once_was():
     rows = [{"age": 1, "city": city} for city in ("Bern", "", "Zug")]
 

@@ -232,6 +232,8 @@ def test_a_signal_saves_the_stage_and_the_next_run_goes_on(here, start, number, 
     process.send_signal(number)
 
     assert process.wait(timeout=60) == code
+    told = process.stderr.read().decode()
+    assert told.count("error: ") == 1 and f"run `{runs(here)[-1]}` was stopped" in told
     assert second.returncode == 75
     assert "another mlstack is busy with `mlstack run`" in second.stderr
     change(here, "epochs: 60\n", "epochs: 60  # a comment changes nothing\n")

@@ -168,6 +168,27 @@ def test_what_changed_is_named_and_stock_dvc_sees_it_too(
         assert f"{stage}:" in dvc_status()
 
 
+def test_packs_are_the_data_they_hold_and_what_is_stale_wants_them_laid_out(
+    fresh: Path, mlstack, answer
+) -> None:
+    (fresh / "mlstack.local.yaml").write_text("versioning: {layout: packs}\n")
+    assert mlstack("version", "snapshot", "-m", "packed").returncode == 0
+    assert mlstack("version", "checkout", "HEAD", "--packed").returncode == 0
+
+    idle, screen = mlstack("run"), answer()
+    replace(fresh / "mlstack.yaml", "epochs: 12", "epochs: 2")
+    stale = mlstack("run")
+
+    assert not (fresh / "data" / "digits").exists()
+    assert idle.returncode == 0 and "everything is up to date" in idle.stdout
+    (line,) = [one for one in screen["lines"] if one["part"] == "stages"]
+    assert line["state"] == "up to date: prepare, train, evaluate, export"
+    assert stale.returncode == 3
+    assert "the files of `data/digits` are in packs, not laid out" in stale.stderr
+    assert "`mlstack version checkout HEAD`" in stale.stderr
+    assert stale.stderr.count("error: ") == 1
+
+
 def test_a_change_that_no_stage_reads_makes_nothing_stale(fresh, dvc_status) -> None:
     replace(fresh / "mlstack.yaml", "window: 500", "window: 501")
     replace(fresh / "mlstack.yaml", "gates:", "serve: {port: 8001}  # another one\ngates:")

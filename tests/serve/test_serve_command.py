@@ -1,6 +1,7 @@
 """What the commands refuse, and how they say it."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -45,6 +46,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Root may write anywhere, unless it gives that up.
+READER = (
+    ("setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all")
+    if os.getuid() == 0
+    else ()
+)
+
+
 def live(root: Path) -> Live:
     return read(root / "models" / NAME / "live.json", Live)
 
@@ -56,7 +65,38 @@ def test_without_a_package_serve_says_what_to_type(tmp_path: Path) -> None:
 
     assert ran.returncode == 3
     assert "there is no package" in ran.stderr
-    assert "mlstack export" in ran.stderr
+    assert "mlstack export" in ran.stderr and "mlstack serve --model FOLDER" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("closed", "where"), [("models", ""), (".", "in a folder that may be written, ")]
+)
+def test_packages_that_may_only_be_read_are_served_as_the_hint_says(
+    tmp_path: Path, closed: str, where: str
+) -> None:
+    root, elsewhere = tmp_path / "closed", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    package = make_package(root)
+    (root / "mlstack.yaml").write_text(CONFIG)
+    (root / ".mlstack").mkdir(exist_ok=True)
+    subprocess.run(["chmod", "-R", "a-w", root / closed], check=True)
+
+    serve = [*READER, sys.executable, "-m", "mlstack", "serve", "--port", "0"]
+    plain = subprocess.run(serve, cwd=root, capture_output=True, text=True, timeout=60)
+    with subprocess.Popen(
+        [*serve, "--model", package],
+        cwd=elsewhere if where else root,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        line = server.stdout.readline()
+        server.terminate()
+
+    subprocess.run(["chmod", "-R", "u+w", root], check=True)
+    assert plain.returncode == 6, plain.stderr
+    assert "may only be read, so no package can be made live there" in plain.stderr
+    assert f"hint: {where}type `mlstack serve --model {package}`" in plain.stderr
+    assert line.startswith(f"serving {NAME} version 1 on http://127.0.0.1:")
 
 
 def test_a_taken_port_is_exit_6_and_names_the_option(root: Path) -> None:

@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from fatal_graphs import add, fatal, fatal_for_two
+from onnx import helper
 from serving import (
     CONFIG,
     NAME,
@@ -31,62 +32,21 @@ from mlstack.records.package import MODEL, Signature
 from mlstack.serve import proof
 from mlstack.serve.worker.lookup import DataError, open_lookup
 
+Spoil = Callable[[onnx.ModelProto], None]
 LOG = Path(".mlstack/serve-worker.log")  # is made by whoever starts a worker
 
 
-def add(graph: Path, *nodes: onnx.NodeProto, **constants: np.ndarray) -> None:
-    """Let nodes give a number `more`, which is added to the logits."""
-    model = onnx.load(graph)
-    (last,) = [node for node in model.graph.node if "logits" in node.output]
-    last.op_type = "Add"
-    last.input.append("more")
-    for place, node in enumerate(nodes):
-        model.graph.node.insert(place, node)
-    model.graph.initializer.extend(
-        numpy_helper.from_array(value, name) for name, value in constants.items()
-    )
-    graph.write_bytes(model.SerializeToString())
-
-
-def fatal(graph: Path) -> None:
-    """Divide the least number by -1, which no 32 bits hold: SIGFPE."""
-    add(
-        graph,
-        helper.make_node("Div", ["least", "minus"], ["quotient"]),
-        helper.make_node("Cast", ["quotient"], ["more"], to=TensorProto.FLOAT),
-        least=np.array(-(2**31), np.int32),
-        minus=np.array(-1, np.int32),
-    )
-
-
-def fatal_for_two(graph: Path) -> None:
-    """Divide the least number by -1 when there is more than one row."""
-    add(
-        graph,
-        helper.make_node("Shape", ["images"], ["count"], end=1),
-        helper.make_node("Greater", ["count", "one"], ["is_more"]),
-        helper.make_node("Where", ["is_more", "minus", "one"], ["divisor"]),
-        helper.make_node("Div", ["least", "divisor"], ["quotient"]),
-        helper.make_node("Div", ["quotient", "least"], ["sign"]),
-        helper.make_node("Sub", ["sign", "one"], ["none"]),
-        helper.make_node("Cast", ["none"], ["more"], to=TensorProto.FLOAT),
-        least=np.array([-(2**63)], np.int64),
-        minus=np.array([-1], np.int64),
-        one=np.array([1], np.int64),
-    )
-
-
-def greedy(graph: Path) -> None:
+def greedy(model: onnx.ModelProto) -> None:
     """Ask for 32 GiB."""
     add(
-        graph,
+        model,
         helper.make_node("ConstantOfShape", ["huge"], ["zeros"]),
         helper.make_node("ReduceSum", ["zeros"], ["more"], keepdims=0),
         huge=np.array([1 << 18, 1 << 15], np.int64),
     )
 
 
-def endless(graph: Path) -> None:
+def endless(model: onnx.ModelProto) -> None:
     """Go round for some thousand years."""
     numbers = [
         helper.make_tensor_value_info(name, kind, [])
@@ -102,16 +62,23 @@ def endless(graph: Path) -> None:
         numbers[3:],
     )
     add(
-        graph,
+        model,
         helper.make_node("Loop", ["turns", "", "nothing"], ["more"], body=body),
         turns=np.array(2**62, np.int64),
         nothing=np.array(0, np.float32),
     )
 
 
-def plant(package: Path, spoil: Callable[[Path], None]) -> Path:
+def change(graph: Path, spoil: Spoil) -> None:
+    """Change a graph where it lies."""
+    model = onnx.load(graph)
+    spoil(model)
+    graph.write_bytes(model.SerializeToString())
+
+
+def plant(package: Path, spoil: Spoil) -> Path:
     """Change a graph and make the manifest true again, as an attacker would."""
-    spoil(package / MODEL)
+    change(package / MODEL, spoil)
     seal(package, NAME, int(package.name))
     return package
 
@@ -225,7 +192,7 @@ def test_a_server_does_not_start_with_it_and_says_what_to_type(copy: Path) -> No
 def test_a_single_file_that_is_fatal_is_not_served(tmp_path: Path) -> None:
     (tmp_path / "mlstack.yaml").write_text(CONFIG)
     make_graph(tmp_path / "plain.onnx", 1)
-    fatal(shutil.copy(tmp_path / "plain.onnx", tmp_path / "fatal.onnx"))
+    change(shutil.copy(tmp_path / "plain.onnx", tmp_path / "fatal.onnx"), fatal)
 
     refused = mlstack(tmp_path, "serve", "--port", "0", "--model", "fatal.onnx")
     end(start(tmp_path, "--model", "plain.onnx"))
@@ -273,7 +240,7 @@ def test_a_package_is_opened_by_another_process_only_once(tmp_path: Path) -> Non
     ],
 )
 def test_one_that_takes_all_memory_or_all_time_or_no_second_row_is_refused(
-    tmp_path: Path, spoil: Callable[[Path], None], words: str
+    tmp_path: Path, spoil: Spoil, words: str
 ) -> None:
     package = plant(make_package(tmp_path), spoil)
 

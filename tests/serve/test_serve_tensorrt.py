@@ -12,13 +12,15 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from serving import CONFIG, make_free_graph, make_graph, make_package, mlstack, seal
+from serving import CONFIG, end, make_free_graph, make_graph, make_package, mlstack, seal, start
 
+from mlstack import files
 from mlstack.config import load as load_project
 from mlstack.errors import DataError, GateError, MachineError
 from mlstack.records.base import read, write
-from mlstack.records.package import Golden
+from mlstack.records.package import MODEL, Golden
 from mlstack.records.server import BatchingSpec, DeviceChoice, ServerSpec
+from mlstack.serve import engines
 from mlstack.serve.api import _choice
 from mlstack.serve.results import Load, Timing
 from mlstack.serve.start import Wanted, _device
@@ -157,6 +159,45 @@ def test_a_restart_finds_the_engines_and_another_graph_gpu_or_version_does_not(
     assert timings[0] == timings[2]  # shared by graphs, not by GPUs or versions
     assert [one.parent for one in timings] == [tmp_path / "engines"] * 5
     assert timings[0].name.startswith("NVIDIA-RTX-48-GB-TensorRT-101303-ONNX-Runtime-")
+
+
+def test_engines_of_graphs_that_are_no_more_go_and_kernels_times_stay(
+    machine: Machine, graph: Path, tmp_path: Path
+) -> None:
+    opened(graph)
+    make_graph(tmp_path / "other.onnx", 2)
+    open_engine(tmp_path / "other.onnx", "auto", EIGHT, Gpus(1, tmp_path / "engines"))
+    kept, gone = [Path(options["trt_engine_cache_path"]) for options in machine.options]
+    (kept / "a.engine").write_bytes(b"kept")
+    (gone / "b.engine").write_bytes(b"gone")
+    (kept.parent / "kernels.timing").write_bytes(b"kept")
+
+    engines.sweep(tmp_path / "engines")
+    both = kept.is_dir() and gone.is_dir()
+    (tmp_path / "other.onnx").unlink()
+    engines.sweep(tmp_path / "engines")
+    one = (kept / "a.engine").is_file(), gone.exists()
+    make_graph(graph, 3)
+    engines.sweep(tmp_path / "engines")
+
+    assert both
+    assert one == (True, False)
+    assert not kept.exists()
+    assert (kept.parent / "kernels.timing").is_file()
+
+
+def test_a_server_that_starts_sweeps_the_engines(tmp_path: Path) -> None:
+    (tmp_path / "mlstack.yaml").write_text(CONFIG)
+    package = make_package(tmp_path)
+    built = tmp_path / ".mlstack" / "tensorrt" / "GPU"
+    kept, gone = built / f"{files.sha256(package / MODEL)}-8", built / f"{'0' * 64}-8"
+    for folder in (kept, gone):
+        engines.claim(folder, package / MODEL)
+
+    end(start(tmp_path))
+
+    assert kept.is_dir()
+    assert not gone.exists()
 
 
 @pytest.mark.parametrize(

@@ -352,13 +352,20 @@ def test_what_goes_wrong_is_said_in_one_line(
 
 RARE = """
 from my_project.data import Images
+from torch.utils.data import DataLoader
 
 class Rare(Images):
+    place = -1
     def setup(self, stage=None):
         super().setup(stage)
         for part in self.parts.values():
             part.tensors = (part.tensors[0].float(), part.tensors[1])
-        self.parts["train"].tensors[0][-1] = float("nan")
+        self.parts["train"].tensors[0][self.place] = float("nan")
+
+class OfTheOther(Rare):
+    place = 17  # in the second batch of the second of two ranks
+    def train_dataloader(self):
+        return DataLoader(self.parts["train"], self.batch_size)
 """
 
 
@@ -371,6 +378,20 @@ def test_the_batch_that_holds_nan_is_named(plan: Plan) -> None:
 
     assert " of train holds NaN or infinity" in raised.value.problem
     assert raised.value.hint == "clean the data"
+
+
+def test_the_batch_of_another_rank_that_holds_nan_is_named(plan: Plan, start: Start) -> None:
+    sets = ("data.module=rare:OfTheOther", "train.batch_size=16", "train.ranks=2")
+    folder = plan("of-the-other", *sets)
+    (Path(base.read(folder / SPEC, RunSpec).root) / "rare.py").write_text(RARE)
+    first, _ = (start(folder, **elastic(number, 2)) for number in range(2))
+
+    output, _ = first.communicate(timeout=120)
+    failed = last(folder, Failed)
+
+    assert first.returncode == 1, output
+    assert "batch 2 of train holds NaN or infinity" in failed.problem
+    assert failed.hint == "clean the data"
 
 
 @pytest.mark.parametrize(

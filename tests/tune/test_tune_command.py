@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from mlstack.records.run import EpochEnded, find_run, read_events, run_ids, summarise
+from mlstack.records.base import read
+from mlstack.records.run import SPEC, EpochEnded, RunSpec, find_run, read_events, run_ids, summarise
 
 FAST = ("--set", "train.epochs=2", "--set", "data.checks.min_per_class=0")
 
@@ -104,7 +105,28 @@ def test_a_trial_that_fails_is_recorded_and_the_search_goes_on(small: Path) -> N
         0: "failed",
         8: "finished",
     }
-    assert shown["state"] == "finished" and "1 failed" in done.stdout
+    assert shown["state"] == "finished" and "finished: 2 of 2 trials, 1 failed" in done.stdout
+    assert "note: the grid has no more than 2 points" in done.stderr
+
+
+@pytest.mark.slow
+def test_how_pictures_are_augmented_and_drawn_can_be_searched(small: Path) -> None:
+    space = "{data.augment: {choice: [none, basic]}, data.sampling: {choice: [balanced]}}"
+    config = with_space(small, space)
+
+    done = mlstack(small, "tune", "--config", config, "--set", "tune.sampler=grid", *FAST)
+
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(mlstack(small, "tune", "show", "--config", config, "--json").stdout)
+    runs = small / ".mlstack" / "runs"
+    specs = [read(runs / trial["run"] / SPEC, RunSpec) for trial in shown["trials"]]
+    assert sorted((s.config["data"]["augment"], s.config["data"]["sampling"]) for s in specs) == [
+        ("basic", "balanced"),
+        ("none", "balanced"),
+    ]
+    assert [trial["state"] for trial in shown["trials"]] == ["finished", "finished"]
+    losses = {summarise(runs / trial["run"]).metrics["val/loss"] for trial in shown["trials"]}
+    assert len(losses) == 2  # the same seed: the pictures were others
 
 
 @pytest.mark.slow

@@ -94,8 +94,10 @@ def test_a_grid_is_tried_once_each_and_then_over(tmp_path: Path) -> None:
     }
     search = studies.create(tmp_path / "s.journal", spec(sampler="grid", space=space), 99)
 
+    search.want(99)
     search_on(search, 99)
 
+    assert (search.done(), search.wanted()) == (6, 6)
     points = [tuple(row.parameters.values()) for row in search.rows()]
     assert sorted(points) == [(w, b) for w in (8, 32) for b in (1, 2, 3)]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mlstack.errors import ConfigError
 from mlstack.version import tables
-from mlstack.version.result import TableChange
+from mlstack.version.difference import TableChange
 from mlstack.version.words import apart
 
 

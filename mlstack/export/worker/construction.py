@@ -1,6 +1,7 @@
 """A run's own data module and network -> a graph, and what it is to be measured against."""
 
 import json
+import re
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from mlstack import files
 from mlstack.config import Config
 from mlstack.errors import ConfigError, DataError, GateError
 from mlstack.export.handover import MODEL_FP32, BuildRequest, Built, Part, Said, Stored
-from mlstack.export.worker import clock, graph
+from mlstack.export.worker import clock, graph, untraced
 from mlstack.export.worker.arrays import ArrayFile, opened
 from mlstack.export.worker.weights import load_weights
 from mlstack.inputs import texts
@@ -38,6 +39,7 @@ DATATYPES = {
     "|b1": "BOOL",
 }
 TIMED = (1, 8, 32)
+HALVES = {"BFloat16": "bfloat16", "Half": "float16"}  # as torch's errors call them
 
 
 def build(request: BuildRequest) -> Iterator[Said]:
@@ -194,7 +196,11 @@ class Recorder:
 
     def _answers(self, batch: Tensor) -> np.ndarray:
         with torch.inference_mode():
-            logits = self._network(batch)
+            try:
+                logits = self._network(batch)
+            except RuntimeError as error:
+                _refuse_halves(error, self._network)
+                raise
         wanted = (len(batch), self._classes)
         if not isinstance(logits, Tensor):
             raise ConfigError(
@@ -215,6 +221,17 @@ class Recorder:
                 hint="train again with a lower learning rate",
             )
         return answers
+
+
+def _refuse_halves(error: RuntimeError, network: nn.Module) -> None:
+    """Say what is wrong where forward casts to halves by itself."""
+    half = next((HALVES[word] for word in re.findall(r"\w+", str(error)) if word in HALVES), None)
+    if half is not None:
+        raise ConfigError(
+            f"model.class: forward casts to {half}; a package has its weights in FP32",
+            hint="cast to what the weights are in: `x.to(self.LAYER.weight.dtype)`",
+            where=untraced.line([error], network),
+        ) from error
 
 
 def _refuse_probabilities(logits: np.ndarray) -> None:

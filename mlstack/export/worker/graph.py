@@ -9,7 +9,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from mlstack.errors import GateError, StepError
+from mlstack.errors import ConfigError, GateError, StepError
 from mlstack.export.handover import Stored
 from mlstack.export.kinds import CONVOLUTION, DEPTHWISE, PRODUCT
 from mlstack.export.worker import untraced
@@ -55,6 +55,7 @@ def to_onnx(
     Raises:
         StepError: the module cannot be traced; what torch said is the problem.
         GateError: the graph would answer at random.
+        ConfigError: it gives no logits.
     """
     batch = torch.export.Dim("batch", min=1)
     if any_length:
@@ -90,6 +91,7 @@ def _traced(module: nn.Module, example: Tensor, name: str, free: dict[int, Any])
     assert program is not None
     graph = program.model_proto
     _refuse_random(graph)
+    _refuse_sigmoid(graph)
     return clean(graph)
 
 
@@ -162,3 +164,20 @@ def _refuse_random(model: onnx.ModelProto) -> None:
                 f"the graph draws random numbers (`{node.op_type}`); it would answer at random",
                 hint="let forward draw them only `if self.training`",
             )
+
+
+def _refuse_sigmoid(model: onnx.ModelProto) -> None:
+    """Refuse a forward that ends in sigmoid: the softmax behind it makes its answers all alike.
+
+    Two classes of 0.99 and 0.01 come out as 0.73 and 0.27.
+    """
+    made_by = {output: node for node in model.graph.node for output in node.output}
+    node = made_by.get("logits")
+    while node is not None and node.op_type in ("Cast", "Identity"):
+        node = made_by.get(node.input[0])
+    if node is not None and node.op_type == "Sigmoid":
+        raise ConfigError(
+            "model.class: forward ends in sigmoid; it must give logits, of which a package makes "
+            "probabilities itself",
+            hint="leave sigmoid out of forward (the weights stay right), and export again",
+        )

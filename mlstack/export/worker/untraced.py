@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from mlstack.errors import StepError
@@ -22,12 +23,19 @@ def refusal(error: BaseException, network: nn.Module) -> StepError:
     """
     chain = list(_causes(error))
     deepest = chain[-1]
+    scripted = _scripted(network) if isinstance(deepest, TypeError) else ""
+    if scripted:  # torch says that it was called with too many arguments
+        return StepError(
+            f"the model cannot be turned into a graph: `{scripted}` is TorchScript",
+            hint="leave torch.jit.script out of the model (the weights stay right)",
+            where=line(chain, network),
+        )
     lines = [line.strip() for line in str(deepest).splitlines() if line.strip()]
     cause = f"{type(deepest).__name__}: {lines[0] if lines else ''}"
     return StepError(
         f"the model cannot be turned into a graph: {cause}",
         hint=_hint(chain),
-        where=_line(chain, network),
+        where=line(chain, network),
     )
 
 
@@ -48,7 +56,13 @@ def _hint(chain: list[BaseException]) -> str:
     return "a graph is made of tensor operations alone; write this line of forward another way"
 
 
-def _line(chain: list[BaseException], network: nn.Module) -> str:
+def _scripted(network: nn.Module) -> str:
+    """Name the first part that torch.jit.script has made; empty when there is none."""
+    parts = network.named_modules()
+    return next((name for name, part in parts if isinstance(part, torch.jit.ScriptModule)), "")
+
+
+def line(chain: list[BaseException], network: nn.Module) -> str:
     """Give the innermost line of the user's own code that the error came through, if any did."""
     package = sys.modules.get(type(network).__module__.partition(".")[0])
     if package is None or not package.__file__:

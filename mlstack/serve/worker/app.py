@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from mlstack import __version__
 from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.preprocess import RowSpec
 from mlstack.records import requests
 from mlstack.records.server import ServerSpec
-from mlstack.serve.worker import decode, feedback, openapi, page, protocol, repository, trial
+from mlstack.serve.worker import about, decode, feedback, openapi, page, protocol, repository, trial
 from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
 from mlstack.serve.worker.batcher import Job
@@ -22,7 +21,7 @@ from mlstack.serve.worker.columns import Entry, Raw, row_id
 from mlstack.serve.worker.compare import Sample
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
-from mlstack.serve.worker.metrics import TYPE, Metrics
+from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.repository import Repository
 from mlstack.serve.worker.request import Request, new_id
@@ -374,40 +373,10 @@ class App:
         return json_answer({"live": True})
 
     async def _ready(self, request: Request) -> Answer:
-        live, canary = self.traffic.live, self.traffic.canary
-        body: dict[str, Any] = {"ready": live is not None and not self.is_stopping}
-        if live is not None:
-            body |= {
-                "model": live.model.name,
-                "version": live.model.number,
-                "provider": live.model.runner.provider,
-                "io_binding": live.model.runner.bound_rows,
-                "canary": canary.model.number if canary else None,
-                "canary_percent": self.traffic.canary_percent if canary else 0,
-                "shadow": self.traffic.shadow.number if self.traffic.shadow else None,
-                "shadow_percent": self.traffic.shadow_percent if self.traffic.shadow else 0,
-                "mlstack": __version__,
-            }
-        answer = json_answer(body)
-        answer.status = 200 if body["ready"] else 503
-        return answer
+        return about.ready(self.traffic, is_stopping=self.is_stopping)
 
     async def _metrics(self, request: Request) -> Answer:
-        queued = sum(d.batcher.queued_rows for d in self.traffic.loaded())
-        live = self.traffic.live.model.number if self.traffic.live else 0
-        gauges = {
-            "mlstack_queue_rows": ("Rows waiting for the model.", queued),
-            "mlstack_live_version": ("Package that answers.", live),
-            "mlstack_canary_percent": ("Share of the canary.", self.traffic.canary_percent),
-            "mlstack_log_rows_total": ("Rows written to the request log.", self._log.written_rows),
-            "mlstack_log_rows_lost_total": ("Rows the log could not keep.", self._log.lost_rows),
-            "mlstack_access_log_lost_total": (
-                "Lines that stderr did not take.",
-                self.access_log.lost,
-            ),
-            "mlstack_start_time_seconds": ("When the server started.", self.metrics.started),
-        }
-        return Answer(200, self.metrics.render(gauges), [(b"content-type", TYPE.encode())])
+        return about.figures(self.metrics, self.traffic, self._log, self.access_log)
 
     async def _traffic(self, request: Request) -> Answer:
         return json_answer(trial.describe(self.traffic, self.trial))
@@ -416,23 +385,10 @@ class App:
         return Answer(200, openapi.render(self._spec.model, self.traffic), [JSON])
 
     async def _server_metadata(self, request: Request) -> Answer:
-        return json_answer({"name": "mlstack", "version": __version__, "extensions": EXTENSIONS})
+        return about.server()
 
     async def _model_metadata(self, request: Request) -> Answer:
-        model = self._named(request)[0].model
-        tensors = [
-            [{"name": t.name, "datatype": t.datatype, "shape": t.shape} for t in side]
-            for side in (model.signature.inputs, model.signature.outputs)
-        ]
-        return json_answer(
-            {
-                "name": model.name,
-                "versions": [str(d.model.number) for d in self.traffic.loaded()],
-                "platform": "onnxruntime_onnx",
-                "inputs": tensors[0],
-                "outputs": tensors[1],
-            }
-        )
+        return about.metadata(self._named(request)[0].model, self.traffic)
 
     async def _index(self, request: Request) -> Answer:
         body = await request.body(self._spec.max_body_bytes)
@@ -443,12 +399,9 @@ class App:
 
     async def _model_ready(self, request: Request) -> Answer:
         model = self._named(request)[0].model
-        answer = json_answer({"name": model.name, "ready": not self.is_stopping})
-        answer.status = 503 if self.is_stopping else 200
-        return answer
+        return about.model_ready(model, is_stopping=self.is_stopping)
 
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
 _MODEL = "/v2/models/{name}"
 _VERSION = "/v2/models/{name}/versions/{version}"
 MODEL_PATHS = [

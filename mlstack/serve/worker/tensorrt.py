@@ -2,7 +2,7 @@
 
 Building an engine takes minutes, so each is kept in a folder of the GPU and the versions that it
 was built with, for it runs with no others, and below that in one of the graph's SHA-256 and the
-most rows of a call.
+most rows of a call. A server that starts deletes those of graphs that are no more (`engines`).
 """
 
 import ctypes
@@ -16,6 +16,7 @@ import onnxruntime as ort
 from mlstack import files
 from mlstack.errors import DataError, MachineError
 from mlstack.records.package import Tensor
+from mlstack.serve.engines import claim
 from mlstack.serve.worker import cuda
 from mlstack.serve.worker.runner import Runner
 
@@ -61,7 +62,7 @@ def options(runner: Runner, largest: int, engines: Path, gpu: int) -> dict[str, 
             f"`{runner.model}` leaves sizes of its inputs open", hint="set `serve.tensorrt: false`"
         )
     folder = engines / _built_with(gpu) / f"{files.sha256(runner.model)}-{largest}"
-    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, runner.model)
     shapes = [t for t in runner.inputs if t.shape[0] == -1]
     profile = {
         "trt_profile_min_shapes": _profile(shapes, 1),

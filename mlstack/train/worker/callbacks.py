@@ -10,7 +10,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from mlstack.errors import Interrupted, StepError
 from mlstack.records.run import Reading, Stepped, append_event
 from mlstack.train.worker.probes import tensors
-from mlstack.train.worker.ranks import Job
+from mlstack.train.worker.ranks import Job, Rank
+from mlstack.train.worker.sampling import EpochSampler, samplers
 from mlstack.train.worker.stop import StopRequest
 
 STEPPED_EVERY_S = 0.25
@@ -108,12 +109,18 @@ def loss_of(outputs: Any) -> float:
 
 
 def _broken_batch(loader: Any) -> str:
-    """Look for a batch that holds no numbers, for some seconds: the run is over anyway."""
-    began = time.monotonic()
-    for number, batch in enumerate(loader, 1):
+    """Look for a batch that holds no numbers, for some seconds: the run is over anyway.
+
+    Those of all ranks are looked through, in the order that they take turns in.
+    """
+    began, ranks = time.monotonic(), 1
+    for sampler in samplers(loader):
+        if isinstance(sampler, EpochSampler):
+            ranks, sampler.rank = sampler.rank.count, Rank()
+    for number, batch in enumerate(loader):
         for tensor in tensors(batch):
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                return f": batch {number} of train holds NaN or infinity"
+                return f": batch {number // ranks + 1} of train holds NaN or infinity"
         if time.monotonic() - began > LOOK_S:
             break
     return ""
