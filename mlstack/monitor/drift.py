@@ -159,7 +159,7 @@ def _numeric(column: NumericColumn, values: npt.NDArray[np.float64], limits: Dri
     if counts.sum():
         distance, _ = distances.kolmogorov_smirnov(reference, counts)
         p_value = testing.ks_p_value(distance, int(reference.sum()), int(counts.sum()))
-        detail = f"mean {figure(column.mean)} -> {figure(float(np.nanmean(values)))}"
+        detail = f"mean {figure(column.mean)} -> {_mean(values)}"
     return Comparison(
         column=column.name,
         area="prediction" if column.name == CONFIDENCE else "input",
@@ -174,6 +174,11 @@ def _numeric(column: NumericColumn, values: npt.NDArray[np.float64], limits: Dri
         detail=detail,
         missing=missing / max(1, len(values)),
     )
+
+
+def _mean(values: npt.NDArray[np.float64]) -> str:
+    finite = values[np.isfinite(values)]
+    return figure(float(finite.mean())) if finite.size else "infinite"
 
 
 def _category(column: CategoryColumn, window: Window, limits: Drift) -> Comparison:
