@@ -265,7 +265,7 @@ def _service(connection: Any, selection: Selection) -> Service:
             SELECT left(prediction_id, 36) AS request, status, latency_us, ts_us FROM requests
             WHERE model = $model AND ts_us >= $since
             AND (version = $version OR coalesce(version, 0) <= 0)
-            AND coalesce(error, '') <> $draining
+            AND coalesce(error, '') <> $draining AND coalesce(request_id, '') <> $probe
             ORDER BY ts_us DESC LIMIT $rows),
         answered AS (SELECT max(status) AS status, max(latency_us) / 1000 AS ms, min(ts_us) AS ts
                      FROM latest GROUP BY request)
@@ -277,6 +277,7 @@ def _service(connection: Any, selection: Selection) -> Service:
             "model": selection.model,
             "version": selection.version,
             "draining": requests.DRAINING,
+            "probe": requests.PROBE,
             "since": selection.since_us,
             "rows": selection.rows,
         },

@@ -143,7 +143,9 @@ def test_the_questions_of_the_probe_are_no_traffic(watched: Watched):
     log.columns["request_id"][:30] = [requests.PROBE] * 30
     watched.part(log)
 
-    assert windows.read(watched.layout.requests, selection()).rows == 70
+    window = windows.read(watched.layout.requests, selection())
+    assert window.rows == 70
+    assert window.service.requests == 70
 
 
 def test_the_rows_of_one_request_are_one_request(watched: Watched):
