@@ -146,7 +146,7 @@ def parse_since(text: str, now: datetime) -> int:
         ConfigError: it is neither.
     """
     if re.fullmatch(DURATION, text):
-        return int((now.timestamp() - seconds(text)) * 1e6)
+        return max(1, int((now.timestamp() - seconds(text)) * 1e6))
     try:
         given = datetime.fromisoformat(text)
     except ValueError as error:
@@ -154,7 +154,11 @@ def parse_since(text: str, now: datetime) -> int:
             f"`--since {text}` is no time",
             hint='type for example `--since 2h` or `--since "2026-01-31 14:00"`',
         ) from error
-    return int((given if given.tzinfo else given.astimezone()).timestamp() * 1e6)
+    try:
+        moment = given if given.tzinfo else given.astimezone()
+    except (OverflowError, ValueError):  # the year 1, or 9999, seen from another time zone
+        moment = given.replace(tzinfo=UTC)
+    return max(1, int(moment.timestamp() * 1e6))
 
 
 def _look(where: Where, asked: Asked) -> _Seen:
@@ -190,14 +194,23 @@ def _short(path: Path, root: Path) -> str:
 def _alarm(seen: _Seen, judged: Verdict) -> Verdict:
     """Open, go on with or close the alert of this model; say in the report where it is."""
     folder = seen.layout.alerts
-    if not judged.report.alert:
-        alerts.close(folder, judged)
+    if not judged.report.alert and not alerts.is_open(folder, judged):
         return judged
-    alert = alerts.ongoing(folder, judged)
-    problems: list[str] = []
+    with alerts.held(folder):
+        return _kept(seen, judged)
+
+
+def _kept(seen: _Seen, judged: Verdict) -> Verdict:
+    folder, settings = seen.layout.alerts, seen.project.config.monitor
+    now = datetime.now(UTC)
+    if not judged.report.alert:
+        alerts.close(folder, judged, settings.min_window, now)
+        return judged
+    alert = alerts.ongoing(folder, judged, now)
     if alert is None:
-        alert = alerts.open_alert(folder, judged, verdict.to_label(seen.window))
-        problems = alerts.tell(alert, seen.project.config.monitor, seen.project.root)
+        to_label = verdict.to_label(seen.window)
+        alert = alerts.open_alert(folder, judged, to_label, settings.on_alert)
+    problems = alerts.tell(folder, alert, settings, seen.project.root)
     named = msgspec.structs.replace(
         judged.report,
         alert_file=_short(alerts.path(folder, alert), seen.project.root),

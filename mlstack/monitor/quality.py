@@ -9,6 +9,7 @@ from mlstack.records.report import Finding, Quality
 from mlstack.stats import testing
 
 ALLOWED_DROP = 0.05
+SUBJECT = "accuracy"
 
 
 def estimate(reference: Reference, window: Window) -> float | None:
@@ -51,7 +52,7 @@ def judge(quality: Quality, reference: Reference, least: int) -> Finding | None:
         return None
     drop = max(0.0, reference.accuracy - quality.high)
     return Finding(
-        subject="accuracy",
+        subject=SUBJECT,
         area="quality",
         alert=quality.labels >= least and drop > ALLOWED_DROP,
         effect=drop,

@@ -14,6 +14,7 @@ from mlstack.monitor.windows import Labelled, Window
 from mlstack.records.report import Finding, Report
 
 TO_LABEL = 20
+SERVICE = (service.ERRORS, service.LATENCY)
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,15 @@ class Verdict:
     def columns(self) -> list[str]:
         """What is alarming."""
         return [one.subject for one in self.report.findings if one.alert]
+
+    def is_judged(self, subject: str, least: int) -> bool:
+        """Tell whether there was enough to say of `subject` that it is well."""
+        report = self.report
+        if subject in SERVICE:
+            return report.service is not None and report.service.requests >= least
+        if subject == quality.SUBJECT:
+            return report.quality is not None and report.quality.labels >= least
+        return report.rows >= least
 
 
 def judge(target: Target, window: Window, labelled: Labelled | None, limits: Monitor) -> Verdict:
