@@ -11,7 +11,7 @@ import msgspec
 
 from mlstack import files
 from mlstack.monitor import drawing
-from mlstack.monitor.drift import MISSING, PREDICTION, Comparison, changes_of
+from mlstack.monitor.drift import PREDICTION, Comparison, changes_of
 from mlstack.monitor.pictures import Picture, Pictures
 from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Window
@@ -181,7 +181,7 @@ def _columns(comparisons: list[Comparison], window: Window) -> str:
 
 
 def _is_text(one: Comparison) -> bool:
-    return one.area == "input" and bool(one.labels) and not one.column.endswith(MISSING)
+    return one.area == "input" and bool(one.labels) and not one.is_of_missing
 
 
 def _values(one: Comparison) -> str:

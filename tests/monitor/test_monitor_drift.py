@@ -2,6 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from monitor_log import CLASSES, confidences, features, make_reference, sheet
+from msgspec.structs import replace
 
 from mlstack.config.schema import Drift
 from mlstack.monitor import drawing, drift
@@ -259,3 +260,15 @@ def test_a_column_of_text_that_is_missing_altogether_is_named_as_missing():
 
     assert [one.column for one in found if one.is_alarming] == ["city missing"]
     assert drift.absent_columns(texts(np.zeros(1))[0], window({}, np.array(["a"]))) == ["city"]
+
+
+def test_a_column_of_text_may_be_called_missing():
+    reference, _ = texts(np.repeat([0.0, 1.0], [120, 80]))
+    named = replace(reference.categories[1], name="city missing")
+    reference = replace(reference, categories=[reference.categories[0], named])
+    now = window({"city missing": np.repeat([0.0, 1.0], [20, 180])}, np.full(200, "a"))
+
+    found = drift.compare(reference, now, LIMITS)
+
+    assert found[0].column == "city missing"
+    assert drift.change_time_us(found[0], now) >= 0
