@@ -25,12 +25,13 @@ from mlstack.records.base import write
 from mlstack.records.layout import Layout
 from mlstack.records.report import Probed, Report, Reported, Rows
 
-ALL_ROWS = 1 << 40
+MOST_ROWS = 1_000_000  # of `--since`: half a gigabyte of memory, and as sure as one can be
 AHEAD_US = 300_000_000  # clocks of two machines may differ by so much
 FROM_THE_FUTURE = (
     "the newest predictions are dated {until}, which is still to come: a clock was wrong, and "
     "until then what comes now is not among the last ones"
 )
+ONLY_THE_LAST = "of the predictions since then only the last {rows:,} were looked at"
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _look(where: Where, asked: Asked) -> _Seen:
     layout = Layout(project.root)
     found = target.find(project, asked.model)
     since_us = parse_since(asked.since, datetime.now(UTC)) if asked.since else 0
-    rows = asked.window or (ALL_ROWS if since_us else project.config.monitor.window)
+    rows = asked.window or (MOST_ROWS if since_us else project.config.monitor.window)
     selection = Selection(found.model, found.version, rows, since_us)
     window = windows.read(layout.requests, selection)
     window = window.without(project.config.serve.log.redact)  # written empty, which is no drift
@@ -175,6 +176,8 @@ def _look(where: Where, asked: Asked) -> _Seen:
     judged = verdict.judge(found, window, labelled, project.config.monitor)
     if window.rows and int(window.times_us[-1]) > time.time_ns() // 1000 + AHEAD_US:
         judged = verdict.warned(judged, FROM_THE_FUTURE.format(until=judged.report.until))
+    if window.rows == rows == MOST_ROWS:
+        judged = verdict.warned(judged, ONLY_THE_LAST.format(rows=rows))
     return _Seen(project, layout, found, window, judged)
 
 

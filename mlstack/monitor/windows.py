@@ -1,5 +1,7 @@
 """The request log as windows of numbers: the only module that imports duckdb."""
 
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +20,8 @@ from mlstack.records.report import Rows, Service
 
 Floats = npt.NDArray[np.float64]
 MAX_PRINTED = 1000
+MEMORY_MB = 600
+EXPLAIN = re.compile(r"^\s*explain\s+(analyze\s+)?(\([^()]*\)\s*)?", re.IGNORECASE)
 # What nobody asked for is never loaded from anywhere, and Python variables are no tables.
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
@@ -101,7 +105,7 @@ def read(log: Path, selection: Selection) -> Window:
             )
         wanted = selection.rows * 2
         while True:
-            newest = parts if selection.since_us else _newest(parts, wanted)
+            newest = _newest(parts, wanted)
             _create_view(connection, newest, pending)
             table = _predictions(connection, selection)
             if table.num_rows >= selection.rows or newest == parts:
@@ -129,8 +133,8 @@ def labelled(log: Path, feedback: Path, selection: Selection, window: Window) ->
             WITH truth AS (SELECT prediction_id, arg_max(label, ts_us) AS label
                            FROM answers GROUP BY prediction_id),
             known AS (SELECT DISTINCT ON (prediction_id) prediction_id, prediction, ts_us
-                      FROM requests WHERE model = $model AND version = $version
-                      AND prediction IS NOT NULL),
+                      FROM requests SEMI JOIN truth USING (prediction_id)
+                      WHERE model = $model AND version = $version AND prediction IS NOT NULL),
             latest AS (SELECT prediction = label AS hit FROM known JOIN truth USING (prediction_id)
                        ORDER BY known.ts_us DESC LIMIT $rows)
             SELECT count(*), count(*) FILTER (hit),
@@ -182,9 +186,9 @@ def query(log: Path, feedback: Path, sql: str) -> Rows:
 
 
 def _answer(connection: Any, sql: str) -> Rows:
-    statements = connection.extract_statements(sql)
-    reading = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
-    if len(statements) != 1 or statements[0].type not in reading:
+    # What is explained may be run for it: `EXPLAIN ANALYZE COPY ...` writes.
+    statements = connection.extract_statements(EXPLAIN.sub("", sql))
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise ConfigError(
             "`monitor sql` runs one query that only reads",
             hint='for example `mlstack monitor sql "SELECT count(*) FROM requests"`',
@@ -207,8 +211,13 @@ def _plain(value: Any) -> str | int | float | bool | None:
     return str(value)
 
 
-def _connect() -> Any:
-    return duckdb.connect(":memory:", config=SETTINGS)
+@contextmanager
+def _connect() -> Iterator[Any]:
+    """Open a database without a file; what does not fit into its memory goes to the disk."""
+    with tempfile.TemporaryDirectory(prefix="mlstack-", ignore_cleanup_errors=True) as spill:
+        config = SETTINGS | {"memory_limit": f"{MEMORY_MB}MB", "temp_directory": spill}
+        with duckdb.connect(":memory:", config=config) as connection:
+            yield connection
 
 
 def _create_view(connection: Any, parts: list[Path], pending: pa.Table | None) -> None:

@@ -1,11 +1,16 @@
+from datetime import datetime
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from monitor_log import Log, Watched, confidences
+from monitor_log import MODEL, START_US, Log, Watched, confidences
 from test_monitor_drift import digits_reference, digits_window
 
 from mlstack.config.schema import Service as Limits
 from mlstack.monitor import api, quality, service
 from mlstack.monitor.windows import Labelled
+from mlstack.records import requests
 from mlstack.records.report import Service
 
 
@@ -136,6 +141,29 @@ def test_only_predictions_since_a_time_are_looked_at(watched: Watched):
 
     assert (late.rows, windowed.rows) == (100, 60)
     assert late.alert
+
+
+@pytest.mark.slow
+def test_of_very_many_predictions_since_a_time_the_last_million_is_looked_at(watched: Watched):
+    rows = api.MOST_ROWS + 1000
+    folder = watched.layout.requests / requests.partition(MODEL, "2026-01-02", "10")
+    folder.mkdir(parents=True)
+    columns = {
+        "prediction_id": pa.array(np.arange(rows)).cast(pa.string()),
+        "ts_us": START_US + np.arange(rows),
+        "model": pa.repeat(MODEL, rows),
+        "version": np.ones(rows, np.int32),
+        "status": np.full(rows, 200, np.int16),
+        "prediction": pa.repeat("7", rows),
+        "confidence": np.full(rows, 0.5, np.float32),
+    }
+    pq.write_table(pa.table(columns), folder / "part-1-1.parquet")
+
+    report = api.check(api.Where(watched.config), api.Asked(since="2026-01-01"))
+
+    assert report.rows == api.MOST_ROWS
+    assert "only the last 1,000,000 were looked at" in report.warnings[0]
+    assert datetime.fromisoformat(report.since).timestamp() * 1e6 >= START_US - 1e6
 
 
 def test_the_summary_names_the_column_the_class_and_the_time(watched: Watched):

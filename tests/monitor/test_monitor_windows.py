@@ -1,3 +1,6 @@
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -249,6 +252,9 @@ def test_a_query_sees_parts_write_ahead_files_and_feedback_once(watched: Watched
         ("SELECT 1; SELECT 2", "one query that only reads"),
         ("DROP VIEW requests", "one query that only reads"),
         ("COPY requests TO 'requests.csv'", "one query that only reads"),
+        ("EXPLAIN ANALYZE COPY requests TO 'requests.csv'", "one query that only reads"),
+        ("explain (analyze) DROP VIEW requests", "one query that only reads"),
+        ("/**/ EXPLAIN ANALYZE DROP VIEW requests", "one query that only reads"),
         ("SELECT * FROM read_text('/etc/hostname')", "disabled by configuration"),
         ("SELECT * FROM read_parquet('https://example.invalid/x.parquet')", "disabled|httpfs"),
     ],
@@ -258,6 +264,31 @@ def test_a_wrong_or_changing_query_is_refused(watched: Watched, sql: str, said: 
 
     with pytest.raises(ConfigError, match=said):
         windows.query(watched.layout.requests, watched.layout.feedback, sql)
+
+
+@pytest.mark.parametrize(
+    "sql", ["EXPLAIN FROM requests", "explain analyze SELECT 1", "EXPLAIN (FORMAT json) SELECT 1"]
+)
+def test_a_query_may_be_explained(watched: Watched, sql: str):
+    watched.part(Log.of(10))
+
+    answer = windows.query(watched.layout.requests, watched.layout.feedback, sql)
+
+    assert answer.columns == ["explain_key", "explain_value"]
+
+
+def test_a_large_query_is_kept_to_its_memory_and_leaves_nothing_on_the_disk(watched: Watched):
+    sql = (
+        "SELECT list(value ORDER BY name) FROM duckdb_settings() "
+        "WHERE name IN ('memory_limit', 'temp_directory')"
+    )
+
+    answer = windows.query(watched.layout.requests, watched.layout.feedback, sql)
+
+    limit, spill = str(answer.rows[0][0]).strip("[]").replace("'", "").split(", ")
+    assert limit.startswith("572")  # MiB
+    assert Path(spill).parent == Path(tempfile.gettempdir())
+    assert not Path(spill).exists()
 
 
 def test_a_query_without_any_log_sees_no_rows(watched: Watched):
