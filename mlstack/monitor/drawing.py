@@ -74,7 +74,7 @@ def _scale(one: Comparison, finite: Floats) -> _Scale:
     size = max(abs(low), abs(high))
     is_one_value = high - low <= max(size * ONE_VALUE, TINY)
     margin = (size * 0.1 if size > TINY else 1.0) if is_one_value else 0.0
-    return _Scale(low - margin, high + margin)
+    return _Scale(*(0.0 if abs(end) < TINY else end for end in (low - margin, high + margin)))
 
 
 def _density(one: Comparison, scale: _Scale) -> Floats:
