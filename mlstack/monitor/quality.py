@@ -43,14 +43,31 @@ def measure(found: Labelled, window: Window) -> Quality:
     )
 
 
-def judge(quality: Quality, reference: Reference, least: int) -> Finding | None:
-    """Alarm when even the upper bound is well below the accuracy on the reference.
+def expected(reference: Reference, found: Labelled, window: Window) -> float | None:
+    """Give the accuracy that the labelled predictions had if nothing has changed.
+
+    That on the reference, less what the model is less sure of them than of the whole window: who
+    labels what an alert asks for labels the least confident predictions, which are wrong more
+    often in the best of models.
+    """
+    values = window.numeric.get(CONFIDENCE, np.array([]))
+    present = values[~np.isnan(values)]
+    if reference.accuracy is None or found.confidence is None or not present.size:
+        return reference.accuracy
+    return max(0.0, reference.accuracy - max(0.0, float(present.mean()) - found.confidence))
+
+
+def judge(quality: Quality, wanted: float | None, rows: int, least: int) -> Finding | None:
+    """Alarm when the accuracy is certainly well below `wanted`, that of `rows` reference examples.
 
     Fewer than `least` labels are shown and never alarm. None when there is nothing to compare with.
     """
-    if reference.accuracy is None:
+    if wanted is None:
         return None
-    drop = max(0.0, reference.accuracy - quality.high)
+    certain, _ = testing.difference_of_shares(
+        (wanted * rows, rows), (quality.correct, quality.labels)
+    )
+    drop = max(0.0, certain)
     return Finding(
         subject=SUBJECT,
         area="quality",
@@ -58,6 +75,6 @@ def judge(quality: Quality, reference: Reference, least: int) -> Finding | None:
         effect=drop,
         limit=ALLOWED_DROP,
         statistic="certain drop",
-        detail=f"{reference.accuracy:.1%} -> {quality.accuracy:.1%} "
+        detail=f"{wanted:.1%} -> {quality.accuracy:.1%} "
         f"({quality.low:.1%} to {quality.high:.1%}) on {quality.labels} labels",
     )

@@ -51,8 +51,10 @@ def judge(target: Target, window: Window, labelled: Labelled | None, limits: Mon
     found = [*service.judge(window.service, limits.service, limits.min_window)]
     found += [_finding(one) for one in compared]
     measured = quality.measure(labelled, window) if labelled else None
-    judged = measured and quality.judge(measured, target.reference, limits.min_window)
-    found += [judged] if judged else []
+    if labelled and measured:
+        wanted = quality.expected(target.reference, labelled, window)
+        judged = quality.judge(measured, wanted, target.reference.rows, limits.min_window)
+        found += [judged] if judged else []
     report = Report(
         model=target.model,
         version=target.version,

@@ -81,6 +81,7 @@ class Labelled:
     labels: int
     correct: int
     labelled_in_window: int
+    confidence: float | None = None  # mean of the labelled ones
 
 
 @_interruptible()
@@ -132,13 +133,16 @@ def labelled(log: Path, feedback: Path, selection: Selection, window: Window) ->
             """
             WITH truth AS (SELECT prediction_id, arg_max(label, ts_us) AS label
                            FROM answers GROUP BY prediction_id),
-            known AS (SELECT DISTINCT ON (prediction_id) prediction_id, prediction, ts_us
+            known AS (SELECT DISTINCT ON (prediction_id)
+                      prediction_id, prediction, confidence, ts_us
                       FROM requests SEMI JOIN truth USING (prediction_id)
                       WHERE model = $model AND version = $version AND prediction IS NOT NULL),
-            latest AS (SELECT prediction = label AS hit FROM known JOIN truth USING (prediction_id)
+            latest AS (SELECT prediction = label AS hit, confidence
+                       FROM known JOIN truth USING (prediction_id)
                        ORDER BY known.ts_us DESC LIMIT $rows)
             SELECT count(*), count(*) FILTER (hit),
-                   (SELECT count(*) FROM shown JOIN truth USING (prediction_id)) FROM latest
+                   (SELECT count(*) FROM shown JOIN truth USING (prediction_id)),
+                   avg(confidence) FROM latest
             """,
             {"model": selection.model, "version": selection.version, "rows": selection.rows},
         ).fetchone()

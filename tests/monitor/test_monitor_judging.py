@@ -72,16 +72,50 @@ def test_the_estimate_falls_as_the_confidence_falls_and_stays_between_0_and_1():
     ("labels", "correct", "alarms"),
     [(200, 195, False), (200, 180, False), (200, 150, True), (10, 0, False)],
 )
-def test_measured_accuracy_alarms_when_even_its_upper_bound_is_too_low(labels, correct, alarms):
+def test_measured_accuracy_alarms_when_it_is_certainly_too_low(labels, correct, alarms):
     order = np.random.default_rng(0).permutation(1797)
-    reference = digits_reference(order[:898], 0)
     measured = quality.measure(Labelled(labels, correct, labels), digits_window(order[:500], 1))
 
-    found = quality.judge(measured, reference, least=50)
+    found = quality.judge(measured, 0.96, rows=898, least=50)
 
     assert found is not None
     assert found.alert is alarms
     assert measured.low <= measured.accuracy <= measured.high
+
+
+def test_a_small_reference_that_was_lucky_does_not_make_a_healthy_model_alarm():
+    dice = np.random.default_rng(0)
+    window = digits_window(np.arange(500), 1)
+    alarms = 0
+    for _ in range(2000):  # 57 reference examples and 500 labels, 94 % of either right
+        lucky = dice.binomial(57, 0.94) / 57
+        measured = quality.measure(Labelled(500, int(dice.binomial(500, 0.94)), 0), window)
+        found = quality.judge(measured, lucky, rows=57, least=50)
+        alarms += found is not None and found.alert
+
+    assert alarms == 0
+
+
+def test_labels_of_the_least_confident_predictions_alone_are_no_drop(watched: Watched):
+    log = Log.of(500, seed=1)
+    order = np.argsort(log.columns["confidence"])[:80]
+    for place in order[:16]:  # of those a fifth is wrong, as the model says itself
+        log.columns["prediction"][place] = str((int(log.columns["prediction"][place]) + 1) % 10)
+    right = Log.of(500, seed=1).columns["prediction"]
+    watched.part(log)
+    ids = log.columns["prediction_id"]
+    watched.feedback([ids[place] for place in order], [right[place] for place in order])
+
+    chosen = look(watched)
+    sure = np.argsort(log.columns["confidence"])[-80:]
+    wrong = [str((int(right[place]) + 1) % 10) for place in sure]
+    watched.feedback([ids[place] for place in sure], wrong, ts_us=START_US + 1)
+    worse = look(watched)
+
+    assert chosen.quality is not None
+    assert chosen.quality.accuracy == pytest.approx(0.8)
+    assert not chosen.alert
+    assert [one.subject for one in worse.findings if one.alert] == ["accuracy"]
 
 
 def look(watched: Watched, **asked: object):

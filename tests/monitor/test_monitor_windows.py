@@ -199,7 +199,9 @@ def test_the_last_label_of_a_prediction_counts_wherever_the_prediction_is(watche
 
     found = windows.labelled(watched.layout.requests, watched.layout.feedback, chosen, window)
 
-    assert found == windows.Labelled(labels=80, correct=60, labelled_in_window=30)
+    assert found is not None
+    assert (found.labels, found.correct, found.labelled_in_window) == (80, 60, 30)
+    assert found.confidence == pytest.approx(np.mean(log.columns["confidence"][:80]), rel=1e-6)
 
 
 def test_a_damaged_file_of_labels_is_named(watched: Watched):
