@@ -116,10 +116,24 @@ def probed(
     """
     project = load(where.config, sets=where.sets)
     found = target.find(project, None)
-    endpoint = Door(url.rstrip("/"), keys.own_headers(os.environ)) if url else _endpoint(project)
+    endpoint = _named(url) if url is not None else _endpoint(project)
     limit_ms = project.config.monitor.service.p99_ms
     pace = Pace(count, interval_s, limit_ms)
     yield from probe.probe(endpoint, probe.golden_question(found), pace)
+
+
+def _named(url: str) -> Door:
+    """Give the door of an address that was typed.
+
+    Raises:
+        ConfigError: it is none; that is no reason to call an endpoint down.
+    """
+    if not re.match(r"https?://[^/\s]", url):
+        shown = url if "://" not in url and url else "HOST:PORT"
+        raise ConfigError(
+            f"`--url {url}` is no address of a server", hint=f"type `--url http://{shown}`"
+        )
+    return Door(url.rstrip("/"), keys.own_headers(os.environ))
 
 
 def _endpoint(project: Project) -> Door:
