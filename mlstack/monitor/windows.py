@@ -15,12 +15,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlstack.errors import ConfigError, DataError
+from mlstack.monitor import hours
 from mlstack.records import requests
 from mlstack.records.report import Rows, Service
 
 Floats = npt.NDArray[np.float64]
 MAX_PRINTED = 1000
 MEMORY_MB = 600
+TRUTH = """
+WITH truth AS (SELECT prediction_id, arg_max(label, ts_us) AS label
+               FROM answers GROUP BY prediction_id),
+known AS (SELECT DISTINCT ON (prediction_id) prediction_id, prediction, confidence, ts_us
+          FROM requests SEMI JOIN truth USING (prediction_id)
+          WHERE model = $model AND version = $version AND prediction IS NOT NULL
+          AND ts_us >= $since),
+latest AS (SELECT prediction = label AS hit, confidence FROM known JOIN truth USING (prediction_id)
+           ORDER BY known.ts_us DESC LIMIT $rows)
+SELECT count(*), count(*) FILTER (hit),
+       (SELECT count(*) FROM shown JOIN truth USING (prediction_id)), avg(confidence) FROM latest
+"""
 EXPLAIN = re.compile(r"^\s*explain\s+(analyze\s+)?(\([^()]*\)\s*)?", re.IGNORECASE)
 # What nobody asked for is never loaded from anywhere, and Python variables are no tables.
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
@@ -104,6 +117,7 @@ def read(log: Path, selection: Selection) -> Window:
                 hint="type `mlstack serve` and send it predictions",
                 where=str(log),
             )
+        parts = hours.since(parts, selection.since_us)
         wanted = selection.rows * 2
         while True:
             newest = _newest(parts, wanted)
@@ -118,47 +132,45 @@ def read(log: Path, selection: Selection) -> Window:
 def labelled(log: Path, feedback: Path, selection: Selection, window: Window) -> Labelled | None:
     """Join late labels with the predictions of a version; None when there is no label.
 
-    The last `selection.rows` labelled predictions count, whether or not they are still in the
-    window, because labels come late.
+    The last `selection.rows` labelled predictions since `selection.since_us` count, whether or not
+    they are still in the window, because labels come late.
     """
     answers = _feedback(feedback)
     if answers is None:
         return None
+    ids = sorted(answers["prediction_id"].unique().to_pylist(), reverse=True)  # the newest first
     with _connect() as connection:
         pending = _pending(log)
-        _create_view(connection, requests.parts(log, selection.model), pending)
+        parts = hours.since(requests.parts(log, selection.model), selection.since_us)
         connection.register("answers", answers)
         connection.register("shown", pa.table({"prediction_id": window.ids}))
-        row = connection.execute(
-            """
-            WITH truth AS (SELECT prediction_id, arg_max(label, ts_us) AS label
-                           FROM answers GROUP BY prediction_id),
-            known AS (SELECT DISTINCT ON (prediction_id)
-                      prediction_id, prediction, confidence, ts_us
-                      FROM requests SEMI JOIN truth USING (prediction_id)
-                      WHERE model = $model AND version = $version AND prediction IS NOT NULL),
-            latest AS (SELECT prediction = label AS hit, confidence
-                       FROM known JOIN truth USING (prediction_id)
-                       ORDER BY known.ts_us DESC LIMIT $rows)
-            SELECT count(*), count(*) FILTER (hit),
-                   (SELECT count(*) FROM shown JOIN truth USING (prediction_id)),
-                   avg(confidence) FROM latest
-            """,
-            {"model": selection.model, "version": selection.version, "rows": selection.rows},
-        ).fetchone()
-    return Labelled(*row) if row and row[0] else None
+        wanted = selection.rows * 2
+        while True:
+            _create_view(connection, hours.of_ids(parts, ids[:wanted]), pending)
+            (row,) = connection.execute(
+                TRUTH,
+                {
+                    "model": selection.model,
+                    "version": selection.version,
+                    "since": selection.since_us,
+                    "rows": selection.rows,
+                },
+            ).fetchall()  # to the end: a result that is not holds the connection
+            if row[0] >= selection.rows or wanted >= len(ids):
+                return Labelled(*row) if row[0] else None
+            wanted *= 8
 
 
 @_interruptible()
-def inputs(log: Path, model: str, ids: list[str]) -> dict[str, bytes]:
-    """Give the raw inputs of some predictions, as far as the log kept them."""
+def inputs(log: Path, model: str, asked: dict[str, int]) -> dict[str, bytes]:
+    """Give the raw inputs of some predictions (id -> microseconds), as far as they were kept."""
     with _connect() as connection:
         pending = _pending(log)
-        _create_view(connection, requests.parts(log, model), pending)
+        _create_view(connection, hours.at(requests.parts(log, model), asked.values()), pending)
         found = connection.execute(
             "SELECT DISTINCT ON (prediction_id) prediction_id, input FROM requests "
             "WHERE input IS NOT NULL AND list_contains($ids, prediction_id)",
-            {"ids": ids},
+            {"ids": list(asked)},
         ).fetchall()
     return {name: bytes(content) for name, content in found}
 

@@ -204,6 +204,68 @@ def test_the_last_label_of_a_prediction_counts_wherever_the_prediction_is(watche
     assert found.confidence == pytest.approx(np.mean(log.columns["confidence"][:80]), rel=1e-6)
 
 
+def test_labels_of_predictions_before_the_time_asked_for_do_not_count(watched: Watched):
+    early, late = Log.of(60, seed=1), Log.of(60, seed=2).later(2)
+    watched.part(early)
+    watched.part(late, hour="12")
+    watched.feedback(early.columns["prediction_id"], ["none"] * 60)
+    watched.feedback(late.columns["prediction_id"][:50], late.columns["prediction"][:50])
+    chosen = selection(1000, since_us=START_US + HOUR_US)
+    layout = watched.layout
+
+    found = windows.labelled(
+        layout.requests, layout.feedback, chosen, windows.read(layout.requests, chosen)
+    )
+
+    assert found is not None
+    assert (found.labels, found.correct) == (50, 50)
+
+
+def named_by_time(log: Log) -> Log:
+    """Give a log whose ids are those of real requests."""
+    stamps = [f"{ts // 1000:012x}" for ts in log.columns["ts_us"]]
+    ids = [f"{it[:8]}-{it[8:]}-7000-8000-{n:012x}" for n, it in enumerate(stamps)]
+    return Log(log.columns | {"prediction_id": ids})
+
+
+def test_only_the_hours_of_the_newest_labels_and_of_the_pictures_are_read(watched: Watched):
+    logs = [named_by_time(Log.of(60, seed=n).later(3 * n)) for n in range(4)]
+    for number, log in enumerate(logs):
+        watched.part(log, hour=f"{10 + 3 * number}")
+    ids = [name for log in logs for name in log.columns["prediction_id"]]
+    watched.feedback(ids, [said for log in logs for said in log.columns["prediction"]])
+    layout, chosen = watched.layout, selection(50)
+    window = windows.read(layout.requests, chosen)
+    oldest = layout.requests / requests.partition(MODEL, "2026-01-02", "10") / "part-1-1.parquet"
+
+    oldest.write_bytes(b"damaged")
+    found = windows.labelled(layout.requests, layout.feedback, chosen, window)
+    shown = windows.inputs(
+        layout.requests, MODEL, dict(zip(ids[-3:], logs[-1].columns["ts_us"][-3:], strict=True))
+    )
+
+    assert found is not None
+    assert (found.labels, found.correct) == (50, 50)
+    assert sorted(shown) == sorted(ids[-3:])
+    with pytest.raises(DataError, match="cannot be read"):
+        windows.labelled(layout.requests, layout.feedback, selection(500), window)
+
+
+def test_labels_are_looked_for_further_back_until_there_are_enough(watched: Watched):
+    mine, others = named_by_time(Log.of(60, seed=1)), named_by_time(Log.of(400, seed=2).later(3))
+    watched.part(mine)
+    watched.feedback(mine.columns["prediction_id"], mine.columns["prediction"])
+    watched.feedback(others.columns["prediction_id"], others.columns["prediction"])
+    layout, chosen = watched.layout, selection(50)
+
+    found = windows.labelled(
+        layout.requests, layout.feedback, chosen, windows.read(layout.requests, chosen)
+    )
+
+    assert found is not None
+    assert found.labels == 50
+
+
 def test_a_damaged_file_of_labels_is_named(watched: Watched):
     watched.part(Log.of(60))
     watched.feedback(["p0-1-0"], ["1"])
