@@ -118,6 +118,22 @@ def test_labels_of_the_least_confident_predictions_alone_are_no_drop(watched: Wa
     assert [one.subject for one in worse.findings if one.alert] == ["accuracy"]
 
 
+def test_no_less_is_expected_of_old_labels_because_the_window_has_become_surer():
+    order = np.random.default_rng(0).permutation(1797)
+    reference = digits_reference(order[:898], 0)
+    surer = digits_window(order[900:1400], 1)
+    usual = float(np.mean(surer.numeric["confidence"]))
+    surer.numeric["confidence"][:] = 1.0
+
+    random, chosen = (
+        quality.expected(reference, Labelled(100, 90, 0, confidence=mean), surer)
+        for mean in (usual, usual - 0.3)
+    )
+
+    assert random == pytest.approx(0.96, abs=0.01)
+    assert chosen == pytest.approx(0.66, abs=0.01)
+
+
 def look(watched: Watched, **asked: object):
     return api.check(api.Where(watched.config), api.Asked(**asked))
 
