@@ -210,7 +210,9 @@ class Monitor(Section):
     drift: Drift = Field(default_factory=Drift, description="Effect sizes.")
     service: Service = Field(default_factory=Service, description="Errors and latency.")
     on_alert: list[AlertTarget] = Field(
-        default_factory=lambda: ["log"], description="log, exec:COMMAND or https://WEBHOOK."
+        default_factory=lambda: ["log"],
+        description="exec:COMMAND (gets it on stdin), https://WEBHOOK, env:NAME of a variable that "
+        "holds one, or log (its file alone).",
     )
     retrain: Retrain = Field(default_factory=Retrain, description="After an alert.")
 

@@ -111,6 +111,11 @@ def tell(folder: Path, alert: Alert, settings: Monitor, root: Path) -> list[str]
 
 def told(receiver: str, alert: Alert, root: Path, timeout_s: float = TIMEOUT_S) -> str:
     """Tell one receiver of `monitor.on_alert`; give what went wrong, or nothing."""
+    if receiver.startswith("env:"):
+        name = receiver.removeprefix("env:")
+        receiver = os.environ.get(name, "").strip()
+        if not receiver.startswith(("exec:", "http://", "https://")):
+            return f"the variable {name} of `monitor.on_alert` holds no webhook and no exec:COMMAND"
     if receiver.startswith("exec:"):
         return _execute(receiver.removeprefix("exec:"), alert, root, timeout_s)
     if receiver.startswith(("http://", "https://")):

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from monitor_log import Log, Watched, add_package
 
+from mlstack.config.schema import Monitor
 from mlstack.monitor import alerts, api
 from mlstack.records.base import read, write
 from mlstack.records.package import Live
@@ -235,6 +236,19 @@ def test_a_webhook_gets_what_alertmanager_would_send(webhook, tmp_path: Path):
     assert body["alerts"][0]["labels"]["columns"] == "center_x"
     assert body["alerts"][0]["startsAt"] == "2026-01-02T09:00:00Z"
     assert body["commonAnnotations"]["summary"] == "m version 1: something"
+
+
+def test_a_webhook_may_be_named_by_a_variable(webhook, tmp_path: Path, monkeypatch):
+    url, got, _ = webhook
+    monkeypatch.setenv("ALERTS", f"{url}s3cret\n")
+    monkeypatch.delenv("NOBODY", raising=False)
+
+    told = alerts.told("env:ALERTS", ALERT, tmp_path)
+    unset = alerts.told("env:NOBODY", ALERT, tmp_path)
+
+    assert (told, len(got)) == ("", 1)
+    assert unset.startswith("the variable NOBODY of `monitor.on_alert` holds no webhook")
+    assert Monitor(on_alert=["env:ALERTS"]).on_alert == ["env:ALERTS"]
 
 
 def test_a_webhook_that_refuses_or_is_not_there_is_a_warning(webhook, tmp_path: Path):
