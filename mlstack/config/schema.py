@@ -8,7 +8,7 @@ import enum
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlstack.config.data_sections import Data, Label, Versioning
 from mlstack.config.kinds import AlertTarget, Endpoint, Name, Section, Share
@@ -215,6 +215,15 @@ class Monitor(Section):
         "holds one, or log (its file alone).",
     )
     retrain: Retrain = Field(default_factory=Retrain, description="After an alert.")
+
+    @model_validator(mode="after")
+    def _can_judge(self) -> "Monitor":
+        if self.min_window > self.window:
+            raise ValueError(
+                f"min_window ({self.min_window}) is above window ({self.window}): "
+                "no check would ever have enough predictions"
+            )
+        return self
 
 
 class Config(Section):
