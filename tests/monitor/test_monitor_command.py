@@ -122,13 +122,15 @@ def test_what_is_missing_is_said_with_the_command_to_type(bare: Watched):
     write(bare.layout.model("my_project") / "live.json", Live(live=1))
     no_log = mlstack(bare, "check")
     stranger = mlstack(bare, "check", "--model", "other")
+    path = mlstack(bare, "check", "--model", "../models/my_project")
 
     for answer, hint in (
         (no_package, "mlstack export"),
         (not_live, "mlstack serve"),
         (gone, "mlstack serve rollback"),
         (no_log, "mlstack serve"),
-        (stranger, "mlstack export"),
+        (stranger, "there is my_project"),
+        (path, "there is my_project"),
     ):
         assert answer.returncode == 3
         assert hint in answer.stderr
