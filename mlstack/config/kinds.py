@@ -9,7 +9,7 @@ from mlstack.config.duration import DURATION, seconds
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"  # a folder, a URL and an image are called so
 DOTTED_CLASS = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 AUGMENT = r"^(none|basic|photo|strong|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$"
-ALERT_TARGET = r"^(log|exec:.+|https?://.+)$"
+ALERT_TARGET = r"^(log|exec:.+|https?://.+|env:[A-Za-z_][A-Za-z0-9_]*)$"
 STORE = r"^(local|postgresql://([^:@/]+@)?[^@/]+/[^@]+)$"
 SECRET = r"^env:[A-Za-z_][A-Za-z0-9_]*$"
 ENDPOINT = r"^https?://[^\s/]+(/\S*)?$"
@@ -21,7 +21,7 @@ PATTERNS = {
     DOTTED_CLASS: 'a class as "package.module:Class"',
     AUGMENT: '"none", "basic", "photo", "strong", or a function as "package.module:function"',
     DURATION: 'a time such as "2h30m"',
-    ALERT_TARGET: '"log", "exec:COMMAND" or "https://WEBHOOK"',
+    ALERT_TARGET: '"log", "exec:COMMAND", "https://WEBHOOK" or "env:NAME"',
     STORE: '"local" or "postgresql://USER@HOST/DATABASE" without a password',
     OPTION: 'an option of sbatch such as "--mem=32G"',
     ENDPOINT: 'an address as "http://HOST:PORT"',

@@ -8,7 +8,7 @@ import enum
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mlstack.config.data_sections import Data, Label, Versioning
 from mlstack.config.kinds import AlertTarget, Endpoint, Name, Section, Share
@@ -210,9 +210,20 @@ class Monitor(Section):
     drift: Drift = Field(default_factory=Drift, description="Effect sizes.")
     service: Service = Field(default_factory=Service, description="Errors and latency.")
     on_alert: list[AlertTarget] = Field(
-        default_factory=lambda: ["log"], description="log, exec:COMMAND or https://WEBHOOK."
+        default_factory=lambda: ["log"],
+        description="exec:COMMAND (gets it on stdin), https://WEBHOOK, env:NAME of a variable that "
+        "holds one, or log (its file alone).",
     )
     retrain: Retrain = Field(default_factory=Retrain, description="After an alert.")
+
+    @model_validator(mode="after")
+    def _can_judge(self) -> "Monitor":
+        if self.min_window > self.window:
+            raise ValueError(
+                f"min_window ({self.min_window}) is above window ({self.window}): "
+                "no check would ever have enough predictions"
+            )
+        return self
 
 
 class Config(Section):

@@ -16,7 +16,7 @@ from mlstack.inputs.tables import quoted
 CI_FILES = {"github": ".github/workflows/mlstack.yml", "gitlab": ".gitlab-ci.yml"}
 DEPLOY_FILES = {
     "docker": ("Dockerfile", "Dockerfile.dockerignore"),
-    "systemd": ("mlstack.service", "nginx.conf"),
+    "systemd": ("mlstack.service", "nginx.conf", "monitor.service", "monitor.timer"),
     "k8s": ("k8s.yaml", "kserve.yaml"),
 }
 GATE = re.compile(r"(test/acc: \{min: )[0-9.]+\}\}")

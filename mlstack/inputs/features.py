@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlstack.config.duration import seconds
-from mlstack.errors import ConfigError, DataError
+from mlstack.errors import ConfigError, DataError, MlstackError
 from mlstack.inputs.tables import Row
 
 MEMORY_MB = 600  # beyond it, DuckDB goes to the disk
@@ -27,6 +27,7 @@ SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "preserve_insertion_order": False,
 }
+RESERVED = ("__key", "__time", "__place", "__known")
 FOREVER_US = 1 << 62
 ASOF = """
 WITH rows AS (
@@ -70,7 +71,6 @@ class _File:
     path: Path
     kind: str  # type of its keys, as SQL names it
     values: tuple[str, ...]  # columns that it adds
-    mtime_ns: int
 
 
 class Features:
@@ -93,6 +93,8 @@ class Features:
         self._folder = folder
         self._keep = keep
         self._files: list[_File] = []
+        self._tried: list[int] = []  # how the files were when they were last opened
+        self._problems: list[str] = []
         self._held = ExitStack()
         limits = {}
         if not keep:
@@ -136,8 +138,7 @@ class Features:
             DataError: a key or a time cannot be read, or a file has two rows of one key and time.
             ConfigError: the rows have a column of that name already.
         """
-        if any(file.path.stat().st_mtime_ns != file.mtime_ns for file in self._files):
-            self._open()
+        self._refresh()
         self._refuse_missing(rows)
         asked = pa.table(
             {
@@ -224,8 +225,36 @@ class Features:
                 hint="rename it in the feature file",
             )
 
+    def problems(self) -> list[str]:
+        """Give what has gone wrong with files that were replaced, once."""
+        found, self._problems = self._problems, []
+        return found
+
+    def _refresh(self) -> None:
+        """Open files anew that were replaced; what is held in memory outlives one that is broken.
+
+        Somebody may be writing it, or have forgotten a column: the rows of a request are still
+        answered by what was known before.
+        """
+        now = self._mtimes()
+        if now == self._tried:
+            return
+        try:
+            self._open()
+        except MlstackError as error:
+            if not self._keep:
+                raise
+            self._problems.append(f"{error.problem}; the values that were read before are used")
+        self._tried = now
+
+    def _mtimes(self) -> list[int]:
+        paths = [self._folder / name for name in self.spec.files]
+        return [path.stat().st_mtime_ns if path.exists() else 0 for path in paths]
+
     def _open(self) -> None:
+        tried = self._mtimes()
         self._files = [self._opened(number, name) for number, name in enumerate(self.spec.files)]
+        self._tried = tried
         names = self.columns
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ConfigError(
@@ -236,7 +265,6 @@ class Features:
         path = self._folder / name
         try:
             schema = pq.read_schema(path)
-            mtime_ns = path.stat().st_mtime_ns
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"data.features: `{name}` cannot be read: {_first_line(error)}",
@@ -249,6 +277,33 @@ class Features:
                     hint=f"it has {', '.join(schema.names[:12])}",
                 )
         values = tuple(one for one in schema.names if one not in (self.spec.key, self.spec.time))
+        self._refuse_odd(name, schema, values)
+        if self._files and values != self._files[number].values:
+            raise DataError(
+                f"data.features: `{name}` has other columns than when it was opened",
+                hint="train and export again, or write the columns that it had",
+            )
+        kind = self._held_as(number, name)
+        return _File(path, kind, values)
+
+    def _refuse_odd(self, name: str, schema: pa.Schema, values: tuple[str, ...]) -> None:
+        lower = [column.lower() for column in schema.names]  # SQL takes them for the same
+        if twice := next((one for one in schema.names if lower.count(one.lower()) > 1), None):
+            raise DataError(
+                f"data.features: `{name}` has two columns `{twice}`, upper and lower case aside",
+                hint="rename one of them",
+            )
+        if reserved := next((one for one in values if one.lower() in RESERVED), None):
+            raise DataError(
+                f"data.features: `{name}` has a column `{reserved}`, which is a name of ours",
+                hint="rename it",
+            )
+        if not _is_time(kind := schema.field(self.spec.time).type):
+            raise DataError(
+                f"data.features: `{self.spec.time}` of `{name}` holds {kind}; a time is a "
+                "timestamp, a date or a text in ISO 8601",
+                hint='of seconds since 1970 pandas makes times: `pd.to_datetime(..., unit="s")`',
+            )
         for column in values:
             if not _is_plain(kind := schema.field(column).type):
                 raise DataError(
@@ -256,15 +311,32 @@ class Features:
                     "number, a text or true/false",
                     hint="leave it out of the file",
                 )
-        self._database.execute(
-            f"CREATE OR REPLACE {'TABLE' if self._keep else 'VIEW'} file{number} AS "
-            f"SELECT {_quoted(self.spec.key)} AS __key, "
-            f"CAST({_quoted(self.spec.time)} AS TIMESTAMP) AS __time, "
-            f"{', '.join(map(_quoted, values))} FROM read_parquet('{_escaped(path)}')"
-            + (" ORDER BY __key, __time" if self._keep else "")
-        )
-        described = self._database.execute(f"DESCRIBE file{number}").fetchall()
-        return _File(path, cast("str", described[0][1]), values, mtime_ns)
+
+    def _held_as(self, number: int, name: str) -> str:
+        """Make the relation of a file; give the type of its keys."""
+        source = f"read_parquet('{_escaped(self._folder / name)}')"
+        time = _quoted(self.spec.time)
+        try:
+            self._database.execute(
+                f"CREATE OR REPLACE {'TABLE' if self._keep else 'VIEW'} file{number} AS "
+                f"SELECT {_quoted(self.spec.key)} AS __key, CAST({time} AS TIMESTAMP) AS __time, "
+                f"* EXCLUDE ({_quoted(self.spec.key)}, {time}) FROM {source}"
+                + (" ORDER BY __key, __time" if self._keep else "")
+            )
+            described = self._database.execute(f"DESCRIBE file{number}").fetchall()
+            # A text that is no time is found now, and not by whoever asks for a row.
+            self._database.execute(f"SELECT max(__time) FROM file{number}").fetchall()
+        except duckdb.Error as error:
+            raise DataError(
+                f"data.features: `{name}` cannot be read: {_first_line(error)}",
+                hint=f"look at its column `{self.spec.time}`",
+            ) from error
+        return cast("str", described[0][1])
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_timestamp, pa.types.is_date, pa.types.is_string, pa.types.is_large_string)
+    return any(test(kind) for test in tests)
 
 
 def _is_plain(kind: pa.DataType) -> bool:

@@ -4,30 +4,59 @@ import os
 import secrets
 import signal
 import subprocess
-from datetime import UTC, datetime
+import tempfile
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
+from msgspec.structs import replace
 
+from mlstack import files
 from mlstack.config.schema import Monitor
 from mlstack.monitor.verdict import Verdict
 from mlstack.records.base import encode, read, write
-from mlstack.records.report import ONGOING, Alert, Ongoing
+from mlstack.records.report import ONGOING, Alert, Ended, Ongoing
 
 TIMEOUT_S = 10.0
+LAST_BYTES = 4096  # of what a command says
+BACK = timedelta(hours=1)  # what is over and comes back so soon is the same alert, told already
 
 
-def ongoing(folder: Path, verdict: Verdict) -> Alert | None:
-    """Give the alert that this verdict only goes on with: same model, nothing new alarming."""
-    known = _state(folder).alerts.get(_key(verdict))
+def held(folder: Path) -> AbstractContextManager[int]:
+    """Keep other checks of this project waiting while one opens, tells or ends an alert."""
+    return files.lock(folder / ".lock", "alerts", wait=True)
+
+
+def is_open(folder: Path, verdict: Verdict) -> bool:
+    """Tell whether the last check of this model left an alert open."""
+    return _key(verdict) in _state(folder).alerts
+
+
+def ongoing(folder: Path, verdict: Verdict, now: datetime) -> Alert | None:
+    """Give the alert that this verdict goes on with: same model, nothing new alarming.
+
+    One that was over for less than an hour is open again.
+    """
+    state, key = _state(folder), _key(verdict)
+    known, ended = state.alerts.get(key), state.ended.get(key)
+    if known is None and ended is not None and now - datetime.fromisoformat(ended.at) < BACK:
+        known = ended.alert
     if known is None or not set(verdict.columns) <= set(known.columns):
         return None
-    return known if path(folder, known).is_file() else None
+    if not path(folder, known).is_file():
+        return None
+    if key not in state.alerts:
+        _remember(folder, replace(state, alerts=state.alerts | {key: known}))
+    return known
 
 
-def open_alert(folder: Path, verdict: Verdict, prediction_ids: list[str]) -> Alert:
-    """Write a new alert and remember it as ongoing."""
+def open_alert(
+    folder: Path, verdict: Verdict, prediction_ids: list[str], receivers: list[str]
+) -> Alert:
+    """Write a new alert and remember it as ongoing, and that nobody has been told yet."""
     now = datetime.now(UTC)
     report = verdict.report
     since = datetime.fromtimestamp(verdict.since_us / 1e6, UTC)
@@ -35,35 +64,63 @@ def open_alert(folder: Path, verdict: Verdict, prediction_ids: list[str]) -> Ale
         id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
         model=report.model,
         version=report.version,
-        created=f"{now:%Y-%m-%dT%H:%M:%SZ}",
-        since=f"{since:%Y-%m-%dT%H:%M:%SZ}" if verdict.since_us else "",
+        created=_iso(now),
+        since=_iso(since) if verdict.since_us else "",
         summary=report.summary,
         columns=verdict.columns,
         prediction_ids=prediction_ids,
         report=report.report_file,
     )
     write(path(folder, alert), alert)
-    _remember(folder, _key(verdict), alert)
+    state, key = _state(folder), _key(verdict)
+    # What alarmed before and alarms again after this is no news.
+    before = state.alerts[key].columns if key in state.alerts else []
+    kept = replace(alert, columns=list(dict.fromkeys([*verdict.columns, *before])))
+    state = replace(state, alerts=state.alerts | {key: kept})
+    _remember(folder, replace(state, untold=state.untold | {key: receivers}))
     return alert
 
 
-def close(folder: Path, verdict: Verdict) -> None:
-    """Forget an alert that has ended, so that the next one is new."""
-    if _key(verdict) in _state(folder).alerts:
-        _remember(folder, _key(verdict), None)
+def close(folder: Path, verdict: Verdict, least: int, now: datetime) -> None:
+    """End the alert of a model, if what alarmed was judged again and alarms no more.
+
+    A look at too few predictions or requests (fewer than `least`) says nothing about them.
+    """
+    state, key = _state(folder), _key(verdict)
+    known = state.alerts.get(key)
+    if known is None or not all(verdict.is_judged(name, least) for name in known.columns):
+        return
+    alerts = {name: alert for name, alert in state.alerts.items() if name != key}
+    ended = state.ended | {key: Ended(alert=known, at=_iso(now))}
+    _remember(folder, replace(state, alerts=alerts, ended=ended))
 
 
-def tell(alert: Alert, settings: Monitor, root: Path, timeout_s: float = TIMEOUT_S) -> list[str]:
-    """Tell everyone in `monitor.on_alert`; give a warning for each who could not be told."""
-    problems: list[str] = []
-    for receiver in settings.on_alert:
-        if receiver.startswith("exec:"):
-            problems += _execute(receiver.removeprefix("exec:"), alert, root, timeout_s)
-        elif receiver.startswith(("http://", "https://")):
-            problems += _post(receiver, alert, timeout_s)
-        elif receiver != "log":
-            problems.append(f"`{receiver}` in `monitor.on_alert` is neither log, exec: nor a URL")
-    return problems
+def tell(folder: Path, alert: Alert, settings: Monitor, root: Path) -> list[str]:
+    """Tell an ongoing alert to everyone who has not heard of it; give a warning for each failure.
+
+    Whoever could not be told is tried again at the next check.
+    """
+    state, key = _state(folder), f"{alert.model}/{alert.version}"
+    if not state.untold.get(key):
+        return []
+    waiting = [one for one in state.untold[key] if one in settings.on_alert]
+    failed = {one: said for one in waiting if (said := told(one, alert, root))}
+    _remember(folder, replace(state, untold=state.untold | {key: list(failed)}))
+    return [f"{said}; the next check tries again" for said in failed.values()]
+
+
+def told(receiver: str, alert: Alert, root: Path, timeout_s: float = TIMEOUT_S) -> str:
+    """Tell one receiver of `monitor.on_alert`; give what went wrong, or nothing."""
+    if receiver.startswith("env:"):
+        name = receiver.removeprefix("env:")
+        receiver = os.environ.get(name, "").strip()
+        if not receiver.startswith(("exec:", "http://", "https://")):
+            return f"the variable {name} of `monitor.on_alert` holds no webhook and no exec:COMMAND"
+    if receiver.startswith("exec:"):
+        return _execute(receiver.removeprefix("exec:"), alert, root, timeout_s)
+    if receiver.startswith(("http://", "https://")):
+        return _post(receiver, alert, timeout_s)
+    return ""  # `log`: the alert's file
 
 
 def path(folder: Path, alert: Alert) -> Path:
@@ -104,37 +161,54 @@ def alertmanager_body(alert: Alert) -> dict[str, Any]:
     }
 
 
-def _execute(command: str, alert: Alert, root: Path, timeout_s: float) -> list[str]:
-    # A shell line of the user's own, as in a crontab; its session ends as a whole.
-    process = subprocess.Popen(
-        command,
-        shell=True,
-        cwd=root,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(encode(alert), timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return [f"`{command}` was ended after {timeout_s:g} s"]
-    if process.returncode == 0:
-        return []
-    said = output.decode(errors="replace").strip().splitlines()
-    return [f"`{command}` ended with {process.returncode}" + (f": {said[-1]}" if said else "")]
+def _execute(command: str, alert: Alert, root: Path, timeout_s: float) -> str:
+    # A shell line of the user's own, as in a crontab; its session ends as a whole. Files instead of
+    # pipes: what it leaves running in the background may hold them as long as it likes.
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
+        given.write(encode(alert))
+        given.seek(0)
+        process = subprocess.Popen(
+            command,
+            shell=True,
+            cwd=root,
+            stdin=given,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"`{command}` was ended after {timeout_s:g} s"
+        if process.returncode == 0:
+            return ""
+        output.seek(max(0, output.seek(0, os.SEEK_END) - LAST_BYTES))
+        said = output.read().decode(errors="replace").strip().splitlines()
+    return f"`{command}` ended with {process.returncode}" + (f": {said[-1]}" if said else "")
 
 
-def _post(url: str, alert: Alert, timeout_s: float) -> list[str]:
+def _post(url: str, alert: Alert, timeout_s: float) -> str:
+    # Who holds the whole address of a webhook may post to it: only its host is said.
+    shown = f"the webhook at {_host(url)}"
     try:
-        answer = httpx.post(url, json=alertmanager_body(alert), timeout=timeout_s)
+        # The answer's body is not waited for: it could come a byte at a time for ever.
+        with httpx.stream("POST", url, json=alertmanager_body(alert), timeout=timeout_s) as answer:
+            return "" if answer.is_success else f"{shown} answered {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return [f"the webhook {url} was not reached: {error or type(error).__name__}"]
-    if answer.is_success:
-        return []
-    return [f"the webhook {url} answered {answer.status_code}"]
+        return f"{shown} was not reached: {error or type(error).__name__}"
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "an address without a host"
+    except ValueError:
+        return "an address that is none"
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _key(verdict: Verdict) -> str:
@@ -146,6 +220,5 @@ def _state(folder: Path) -> Ongoing:
     return read(place, Ongoing) if place.is_file() else Ongoing()
 
 
-def _remember(folder: Path, key: str, alert: Alert | None) -> None:
-    known = {name: one for name, one in _state(folder).alerts.items() if name != key}
-    write(folder / ONGOING, Ongoing(alerts=known | ({key: alert} if alert else {})))
+def _remember(folder: Path, state: Ongoing) -> None:
+    write(folder / ONGOING, state)

@@ -25,12 +25,13 @@ from mlstack.records.base import write
 from mlstack.records.layout import Layout
 from mlstack.records.report import Probed, Report, Reported, Rows
 
-ALL_ROWS = 1 << 40
+MOST_ROWS = 1_000_000  # of `--since`: half a gigabyte of memory, and as sure as one can be
 AHEAD_US = 300_000_000  # clocks of two machines may differ by so much
 FROM_THE_FUTURE = (
     "the newest predictions are dated {until}, which is still to come: a clock was wrong, and "
     "until then what comes now is not among the last ones"
 )
+ONLY_THE_LAST = "of the predictions since then only the last {rows:,} were looked at"
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,24 @@ def probed(
     """
     project = load(where.config, sets=where.sets)
     found = target.find(project, None)
-    endpoint = Door(url.rstrip("/"), keys.own_headers(os.environ)) if url else _endpoint(project)
+    endpoint = _named(url) if url is not None else _endpoint(project)
     limit_ms = project.config.monitor.service.p99_ms
     pace = Pace(count, interval_s, limit_ms)
     yield from probe.probe(endpoint, probe.golden_question(found), pace)
+
+
+def _named(url: str) -> Door:
+    """Give the door of an address that was typed.
+
+    Raises:
+        ConfigError: it is none; that is no reason to call an endpoint down.
+    """
+    if not re.match(r"https?://[^/\s]", url):
+        shown = url if "://" not in url and url else "HOST:PORT"
+        raise ConfigError(
+            f"`--url {url}` is no address of a server", hint=f"type `--url http://{shown}`"
+        )
+    return Door(url.rstrip("/"), keys.own_headers(os.environ))
 
 
 def _endpoint(project: Project) -> Door:
@@ -146,7 +161,7 @@ def parse_since(text: str, now: datetime) -> int:
         ConfigError: it is neither.
     """
     if re.fullmatch(DURATION, text):
-        return int((now.timestamp() - seconds(text)) * 1e6)
+        return max(1, int((now.timestamp() - seconds(text)) * 1e6))
     try:
         given = datetime.fromisoformat(text)
     except ValueError as error:
@@ -154,7 +169,11 @@ def parse_since(text: str, now: datetime) -> int:
             f"`--since {text}` is no time",
             hint='type for example `--since 2h` or `--since "2026-01-31 14:00"`',
         ) from error
-    return int((given if given.tzinfo else given.astimezone()).timestamp() * 1e6)
+    try:
+        moment = given if given.tzinfo else given.astimezone()
+    except (OverflowError, ValueError):  # the year 1, or 9999, seen from another time zone
+        moment = given.replace(tzinfo=UTC)
+    return max(1, int(moment.timestamp() * 1e6))
 
 
 def _look(where: Where, asked: Asked) -> _Seen:
@@ -163,7 +182,7 @@ def _look(where: Where, asked: Asked) -> _Seen:
     layout = Layout(project.root)
     found = target.find(project, asked.model)
     since_us = parse_since(asked.since, datetime.now(UTC)) if asked.since else 0
-    rows = asked.window or (ALL_ROWS if since_us else project.config.monitor.window)
+    rows = asked.window or (MOST_ROWS if since_us else project.config.monitor.window)
     selection = Selection(found.model, found.version, rows, since_us)
     window = windows.read(layout.requests, selection)
     window = window.without(project.config.serve.log.redact)  # written empty, which is no drift
@@ -171,6 +190,8 @@ def _look(where: Where, asked: Asked) -> _Seen:
     judged = verdict.judge(found, window, labelled, project.config.monitor)
     if window.rows and int(window.times_us[-1]) > time.time_ns() // 1000 + AHEAD_US:
         judged = verdict.warned(judged, FROM_THE_FUTURE.format(until=judged.report.until))
+    if window.rows == rows == MOST_ROWS:
+        judged = verdict.warned(judged, ONLY_THE_LAST.format(rows=rows))
     return _Seen(project, layout, found, window, judged)
 
 
@@ -190,14 +211,23 @@ def _short(path: Path, root: Path) -> str:
 def _alarm(seen: _Seen, judged: Verdict) -> Verdict:
     """Open, go on with or close the alert of this model; say in the report where it is."""
     folder = seen.layout.alerts
-    if not judged.report.alert:
-        alerts.close(folder, judged)
+    if not judged.report.alert and not alerts.is_open(folder, judged):
         return judged
-    alert = alerts.ongoing(folder, judged)
-    problems: list[str] = []
+    with alerts.held(folder):
+        return _kept(seen, judged)
+
+
+def _kept(seen: _Seen, judged: Verdict) -> Verdict:
+    folder, settings = seen.layout.alerts, seen.project.config.monitor
+    now = datetime.now(UTC)
+    if not judged.report.alert:
+        alerts.close(folder, judged, settings.min_window, now)
+        return judged
+    alert = alerts.ongoing(folder, judged, now)
     if alert is None:
-        alert = alerts.open_alert(folder, judged, verdict.to_label(seen.window))
-        problems = alerts.tell(alert, seen.project.config.monitor, seen.project.root)
+        to_label = verdict.to_label(seen.window)
+        alert = alerts.open_alert(folder, judged, to_label, settings.on_alert)
+    problems = alerts.tell(folder, alert, settings, seen.project.root)
     named = msgspec.structs.replace(
         judged.report,
         alert_file=_short(alerts.path(folder, alert), seen.project.root),

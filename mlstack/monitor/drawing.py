@@ -11,6 +11,8 @@ from mlstack.plurals import figure
 BINS = 36
 WIDTH = 360
 HEIGHT = 72
+ONE_VALUE = 1e-5  # of its size: what differs by less than that is one value and its rounding
+TINY = 1e-29
 Floats = npt.NDArray[np.float64]
 
 
@@ -66,10 +68,13 @@ def gauge(effect: float, limit: float, *, alert: bool) -> str:
 
 def _scale(one: Comparison, finite: Floats) -> _Scale:
     ends = _ends(one)
-    low, high = min([ends[0], *finite]), max([ends[-1], *finite])
-    # A column of one value still needs an axis.
-    margin = 0.0 if high > low else abs(low) * 0.1 or 1.0
-    return _Scale(low - margin, high + margin)
+    low = float(finite.min(initial=ends[0]))
+    high = float(finite.max(initial=ends[-1]))
+    # A column of one value, which has an edge on either side, still needs an axis.
+    size = max(abs(low), abs(high))
+    is_one_value = high - low <= max(size * ONE_VALUE, TINY)
+    margin = (size * 0.1 if size > TINY else 1.0) if is_one_value else 0.0
+    return _Scale(*(0.0 if abs(end) < TINY else end for end in (low - margin, high + margin)))
 
 
 def _density(one: Comparison, scale: _Scale) -> Floats:
@@ -83,12 +88,14 @@ def _density(one: Comparison, scale: _Scale) -> Floats:
 
 
 def _ends(one: Comparison) -> Floats:
-    """Give the ends of all bins; the two open ones are drawn as wide as their neighbours."""
+    """Give the ends of all bins; an open one that holds something is as wide as its neighbour."""
     edges = np.asarray(one.edges)
     first, last = (float(np.ptp(pair)) for pair in (edges[:2], edges[-2:]))
     # No neighbour means one edge alone: its mass is drawn as a bar of its own.
     least = (abs(float(edges[0])) or 1.0) * 1e-3
-    return np.concatenate([[edges[0] - (first or least)], edges, [edges[-1] + (last or least)]])
+    below = (first or least) if one.reference[0] else 0.0
+    above = (last or least) if one.reference[-1] else 0.0
+    return np.concatenate([[edges[0] - below], edges, [edges[-1] + above]])
 
 
 def _steps(heights: Floats) -> str:

@@ -17,6 +17,7 @@ ROUNDING = 1e-4
 PREDICTION = "prediction"
 CONFIDENCE = "confidence"
 MISSING = " missing"  # after a column's name: the share of its values that are missing
+DIFFERENCE = "difference"
 Counts = npt.NDArray[np.int64]
 
 
@@ -41,6 +42,11 @@ class Comparison:
     def is_alarming(self) -> bool:
         """Whether both gates are passed: it is no chance, and it is large enough to matter."""
         return self.p_value < LEVEL and self.effect >= self.limit
+
+    @property
+    def is_of_missing(self) -> bool:
+        """Whether it compares how many values are missing, and not the values."""
+        return self.statistic == DIFFERENCE
 
     @property
     def blame(self) -> float:
@@ -111,7 +117,7 @@ def change_time_us(worst: Comparison, window: Window) -> int:
         gap = worst.current / worst.current.sum() - worst.reference / worst.reference.sum()
         moved = worst.labels[int(np.abs(gap).argmax())]
         series = np.asarray([name == moved for name in window.classes])[window.predictions]
-    elif worst.labels and not worst.column.endswith(MISSING):
+    elif worst.labels and not worst.is_of_missing:
         gap = worst.current / worst.current.sum() - worst.reference / worst.reference.sum()
         series = window.numeric[worst.column] == int(np.abs(gap).argmax())
     elif worst.labels:
@@ -159,7 +165,7 @@ def _numeric(column: NumericColumn, values: npt.NDArray[np.float64], limits: Dri
     if counts.sum():
         distance, _ = distances.kolmogorov_smirnov(reference, counts)
         p_value = testing.ks_p_value(distance, int(reference.sum()), int(counts.sum()))
-        detail = f"mean {figure(column.mean)} -> {figure(float(np.nanmean(values)))}"
+        detail = f"mean {figure(column.mean)} -> {_mean(values)}"
     return Comparison(
         column=column.name,
         area="prediction" if column.name == CONFIDENCE else "input",
@@ -174,6 +180,11 @@ def _numeric(column: NumericColumn, values: npt.NDArray[np.float64], limits: Dri
         detail=detail,
         missing=missing / max(1, len(values)),
     )
+
+
+def _mean(values: npt.NDArray[np.float64]) -> str:
+    finite = values[np.isfinite(values)]
+    return figure(float(finite.mean())) if finite.size else "infinite"
 
 
 def _category(column: CategoryColumn, window: Window, limits: Drift) -> Comparison:
@@ -232,7 +243,7 @@ def _missing(
     return Comparison(
         column=column.name + MISSING,
         area="input",
-        statistic="difference",
+        statistic=DIFFERENCE,
         effect=float(abs(shares[1] - shares[0])),
         limit=limits.input,
         p_value=testing.g_test(before, now, least=1.0),

@@ -11,16 +11,18 @@ import msgspec
 
 from mlstack import files
 from mlstack.monitor import drawing
-from mlstack.monitor.drift import MISSING, PREDICTION, Comparison, changes_of
+from mlstack.monitor.drift import CONFIDENCE, PREDICTION, Comparison, changes_of
 from mlstack.monitor.pictures import Picture, Pictures
 from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Window
+from mlstack.plurals import plural
 from mlstack.records.report import Change, Finding, Report
 
 SINCE = re.compile(r"(?<=; since )\d{4}-\d\d-\d\dT[0-9:.]+Z")
 SHOWN_CLASSES = 12
 SHOWN_VALUES = 4
-SHOWN_COLUMNS = 40
+FIRST_COLUMNS = 8
+SHOWN_COLUMNS = 100
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def render(content: Content) -> str:
     """Make the page."""
     report = content.verdict.report
     style = package_files("mlstack.monitor").joinpath("report.css").read_text("utf-8")
-    word = "Alert" if report.alert else "OK"
+    word = "Alert" if report.alert else "OK" if _is_judged(report) else "Not judged"
     sections = [
         _head(report, content.created),
         _verdict(report),
@@ -76,7 +78,8 @@ def _head(report: Report, created: datetime) -> str:
 
 
 def _verdict(report: Report) -> str:
-    kind = "verdict alert" if report.alert else "verdict"
+    is_judged = _is_judged(report)
+    kind = "verdict alert" if report.alert else "verdict" if is_judged else "verdict none"
     summary = SINCE.sub(lambda found: _moment(found[0]), report.summary)
     _, _, said = summary.partition(": ")
     first, *rest = said.split("; ")
@@ -84,8 +87,9 @@ def _verdict(report: Report) -> str:
         rest.append(f"the predictions to label are named in `{report.alert_file}`")
     rest += [f"note: {line}" for line in report.warnings]
     items = "".join(f"<li>{_code(_capital(line))}</li>" for line in rest)
+    mark = _mark(report.alert if is_judged else None)
     return (
-        f'<section class="{kind}">{_mark(report.alert)}<strong>{_code(_capital(first))}</strong>'
+        f'<section class="{kind}">{mark}<strong>{_code(_capital(first))}</strong>'
         f"<ul>{items}</ul></section>"
     )
 
@@ -142,6 +146,11 @@ def _model(report: Report) -> str:
     if drift is not None:
         rows.append(("Predictions moved", f"{drift.effect:.1%}"))
         rows.append(("Limit", f"{drift.limit:.1%}"))
+    rows += [
+        (f"Confidence moved ({one.statistic})", f"{one.effect:.2f} of {one.limit:g}")
+        for one in report.findings
+        if one.subject == CONFIDENCE and one.alert
+    ]
     if report.quality is not None:
         one = report.quality
         rows.append(("95 % interval", f"{one.low:.1%} to {one.high:.1%}"))
@@ -164,24 +173,40 @@ def _tile(title: str, alert: bool | None, big: str, what: str, rows: list[tuple[
 
 
 def _columns(comparisons: list[Comparison], window: Window) -> str:
-    shown = [one for one in comparisons if one.edges or _is_text(one)][:SHOWN_COLUMNS]
+    shown = [one for one in comparisons if one.edges or _has_values(one)]
     if not shown:
         return ""
-    rows = "".join(
-        _column(
-            one, _values(one) if _is_text(one) else drawing.overlay(one, window.numeric[one.column])
-        )
-        for one in shown
-    )
+    first = max(FIRST_COLUMNS, sum(one.is_alarming for one in shown))
+    rows = [_column(one, _drawn(one, window)) for one in shown[:SHOWN_COLUMNS]]
     return (
-        '<h2>Columns</h2><p class="lead">The most changed first. A column alarms when its effect '
-        "is above the limit (the upright mark) and it cannot be chance (adjusted p below 0.01)."
-        f'</p>{_legend()}<div class="card columns">{rows}</div>'
+        '<h2>Columns</h2><p class="lead">The most changed first. The effect runs from 0, the same '
+        "as the reference, to 1, nothing in common. A column alarms when its effect is above the "
+        "limit (the upright mark) and it cannot be chance (adjusted p below 0.01)."
+        f'</p>{_legend()}<div class="card columns">{"".join(rows[:first])}</div>'
+        f"{_rest(rows[first:], len(shown))}"
     )
 
 
-def _is_text(one: Comparison) -> bool:
-    return one.area == "input" and bool(one.labels) and not one.column.endswith(MISSING)
+def _rest(rows: list[str], total: int) -> str:
+    """Fold the columns that nobody need look at first."""
+    if not rows:
+        return ""
+    more = f"{len(rows)} more {plural(len(rows), 'column')} that changed less"
+    left = total - SHOWN_COLUMNS
+    hidden = f'<p class="soft">and {left} more, among all numbers below</p>' if left > 0 else ""
+    return (
+        f'<details class="rest"><summary>{more}</summary>'
+        f'<div class="card columns">{"".join(rows)}</div>{hidden}</details>'
+    )
+
+
+def _has_values(one: Comparison) -> bool:
+    """Tell whether a column is drawn by its values: of text, or of what is missing."""
+    return one.area == "input" and bool(one.labels) and (one.is_alarming or not one.is_of_missing)
+
+
+def _drawn(one: Comparison, window: Window) -> str:
+    return _values(one) if one.labels else drawing.overlay(one, window.numeric[one.column])
 
 
 def _values(one: Comparison) -> str:
@@ -300,6 +325,11 @@ def _mark(alert: bool | None) -> str:
     if alert is None:
         return '<span class="mark none">NOT JUDGED</span>'
     return '<span class="mark alert">ALERT</span>' if alert else '<span class="mark">OK</span>'
+
+
+def _is_judged(report: Report) -> bool:
+    """Tell whether there was enough to say of the model that it is well."""
+    return report.alert or any(one.area in ("input", "prediction") for one in report.findings)
 
 
 def _alarms(report: Report, *areas: str) -> bool:

@@ -47,7 +47,8 @@ def choose(log: Path, target: Target, window: Window) -> Pictures:
     confidences = window.numeric.get(drift.CONFIDENCE, np.ones(window.rows))
     unsure = np.argsort(np.nan_to_num(confidences, nan=1.0), kind="stable")[:EACH]
     ids = {int(row): window.ids[int(row)].as_py() for row in {*odd.tolist(), *unsure.tolist()}}
-    contents = windows.inputs(log, target.model, list(ids.values()))
+    asked = {name: int(window.times_us[row]) for row, name in ids.items()}
+    contents = windows.inputs(log, target.model, asked)
     spec = _spec(target)
     drawn: dict[int, Picture] = {}
     for row, name in ids.items():

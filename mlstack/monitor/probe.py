@@ -1,5 +1,6 @@
 """Ask the endpoint as a client would: is it up, ready, right and quick enough."""
 
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -84,6 +85,8 @@ def _attempt(door: Door, question: Question, pace: Pace, number: int) -> Attempt
         failure, problem = "timeout", f"no connection to {url} within {TIMEOUT.connect:g} s"
     except httpx.ConnectError as error:
         failure, problem = "refused", f"nothing listens at {url} ({error})"
+        if _is_name_unknown(error):
+            problem = f"nobody knows the host of {url} ({error})"
         if NOT_TRUSTED in str(error):
             failure, problem = "broken", f"the certificate of {url} is not trusted here ({error})"
     except httpx.TimeoutException:
@@ -93,6 +96,12 @@ def _attempt(door: Door, question: Question, pace: Pace, number: int) -> Attempt
     if not failure and pace.limit_ms is not None and ms > pace.limit_ms:
         failure, problem = "slow", f"the answer took {ms:.0f} ms (limit {pace.limit_ms:g} ms)"
     return Attempt(number=number, total=pace.count, ms=ms, failure=failure, problem=problem)
+
+
+def _is_name_unknown(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, socket.gaierror):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _ask(client: httpx.Client, question: Question) -> tuple[str, str]:

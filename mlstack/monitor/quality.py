@@ -9,6 +9,7 @@ from mlstack.records.report import Finding, Quality
 from mlstack.stats import testing
 
 ALLOWED_DROP = 0.05
+SUBJECT = "accuracy"
 
 
 def estimate(reference: Reference, window: Window) -> float | None:
@@ -18,15 +19,10 @@ def estimate(reference: Reference, window: Window) -> float | None:
     confidence method of Garg et al. 2022, corrected by what it gets wrong on the reference. It is
     blind to concept drift, where the model is as sure as ever of answers that became wrong.
     """
-    column = next((one for one in reference.numeric if one.name == CONFIDENCE), None)
-    values = window.numeric.get(CONFIDENCE)
-    if column is None or values is None or reference.accuracy is None or not sum(column.counts):
+    before, now = _confidence(reference), _mean(window)
+    if before is None or now is None or reference.accuracy is None:
         return None
-    present = values[~np.isnan(values)]
-    if not present.size:
-        return None
-    drop = column.mean - float(present.mean())
-    return min(1.0, max(0.0, reference.accuracy - drop))
+    return min(1.0, max(0.0, reference.accuracy - (before - now)))
 
 
 def measure(found: Labelled, window: Window) -> Quality:
@@ -42,21 +38,48 @@ def measure(found: Labelled, window: Window) -> Quality:
     )
 
 
-def judge(quality: Quality, reference: Reference, least: int) -> Finding | None:
-    """Alarm when even the upper bound is well below the accuracy on the reference.
+def expected(reference: Reference, found: Labelled, window: Window) -> float | None:
+    """Give the accuracy that the labelled predictions had if nothing has changed.
+
+    That on the reference, less what the model is less sure of them than of the others, in the
+    window or on the reference: who labels what an alert asks for labels the least confident
+    predictions, which are wrong more often in the best of models.
+    """
+    means = [mean for mean in (_confidence(reference), _mean(window)) if mean is not None]
+    if reference.accuracy is None or found.confidence is None or not means:
+        return reference.accuracy
+    return max(0.0, reference.accuracy - max(0.0, min(means) - found.confidence))
+
+
+def judge(quality: Quality, wanted: float | None, rows: int, least: int) -> Finding | None:
+    """Alarm when the accuracy is certainly well below `wanted`, that of `rows` reference examples.
 
     Fewer than `least` labels are shown and never alarm. None when there is nothing to compare with.
     """
-    if reference.accuracy is None:
+    if wanted is None:
         return None
-    drop = max(0.0, reference.accuracy - quality.high)
+    certain, _ = testing.difference_of_shares(
+        (wanted * rows, rows), (quality.correct, quality.labels)
+    )
+    drop = max(0.0, certain)
     return Finding(
-        subject="accuracy",
+        subject=SUBJECT,
         area="quality",
         alert=quality.labels >= least and drop > ALLOWED_DROP,
         effect=drop,
         limit=ALLOWED_DROP,
         statistic="certain drop",
-        detail=f"{reference.accuracy:.1%} -> {quality.accuracy:.1%} "
+        detail=f"{wanted:.1%} -> {quality.accuracy:.1%} "
         f"({quality.low:.1%} to {quality.high:.1%}) on {quality.labels} labels",
     )
+
+
+def _confidence(reference: Reference) -> float | None:
+    column = next((one for one in reference.numeric if one.name == CONFIDENCE), None)
+    return column.mean if column is not None and any(column.counts) else None
+
+
+def _mean(window: Window) -> float | None:
+    values = window.numeric.get(CONFIDENCE, np.zeros(0))
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else None

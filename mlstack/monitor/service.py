@@ -5,6 +5,7 @@ from mlstack.plurals import counted
 from mlstack.records.report import Finding, Service
 from mlstack.stats import testing
 
+ERRORS, LATENCY = "error_rate", "p99_ms"
 CERTAIN = 2.326  # a bound that is true in 99 of 100 cases
 
 
@@ -19,7 +20,7 @@ def judge(service: Service, limits: Limits, least: int) -> list[Finding]:
     if limits.p99_ms is not None and service.p99_ms is not None:
         found.append(
             Finding(
-                subject="p99_ms",
+                subject=LATENCY,
                 area="service",
                 alert=enough and service.p99_ms > limits.p99_ms,
                 effect=service.p99_ms,
@@ -36,7 +37,7 @@ def _errors(service: Service, limit: float, enough: bool) -> Finding:
     refused = counted(service.refused, "was", "were")
     certain, _ = testing.wilson(failed, total, z=CERTAIN)
     return Finding(
-        subject="error_rate",
+        subject=ERRORS,
         area="service",
         alert=enough and failed > 0 and certain > limit,
         effect=failed / total if total else 0.0,

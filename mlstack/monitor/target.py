@@ -1,9 +1,11 @@
 """Which model is watched, and what it is compared with."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack.config import Project
+from mlstack.config.kinds import NAME
 from mlstack.errors import DataError
 from mlstack.records import package
 from mlstack.records.base import read
@@ -30,15 +32,22 @@ def find(project: Project, model: str | None) -> Target:
     name = model or project.config.project.name
     layout = Layout(project.root)
     folder = layout.model(name)
-    if not package.numbers(folder):
+    if not re.fullmatch(NAME, name) or not package.numbers(folder):
         raise DataError(
-            f"there is no package of the model `{name}`", hint="type `mlstack export` first"
+            f"there is no package of the model `{name}`",
+            hint=f"there is {_others(layout)}" if model else "type `mlstack export` first",
         )
     version = live_version(folder)
     place = layout.package(name, version)
     reference = read(place / package.SIDE / "reference.json", Reference)
     _refuse_damaged(reference, place)
     return Target(name, version, place, reference)
+
+
+def _others(layout: Layout) -> str:
+    folders = sorted(layout.models.glob("*")) if layout.models.is_dir() else []
+    names = [folder.name for folder in folders if package.numbers(folder)]
+    return ", ".join(names) or "none yet: type `mlstack export` first"
 
 
 def live_version(folder: Path) -> int:

@@ -14,6 +14,7 @@ from mlstack.monitor.windows import Labelled, Window
 from mlstack.records.report import Finding, Report
 
 TO_LABEL = 20
+SERVICE = (service.ERRORS, service.LATENCY)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ class Verdict:
         """What is alarming."""
         return [one.subject for one in self.report.findings if one.alert]
 
+    def is_judged(self, subject: str, least: int) -> bool:
+        """Tell whether there was enough to say of `subject` that it is well."""
+        report = self.report
+        if subject in SERVICE:
+            return report.service is not None and report.service.requests >= least
+        if subject == quality.SUBJECT:
+            return report.quality is not None and report.quality.labels >= least
+        return report.rows >= least
+
 
 def judge(target: Target, window: Window, labelled: Labelled | None, limits: Monitor) -> Verdict:
     """Judge one window of predictions.
@@ -41,8 +51,10 @@ def judge(target: Target, window: Window, labelled: Labelled | None, limits: Mon
     found = [*service.judge(window.service, limits.service, limits.min_window)]
     found += [_finding(one) for one in compared]
     measured = quality.measure(labelled, window) if labelled else None
-    judged = measured and quality.judge(measured, target.reference, limits.min_window)
-    found += [judged] if judged else []
+    if labelled and measured:
+        wanted = quality.expected(target.reference, labelled, window)
+        judged = quality.judge(measured, wanted, target.reference.rows, limits.min_window)
+        found += [judged] if judged else []
     report = Report(
         model=target.model,
         version=target.version,

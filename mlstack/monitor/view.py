@@ -72,7 +72,10 @@ def screen(report: Report, footer: str = "") -> RenderableType:
     """Draw the whole state: verdict, service, predictions and columns."""
     style = "red" if report.alert else "green"
     title = f"{report.model} version {report.version}"
-    verdict = Panel(_verdict(report, title), title=title, border_style=style, padding=(0, 1))
+    said = _verdict(report, title)
+    # Into a pipe nothing is wrapped, and the frame would cut it off.
+    said.no_wrap, said.overflow = False, "fold"
+    verdict = Panel(said, title=title, border_style=style, padding=(0, 1))
     shape = Table.grid(padding=(0, 3))
     shape.add_row(_shares(report), _columns(report.findings))
     parts: list[RenderableType] = [verdict, Text(), _service(report), Text(), shape]

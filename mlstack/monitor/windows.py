@@ -1,5 +1,7 @@
 """The request log as windows of numbers: the only module that imports duckdb."""
 
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,11 +15,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlstack.errors import ConfigError, DataError
+from mlstack.monitor import hours
 from mlstack.records import requests
 from mlstack.records.report import Rows, Service
 
 Floats = npt.NDArray[np.float64]
 MAX_PRINTED = 1000
+MEMORY_MB = 600
+TRUTH = """
+WITH truth AS (SELECT prediction_id, arg_max(label, ts_us) AS label
+               FROM answers GROUP BY prediction_id),
+known AS (SELECT DISTINCT ON (prediction_id) prediction_id, prediction, confidence, ts_us
+          FROM requests SEMI JOIN truth USING (prediction_id)
+          WHERE model = $model AND version = $version AND prediction IS NOT NULL
+          AND ts_us >= $since),
+latest AS (SELECT prediction = label AS hit, confidence FROM known JOIN truth USING (prediction_id)
+           ORDER BY known.ts_us DESC LIMIT $rows)
+SELECT count(*), count(*) FILTER (hit),
+       (SELECT count(*) FROM shown JOIN truth USING (prediction_id)), avg(confidence) FROM latest
+"""
+EXPLAIN = re.compile(r"^\s*explain\s+(analyze\s+)?(\([^()]*\)\s*)?", re.IGNORECASE)
 # What nobody asked for is never loaded from anywhere, and Python variables are no tables.
 SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": False,
@@ -77,6 +94,7 @@ class Labelled:
     labels: int
     correct: int
     labelled_in_window: int
+    confidence: float | None = None  # mean of the labelled ones
 
 
 @_interruptible()
@@ -99,9 +117,10 @@ def read(log: Path, selection: Selection) -> Window:
                 hint="type `mlstack serve` and send it predictions",
                 where=str(log),
             )
+        parts = hours.since(parts, selection.since_us)
         wanted = selection.rows * 2
         while True:
-            newest = parts if selection.since_us else _newest(parts, wanted)
+            newest = _newest(parts, wanted)
             _create_view(connection, newest, pending)
             table = _predictions(connection, selection)
             if table.num_rows >= selection.rows or newest == parts:
@@ -113,44 +132,45 @@ def read(log: Path, selection: Selection) -> Window:
 def labelled(log: Path, feedback: Path, selection: Selection, window: Window) -> Labelled | None:
     """Join late labels with the predictions of a version; None when there is no label.
 
-    The last `selection.rows` labelled predictions count, whether or not they are still in the
-    window, because labels come late.
+    The last `selection.rows` labelled predictions since `selection.since_us` count, whether or not
+    they are still in the window, because labels come late.
     """
     answers = _feedback(feedback)
     if answers is None:
         return None
+    ids = sorted(answers["prediction_id"].unique().to_pylist(), reverse=True)  # the newest first
     with _connect() as connection:
         pending = _pending(log)
-        _create_view(connection, requests.parts(log, selection.model), pending)
+        parts = hours.since(requests.parts(log, selection.model), selection.since_us)
         connection.register("answers", answers)
         connection.register("shown", pa.table({"prediction_id": window.ids}))
-        row = connection.execute(
-            """
-            WITH truth AS (SELECT prediction_id, arg_max(label, ts_us) AS label
-                           FROM answers GROUP BY prediction_id),
-            known AS (SELECT DISTINCT ON (prediction_id) prediction_id, prediction, ts_us
-                      FROM requests WHERE model = $model AND version = $version
-                      AND prediction IS NOT NULL),
-            latest AS (SELECT prediction = label AS hit FROM known JOIN truth USING (prediction_id)
-                       ORDER BY known.ts_us DESC LIMIT $rows)
-            SELECT count(*), count(*) FILTER (hit),
-                   (SELECT count(*) FROM shown JOIN truth USING (prediction_id)) FROM latest
-            """,
-            {"model": selection.model, "version": selection.version, "rows": selection.rows},
-        ).fetchone()
-    return Labelled(*row) if row and row[0] else None
+        wanted = selection.rows * 2
+        while True:
+            _create_view(connection, hours.of_ids(parts, ids[:wanted]), pending)
+            (row,) = connection.execute(
+                TRUTH,
+                {
+                    "model": selection.model,
+                    "version": selection.version,
+                    "since": selection.since_us,
+                    "rows": selection.rows,
+                },
+            ).fetchall()  # to the end: a result that is not holds the connection
+            if row[0] >= selection.rows or wanted >= len(ids):
+                return Labelled(*row) if row[0] else None
+            wanted *= 8
 
 
 @_interruptible()
-def inputs(log: Path, model: str, ids: list[str]) -> dict[str, bytes]:
-    """Give the raw inputs of some predictions, as far as the log kept them."""
+def inputs(log: Path, model: str, asked: dict[str, int]) -> dict[str, bytes]:
+    """Give the raw inputs of some predictions (id -> microseconds), as far as they were kept."""
     with _connect() as connection:
         pending = _pending(log)
-        _create_view(connection, requests.parts(log, model), pending)
+        _create_view(connection, hours.at(requests.parts(log, model), asked.values()), pending)
         found = connection.execute(
             "SELECT DISTINCT ON (prediction_id) prediction_id, input FROM requests "
             "WHERE input IS NOT NULL AND list_contains($ids, prediction_id)",
-            {"ids": ids},
+            {"ids": list(asked)},
         ).fetchall()
     return {name: bytes(content) for name, content in found}
 
@@ -182,9 +202,9 @@ def query(log: Path, feedback: Path, sql: str) -> Rows:
 
 
 def _answer(connection: Any, sql: str) -> Rows:
-    statements = connection.extract_statements(sql)
-    reading = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
-    if len(statements) != 1 or statements[0].type not in reading:
+    # What is explained may be run for it: `EXPLAIN ANALYZE COPY ...` writes.
+    statements = connection.extract_statements(EXPLAIN.sub("", sql))
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise ConfigError(
             "`monitor sql` runs one query that only reads",
             hint='for example `mlstack monitor sql "SELECT count(*) FROM requests"`',
@@ -207,8 +227,13 @@ def _plain(value: Any) -> str | int | float | bool | None:
     return str(value)
 
 
-def _connect() -> Any:
-    return duckdb.connect(":memory:", config=SETTINGS)
+@contextmanager
+def _connect() -> Iterator[Any]:
+    """Open a database without a file; what does not fit into its memory goes to the disk."""
+    with tempfile.TemporaryDirectory(prefix="mlstack-", ignore_cleanup_errors=True) as spill:
+        config = SETTINGS | {"memory_limit": f"{MEMORY_MB}MB", "temp_directory": spill}
+        with duckdb.connect(":memory:", config=config) as connection:
+            yield connection
 
 
 def _create_view(connection: Any, parts: list[Path], pending: pa.Table | None) -> None:
@@ -265,7 +290,7 @@ def _service(connection: Any, selection: Selection) -> Service:
             SELECT left(prediction_id, 36) AS request, status, latency_us, ts_us FROM requests
             WHERE model = $model AND ts_us >= $since
             AND (version = $version OR coalesce(version, 0) <= 0)
-            AND coalesce(error, '') <> $draining
+            AND coalesce(error, '') <> $draining AND coalesce(request_id, '') <> $probe
             ORDER BY ts_us DESC LIMIT $rows),
         answered AS (SELECT max(status) AS status, max(latency_us) / 1000 AS ms, min(ts_us) AS ts
                      FROM latest GROUP BY request)
@@ -277,6 +302,7 @@ def _service(connection: Any, selection: Selection) -> Service:
             "model": selection.model,
             "version": selection.version,
             "draining": requests.DRAINING,
+            "probe": requests.PROBE,
             "since": selection.since_us,
             "rows": selection.rows,
         },

@@ -109,10 +109,19 @@ class Alert(Record, frozen=True, kw_only=True, tag="monitor.alert"):
 ONGOING = ".ongoing.json"  # a dot-file, so that every other file of the folder is an alert
 
 
+class Ended(Record, frozen=True, kw_only=True, tag="monitor.ended"):
+    """An alert that is over, and since when (UTC, ISO 8601)."""
+
+    alert: Alert
+    at: str
+
+
 class Ongoing(Record, frozen=True, kw_only=True, tag="monitor.ongoing"):
     """`.mlstack/alerts/.ongoing.json`: the alert of each `model/version` at its last check."""
 
     alerts: dict[str, Alert] = msgspec.field(default_factory=dict)
+    ended: dict[str, Ended] = msgspec.field(default_factory=dict)  # the last one of each
+    untold: dict[str, list[str]] = msgspec.field(default_factory=dict)  # who could not be told yet
 
 
 class Probed(Result, frozen=True, kw_only=True, tag="monitor.probed"):

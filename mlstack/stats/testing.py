@@ -107,7 +107,7 @@ def bootstrap_mean(values: npt.ArrayLike, draws: int = 1000) -> tuple[float, flo
     return float(low), float(high)
 
 
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(successes: float, trials: int, z: float = 1.96) -> tuple[float, float]:
     """Give the interval of a share (Wilson 1927); z = 1.96 covers 95 %, 2.326 bounds 99 %."""
     if trials == 0:
         return 0.0, 1.0
@@ -116,6 +116,24 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     centre = (share + weight / 2) / (1 + weight)
     half = z / (1 + weight) * math.sqrt(share * (1 - share) / trials + weight / (4 * trials))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def difference_of_shares(
+    first: tuple[float, int], second: tuple[float, int], z: float = 1.96
+) -> tuple[float, float]:
+    """Give the interval of how much the first share is above the second (Newcombe 1998, method 10).
+
+    Args:
+        first: successes and trials.
+        second: successes and trials.
+        z: 1.96 covers 95 %.
+    """
+    (low_1, high_1), (low_2, high_2) = wilson(*first, z), wilson(*second, z)
+    share_1, share_2 = (hits / trials if trials else 0.5 for hits, trials in (first, second))
+    gap = share_1 - share_2
+    below = math.hypot(share_1 - low_1, high_2 - share_2)
+    above = math.hypot(high_1 - share_1, share_2 - low_2)
+    return gap - below, gap + above
 
 
 def change_point(values: npt.ArrayLike) -> tuple[int, float]:

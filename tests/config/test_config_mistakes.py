@@ -225,6 +225,15 @@ def test_a_missing_setting_points_at_its_section(tmp_path: Path) -> None:
     assert mistake.where == f"{path}:3:1"
 
 
+def test_a_window_below_what_a_check_needs_is_pointed_at(tmp_path: Path) -> None:
+    path = write(tmp_path, HEAD + "monitor: {window: 20}\n")
+
+    (mistake,) = mistakes_of(path)
+
+    assert mistake.where == f"{path}:5:10"
+    assert mistake.problem.startswith("monitor: min_window (50) is above window (20)")
+
+
 def test_a_split_that_does_not_add_up_is_pointed_at(tmp_path: Path) -> None:
     split = "{source: d, split: {train: 0.8, val: 0.1, test: 0}}"
     path = write(tmp_path, HEAD.replace("{source: data/digits}", split))

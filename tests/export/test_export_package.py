@@ -181,7 +181,7 @@ def test_the_reference_profile_counts_every_example(first: Path, trained_once: P
     assert [c.name for c in reference.numeric] == [*FEATURES, "confidence"]
     for column in reference.numeric:
         assert sum(column.counts) == len(rows)
-        assert len(column.counts) == len(column.edges) + 1 <= 65
+        assert len(column.counts) == len(column.edges) + 1 <= 3 * 64 + 1
     brightness = reference.numeric[0]
     assert brightness.mean == pytest.approx(described[:, 0].mean(), rel=1e-5)
     below = (described[:, 0] <= brightness.edges[0]).sum()

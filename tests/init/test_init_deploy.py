@@ -122,6 +122,41 @@ def unit(deploy: Path, folder: Path) -> Path:
     return path
 
 
+def test_systemd_finds_nothing_wrong_with_the_watch(deploy: Path, tmp_path: Path) -> None:
+    unit(deploy, tmp_path)  # makes the program
+    paths = [tmp_path / f"{NAME}-monitor.{kind}" for kind in ("service", "timer")]
+    for path in paths:
+        text = (deploy / f"monitor{path.suffix}").read_text()
+        path.write_text(text.replace(f"/opt/{NAME}", str(tmp_path / "opt")))
+
+    ran = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *map(str, paths)], capture_output=True, text=True
+    )
+    exposed = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=30", str(paths[0])],
+        capture_output=True,
+        text=True,
+    )
+
+    assert (ran.returncode, [line for line in ran.stderr.splitlines() if NAME in line]) == (0, [])
+    assert exposed.returncode == 0, exposed.stdout[-300:]
+
+
+def test_what_systemd_runs_to_watch_ends_well_before_anything_was_asked(
+    deploy: Path, served: Path
+) -> None:
+    lines = (deploy / "monitor.service").read_text().splitlines()
+    settings = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+    command = settings["ExecStart"].split()
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "mlstack", *command[1:]], cwd=served, capture_output=True, text=True
+    )
+
+    assert command[0] == f"{settings['WorkingDirectory']}/.venv/bin/mlstack"
+    assert str(ran.returncode) == settings["SuccessExitStatus"], ran.stderr
+
+
 def test_systemd_finds_nothing_wrong_with_the_unit(deploy: Path, tmp_path: Path) -> None:
     path = unit(deploy, tmp_path)
 

@@ -197,3 +197,47 @@ def test_two_files_may_not_give_one_column(folder: Path):
 
     with pytest.raises(ConfigError, match="two files give the column `n`"):
         Features(spec(files=("f.parquet", "g.parquet")), folder)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ({"who": [1], "at": [1_700_000_000], "n": [1]}, "`at` of `f.parquet` holds int64"),
+        ({"who": [1], "at": ["yesterday"], "n": [1]}, "`f.parquet` cannot be read.*yesterday"),
+        ({"who": [1], "at": [START], "n": [1], "N": [2]}, "two columns `n`"),
+        ({"who": [1], "Who": [2], "at": [START], "n": [2]}, "two columns `who`"),
+        ({"who": [1], "at": [START], "__key": [2]}, "a name of ours"),
+    ],
+)
+def test_a_file_that_would_give_wrong_values_is_refused(tmp_path: Path, keep, columns, says):
+    write(tmp_path, **columns)
+
+    with pytest.raises(DataError, match=says):
+        attach(tmp_path, spec(), keep=keep, who=[1], at=[at(2)])
+
+
+@pytest.mark.parametrize("broken", ["half", "absent", "without a column", "no times"])
+def test_a_replaced_file_that_is_broken_leaves_the_values_of_before(folder: Path, broken: str):
+    place = folder / "f.parquet"
+    whole = place.read_bytes()
+    with Features(spec(), folder, keep=True) as features:
+        if broken == "half":
+            place.write_bytes(whole[: len(whole) // 2])
+        elif broken == "absent":
+            place.unlink()
+        elif broken == "without a column":
+            write(folder, who=[1], at=[at(1)], n=[99])
+        else:
+            write(folder, who=[1], at=["soon"], n=[99], s=["x"])
+
+        found = [features.fill([{"who": 1}], now="2030-01-01")[0]["n"] for _ in range(2)]
+        said = features.problems()
+        write(folder, who=[1], at=[at(5)], n=[99], s=["new"])
+        again = features.fill([{"who": 1}], now="2030-01-01")[0]["n"]
+
+    assert found == [30, 30]
+    assert len(said) == 1
+    assert "f.parquet" in said[0]
+    assert again == 99
+    assert features.problems() == []

@@ -1,9 +1,13 @@
+import contextlib
 import http.server
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from monitor_log import Log, Watched, add_package
 
@@ -11,7 +15,9 @@ from mlstack.config.schema import Monitor
 from mlstack.monitor import alerts, api
 from mlstack.records.base import read, write
 from mlstack.records.package import Live
-from mlstack.records.report import Alert
+from mlstack.records.report import ONGOING, Alert, Ongoing
+
+DRIPS_S = 8.0
 
 
 def look(watched: Watched):
@@ -37,13 +43,18 @@ ALERT = Alert(
 @pytest.fixture
 def webhook() -> Iterator[tuple[str, list[dict], dict]]:
     got: list[dict] = []
-    answer = {"status": 200}
+    answer: dict = {"status": 200}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             got.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
             self.send_response(answer["status"])
             self.end_headers()
+            until = time.monotonic() + (DRIPS_S if answer.get("drips") else 0)
+            with contextlib.suppress(OSError):  # the other side has gone
+                while time.monotonic() < until:
+                    self.wfile.write(b".")
+                    time.sleep(0.05)
 
         def log_message(self, *_):
             pass
@@ -72,7 +83,11 @@ def test_an_alert_names_columns_time_and_the_least_confident_predictions(watched
     assert len(alert.prediction_ids) == 20
 
 
-def test_an_alert_that_goes_on_is_written_once_and_a_new_one_again(watched: Watched):
+def state(watched: Watched) -> Ongoing:
+    return read(watched.layout.alerts / ONGOING, Ongoing)
+
+
+def test_an_alert_that_goes_on_or_soon_comes_back_is_written_once(watched: Watched):
     watched.part(Log.of(300, seed=1, pixels=2))
 
     first, second = look(watched), look(watched)
@@ -81,11 +96,81 @@ def test_an_alert_that_goes_on_is_written_once_and_a_new_one_again(watched: Watc
     watched.part(Log.of(600, seed=3, pixels=2).later(2), hour="12")
     again = look(watched)
 
-    assert first.alert_file == second.alert_file
+    assert first.alert_file == second.alert_file == again.alert_file
     assert (second.exit_code(), calm.exit_code(), again.exit_code()) == (5, 0, 5)
     assert calm.alert_file is None
+    assert len(written(watched)) == 1
+    assert list(state(watched).alerts) == ["my_project/1"]
+
+
+def test_an_alert_that_comes_back_later_is_a_new_one(watched: Watched):
+    watched.set("  on_alert: ['exec:cat >> told']")
+    watched.part(Log.of(300, seed=1, pixels=2))
+    first = look(watched)
+    watched.part(Log.of(600, seed=2).later(1), hour="11")
+    look(watched)
+    (ended,) = state(watched).ended.values()
+    long_ago = msgspec.structs.replace(ended, at="2026-01-02T11:00:00Z")
+    write(watched.layout.alerts / ONGOING, Ongoing(ended={"my_project/1": long_ago}))
+    watched.part(Log.of(600, seed=3, pixels=2).later(2), hour="12")
+
+    again = look(watched)
+
     assert again.alert_file != first.alert_file
     assert len(written(watched)) == 2
+    assert (watched.root / "told").read_text().count('"monitor.alert"') == 2
+
+
+@pytest.mark.parametrize("asked", [api.Asked(window=10), api.Asked(since="2026-01-02T23:00Z")])
+def test_a_look_at_too_few_predictions_ends_no_alert(watched: Watched, asked: api.Asked):
+    watched.part(Log.of(300, seed=1, pixels=2))
+    first = look(watched)
+
+    api.check(api.Where(watched.config), asked)
+
+    assert list(state(watched).alerts) == ["my_project/1"]
+    assert look(watched).alert_file == first.alert_file
+
+
+def test_what_alarms_in_turns_is_told_once_each(watched: Watched):
+    watched.part(Log.of(600, seed=1, pixels=2))
+    look(watched)
+    known = state(watched)
+    (only,) = known.alerts.values()
+    other = msgspec.structs.replace(only, columns=["p99_ms"])
+    write(watched.layout.alerts / ONGOING, Ongoing(alerts={"my_project/1": other}))
+
+    news, no_news = look(watched), look(watched)
+
+    (now,) = state(watched).alerts.values()
+    assert news.alert_file == no_news.alert_file
+    assert set(now.columns) == {*only.columns, "p99_ms"}
+    assert "p99_ms" not in written(watched)[-1].columns
+
+
+def test_who_could_not_be_told_is_told_by_the_next_check(watched: Watched):
+    watched.set("  on_alert: ['exec:echo x >> well', 'exec:test -f up && echo x >> told']")
+    watched.part(Log.of(300, seed=1, pixels=2))
+
+    down = look(watched)
+    (watched.root / "up").touch()
+    up, after = look(watched), look(watched)
+
+    assert [len(one.warnings) for one in (down, up, after)] == [1, 0, 0]
+    assert "the next check tries again" in down.warnings[0]
+    assert (watched.root / "told").read_text() == "x\n"
+    assert (watched.root / "well").read_text() == "x\n"
+
+
+def test_two_checks_at_once_open_and_tell_one_alert(watched: Watched):
+    watched.set("  on_alert: ['exec:echo x >> told; sleep 1']")
+    watched.part(Log.of(300, seed=1, pixels=2))
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(look, [watched, watched])
+
+    assert first.alert_file == second.alert_file
+    assert (watched.root / "told").read_text() == "x\n"
 
 
 def test_another_version_has_alerts_of_its_own(watched: Watched):
@@ -121,43 +206,81 @@ def test_a_wish_to_retrain_is_said_when_its_cause_is_there(watched: Watched):
     assert "`mlstack run`" in report.warnings[0]
 
 
-def test_a_command_that_fails_is_a_warning(tmp_path: Path):
-    settings = Monitor(on_alert=["exec:echo out of order; exit 3", "exec:no-such-command-here"])
+def test_a_command_that_fails_is_named_with_its_last_words(tmp_path: Path):
+    first = alerts.told("exec:yes | head -100000; echo out of order; exit 3", ALERT, tmp_path)
+    second = alerts.told("exec:no-such-command-here", ALERT, tmp_path)
 
-    first, second = alerts.tell(ALERT, settings, tmp_path)
-
-    assert first == "`echo out of order; exit 3` ended with 3: out of order"
+    assert first.endswith("ended with 3: out of order")
     assert "ended with 127" in second
 
 
 def test_a_command_that_hangs_is_ended_with_all_its_children(tmp_path: Path):
-    settings = Monitor(on_alert=["exec:(sleep 60; touch survived) | cat"])
+    said = alerts.told("exec:(sleep 60; touch survived) | cat", ALERT, tmp_path, timeout_s=0.3)
 
-    (warning,) = alerts.tell(ALERT, settings, tmp_path, timeout_s=0.3)
+    assert "was ended after 0.3 s" in said
 
-    assert "was ended after 0.3 s" in warning
+
+@pytest.mark.parametrize("command", ["sleep 5 & true", "setsid sleep 5 & true"])
+def test_what_a_command_leaves_in_the_background_is_not_waited_for(tmp_path: Path, command: str):
+    assert alerts.told(f"exec:{command}", ALERT, tmp_path, timeout_s=3) == ""
 
 
 def test_a_webhook_gets_what_alertmanager_would_send(webhook, tmp_path: Path):
     url, got, _ = webhook
 
-    problems = alerts.tell(ALERT, Monitor(on_alert=[url]), tmp_path)
+    problem = alerts.told(url, ALERT, tmp_path)
 
     (body,) = got
-    assert problems == []
+    assert problem == ""
     assert (body["version"], body["status"]) == ("4", "firing")
     assert body["alerts"][0]["labels"]["columns"] == "center_x"
     assert body["alerts"][0]["startsAt"] == "2026-01-02T09:00:00Z"
     assert body["commonAnnotations"]["summary"] == "m version 1: something"
 
 
+def test_a_webhook_may_be_named_by_a_variable(webhook, tmp_path: Path, monkeypatch):
+    url, got, _ = webhook
+    monkeypatch.setenv("ALERTS", f"{url}s3cret\n")
+    monkeypatch.delenv("NOBODY", raising=False)
+
+    told = alerts.told("env:ALERTS", ALERT, tmp_path)
+    unset = alerts.told("env:NOBODY", ALERT, tmp_path)
+
+    assert (told, len(got)) == ("", 1)
+    assert unset.startswith("the variable NOBODY of `monitor.on_alert` holds no webhook")
+    assert Monitor(on_alert=["env:ALERTS"]).on_alert == ["env:ALERTS"]
+
+
 def test_a_webhook_that_refuses_or_is_not_there_is_a_warning(webhook, tmp_path: Path):
     url, _, answer = webhook
     answer["status"] = 500
-    settings = Monitor(on_alert=[url, "http://127.0.0.1:1/", "http://["])
 
-    refused, absent, malformed = alerts.tell(ALERT, settings, tmp_path)
+    refused, absent, malformed = (
+        alerts.told(one, ALERT, tmp_path) for one in (url, "http://127.0.0.1:1/", "http://[")
+    )
 
     assert refused.endswith("answered 500")
     assert "was not reached" in absent
     assert "was not reached" in malformed
+
+
+def test_the_secret_part_of_a_webhook_is_never_said(webhook, tmp_path: Path):
+    url, _, answer = webhook
+    answer["status"] = 404
+
+    refused = alerts.told(f"{url}services/T0/B0/s3cret?key=s3cret", ALERT, tmp_path)
+    absent = alerts.told("http://me:s3cret@127.0.0.1:1/s3cret", ALERT, tmp_path)
+
+    assert "127.0.0.1" in refused
+    assert "s3cret" not in refused + absent
+
+
+def test_a_webhook_whose_answer_never_ends_is_not_waited_for(webhook, tmp_path: Path):
+    url, _, answer = webhook
+    answer["drips"] = True
+
+    began = time.monotonic()
+    said = alerts.told(url, ALERT, tmp_path)
+
+    assert said == ""
+    assert time.monotonic() - began < DRIPS_S / 2

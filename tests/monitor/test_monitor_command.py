@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 
 import pytest
 from monitor_log import Log, Watched, add_package
@@ -121,13 +122,15 @@ def test_what_is_missing_is_said_with_the_command_to_type(bare: Watched):
     write(bare.layout.model("my_project") / "live.json", Live(live=1))
     no_log = mlstack(bare, "check")
     stranger = mlstack(bare, "check", "--model", "other")
+    path = mlstack(bare, "check", "--model", "../models/my_project")
 
     for answer, hint in (
         (no_package, "mlstack export"),
         (not_live, "mlstack serve"),
         (gone, "mlstack serve rollback"),
         (no_log, "mlstack serve"),
-        (stranger, "mlstack export"),
+        (stranger, "there is my_project"),
+        (path, "there is my_project"),
     ):
         assert answer.returncode == 3
         assert hint in answer.stderr
@@ -153,6 +156,36 @@ def test_a_time_that_is_none_is_a_usage_error(watched: Watched):
 
     assert answer.returncode == 2
     assert "--since 2h" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01", "9999-12-31T23:59:59", "1000-01-01T00:00-12:00", "9" * 18 + "d"]
+)
+def test_times_far_off_are_times(text: str):
+    assert 1 <= api.parse_since(text, datetime.now(UTC)) < 2**62
+
+
+def test_a_naive_time_is_local_and_knows_of_summer(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TZ", "Europe/Zurich")
+    time.tzset()
+    texts = "2026-01-31 14:00", "2026-07-31 14:00", "2026-07-31 14:00+00:00"
+
+    winter, summer, utc = (api.parse_since(text, datetime.now(UTC)) for text in texts)
+
+    monkeypatch.undo()
+    time.tzset()
+    assert datetime.fromtimestamp(winter / 1e6, UTC).hour == 13
+    assert datetime.fromtimestamp(summer / 1e6, UTC).hour == 12
+    assert datetime.fromtimestamp(utc / 1e6, UTC).hour == 14
+
+
+def test_nothing_of_the_verdict_is_lost_in_a_pipe(watched: Watched):
+    watched.part(Log.of(500, seed=1, pixels=2))
+
+    answer = mlstack(watched)
+
+    framed = " ".join(line.strip("│ ") for line in answer.stdout.splitlines() if "│" in line)
+    assert api.status(api.Where(watched.config)).summary.partition(": ")[2] in framed
 
 
 def test_one_request_is_told_as_one(watched: Watched):

@@ -2,9 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from monitor_log import CLASSES, confidences, features, make_reference, sheet
+from msgspec.structs import replace
 
 from mlstack.config.schema import Drift
-from mlstack.monitor import drift
+from mlstack.monitor import drawing, drift
 from mlstack.monitor.windows import Window
 from mlstack.records.reference import CategoryColumn, Reference
 from mlstack.records.report import Service
@@ -178,6 +179,58 @@ def test_rounding_of_saturated_confidences_is_no_drift():
     assert max(one.effect for one in found) < 0.01
 
 
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ([5.0], [4.0]),
+        ([5.0], [6.0]),
+        ([0.0], [-1.0]),
+        ([0.0, 1.0], [0.0, 0.5]),
+        ([0.0, 255.0], [0.0, 128.0]),
+        ([1.0, 2.0, 3.0], [0.5, 1.5, 2.5]),
+        ([0.0] * 9 + np.linspace(1, 2, 91).tolist(), [-3.0] * 9 + np.linspace(1, 2, 91).tolist()),
+    ],
+)
+def test_values_beside_those_that_piled_up_alarm_and_are_drawn(then: list, now: list):
+    said = np.asarray(["0"] * 300)
+    before, after = (np.resize(np.sort(values), 300) for values in (then, now))
+    before[:60], after[:60] = then[0], now[0]
+    reference = make_reference({"x": before}, said)
+
+    same, moved = (
+        drift.compare(reference, window({"x": values}, said), LIMITS) for values in (before, after)
+    )
+
+    assert not any(one.is_alarming for one in same)
+    assert [one.column for one in moved if one.is_alarming] == ["x"]
+    assert "nan" not in drawing.overlay(moved[0], after)
+
+
+def test_a_model_that_was_always_sure_and_is_not_any_more_alarms():
+    said = np.asarray(["0"] * 300)
+    sure = 1 - np.random.default_rng(0).random(300) * 1e-5
+    reference = make_reference({"confidence": sure}, said)
+
+    rounded, unsure = (
+        drift.compare(reference, window({"confidence": values}, said), LIMITS)
+        for values in (sure - 6e-8, np.full(300, 0.6))
+    )
+
+    assert not any(one.is_alarming for one in rounded)
+    assert [one.column for one in unsure if one.is_alarming] == ["confidence"]
+
+
+def test_infinities_are_compared_and_not_averaged():
+    said = np.asarray(["0"] * 300)
+    reference = make_reference({"x": np.linspace(0, 2, 300)}, said)
+    ends = np.repeat([-np.inf, np.inf], 150)
+
+    found = drift.compare(reference, window({"x": ends}, said), LIMITS)
+
+    assert found[0].is_alarming
+    assert found[0].detail == "mean 1 -> infinite"
+
+
 def texts(codes: np.ndarray) -> tuple[Reference, Window]:
     """A reference with a column of text, and a window whose log holds these codes for it."""
     column = CategoryColumn(name="city", counts={"Bern": 60, "Zug": 40, "(other)": 0}, missing=0)
@@ -207,3 +260,15 @@ def test_a_column_of_text_that_is_missing_altogether_is_named_as_missing():
 
     assert [one.column for one in found if one.is_alarming] == ["city missing"]
     assert drift.absent_columns(texts(np.zeros(1))[0], window({}, np.array(["a"]))) == ["city"]
+
+
+def test_a_column_of_text_may_be_called_missing():
+    reference, _ = texts(np.repeat([0.0, 1.0], [120, 80]))
+    named = replace(reference.categories[1], name="city missing")
+    reference = replace(reference, categories=[reference.categories[0], named])
+    now = window({"city missing": np.repeat([0.0, 1.0], [20, 180])}, np.full(200, "a"))
+
+    found = drift.compare(reference, now, LIMITS)
+
+    assert found[0].column == "city missing"
+    assert drift.change_time_us(found[0], now) >= 0

@@ -1,11 +1,16 @@
+from datetime import datetime
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from monitor_log import Log, Watched, confidences
+from monitor_log import MODEL, START_US, Log, Watched, confidences
 from test_monitor_drift import digits_reference, digits_window
 
 from mlstack.config.schema import Service as Limits
 from mlstack.monitor import api, quality, service
 from mlstack.monitor.windows import Labelled
+from mlstack.records import requests
 from mlstack.records.report import Service
 
 
@@ -67,16 +72,66 @@ def test_the_estimate_falls_as_the_confidence_falls_and_stays_between_0_and_1():
     ("labels", "correct", "alarms"),
     [(200, 195, False), (200, 180, False), (200, 150, True), (10, 0, False)],
 )
-def test_measured_accuracy_alarms_when_even_its_upper_bound_is_too_low(labels, correct, alarms):
+def test_measured_accuracy_alarms_when_it_is_certainly_too_low(labels, correct, alarms):
     order = np.random.default_rng(0).permutation(1797)
-    reference = digits_reference(order[:898], 0)
     measured = quality.measure(Labelled(labels, correct, labels), digits_window(order[:500], 1))
 
-    found = quality.judge(measured, reference, least=50)
+    found = quality.judge(measured, 0.96, rows=898, least=50)
 
     assert found is not None
     assert found.alert is alarms
     assert measured.low <= measured.accuracy <= measured.high
+
+
+def test_a_small_reference_that_was_lucky_does_not_make_a_healthy_model_alarm():
+    dice = np.random.default_rng(0)
+    window = digits_window(np.arange(500), 1)
+    alarms = 0
+    for _ in range(2000):  # 57 reference examples and 500 labels, 94 % of either right
+        lucky = dice.binomial(57, 0.94) / 57
+        measured = quality.measure(Labelled(500, int(dice.binomial(500, 0.94)), 0), window)
+        found = quality.judge(measured, lucky, rows=57, least=50)
+        alarms += found is not None and found.alert
+
+    assert alarms == 0
+
+
+def test_labels_of_the_least_confident_predictions_alone_are_no_drop(watched: Watched):
+    log = Log.of(500, seed=1)
+    order = np.argsort(log.columns["confidence"])[:80]
+    for place in order[:16]:  # of those a fifth is wrong, as the model says itself
+        log.columns["prediction"][place] = str((int(log.columns["prediction"][place]) + 1) % 10)
+    right = Log.of(500, seed=1).columns["prediction"]
+    watched.part(log)
+    ids = log.columns["prediction_id"]
+    watched.feedback([ids[place] for place in order], [right[place] for place in order])
+
+    chosen = look(watched)
+    sure = np.argsort(log.columns["confidence"])[-80:]
+    wrong = [str((int(right[place]) + 1) % 10) for place in sure]
+    watched.feedback([ids[place] for place in sure], wrong, ts_us=START_US + 1)
+    worse = look(watched)
+
+    assert chosen.quality is not None
+    assert chosen.quality.accuracy == pytest.approx(0.8)
+    assert not chosen.alert
+    assert [one.subject for one in worse.findings if one.alert] == ["accuracy"]
+
+
+def test_no_less_is_expected_of_old_labels_because_the_window_has_become_surer():
+    order = np.random.default_rng(0).permutation(1797)
+    reference = digits_reference(order[:898], 0)
+    surer = digits_window(order[900:1400], 1)
+    usual = float(np.mean(surer.numeric["confidence"]))
+    surer.numeric["confidence"][:] = 1.0
+
+    random, chosen = (
+        quality.expected(reference, Labelled(100, 90, 0, confidence=mean), surer)
+        for mean in (usual, usual - 0.3)
+    )
+
+    assert random == pytest.approx(0.96, abs=0.01)
+    assert chosen == pytest.approx(0.66, abs=0.01)
 
 
 def look(watched: Watched, **asked: object):
@@ -136,6 +191,29 @@ def test_only_predictions_since_a_time_are_looked_at(watched: Watched):
 
     assert (late.rows, windowed.rows) == (100, 60)
     assert late.alert
+
+
+@pytest.mark.slow
+def test_of_very_many_predictions_since_a_time_the_last_million_is_looked_at(watched: Watched):
+    rows = api.MOST_ROWS + 1000
+    folder = watched.layout.requests / requests.partition(MODEL, "2026-01-02", "10")
+    folder.mkdir(parents=True)
+    columns = {
+        "prediction_id": pa.array(np.arange(rows)).cast(pa.string()),
+        "ts_us": START_US + np.arange(rows),
+        "model": pa.repeat(MODEL, rows),
+        "version": np.ones(rows, np.int32),
+        "status": np.full(rows, 200, np.int16),
+        "prediction": pa.repeat("7", rows),
+        "confidence": np.full(rows, 0.5, np.float32),
+    }
+    pq.write_table(pa.table(columns), folder / "part-1-1.parquet")
+
+    report = api.check(api.Where(watched.config), api.Asked(since="2026-01-01"))
+
+    assert report.rows == api.MOST_ROWS
+    assert "only the last 1,000,000 were looked at" in report.warnings[0]
+    assert datetime.fromisoformat(report.since).timestamp() * 1e6 >= START_US - 1e6
 
 
 def test_the_summary_names_the_column_the_class_and_the_time(watched: Watched):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from monitor_log import Watched
 
+from mlstack.errors import ConfigError
 from mlstack.monitor import api
 from mlstack.records import server as server_record
 from mlstack.records.base import write
@@ -133,6 +134,21 @@ def test_nobody_listening_is_refused_and_no_answer_a_timeout(watched: Watched):
 
     assert nobody.failures == {"refused": 1}
     assert nobody.headline() == "down"
+
+
+def test_a_host_that_nobody_knows_is_not_called_silent(watched: Watched):
+    found = ask(watched, "http://no-such-host.invalid")
+
+    assert found.failures == {"refused": 1}
+    assert found.last_problem.startswith("nobody knows the host of http://no-such-host.invalid")
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://host", "http://", "http:///x", ""])
+def test_what_is_no_address_is_a_usage_error_and_nothing_is_down(watched: Watched, url: str):
+    with pytest.raises(ConfigError, match="is no address of a server") as caught:
+        ask(watched, url)
+
+    assert "--url http://" in str(caught.value.hint)
 
 
 @pytest.mark.slow

@@ -2,13 +2,19 @@ import json
 import re
 from pathlib import Path
 
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from monitor_log import Log, Watched, png, sheet
+from monitor_log import MODEL, Log, Watched, make_reference, png, sheet
 from playwright.sync_api import sync_playwright
 
 from mlstack.errors import ConfigError
 from mlstack.monitor import api
-from mlstack.records.base import read
+from mlstack.records import requests
+from mlstack.records.base import read, write
+from mlstack.records.reference import Reference
 from mlstack.records.report import Report, Reported
 
 CHROMIUM = "/usr/bin/chromium"
@@ -90,8 +96,57 @@ def test_a_window_too_small_to_judge_still_makes_a_page(watched: Watched):
     report, _, page = made(watched)
 
     assert "Not enough predictions yet (3 of 50)".lower() in page.lower()
-    assert "NOT JUDGED" in page
+    assert page.count("NOT JUDGED") == 3  # data, model and the whole
+    assert "<title>Not judged" in page
     assert not report.alert
+
+
+def wide(watched: Watched, columns: int) -> None:
+    """Give the reference and the log more columns; of the last one most is missing now."""
+    place = watched.layout.package(MODEL, 1) / "mlstack" / "reference.json"
+    reference = read(place, Reference)
+    extra = make_reference({f"x{n}": np.arange(360.0) for n in range(columns)}, np.array(["0"]))
+    write(place, msgspec.structs.replace(reference, numeric=reference.numeric + extra.numeric))
+    table = Log.of(300, seed=1).table()
+    for n in range(columns):
+        values = np.where(np.arange(300) % 3 > 0, np.nan, 1.0) if n == columns - 1 else None
+        values = np.arange(300.0) * 1.2 if values is None else values
+        kept = pa.array(values, pa.float32(), mask=np.isnan(values))
+        table = table.append_column(f"{requests.FEATURE}x{n}", kept)
+    pq.write_table(table, watched.part(Log.of(1)))
+
+
+def test_a_column_that_is_mostly_missing_stands_first_with_its_shares(watched: Watched):
+    wide(watched, 1)
+
+    _, _, page = made(watched)
+
+    columns = page.partition("Columns</h2>")[2].partition("Predictions</h2>")[0]
+    assert columns.index("x0 missing") < columns.index("brightness")
+    assert "missing 0.0% → 66.7%" in columns
+    assert "0.0% → 66.7%</span>" in columns
+
+
+def test_of_many_columns_the_rest_is_folded_and_counted(watched: Watched):
+    wide(watched, 120)
+
+    _, _, page = made(watched)
+
+    first, _, rest = page.partition('<details class="rest">')
+    assert first.count('class="column"') == 8
+    assert rest.count('class="column"') == 92
+    assert "92 more columns that changed less" in rest
+    assert "and 27 more, among all numbers below" in rest
+
+
+def test_a_confidence_that_alarms_is_named_where_the_model_is_judged(watched: Watched):
+    log = Log.of(300, seed=1)
+    log.columns["confidence"] = [0.3] * 300
+    watched.part(log)
+
+    _, _, page = made(watched)
+
+    assert "<dt>Confidence moved (KS)</dt><dd>1.00 of 0.2</dd>" in page
 
 
 def test_large_photos_are_made_small(watched: Watched):

@@ -1,3 +1,6 @@
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -143,7 +146,9 @@ def test_the_questions_of_the_probe_are_no_traffic(watched: Watched):
     log.columns["request_id"][:30] = [requests.PROBE] * 30
     watched.part(log)
 
-    assert windows.read(watched.layout.requests, selection()).rows == 70
+    window = windows.read(watched.layout.requests, selection())
+    assert window.rows == 70
+    assert window.service.requests == 70
 
 
 def test_the_rows_of_one_request_are_one_request(watched: Watched):
@@ -194,7 +199,71 @@ def test_the_last_label_of_a_prediction_counts_wherever_the_prediction_is(watche
 
     found = windows.labelled(watched.layout.requests, watched.layout.feedback, chosen, window)
 
-    assert found == windows.Labelled(labels=80, correct=60, labelled_in_window=30)
+    assert found is not None
+    assert (found.labels, found.correct, found.labelled_in_window) == (80, 60, 30)
+    assert found.confidence == pytest.approx(np.mean(log.columns["confidence"][:80]), rel=1e-6)
+
+
+def test_labels_of_predictions_before_the_time_asked_for_do_not_count(watched: Watched):
+    early, late = Log.of(60, seed=1), Log.of(60, seed=2).later(2)
+    watched.part(early)
+    watched.part(late, hour="12")
+    watched.feedback(early.columns["prediction_id"], ["none"] * 60)
+    watched.feedback(late.columns["prediction_id"][:50], late.columns["prediction"][:50])
+    chosen = selection(1000, since_us=START_US + HOUR_US)
+    layout = watched.layout
+
+    found = windows.labelled(
+        layout.requests, layout.feedback, chosen, windows.read(layout.requests, chosen)
+    )
+
+    assert found is not None
+    assert (found.labels, found.correct) == (50, 50)
+
+
+def named_by_time(log: Log) -> Log:
+    """Give a log whose ids are those of real requests."""
+    stamps = [f"{ts // 1000:012x}" for ts in log.columns["ts_us"]]
+    ids = [f"{it[:8]}-{it[8:]}-7000-8000-{n:012x}" for n, it in enumerate(stamps)]
+    return Log(log.columns | {"prediction_id": ids})
+
+
+def test_only_the_hours_of_the_newest_labels_and_of_the_pictures_are_read(watched: Watched):
+    logs = [named_by_time(Log.of(60, seed=n).later(3 * n)) for n in range(4)]
+    for number, log in enumerate(logs):
+        watched.part(log, hour=f"{10 + 3 * number}")
+    ids = [name for log in logs for name in log.columns["prediction_id"]]
+    watched.feedback(ids, [said for log in logs for said in log.columns["prediction"]])
+    layout, chosen = watched.layout, selection(50)
+    window = windows.read(layout.requests, chosen)
+    oldest = layout.requests / requests.partition(MODEL, "2026-01-02", "10") / "part-1-1.parquet"
+
+    oldest.write_bytes(b"damaged")
+    found = windows.labelled(layout.requests, layout.feedback, chosen, window)
+    shown = windows.inputs(
+        layout.requests, MODEL, dict(zip(ids[-3:], logs[-1].columns["ts_us"][-3:], strict=True))
+    )
+
+    assert found is not None
+    assert (found.labels, found.correct) == (50, 50)
+    assert sorted(shown) == sorted(ids[-3:])
+    with pytest.raises(DataError, match="cannot be read"):
+        windows.labelled(layout.requests, layout.feedback, selection(500), window)
+
+
+def test_labels_are_looked_for_further_back_until_there_are_enough(watched: Watched):
+    mine, others = named_by_time(Log.of(60, seed=1)), named_by_time(Log.of(400, seed=2).later(3))
+    watched.part(mine)
+    watched.feedback(mine.columns["prediction_id"], mine.columns["prediction"])
+    watched.feedback(others.columns["prediction_id"], others.columns["prediction"])
+    layout, chosen = watched.layout, selection(50)
+
+    found = windows.labelled(
+        layout.requests, layout.feedback, chosen, windows.read(layout.requests, chosen)
+    )
+
+    assert found is not None
+    assert found.labels == 50
 
 
 def test_a_damaged_file_of_labels_is_named(watched: Watched):
@@ -247,6 +316,9 @@ def test_a_query_sees_parts_write_ahead_files_and_feedback_once(watched: Watched
         ("SELECT 1; SELECT 2", "one query that only reads"),
         ("DROP VIEW requests", "one query that only reads"),
         ("COPY requests TO 'requests.csv'", "one query that only reads"),
+        ("EXPLAIN ANALYZE COPY requests TO 'requests.csv'", "one query that only reads"),
+        ("explain (analyze) DROP VIEW requests", "one query that only reads"),
+        ("/**/ EXPLAIN ANALYZE DROP VIEW requests", "one query that only reads"),
         ("SELECT * FROM read_text('/etc/hostname')", "disabled by configuration"),
         ("SELECT * FROM read_parquet('https://example.invalid/x.parquet')", "disabled|httpfs"),
     ],
@@ -256,6 +328,31 @@ def test_a_wrong_or_changing_query_is_refused(watched: Watched, sql: str, said: 
 
     with pytest.raises(ConfigError, match=said):
         windows.query(watched.layout.requests, watched.layout.feedback, sql)
+
+
+@pytest.mark.parametrize(
+    "sql", ["EXPLAIN FROM requests", "explain analyze SELECT 1", "EXPLAIN (FORMAT json) SELECT 1"]
+)
+def test_a_query_may_be_explained(watched: Watched, sql: str):
+    watched.part(Log.of(10))
+
+    answer = windows.query(watched.layout.requests, watched.layout.feedback, sql)
+
+    assert answer.columns == ["explain_key", "explain_value"]
+
+
+def test_a_large_query_is_kept_to_its_memory_and_leaves_nothing_on_the_disk(watched: Watched):
+    sql = (
+        "SELECT list(value ORDER BY name) FROM duckdb_settings() "
+        "WHERE name IN ('memory_limit', 'temp_directory')"
+    )
+
+    answer = windows.query(watched.layout.requests, watched.layout.feedback, sql)
+
+    limit, spill = str(answer.rows[0][0]).strip("[]").replace("'", "").split(", ")
+    assert limit.startswith("572")  # MiB
+    assert Path(spill).parent == Path(tempfile.gettempdir())
+    assert not Path(spill).exists()
 
 
 def test_a_query_without_any_log_sees_no_rows(watched: Watched):

@@ -108,3 +108,11 @@ def test_the_bootstrap_interval_holds_the_mean_and_has_the_normal_width():
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * values.std() / 2000**0.5, rel=0.1)
     assert testing.bootstrap_mean(values) == (low, high)
+
+
+def test_the_difference_of_two_shares_is_that_of_newcombes_table():
+    low, high = testing.difference_of_shares((56, 70), (48, 80), z=1.959964)
+
+    assert (low, high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+    assert testing.difference_of_shares((10, 10), (0, 10))[0] > 0.5
+    assert testing.difference_of_shares((0, 0), (5, 10))[0] < 0

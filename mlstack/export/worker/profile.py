@@ -7,8 +7,7 @@ from mlstack.inputs import preprocess
 from mlstack.inputs.preprocess import Spec
 from mlstack.inputs.tables import OTHER, TableSpec
 from mlstack.records.reference import CategoryColumn, NumericColumn, Reference
-
-EDGES = 64
+from mlstack.stats import binning
 
 
 def profile(
@@ -50,17 +49,15 @@ def category(name: str, codes: np.ndarray, values: list[str]) -> CategoryColumn:
 
 
 def numeric(name: str, values: np.ndarray) -> NumericColumn:
-    """Count values between their own quantiles; equal quantiles fall together."""
+    """Count values between edges that are their own; see `stats.binning`."""
     known = values[np.isfinite(values)].astype(np.float64)
-    if not len(known):
-        return NumericColumn(name=name, edges=[], counts=[0], missing=len(values))
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, EDGES + 2)[1:-1]))
-    place = np.searchsorted(edges, known, side="left")  # edges[i-1] < x <= edges[i]
+    edges = binning.edges(known)
+    counts, _ = binning.counts(known, edges)
     return NumericColumn(
         name=name,
         edges=edges.tolist(),
-        counts=np.bincount(place, minlength=len(edges) + 1).tolist(),
+        counts=counts.tolist(),
         missing=len(values) - len(known),
-        mean=float(known.mean()),
-        deviation=float(known.std()),
+        mean=float(known.mean()) if len(known) else 0.0,
+        deviation=float(known.std()) if len(known) else 0.0,
     )

@@ -10,6 +10,7 @@ import msgspec
 from mlstack.errors import DataError
 from mlstack.inputs.tables import Row
 from mlstack.records.package import Signature
+from mlstack.serve.worker.said import log
 
 
 class Lookup(Protocol):
@@ -22,6 +23,10 @@ class Lookup(Protocol):
 
     def fill(self, rows: list[Row], now: str) -> list[Row]:
         """Give rows the values that were known at their time, or now."""
+        ...
+
+    def problems(self) -> list[str]:
+        """Give what has gone wrong with files that were replaced, once."""
         ...
 
 
@@ -64,4 +69,7 @@ def open_lookup(root: Path, signature: Signature) -> Lookup | None:
 
 def filled(lookup: Lookup, rows: list[Row]) -> list[Row]:
     """Fill rows as of now, where they name no time."""
-    return lookup.fill(rows, datetime.now(UTC).isoformat())
+    found = lookup.fill(rows, datetime.now(UTC).isoformat())
+    for problem in lookup.problems():
+        log.warning("%s", problem)
+    return found
