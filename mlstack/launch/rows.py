@@ -1,6 +1,7 @@
 """The examples of a project whose data is a table: one row each."""
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -39,7 +40,8 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
 
     Raises:
         DataError: there is no table, or it cannot be read.
-        ConfigError: it has no column `data.label` or `data.split.group_by`.
+        ConfigError: it has no column `data.label` or `data.split.group_by`, or none of
+            `data.args.ignore`.
     """
     path = tables.find(folder)
     if path is None:
@@ -71,7 +73,26 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
     if group is not None and group not in found.column_names:
         found = found.append_column(group, table[group])
     rows = table if wide is None else tables.read(wide)
+    _refuse_ignored(data, path.name, list(dict.fromkeys([*table.column_names, *rows.column_names])))
     return found, tables.contents(rows.to_pylist(), data.label)
+
+
+def _refuse_ignored(data: Data, table: str, columns: list[str]) -> None:
+    """Refuse columns in `data.args.ignore` that are not there: what was meant would be learned."""
+    ignored = data.args.get("ignore")
+    if isinstance(ignored, str):  # a template would take each letter for a column
+        raise ConfigError(
+            f"data.args.ignore: {ignored!r} is no list of columns", hint=f"write [{ignored}]"
+        )
+    if not isinstance(ignored, list):
+        return
+    strange = next((one for one in ignored if isinstance(one, str) and one not in columns), None)
+    if strange is not None:
+        close = get_close_matches(strange, columns, n=1)
+        raise ConfigError(
+            f"data.args.ignore: `{table}` has no column `{strange}`",
+            hint=f"did you mean `{close[0]}`?" if close else f"it has {', '.join(columns[:12])}",
+        )
 
 
 def wrong(labels: list[str]) -> Iterator[Mistake]:

@@ -77,6 +77,21 @@ def test_rows_without_a_label_are_named(folder: Path):
     assert [one.problem for one in found.value.mistakes] == ["row 201 has no label"]
 
 
+@pytest.mark.parametrize(
+    ("ignored", "hint"),
+    [
+        (["a", "taem"], "did you mean `team`?"),
+        (["xyz"], "it has a, team, y"),
+        ("team", "write [team]"),
+    ],
+)
+def test_columns_to_ignore_that_are_not_there_are_refused(folder: Path, ignored: object, hint: str):
+    with pytest.raises(ConfigError, match=r"data\.args\.ignore") as found:
+        examples.prepare(folder, config(args={"ignore": ignored}), {})
+
+    assert found.value.hint == hint
+
+
 def test_a_missing_label_column_is_a_mistake_of_the_config(folder: Path):
     with pytest.raises(ConfigError, match="no column `z`") as found:
         examples.prepare(folder, config(label="z"), {})
