@@ -61,6 +61,12 @@ class TableSpec:
         """Count the features of an encoded row."""
         return len(self.numbers) + sum(len(values) + 1 for values in self.categories.values())
 
+    @property
+    def origins(self) -> list[str]:
+        """Name the column that each feature of an encoded row comes from."""
+        coded = [name for name, values in self.categories.items() for _ in range(len(values) + 1)]
+        return [*self.numbers, *coded]
+
     def to_json(self) -> dict[str, Any]:
         """Give what `signature.json` keeps under `preprocess`."""
         return {"kind": "table", "numbers": self.numbers, "categories": self.categories}
