@@ -12,6 +12,8 @@ from mlstack.config.data_sections import Data
 from mlstack.errors import ConfigError, DataError, Mistake
 from mlstack.inputs import tables
 
+MOST_NAMED = 10  # classes that are named one by one, whatever is wrong with them
+
 
 def joined(root: Path, data: Data, md5s: dict[str, str]) -> Path | None:
     """Join `data.features` to the table; None where the project has none.
@@ -39,7 +41,7 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
         and that of `data.split.group_by`; and a name of each row's content beside its label.
 
     Raises:
-        DataError: there is no table, or it cannot be read.
+        DataError: there is no table, it cannot be read, or its labels are no classes.
         ConfigError: it has no column `data.label` or `data.split.group_by`, or none of
             `data.args.ignore`.
     """
@@ -63,6 +65,14 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
             hint="mlstack trains classifiers on tables; write a class into each row",
         )
     labels = [tables.class_of(value) for value in table[data.label].to_pylist()]
+    different = len(set(labels) - {""})
+    if different > MOST_NAMED and 2 * different >= len(labels):
+        others = ", ".join([name for name in table.column_names if name != data.label][:12])
+        raise DataError(
+            f"column `{data.label}` of `{path.name}` holds {different} different values in "
+            f"{len(labels)} rows: it is no class",
+            hint=f"name another one (data.label, of init --label); there is {others}",
+        )
     found = pa.table(
         {
             "path": pa.array([str(wide or path.name)] * len(labels), pa.string()),

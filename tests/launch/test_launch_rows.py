@@ -92,6 +92,14 @@ def test_columns_to_ignore_that_are_not_there_are_refused(folder: Path, ignored:
     assert found.value.hint == hint
 
 
+def test_a_column_of_which_nearly_every_row_differs_is_no_class(folder: Path):
+    with pytest.raises(DataError) as found:
+        examples.prepare(folder, config(label="a"), {})
+
+    assert "`a` of `table.csv` holds 100 different values in 200 rows" in found.value.problem
+    assert found.value.hint.endswith("there is team, y")
+
+
 def test_a_missing_label_column_is_a_mistake_of_the_config(folder: Path):
     with pytest.raises(ConfigError, match="no column `z`") as found:
         examples.prepare(folder, config(label="z"), {})
