@@ -282,6 +282,10 @@ def _leaks(data: Dataset, state: Content, table: pa.Table, config: Config) -> It
     parts[divided["row"].to_numpy()] = [PARTS[part] for part in divided["split"].to_pylist()]
     labels = leaks.codes(table[config.data.label])
     yield from leaks.findings(leaks.Labeled(table.select(kept), labels, parts))
+    text = config.data.args.get("text")
+    read = [text] if config.project.task == "text-classification" and text in kept else kept
+    classes = [tables.class_of(value) for value in table[config.data.label].to_pylist()]
+    yield from leaks.contradictions(table.select(read), classes)
 
 
 # What is learned, and what is refused

@@ -52,6 +52,34 @@ def findings(table: Labeled) -> Iterator[Finding]:
     yield from _rows_across(table)
 
 
+def contradictions(rows: pa.Table, classes: list[str]) -> Iterator[Finding]:
+    """Name rows that differ in their class alone, where rows are else unique.
+
+    Args:
+        rows: the columns that are learned from; of texts the text alone.
+        classes: the class of each row; empty where it has none.
+    """
+    known = np.flatnonzero([bool(one) for one in classes])
+    content = _groups([codes(rows[name]) for name in rows.column_names])[known]
+    if len(known) < FEWEST or len(np.unique(content)) < UNIQUE * len(content):
+        return  # the columns are coarse: equal rows are no wonder
+    first: dict[int, int] = {}
+    pairs = [
+        (before, row)
+        for row, group in zip(known.tolist(), content.tolist(), strict=True)
+        if classes[before := first.setdefault(group, row)] != classes[row]
+    ]
+    if pairs:
+        named = ", ".join(f"row {row + 1} is `{classes[row]}`" for row in pairs[0])
+        yield Finding(
+            name="contradicting-labels",
+            problem=f"{counted(len(pairs), 'row has', 'rows have')} another class than an equal "
+            f"row before, e.g. {named}; the first row is 1",
+            hint="correct or remove one of them",
+            suspicion=True,
+        )
+
+
 def decides(values: Ints, labels: Ints) -> bool:
     """Tell whether every value belongs to one class only, and each has been seen often enough."""
     known = values >= 0

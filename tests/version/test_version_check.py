@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mlstack.records import dataset
-from mlstack.version import labelled
+from mlstack.version import labelled, leaks
 
 
 def rewrite(project, change) -> None:
@@ -133,3 +133,20 @@ def test_a_damaged_labels_file_is_an_error_without_a_traceback(project, version,
     assert done.returncode == 3
     assert "labels.parquet" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_rows_that_differ_in_their_class_alone_are_named_by_the_first_two() -> None:
+    texts = [*(f"text {number}" for number in range(30)), "text 3", "text 4"]
+    classes = [*["a", "b"] * 15, "a", "a"]
+
+    (one,) = leaks.contradictions(pa.table({"text": texts}), classes)
+
+    assert one.suspicion
+    assert one.problem.startswith("1 row has another class")
+    assert "row 4 is `b`, row 31 is `a`" in one.problem
+
+
+def test_rows_of_few_values_may_have_any_class() -> None:
+    wards = pa.table({"ward": ["a", "b", "c"] * 20})
+
+    assert list(leaks.contradictions(wards, ["x", "y"] * 30)) == []
