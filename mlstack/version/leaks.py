@@ -32,6 +32,7 @@ class Labeled:
     columns: pa.Table
     labels: Ints  # number of the class
     parts: Ints  # number of the part; negative is none
+    is_tied: bool = False  # rows that are equal in all columns of the file are in one part
 
 
 def findings(table: Labeled) -> Iterator[Finding]:
@@ -152,12 +153,18 @@ def _is_id(name: str, column: pa.ChunkedArray) -> bool:
 
 def _rows_across(table: Labeled) -> Iterator[Finding]:
     exact = _groups([codes(table.columns[name]) for name in table.columns.column_names])
-    if twins := _across(exact, table.parts):
+    twins = _across(exact, table.parts)
+    if table.is_tied and len(np.unique(exact)) < UNIQUE * len(exact):
+        twins = []  # without ids and the like the rows are coarse: equal ones are no wonder
+    if twins:
         yield Finding(
             name="equal-rows-across-parts",
             problem=f"{counted(len(twins), 'row stands', 'rows stand')} in more than one of train, "
             f"val and test, e.g. row {twins[0]}",
-            hint="set `data.checks.no_duplicates_across_splits: true`",
+            hint="they differ in columns that are left out alone: remove the copies, or keep them "
+            "together with `data.split.group_by`"
+            if table.is_tied
+            else "set `data.checks.no_duplicates_across_splits: true`",
             suspicion=True,
         )
     near = [row for row in _near_rows(table, exact) if row not in set(twins)]
