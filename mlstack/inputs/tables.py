@@ -187,12 +187,11 @@ def read(path: Path, kind: str = "", texts: Collection[str] = ()) -> pa.Table:
     Raises:
         DataError: it cannot be read, a column is there twice, or holds something else.
     """
+    is_parquet = (kind or path.name).endswith(".parquet")
     try:
-        table = (
-            parquet.read(path)
-            if (kind or path.name).endswith(".parquet")
-            else separated.read(path, texts)
-        )
+        if not is_parquet and separated.is_utf16(path):
+            raise DataError(f"`{path}` is text in UTF-16", hint="save it as CSV in UTF-8")
+        table = parquet.read(path) if is_parquet else separated.read(path, texts)
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error
     except pa.ArrowException as error:
