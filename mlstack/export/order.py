@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlstack import files
+import pyarrow.compute as pc
+
+from mlstack import files, packed
 from mlstack.config import Project, refuse_unbuilt
 from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.export import apart, budget, divided, expected, kinds, signature
@@ -14,7 +16,8 @@ from mlstack.export.formats import FORMATS
 from mlstack.export.handover import Expected, Rival
 from mlstack.launch import moved
 from mlstack.launch.at_work import up_to_date
-from mlstack.records import dvc, run
+from mlstack.plurals import counted
+from mlstack.records import dataset, dvc, run
 from mlstack.records.dataset_hash import hash_dataset, is_packed
 from mlstack.records.layout import Layout
 
@@ -82,6 +85,7 @@ def order(project: Project, wish: Wish) -> Order:
     spec = moved.spec_here(project.root, run_id)
     _check_finished(folder, spec)
     _check_data(project.root / spec.dataset.source)
+    _check_files(spec, folder, f"{project.root / spec.dataset.source}/")
     divided.check(spec, folder)
     checkpoint = _checkpoint(folder)
     _check_installed()
@@ -207,6 +211,22 @@ def _notes(root: Path, spec: run.RunSpec) -> Iterator[str]:
         yield (
             f"the data in `{spec.dataset.source}` has changed since run {spec.id} was trained "
             f"(version {then[:8]} then, {now[:8]} now); `mlstack train` learns from it"
+        )
+
+
+def _check_files(spec: run.RunSpec, folder: Path, below: str) -> None:
+    """Refuse to begin without the files of the run's own examples: the data has gone on since."""
+    paths = pc.unique(dataset.read_examples(folder / dataset.EXAMPLES)["path"]).to_pylist()
+    data = [Path(path) for path in paths if path.startswith(below)]
+    gone = [path for path in data if not path.is_file() and not packed.is_packed(path)]
+    if gone:
+        revision = (spec.dataset.revision or "")[:10]
+        raise DataError(
+            f"{counted(len(gone), 'file is gone', 'files are gone')} that run `{folder.name}` "
+            f"learned from or is measured on, e.g. `{gone[0]}`",
+            hint=f"`mlstack version checkout {revision}` brings its data back; or train again"
+            if revision
+            else "bring it back, or train again",
         )
 
 

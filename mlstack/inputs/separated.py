@@ -1,5 +1,6 @@
 """Tables as text: CSV with commas, semicolons, tabs or bars, as many programs write it."""
 
+import codecs
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,6 +50,12 @@ def read(path: Path, texts: Collection[str] = ()) -> pa.Table:
     if any(text.index("").as_py() >= 0 for text in _texts(table)):
         return _numbers_of(_read(path, replace(how, quoted_is_empty=True)), table)
     return table
+
+
+def is_utf16(path: Path) -> bool:
+    """Tell what spreadsheets call Unicode text by the mark that it begins with."""
+    with path.open("rb") as stream:
+        return stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def delimiter(path: Path) -> str:

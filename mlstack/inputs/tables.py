@@ -61,6 +61,12 @@ class TableSpec:
         """Count the features of an encoded row."""
         return len(self.numbers) + sum(len(values) + 1 for values in self.categories.values())
 
+    @property
+    def origins(self) -> list[str]:
+        """Name the column that each feature of an encoded row comes from."""
+        coded = [name for name, values in self.categories.items() for _ in range(len(values) + 1)]
+        return [*self.numbers, *coded]
+
     def to_json(self) -> dict[str, Any]:
         """Give what `signature.json` keeps under `preprocess`."""
         return {"kind": "table", "numbers": self.numbers, "categories": self.categories}
@@ -181,12 +187,11 @@ def read(path: Path, kind: str = "", texts: Collection[str] = ()) -> pa.Table:
     Raises:
         DataError: it cannot be read, a column is there twice, or holds something else.
     """
+    is_parquet = (kind or path.name).endswith(".parquet")
     try:
-        table = (
-            parquet.read(path)
-            if (kind or path.name).endswith(".parquet")
-            else separated.read(path, texts)
-        )
+        if not is_parquet and separated.is_utf16(path):
+            raise DataError(f"`{path}` is text in UTF-16", hint="save it as CSV in UTF-8")
+        table = parquet.read(path) if is_parquet else separated.read(path, texts)
     except OSError as error:
         raise DataError(f"cannot read `{path}`: {error.strerror or error}") from error
     except pa.ArrowException as error:

@@ -66,6 +66,7 @@ class LabelsExported(Result, frozen=True, kw_only=True, tag="label.exported"):
     classes: dict[str, int]
     tied: list[str] = msgspec.field(default_factory=list)
     left_out: list[str] = msgspec.field(default_factory=list)  # file gone, or no such class
+    gone: int = 0  # labels that are kept, though their file is gone
 
     def headline(self) -> str:
         """Give the file."""

@@ -54,6 +54,7 @@ def export(project: Project, found: Items, kept: Ledger, target: Target) -> Labe
         classes=quality.per_class(labels.values(), found.classes),
         tied=list(quality.tied(kept)),
         left_out=[f"{path} ({name})" for path, name in left_out.items()],
+        gone=sum(path not in there for path in labels),
     )
 
 

@@ -66,6 +66,9 @@ def _exported(exported: LabelsExported) -> str:
         lines.append(f"left out, annotators are divided: {_some(exported.tied)}")
     if exported.left_out:
         lines.append(f"left out, no such image or class: {_some(exported.left_out)}")
+    if exported.gone:
+        kept = counted(exported.gone, "label is", "labels are")
+        lines.append(f"{kept} of files that are gone; --drop-missing leaves them out")
     if exported.format == "parquet":
         lines.append("next: mlstack version snapshot -m MESSAGE")
     return "\n".join(lines)

@@ -1,6 +1,7 @@
 """The examples of a project whose data is a table: one row each."""
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -10,6 +11,8 @@ import pyarrow as pa
 from mlstack.config.data_sections import Data
 from mlstack.errors import ConfigError, DataError, Mistake
 from mlstack.inputs import tables
+
+MOST_NAMED = 10  # classes that are named one by one, whatever is wrong with them
 
 
 def joined(root: Path, data: Data, md5s: dict[str, str]) -> Path | None:
@@ -38,8 +41,9 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
         and that of `data.split.group_by`; and a name of each row's content beside its label.
 
     Raises:
-        DataError: there is no table, or it cannot be read.
-        ConfigError: it has no column `data.label` or `data.split.group_by`.
+        DataError: there is no table, it cannot be read, or its labels are no classes.
+        ConfigError: it has no column `data.label` or `data.split.group_by`, or none of
+            `data.args.ignore`.
     """
     path = tables.find(folder)
     if path is None:
@@ -61,6 +65,14 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
             hint="mlstack trains classifiers on tables; write a class into each row",
         )
     labels = [tables.class_of(value) for value in table[data.label].to_pylist()]
+    different = len(set(labels) - {""})
+    if different > MOST_NAMED and 2 * different >= len(labels):
+        others = ", ".join([name for name in table.column_names if name != data.label][:12])
+        raise DataError(
+            f"column `{data.label}` of `{path.name}` holds {different} different values in "
+            f"{len(labels)} rows: it is no class",
+            hint=f"name another one (data.label, of init --label); there is {others}",
+        )
     found = pa.table(
         {
             "path": pa.array([str(wide or path.name)] * len(labels), pa.string()),
@@ -71,7 +83,26 @@ def read(folder: Path, data: Data, wide: Path | None = None) -> tuple[pa.Table, 
     if group is not None and group not in found.column_names:
         found = found.append_column(group, table[group])
     rows = table if wide is None else tables.read(wide)
+    _refuse_ignored(data, path.name, list(dict.fromkeys([*table.column_names, *rows.column_names])))
     return found, tables.contents(rows.to_pylist(), data.label)
+
+
+def _refuse_ignored(data: Data, table: str, columns: list[str]) -> None:
+    """Refuse columns in `data.args.ignore` that are not there: what was meant would be learned."""
+    ignored = data.args.get("ignore")
+    if isinstance(ignored, str):  # a template would take each letter for a column
+        raise ConfigError(
+            f"data.args.ignore: {ignored!r} is no list of columns", hint=f"write [{ignored}]"
+        )
+    if not isinstance(ignored, list):
+        return
+    strange = next((one for one in ignored if isinstance(one, str) and one not in columns), None)
+    if strange is not None:
+        close = get_close_matches(strange, columns, n=1)
+        raise ConfigError(
+            f"data.args.ignore: `{table}` has no column `{strange}`",
+            hint=f"did you mean `{close[0]}`?" if close else f"it has {', '.join(columns[:12])}",
+        )
 
 
 def wrong(labels: list[str]) -> Iterator[Mistake]:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mlstack.config import Project
 from mlstack.errors import DataError
@@ -205,14 +204,19 @@ def _labels(project: Project, layout: Layout) -> Line:
         return Line(part="labels", state=f"in the column `{column}` of the table")
     try:
         if (source / dataset.LABELS).is_file():
-            rows = pq.read_metadata(source / dataset.LABELS).num_rows
+            named = dataset.read_labels(source / dataset.LABELS)["path"].to_pylist()
         else:
-            rows = len(folders.labeled_files(source))
+            named = [name for name, _ in folders.labeled_files(source)]
     except (DataError, pa.ArrowInvalid, OSError) as error:
         return Line(part="labels", state=str(error), is_well=False)
     suffixes = tuple(images.SUFFIXES)
-    pictures = sum(name.lower().endswith(suffixes) for name in data_folder.list_files(source))
-    return Line(part="labels", state=f"{rows} of {max(rows, pictures)} files{said}")
+    there = set(data_folder.list_files(source))
+    pictures = sum(name.lower().endswith(suffixes) for name in there)
+    gone = sum(name not in there for name in named)
+    rows = len(named) - gone
+    lost = f", {counted(gone, 'label')} of files that are gone" if gone else ""
+    state = f"{rows} of {max(rows, pictures)} files{lost}{said}"
+    return Line(part="labels", state=state, is_well=not gone)
 
 
 def _stages(project: Project, found: Found) -> list[Line]:

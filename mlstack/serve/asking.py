@@ -113,7 +113,7 @@ def _posted(client: httpx.Client, what: str, content: bytes, kind: str) -> dict[
     if answer.status_code in (429, 503):
         raise BusyError(text, hint="try again")
     if 400 <= answer.status_code < 500:
-        raise DataError(text, hint="give what the model takes: an image, or rows")
+        raise DataError(text, hint=f"{client.base_url}/openapi.json says what the model takes")
     raise StepError(text, hint="see what the server wrote")
 
 

@@ -281,7 +281,12 @@ def _leaks(data: Dataset, state: Content, table: pa.Table, config: Config) -> It
     parts = np.full(table.num_rows, -1, np.int64)
     parts[divided["row"].to_numpy()] = [PARTS[part] for part in divided["split"].to_pylist()]
     labels = leaks.codes(table[config.data.label])
-    yield from leaks.findings(leaks.Labeled(table.select(kept), labels, parts))
+    is_tied = config.data.checks.no_duplicates_across_splits
+    yield from leaks.findings(leaks.Labeled(table.select(kept), labels, parts, is_tied))
+    text = config.data.args.get("text")
+    read = [text] if config.project.task == "text-classification" and text in kept else kept
+    classes = [tables.class_of(value) for value in table[config.data.label].to_pylist()]
+    yield from leaks.contradictions(table.select(read), classes)
 
 
 # What is learned, and what is refused

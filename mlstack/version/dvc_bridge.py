@@ -83,7 +83,8 @@ def no_remote(known: Iterable[str]) -> ConfigError:
         )
     return ConfigError(
         "no remote is configured",
-        hint="write `versioning: {remote: FOLDER_OR_URL}` in mlstack.yaml",
+        hint="write `versioning: {remote: FOLDER_OR_URL}` in mlstack.yaml; what is there comes by "
+        "`mlstack version push`, typed where the data lies",
     )
 
 

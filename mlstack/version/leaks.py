@@ -32,6 +32,7 @@ class Labeled:
     columns: pa.Table
     labels: Ints  # number of the class
     parts: Ints  # number of the part; negative is none
+    is_tied: bool = False  # rows that are equal in all columns of the file are in one part
 
 
 def findings(table: Labeled) -> Iterator[Finding]:
@@ -50,6 +51,34 @@ def findings(table: Labeled) -> Iterator[Finding]:
                 suspicion=True,
             )
     yield from _rows_across(table)
+
+
+def contradictions(rows: pa.Table, classes: list[str]) -> Iterator[Finding]:
+    """Name rows that differ in their class alone, where rows are else unique.
+
+    Args:
+        rows: the columns that are learned from; of texts the text alone.
+        classes: the class of each row; empty where it has none.
+    """
+    known = np.flatnonzero([bool(one) for one in classes])
+    content = _groups([codes(rows[name]) for name in rows.column_names])[known]
+    if len(known) < FEWEST or len(np.unique(content)) < UNIQUE * len(content):
+        return  # the columns are coarse: equal rows are no wonder
+    first: dict[int, int] = {}
+    pairs = [
+        (before, row)
+        for row, group in zip(known.tolist(), content.tolist(), strict=True)
+        if classes[before := first.setdefault(group, row)] != classes[row]
+    ]
+    if pairs:
+        named = ", ".join(f"row {row + 1} is `{classes[row]}`" for row in pairs[0])
+        yield Finding(
+            name="contradicting-labels",
+            problem=f"{counted(len(pairs), 'row has', 'rows have')} another class than an equal "
+            f"row before, e.g. {named}; the first row is 1",
+            hint="correct or remove one of them",
+            suspicion=True,
+        )
 
 
 def decides(values: Ints, labels: Ints) -> bool:
@@ -124,12 +153,18 @@ def _is_id(name: str, column: pa.ChunkedArray) -> bool:
 
 def _rows_across(table: Labeled) -> Iterator[Finding]:
     exact = _groups([codes(table.columns[name]) for name in table.columns.column_names])
-    if twins := _across(exact, table.parts):
+    twins = _across(exact, table.parts)
+    if table.is_tied and len(np.unique(exact)) < UNIQUE * len(exact):
+        twins = []  # without ids and the like the rows are coarse: equal ones are no wonder
+    if twins:
         yield Finding(
             name="equal-rows-across-parts",
             problem=f"{counted(len(twins), 'row stands', 'rows stand')} in more than one of train, "
             f"val and test, e.g. row {twins[0]}",
-            hint="set `data.checks.no_duplicates_across_splits: true`",
+            hint="they differ in columns that are left out alone: remove the copies, or keep them "
+            "together with `data.split.group_by`"
+            if table.is_tied
+            else "set `data.checks.no_duplicates_across_splits: true`",
             suspicion=True,
         )
     near = [row for row in _near_rows(table, exact) if row not in set(twins)]

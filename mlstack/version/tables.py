@@ -27,6 +27,8 @@ SUFFIXES = (".parquet", ".csv", ".tsv")
 KEYS = ("id", "path", "key", "uuid", "guid", "index", "row_id", "image", "file", "filename")
 UNIQUE = 0.85  # of the rows, as HyperLogLog counts them, make a column worth a try as key
 KEY_TYPES = ("INT", "VARCHAR", "UUID", "DATE", "TIMESTAMP")  # floats name nothing
+# Of a CSV file. BOOLEAN is none: DuckDB takes `yes` and `no` for it and would show true and false.
+KINDS = ["NULL", "BIGINT", "DOUBLE", "TIME", "DATE", "TIMESTAMP", "VARCHAR"]
 AS_TEXT = "a column has values of several types, so all are compared as they are written"
 INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG")}
 INTEGERS |= {"INTEGER", "UINTEGER", "HUGEINT"}  # HUGEINT holds them all
@@ -170,7 +172,8 @@ def _read(connection: Any, view: str, place: Path, name: str, *, as_text: bool) 
         source = (
             f"read_csv({text(place)}, delim = {text(delimiter(place))}, header = true, "
             f"quote = '\"', escape = '\"', sample_size = 200000, nullstr = [{missing}], "
-            f"comment = '', skip = 0, all_varchar = {as_text}, hive_partitioning = false)"
+            f"comment = '', skip = 0, all_varchar = {as_text}, hive_partitioning = false, "
+            f"auto_type_candidates = {KINDS})"
         )
     connection.execute(f"CREATE OR REPLACE VIEW {view} AS FROM {source}")
     described = connection.execute(f"DESCRIBE {view}").fetchall()

@@ -11,6 +11,7 @@ from export_runs import RUN, finish, mlstack, packages, write_run
 
 from mlstack import files
 from mlstack.config import load
+from mlstack.errors import DataError
 from mlstack.export import api, view
 from mlstack.export.order import Wish, order
 from mlstack.launch import supervise
@@ -65,6 +66,19 @@ def test_a_red_gate_leaves_no_package_and_names_what_was_measured(trained: Path)
     assert "parity max" in done.err  # the green ones are shown, too
     assert done.out == ""
     assert_nothing_left(trained)
+
+
+def test_a_run_whose_files_are_gone_is_refused_before_anything_heavy(prepared: Path) -> None:
+    images = sorted((prepared / "data/digits/images").iterdir())
+    for image in images[:2]:
+        image.unlink()
+
+    with pytest.raises(DataError) as found:
+        order(load(prepared / "mlstack.yaml"), Wish())
+
+    assert found.value.problem.startswith("2 files are gone that run")
+    assert str(images[0]) in found.value.problem or str(images[1]) in found.value.problem
+    assert "train again" in found.value.hint
 
 
 @pytest.mark.slow

@@ -252,6 +252,15 @@ def test_a_file_that_is_no_table_is_named(content: str | bytes, said: str, tmp_p
     assert said in found.value.problem
 
 
+def test_what_spreadsheets_call_unicode_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes("town\tlabel\nZürich\ta\n".encode("utf-16"))
+
+    with pytest.raises(DataError, match="is text in UTF-16") as found:
+        tables.read(tmp_path / "table.csv")
+
+    assert found.value.hint == "save it as CSV in UTF-8"
+
+
 def test_a_table_in_latin_1_is_told_to_be_saved_as_utf_8(tmp_path: Path):
     path = tmp_path / "table.csv"
     path.write_bytes("town,n\nZürich,1\n".encode("latin-1"))

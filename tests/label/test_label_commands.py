@@ -79,9 +79,9 @@ def test_labels_of_files_that_are_gone_are_dropped_when_asked(half: Path) -> Non
     refused = answer(half, "label", "check", code=3)
     dropped = answer(half, "label", "export", "--drop-missing")
 
-    assert (kept["rows"], kept["withdrawn"]) == (LABELED + 1, 0)
+    assert (kept["rows"], kept["withdrawn"], kept["gone"]) == (LABELED + 1, 0, 1)
     assert "--drop-missing" in refused["error"]["errors"][0]["hint"]
-    assert (dropped["rows"], dropped["withdrawn"]) == (LABELED, 1)
+    assert (dropped["rows"], dropped["withdrawn"], dropped["gone"]) == (LABELED, 1, 0)
     assert len(dropped["left_out"]) == 2
     assert {name(3), name(31)}.isdisjoint(labels_of(half))
 

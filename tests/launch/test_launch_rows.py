@@ -77,6 +77,29 @@ def test_rows_without_a_label_are_named(folder: Path):
     assert [one.problem for one in found.value.mistakes] == ["row 201 has no label"]
 
 
+@pytest.mark.parametrize(
+    ("ignored", "hint"),
+    [
+        (["a", "taem"], "did you mean `team`?"),
+        (["xyz"], "it has a, team, y"),
+        ("team", "write [team]"),
+    ],
+)
+def test_columns_to_ignore_that_are_not_there_are_refused(folder: Path, ignored: object, hint: str):
+    with pytest.raises(ConfigError, match=r"data\.args\.ignore") as found:
+        examples.prepare(folder, config(args={"ignore": ignored}), {})
+
+    assert found.value.hint == hint
+
+
+def test_a_column_of_which_nearly_every_row_differs_is_no_class(folder: Path):
+    with pytest.raises(DataError) as found:
+        examples.prepare(folder, config(label="a"), {})
+
+    assert "`a` of `table.csv` holds 100 different values in 200 rows" in found.value.problem
+    assert found.value.hint.endswith("there is team, y")
+
+
 def test_a_missing_label_column_is_a_mistake_of_the_config(folder: Path):
     with pytest.raises(ConfigError, match="no column `z`") as found:
         examples.prepare(folder, config(label="z"), {})

@@ -231,6 +231,17 @@ def test_a_server_that_nobody_has_asked_yet_is_named(project, answer, records) -
     assert {"none yet; http://127.0.0.1:8123 waits"} < {line["state"] for line in said["lines"]}
 
 
+def test_labels_of_files_that_are_gone_are_no_labeled_files(project, answer) -> None:
+    for image in sorted((project / "data" / "digits" / "images").iterdir())[:3]:
+        image.unlink()
+
+    said = answer("status")
+
+    (line,) = [one for one in said["lines"] if one["part"] == "labels"]
+    assert line["state"].startswith("297 of 297 files, 3 labels of files that are gone")
+    assert not line["is_well"]
+
+
 def test_a_project_with_few_labels_is_to_be_labeled_before_it_is_trained(project, answer) -> None:
     file = project / "data" / "digits" / "labels.parquet"
     table = pq.read_table(file)

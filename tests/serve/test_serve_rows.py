@@ -75,6 +75,19 @@ def test_the_row_of_a_file_that_cannot_be_predicted_is_named(
     assert "few.jsonl:2: not a row" in lines.stderr
 
 
+def test_who_asks_for_what_the_model_does_not_take_is_told_where_that_stands(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "other.csv").write_text("age\n1\n")
+
+    asked = mlstack(
+        server.project, "serve", "predict", str(tmp_path / "other.csv"), "--url", server.url
+    )
+
+    assert asked.returncode == 3
+    assert f"hint: {server.url}/openapi.json says what the model takes" in asked.stderr
+
+
 def test_a_package_with_open_sizes_is_timed_on_its_golden_example(tmp_path: Path) -> None:
     tabular.make(tmp_path, width="width")
 

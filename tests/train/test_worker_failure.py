@@ -1,13 +1,19 @@
 """What is said of an exception that says nothing of what to do."""
 
+import builtins
+import io
 import os
 import subprocess
+from bdb import BdbQuit
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from mlstack.errors import DataError
 from mlstack.records.run import Failed, append_event, read_events
@@ -32,6 +38,55 @@ def test_a_parameter_that_nothing_uses_is_told_without_what_cannot_be_set_here()
     )
 
     assert "requires_grad = False" in hint_of(error)
+
+
+class Idle(LightningModule):
+    """Learns nothing, by no optimizer."""
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        return None
+
+
+class Vector(Idle):
+    """Logs several numbers at once."""
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.log("each", torch.zeros(3))
+
+    def configure_optimizers(self) -> None:
+        return None
+
+
+def fit(model: LightningModule) -> None:
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "logger": False}
+    Trainer(accelerator="cpu", **quiet).fit(model, DataLoader(torch.zeros(2)))
+
+
+def leave_the_debugger() -> None:
+    raise BdbQuit
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (lambda: nn.Embedding(300, 2)(torch.tensor([300])), "same in data.args and model.args"),
+        (lambda: F.cross_entropy(torch.zeros(1, 5), torch.tensor([7])), "class 7 needs an output"),
+        (lambda: fit(Vector()), "value.mean()"),
+        (lambda: fit(Idle()), "configure_optimizers"),
+        (lambda: builtins.input(), "no terminal"),
+        (leave_the_debugger, "no terminal"),
+    ],
+    ids=["tokens", "classes", "log", "optimizer", "input", "breakpoint"],
+)
+def test_what_libraries_say_of_common_slips_gets_a_hint(
+    broken: Callable[[], object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(Exception) as raised:
+        broken()
+
+    assert words in hint_of(raised.value)
 
 
 def test_nothing_is_made_up_about_another_exception() -> None:

@@ -89,6 +89,14 @@ class Alone(Net):
     def on_validation_epoch_end(self):
         self.log("val/rank", float(self.global_rank))
 
+class NoBatch(Images):
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader([1, 2], batch_size=4, drop_last=True)
+
+class Mute(Net):
+    def training_step(self, batch, batch_idx):
+        super().training_step(batch, batch_idx)
+
 class Unplain(Net):
     def on_save_checkpoint(self, checkpoint):
         checkpoint["mine"] = torch.zeros(1).numpy()
@@ -325,6 +333,8 @@ def test_a_corrupt_image_is_a_data_error_that_names_the_file(plan: Plan, start: 
             "no argument `gradient_clip`",
         ),
         (("model.args.lr=1e30",), "StepError", "not a number"),
+        (("model.class=own_code:Mute",), "StepError", "gave no loss in a whole epoch"),
+        (("data.module=own_code:NoBatch",), "DataError", "gives no batch"),
         (("model.args.widht=3",), "ConfigError", "takes no argument `widht`"),
         (
             ("model.class=own_code:Unplain",),

@@ -1,11 +1,12 @@
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
 
 from mlstack.records import dataset
-from mlstack.version import labelled
+from mlstack.version import labelled, leaks
 
 
 def rewrite(project, change) -> None:
@@ -133,3 +134,44 @@ def test_a_damaged_labels_file_is_an_error_without_a_traceback(project, version,
     assert done.returncode == 3
     assert "labels.parquet" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_rows_that_differ_in_their_class_alone_are_named_by_the_first_two() -> None:
+    texts = [*(f"text {number}" for number in range(30)), "text 3", "text 4"]
+    classes = [*["a", "b"] * 15, "a", "a"]
+
+    (one,) = leaks.contradictions(pa.table({"text": texts}), classes)
+
+    assert one.suspicion
+    assert one.problem.startswith("1 row has another class")
+    assert "row 4 is `b`, row 31 is `a`" in one.problem
+
+
+@pytest.mark.parametrize(
+    ("repeated", "is_tied", "hint"),
+    [
+        (2, True, "data.split.group_by"),
+        (2, False, "no_duplicates_across_splits: true"),
+        (50, True, None),
+        (50, False, "no_duplicates_across_splits: true"),
+    ],
+)
+def test_rows_that_only_an_id_tells_apart_get_a_hint_that_helps(
+    repeated: int, is_tied: bool, hint: str | None
+) -> None:
+    calls = [*range(100), *range(repeated)]
+    rows = pa.table({"calls": [n * 7 % 1000 for n in calls]})
+    parts = np.array([0] * 100 + [1] * repeated)
+    labels = np.array([n % 3 % 2 for n in calls])
+
+    found = [*leaks.findings(leaks.Labeled(rows, labels, parts, is_tied))]
+
+    named = [one.hint for one in found if one.name == "equal-rows-across-parts"]
+    assert len(named) == (0 if hint is None else 1)
+    assert all(hint in one for one in named)
+
+
+def test_rows_of_few_values_may_have_any_class() -> None:
+    wards = pa.table({"ward": ["a", "b", "c"] * 20})
+
+    assert list(leaks.contradictions(wards, ["x", "y"] * 30)) == []

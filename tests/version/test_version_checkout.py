@@ -132,6 +132,7 @@ def test_without_a_remote_a_clone_says_so_and_names_the_way_out(
 
     assert pulled.returncode == 2
     assert "no remote is configured" in pulled.stderr
+    assert "`mlstack version push`, typed where the data lies" in pulled.stderr
     assert "versioning: {remote:" in pulled.stderr
     assert json.loads(status.stdout)["next"] == "mlstack version pull"
     assert trained.returncode == 3

@@ -289,6 +289,10 @@ TABLE_FAULTS = {
         with_column("patient_id", [n * 977 for n in range(569)]),
         {"new-column", "(id-like-column)"},
     ),
+    "class differs": (
+        lambda table: pa.concat_tables([table, with_cell("label", 0, "benign")(table).slice(0, 1)]),
+        {"(contradicting-labels)"},
+    ),
     "rounded copies": (almost_again, {"(near-equal-rows-across-parts)"}),
 }
 

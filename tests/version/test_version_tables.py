@@ -258,6 +258,15 @@ def test_a_column_of_several_types_is_compared_as_text(tmp_path: Path, before, a
     assert "as they are written" in found.notes[0]
 
 
+def test_yes_and_no_are_shown_as_they_are_written(tmp_path: Path) -> None:
+    before, after = b"id,left\n1,no\n2,no\n3,yes\n", b"id,left\n1,no\n2,no\n3,maybe\n"
+
+    found = compare(tmp_path, before, after, name="t.csv")
+
+    assert [cell.before for row in found.rows for cell in row.cells] == ["yes"]
+    assert found.columns_retyped == []
+
+
 def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     found = compare(tmp_path, b"id,v\n1,a\n", "id,v\n1,é\n".encode("latin-1"), name="t.csv")
 

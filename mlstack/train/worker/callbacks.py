@@ -19,11 +19,12 @@ LOOK_S = 5.0  # less than the other ranks wait for this one
 
 
 class Progress(Callback):
-    """Appends `Stepped` a few times a second and ends a run whose loss is no number."""
+    """Appends `Stepped` a few times a second and ends a run whose loss is none, or no number."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._last = -math.inf
+        self._has_loss = False
 
     def on_train_batch_end(
         self,
@@ -36,10 +37,16 @@ class Progress(Callback):
         """Report where the run is.
 
         Raises:
-            StepError: the loss is not a number.
+            StepError: the loss is not a number, or a whole epoch had none.
         """
         now = time.monotonic()
         batches = _count(trainer.num_training_batches)
+        self._has_loss = self._has_loss or _given(outputs) is not None
+        if batch_idx + 1 == batches and not self._has_loss and pl_module.automatic_optimization:
+            raise StepError(  # Lightning skips such a step
+                "`training_step` gave no loss in a whole epoch, so nothing was learned",
+                hint="return the loss",
+            )
         if now - self._last < STEPPED_EVERY_S and batch_idx + 1 != batches:
             return
         self._last = now
@@ -104,8 +111,12 @@ class StopWhileTesting(Callback):
 
 def loss_of(outputs: Any) -> float:
     """Read the loss from what a training step gave; infinite when it gave none."""
-    found = outputs.get("loss") if isinstance(outputs, dict) else outputs
+    found = _given(outputs)
     return float(found) if isinstance(found, torch.Tensor) else math.inf
+
+
+def _given(outputs: Any) -> Any:
+    return outputs.get("loss") if isinstance(outputs, dict) else outputs
 
 
 def _broken_batch(loader: Any) -> str:

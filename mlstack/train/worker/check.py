@@ -21,6 +21,7 @@ from pytorch_lightning import seed_everything
 from torch import Tensor
 
 from mlstack.errors import MlstackError
+from mlstack.inputs.tables import TableSpec
 from mlstack.launch.user_code import in_words
 from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, read_events
 from mlstack.train.worker.build import announce_reading, batch_size, build_data, build_model
@@ -106,7 +107,10 @@ def verdicts(job: Job) -> Iterator[Verdict]:
     yield found
     if not found.passed:
         return
-    seen = Seen(batches, val, next(iter(data.val_dataloader())), len(job.spec.classes), load_s)
+    again = next(iter(data.val_dataloader()))
+    spec = getattr(data, "input_spec", None)
+    origins = tuple(spec.origins) if isinstance(spec, TableSpec) else ()
+    seen = Seen(batches, val, again, len(job.spec.classes), load_s, origins)
     yield from of_data(seen)
     drawn = augmented(job, batches[0])
     if drawn is not None:

@@ -3,6 +3,7 @@
 import re
 import time
 import traceback
+from bdb import BdbQuit
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ OTHER_WIDTH = re.compile(  # what BatchNorm and Linear of torch say
     r"running_mean should contain (\d+) elements not (\d+)"
     r"|shapes cannot be multiplied \(\d+x(\d+) and (\d+)x\d+\)"
 )
+TOO_FEW = re.compile(r"target (\d+) is out of bounds")
 UNUSED = ("parameters that were not used in producing", "expected to have finished reduction")
 SAID = {  # what torch and Lightning say -> what to do
     "does not require grad and does not have a grad_fn": (
@@ -30,6 +32,15 @@ SAID = {  # what torch and Lightning say -> what to do
     "expected scalar type long but found float": (
         "make the targets int64 where the data module reads them"
     ),
+    "tensor must have a single element": "log one number, such as `value.mean()`",
+    "index out of range in self": (
+        "an embedding got a number that it has no row for; where these are tokens, "
+        "`vocabulary` must be the same in data.args and model.args of mlstack.yaml"
+    ),
+    "no `configure_optimizers()` method": (
+        "write configure_optimizers in the LightningModule; is its name spelled like that?"
+    ),
+    "eof when reading a line": "take input() out: a run has no terminal",
 }
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -61,6 +72,13 @@ def hint_of(error: BaseException) -> str:
         return (
             "several ranks need a gradient for every parameter: use all of them in the loss, or "
             "set requires_grad = False on the others; `mlstack train --check` names them"
+        )
+    if isinstance(error, BdbQuit):
+        return "take breakpoint() out: a run has no terminal"
+    if (beyond := TOO_FEW.search(words)) is not None:
+        return (
+            f"class {beyond[1]} needs an output: does the network give one for each class "
+            "(num_classes, which mlstack fills in)?"
         )
     for said, hint in SAID.items():
         if said in words:

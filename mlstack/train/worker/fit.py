@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from mlstack.config.duration import seconds
 from mlstack.config.train_sections import Train
-from mlstack.errors import ConfigError, Interrupted, MachineError
+from mlstack.errors import ConfigError, DataError, Interrupted, MachineError
 from mlstack.launch.user_code import construct
 from mlstack.records.run import (
     BEST,
@@ -94,6 +94,11 @@ def fit(job: Job, stop: StopRequest, *, resume: bool) -> None:
         if stop.asked and job.rank.count == 1:
             raise Interrupted("stopped before the first step")
         trainer.fit(lighten_model(model), datamodule=data, ckpt_path=str(last) if last else None)
+        if trainer.num_training_batches == 0 and not keeper.position.epoch:
+            raise DataError(  # Lightning takes a loader without batches for a fit that is done
+                "the loader of train gives no batch",
+                hint="is its dataset empty, or smaller than a batch and drop_last is set?",
+            )
         tested = _test(job, trainer, model, data)
     except (Interrupted, SIGTERMException):
         _tell_stopped(job, trainer, stop)

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from mlstack.inputs.tables import leave_out
 from mlstack.records.run import Checked
 
 FEW_ROWS = 8  # fewer examples than this say nothing
@@ -56,6 +57,7 @@ class Seen:
     val_again: Any  # the first batch of a second pass over val
     classes: int
     load_s: float  # seconds to load one batch of train
+    origins: tuple[str, ...] = ()  # of a table: the column of each value of an example
 
 
 def of_data(seen: Seen) -> Iterator[Verdict]:
@@ -73,7 +75,7 @@ def of_both(
     """Look at a network after some steps, and at batches; one that is dead was named before."""
     yield _independent(model, seen.train[0])
     if not is_dead:
-        yield _used(model, seen.train[0])
+        yield _used(model, seen)
     yield _meaning(seen)
     yield _pace(seen, step_s)
 
@@ -205,9 +207,9 @@ def _independent(model: LightningModule, batch: Any) -> Verdict:
     return Verdict(name, True, "the outputs of the rest stay when one example changes")
 
 
-def _used(model: LightningModule, batch: Any) -> Verdict:
+def _used(model: LightningModule, seen: Seen) -> Verdict:
     """Which values of an example change nothing: dead inputs."""
-    name, inputs = "inputs are used", tensors(batch)[0][:ROWS]
+    name, inputs = "inputs are used", tensors(seen.train[0])[0][:ROWS]
     if len(inputs) < FEW_ROWS or inputs.ndim < 2:
         return Verdict(name, True, "too little to tell")
     flat = inputs.flatten(1)
@@ -227,7 +229,8 @@ def _used(model: LightningModule, batch: Any) -> Verdict:
             alive += 1
     # A table's columns are few and each is meant; of an image an edge may be cut off on purpose.
     if dead and (len(dead) > alive or (inputs.ndim == 2 and flat.shape[1] <= count)):
-        which = f"value {dead[0]}" if flat.shape[1] <= count else f"part {dead[0]} of {count}"
+        is_value = flat.shape[1] <= count
+        which = _named(seen, dead[0], flat) if is_value else f"part {dead[0]} of {count}"
         detail = f"{len(dead)} of {len(dead) + alive} parts of the input change nothing: {which}"
         return Verdict(name, False, detail, "are they read in forward?")
     return Verdict(name, True, f"{alive} parts of the input were exchanged; each changes outputs")
@@ -242,8 +245,11 @@ def _meaning(seen: Seen) -> Verdict:
     rows, targets = table
     given = _gives_away(rows, targets, seen.classes)
     if given is not None:
-        detail = f"value {given} of the input alone says the class of every example"
-        return Verdict(name, False, detail, "take the label, or what follows from it, out of it")
+        detail = f"{_named(seen, given, rows)} of the input alone says the class of every example"
+        hint = "take the label, or what follows from it, out of it"
+        if _is_named(seen, rows):
+            hint = f"was it known before the label? If not, {leave_out(seen.origins[given])}"
+        return Verdict(name, False, detail, hint)
     right = sum(
         int((_probe(rows[one::2], targets[one::2], rows[1 - one :: 2], seen.classes)
              == targets[1 - one :: 2]).sum())
@@ -260,6 +266,14 @@ def _meaning(seen: Seen) -> Verdict:
         hint = "compare some examples of val with their labels: they were sorted apart, or changed"
         return Verdict(name, False, guessed, hint)
     return Verdict(name, True, detail)
+
+
+def _is_named(seen: Seen, rows: Tensor) -> bool:
+    return len(seen.origins) == rows.shape[1]
+
+
+def _named(seen: Seen, value: int, rows: Tensor) -> str:
+    return f"column `{seen.origins[value]}`" if _is_named(seen, rows) else f"value {value}"
 
 
 def _guesses_val(seen: Seen, share: float) -> str:
