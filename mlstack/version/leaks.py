@@ -128,8 +128,8 @@ def _rows_across(table: Labeled) -> Iterator[Finding]:
         yield Finding(
             name="equal-rows-across-parts",
             problem=f"{counted(len(twins), 'row stands', 'rows stand')} in more than one of train, "
-            f"val and test, e.g. row {twins[0]}",
-            hint="set `data.checks.no_duplicates_across_splits: true`",
+            f"val and test, e.g. row {twins[0] + 1}",
+            hint="set `data.checks.no_duplicates_across_splits: true`; the first row is 1",
             suspicion=True,
         )
     near = [row for row in _near_rows(table, exact) if row not in set(twins)]
@@ -137,8 +137,9 @@ def _rows_across(table: Labeled) -> Iterator[Finding]:
         yield Finding(
             name="near-equal-rows-across-parts",
             problem=f"{counted(len(near), 'row is', 'rows are')} equal but for rounding to rows of "
-            f"another part, e.g. row {near[0]}",
-            hint="remove the copies, or keep them together with `data.split.group_by`",
+            f"another part, e.g. row {near[0] + 1}",
+            hint="remove the copies, or keep them together with `data.split.group_by`; "
+            "the first row is 1",
             suspicion=True,
         )
 
