@@ -103,7 +103,7 @@ class _Line(msgspec.Struct):
 
 
 def _jsonl(file: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

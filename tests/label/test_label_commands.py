@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -130,6 +132,28 @@ def test_other_formats_come_back_as_they_went(half: Path, kind: str) -> None:
 
     assert imported["imported"] == LABELED
     assert len(labels_of(half)) == LABELED
+
+
+def test_a_name_with_a_line_separator_is_imported(half: Path) -> None:
+    """JSON may hold U+2028 as it is; a line of JSON lines ends at the newline alone."""
+    name = "images/a\u2028b\x85c.png"
+    images = half / "data" / "digits"
+    shutil.copy(next((images / "images").iterdir()), images / name)
+    (half / "out.jsonl").write_text(f'{{"path": "{name}", "label": "3"}}\n')
+
+    assert answer(half, "label", "import", "out.jsonl")["imported"] == 1
+
+
+def test_a_name_that_is_no_text_is_refused_by_every_command(half: Path) -> None:
+    odd = os.fsencode(half / "data" / "digits" / "images") + b"/\xe9t\xe9.png"
+    Path(os.fsdecode(odd)).write_bytes(b"")
+
+    for words in ([], ["export"], ["stats"], ["check"]):
+        done = run(half, "label", *words)
+
+        assert done.returncode == 3
+        assert "is no text in UTF-8" in done.stderr
+        assert "rename it" in done.stderr
 
 
 def test_import_takes_both_forms_of_label_studio(half: Path) -> None:
