@@ -281,7 +281,8 @@ def _sort_out(kind: Format, rows: list[Row], found: Items) -> tuple[dict[str, st
     accepted: dict[str, str] = {}
     refused: list[Mistake] = []
     for row in rows:
-        names = formats.candidates(row.path) if kind is Format.LABEL_STUDIO else (row.path,)
+        foreign = kind is Format.LABEL_STUDIO
+        names = formats.candidates(row.path) if foreign else (row.path, row.path.strip())
         path = next((name for name in names if name in there), None)
         if path is None:
             refused.append(Mistake(f"{row.where}: there is no image `{row.path}`"))

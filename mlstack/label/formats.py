@@ -92,7 +92,7 @@ def _csv(file: Path, text: str) -> Iterator[Row]:
         refuse_columns(file, reader)
         for row in reader:
             where = f"{file}:{reader.line_num}"
-            yield Row(where, (row["path"] or "").strip(), (row["label"] or "").strip())
+            yield Row(where, row["path"] or "", (row["label"] or "").strip())
     except csv.Error as error:
         raise DataError(f"{file}:{reader.line_num}: not CSV: {error}") from error
 

@@ -121,6 +121,12 @@ def test_the_majority_decides(half: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "label-studio"])
 def test_other_formats_come_back_as_they_went(half: Path, kind: str) -> None:
+    images = half / "data" / "digits" / "images"
+    first = sorted(images.iterdir())[0]
+    first.rename(images.parent / ' a, "b"#c?d=e%25 .png')
+    table = dataset.read_labels(images.parent / dataset.LABELS).to_pylist()
+    table[0]["path"] = ' a, "b"#c?d=e%25 .png'
+    dataset.write_labels(images.parent / dataset.LABELS, pa.Table.from_pylist(table))
     ending = {"label-studio": "json"}.get(kind, kind)
     out = f"out.{ending}"
 
