@@ -402,8 +402,14 @@ function act(event, deed) {
 
 // ---- start --------------------------------------------------------------------------------
 
+// As the server takes it: of 64 characters at most, and not the name of `label import`.
+function askName(name) {
+  const chosen = prompt("Who labels?", name)?.replace(/\p{C}/gu, "").trim() ?? "";
+  return chosen === "import" ? "" : chosen.slice(0, 64);
+}
+
 function chooseName(name) {
-  const chosen = prompt("Who labels?", name)?.trim();
+  const chosen = askName(name);
   if (!chosen || chosen === state.annotator) return;
   localStorage.setItem(state.nameKey, chosen);
   location.reload();
@@ -418,7 +424,7 @@ async function start() {
   // A name chosen here holds as long as the server is started for the same person.
   state.nameKey = `mlstack.annotator.${project.id}.${project.annotator}`;
   if (project.shared && !asked && !localStorage.getItem(state.nameKey)) {
-    localStorage.setItem(state.nameKey, prompt("Who labels?")?.trim() || "guest");
+    localStorage.setItem(state.nameKey, askName("") || "guest");
   }
   state.annotator = asked ?? localStorage.getItem(state.nameKey) ?? project.annotator;
   state.classes = project.classes;

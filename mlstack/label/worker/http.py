@@ -44,7 +44,7 @@ from starlette.staticfiles import StaticFiles
 from mlstack.errors import DataError, MlstackError
 from mlstack.label import quality
 from mlstack.label.board import Board
-from mlstack.label.session import Session
+from mlstack.label.session import IMPORTER, MAX_NAME, Session, is_person
 from mlstack.label.store import Draft, Undo, Writer, Written, read_events
 from mlstack.label.worker import pictures
 
@@ -52,7 +52,6 @@ KEPT = {"cache-control": "private, max-age=60"}
 WEB = Path(__file__).parent.parent / "web"
 MAX_BODY_BYTES = 65_536
 MAX_ITEMS = 50
-MAX_NAME = 64
 MAX_DIGITS = 9
 
 
@@ -282,10 +281,11 @@ async def _read(request: Request, kind: type[Post]) -> Post:
 
 
 def _annotator(name: str) -> str:
-    clean = name.strip()
-    if not clean or len(clean) > MAX_NAME or not clean.isprintable():
-        raise Wrong("annotator", f"must be a name of 1 to {MAX_NAME} characters")
-    return clean
+    if not is_person(name):
+        raise Wrong(
+            "annotator", f"must be a name of 1 to {MAX_NAME} characters, and not `{IMPORTER}`"
+        )
+    return name.strip()
 
 
 def _client(client_id: str | None) -> str | None:
