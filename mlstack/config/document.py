@@ -106,7 +106,19 @@ class _Reader:
                 items = [self.entry(item, self._place(item)) for item in node.value]
                 return Entry(items, at, key_at)
             case _:
-                return Entry(self.constructor.construct_object(node, deep=True), at, key_at)
+                value = self.constructor.construct_object(node, deep=True)
+                return Entry(
+                    self._whole(value, at) if isinstance(value, str) else value, at, key_at
+                )
+
+    def _whole(self, text: str, at: Place) -> str:
+        """Join the two halves that JSON writes a rare character as, e.g. an emoji."""
+        try:
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            problem = "holds one half of a character; write the character itself"
+            self.found.append(Found(at.order, Mistake(problem, where=at.where, excerpt=at.excerpt)))
+            return text.encode(errors="replace").decode()
 
     def _mapping(self, node: MappingNode) -> dict[str, Entry]:
         entries: dict[str, Entry] = {}

@@ -148,7 +148,12 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError as error:
         raise DataError(f"not an image of these kinds: {', '.join(FORMATS)}") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:  # Pillow's own limit; it names only the product
+        raise DataError(
+            f"the image has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} pixels; "
+            f"at most {MAX_PIXELS} are read"
+        ) from error
+    except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"the image is damaged: {error}") from error
 
 

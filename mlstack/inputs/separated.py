@@ -10,6 +10,7 @@ import pyarrow.csv
 
 MARKS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 FIRST_LINE_BYTES = 1 << 16
+MOST_BYTES = (1 << 31) - 1  # of a block, as Arrow counts
 # What stands for an empty cell; in a row that is served it means the same.
 MISSING: tuple[str, ...] = tuple(pa.csv.ConvertOptions().null_values)
 
@@ -74,7 +75,14 @@ def _read(path: Path, how: _How) -> pa.Table:
         column_types=dict.fromkeys(how.texts, pa.string()),
     )
     parsed = pa.csv.ParseOptions(delimiter=how.mark)
-    return pa.csv.read_csv(path, parse_options=parsed, convert_options=converted)
+    try:
+        return pa.csv.read_csv(path, parse_options=parsed, convert_options=converted)
+    except pa.ArrowInvalid as error:
+        if "straddles" not in str(error):
+            raise
+    # A line longer than a block of 1 MB: the whole file is one block.
+    block = pa.csv.ReadOptions(block_size=min(path.stat().st_size + 1, MOST_BYTES))
+    return pa.csv.read_csv(path, block, parsed, converted)
 
 
 def _numbers_of(numbers: pa.Table, others: pa.Table) -> pa.Table:

@@ -28,7 +28,15 @@ from mlstack.label.results import (
     LabelsRebuilt,
     LabelStats,
 )
-from mlstack.label.session import ADDRESS, ClassKeys, Serving, Session
+from mlstack.label.session import (
+    ADDRESS,
+    IMPORTER,
+    MAX_NAME,
+    ClassKeys,
+    Serving,
+    Session,
+    is_person,
+)
 from mlstack.label.table import Target as Target
 from mlstack.launch.worker import run_worker
 from mlstack.records import base
@@ -36,8 +44,8 @@ from mlstack.records.base import Record
 from mlstack.records.labels import LabelEvent
 from mlstack.records.layout import Layout
 
-IMPORTER = "import"
 SHOWN = 20
+SHOWN_CHARS = 200  # of a path: Prodigy may write the picture itself
 
 
 @dataclass(frozen=True)
@@ -65,8 +73,11 @@ def label(call: Call, address: Address, *, browser: bool) -> Iterator[Record]:
             f"--host: {address.host} can be reached by others",
             hint="add --share; it makes a link with a token",
         )
-    if not address.annotator.strip() or address.annotator == IMPORTER:
-        raise ConfigError(f"--annotator: `{address.annotator}` is no name of a person")
+    if not is_person(address.annotator):
+        raise ConfigError(
+            f"--annotator: `{address.annotator}` is no name of a person",
+            hint=f"give 1 to {MAX_NAME} letters, not `{IMPORTER}`",
+        )
     _known_queue(project)
     layout = Layout(project.root)
     found = items.find(project)
@@ -166,7 +177,7 @@ def import_file(call: Call, file: Path, *, skip_invalid: bool) -> LabelsImported
         kind, rows = Format.CSV, _by_folder(file, found, store.read_events(layout.labels_db))
     else:
         kind, rows = formats.read(file)
-    accepted, refused = _sort_out(kind, rows, found)
+    accepted, refused = _sort_out(rows, found)
     if refused and not skip_invalid:
         hint = "nothing was imported; correct them, or add --skip-invalid"
         _refuse(refused, "refused", hint + _new_classes(rows, found.classes))
@@ -276,20 +287,23 @@ def _by_folder(folder: Path, found: Items, events: list[LabelEvent]) -> list[Row
     ]
 
 
-def _sort_out(kind: Format, rows: list[Row], found: Items) -> tuple[dict[str, str], list[Mistake]]:
+def _sort_out(rows: list[Row], found: Items) -> tuple[dict[str, str], list[Mistake]]:
     there, classes = set(found.paths), set(found.classes)
     accepted: dict[str, str] = {}
     refused: list[Mistake] = []
     for row in rows:
-        names = formats.candidates(row.path) if kind is Format.LABEL_STUDIO else (row.path,)
+        own = (row.path, row.path.strip())
+        names = formats.candidates(row.path) if row.is_foreign else own
         path = next((name for name in names if name in there), None)
         if path is None:
-            refused.append(Mistake(f"{row.where}: there is no image `{row.path}`"))
+            refused.append(Mistake(f"{row.where}: there is no image `{row.path[:SHOWN_CHARS]}`"))
         elif row.label not in classes:
             refused.append(Mistake(f"{row.where}: `{row.label}` is not in data.classes"))
         elif accepted.get(path, row.label) != row.label:
             refused.append(
-                Mistake(f"{row.where}: `{path}` is `{accepted[path]}` in an earlier row")
+                Mistake(
+                    f"{row.where}: `{path}` is `{accepted[path]}` before, and `{row.label}` here"
+                )
             )
         else:
             accepted[path] = row.label

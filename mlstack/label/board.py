@@ -28,6 +28,7 @@ class Desk:
 
     waiting: int  # items that could be dealt to them
     labeled: int  # items with a label of theirs
+    skipped: dict[str, None]  # items they skipped that still lack labels, in that order
     cursor: int = 0
     held: dict[str, float] = field(default_factory=dict)  # path -> end of the lease
 
@@ -89,6 +90,10 @@ class Board:
                 desk.held.pop(event.path, None)
             elif not before[name]:
                 desk.cursor = min(desk.cursor, self._place[event.path])
+            if not self._is_skipped(event.path, name):
+                desk.skipped.pop(event.path, None)
+            else:
+                desk.skipped.setdefault(event.path)
         if event.action == "undo":
             self._hand_back(event)
 
@@ -103,7 +108,7 @@ class Board:
         desk = self._desk(annotator)
         now = self._clock()
         if again:
-            skipped = [p for p in self._skipped(annotator) if self._room(p, annotator, now)]
+            skipped = [p for p in desk.skipped if self._room(p, annotator, now)]
             desk.held = dict.fromkeys(skipped, now + LEASE_S) | desk.held
             return skipped[:count]
         for path in self._free(annotator, desk, now):
@@ -117,13 +122,13 @@ class Board:
 
     def progress(self, annotator: str) -> Progress:
         """Count what is done and what is left for an annotator."""
-        labeled = self._counts.total()
+        labeled, desk = self._counts.total(), self._desk(annotator)
         return Progress(
             total=len(self._order),
             labeled=labeled,
-            remaining=self._desk(annotator).waiting,
-            skipped=len(self._skipped(annotator)),
-            mine=self._desk(annotator).labeled,
+            remaining=desk.waiting,
+            skipped=len(desk.skipped),
+            mine=desk.labeled,
             classes=dict(self._counts),
         )
 
@@ -178,13 +183,8 @@ class Board:
     def _wants(self, path: str, annotator: str) -> bool:
         return self._needs(path) > 0 and not self._ledger.answered(path, annotator)
 
-    def _skipped(self, annotator: str) -> list[str]:
-        return [
-            path
-            for path, names in self._ledger.skips.items()
-            if names.get(annotator) and path in self._place
-            if self._ledger.skipped(path, annotator) and self._needs(path) > 0
-        ]
+    def _is_skipped(self, path: str, annotator: str) -> bool:
+        return self._ledger.skipped(path, annotator) and self._needs(path) > 0
 
     def _hand_back(self, event: LabelEvent) -> None:
         """Put an item whose label was taken back on top of what its annotator holds."""
@@ -197,6 +197,11 @@ class Board:
             self._desks[annotator] = Desk(
                 waiting=sum(1 for path in self._order if self._wants(path, annotator)),
                 labeled=sum(1 for path in self._order if self._ledger.labeled(path, annotator)),
+                skipped={
+                    path: None
+                    for path in self._ledger.skips
+                    if path in self._place and self._is_skipped(path, annotator)
+                },
             )
         return self._desks[annotator]
 

@@ -41,8 +41,8 @@ def import_file(
     file: Annotated[
         Path,
         typer.Argument(
-            help="CSV (path,label), JSON lines or Label Studio JSON; or the data folder, whose "
-            "images without a label get the name of their folder."
+            help="CSV (path,label), JSON lines (Prodigy) or Label Studio JSON; or the data "
+            "folder, whose images without a label get the name of their folder."
         ),
     ],
     skip_invalid: Annotated[

@@ -1,4 +1,4 @@
-"""Labels as other tools write them: CSV, JSON lines and Label Studio's JSON."""
+"""Labels as other tools write them: CSV, JSON lines (Prodigy's, too) and Label Studio's JSON."""
 
 import csv
 import io
@@ -19,6 +19,7 @@ FILES = {
     Format.JSONL: "labels.jsonl",
     Format.LABEL_STUDIO: "labels.label-studio.json",
 }
+LINE_HINT = 'write a line as {"path": "a.png", "label": "cat"}, or as Prodigy does'
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Row:
     where: str
     path: str
     label: str
+    is_foreign: bool = False  # the path is as another tool writes it
 
 
 def read(file: Path) -> tuple[Format, list[Row]]:
@@ -92,25 +94,41 @@ def _csv(file: Path, text: str) -> Iterator[Row]:
         refuse_columns(file, reader)
         for row in reader:
             where = f"{file}:{reader.line_num}"
-            yield Row(where, (row["path"] or "").strip(), (row["label"] or "").strip())
+            yield Row(where, row["path"] or "", (row["label"] or "").strip())
     except csv.Error as error:
         raise DataError(f"{file}:{reader.line_num}: not CSV: {error}") from error
 
 
 class _Line(msgspec.Struct):
-    path: str
-    label: str
+    """A line of our own, or of Prodigy: `image`, and `label` or `accept`."""
+
+    path: str | None = None
+    image: str | None = None
+    label: str | None = None
+    accept: list[str] = []
+    answer: str = "accept"
+
+    @property
+    def labels(self) -> list[str]:
+        """The label, or what was chosen; nothing where the answer was no, or to ignore it."""
+        given = [self.label] if self.label is not None else self.accept
+        return given if self.answer == "accept" else []
 
 
 def _jsonl(file: Path, text: str) -> Iterator[Row]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
+        where = f"{file}:{number}"
         try:
             found = msgspec.json.decode(line, type=_Line)
         except msgspec.DecodeError as error:
-            raise DataError(f"{file}:{number}: {error}") from error
-        yield Row(f"{file}:{number}", found.path, found.label)
+            raise DataError(f"{where}: {error}", hint=LINE_HINT) from error
+        path = found.path if found.path is not None else found.image
+        if path is None or (found.label is None and not found.accept and found.answer == "accept"):
+            lacks = "path" if path is None else "label"
+            raise DataError(f"{where}: has no `{lacks}`", hint=LINE_HINT)
+        yield from (Row(where, path, label, found.path is None) for label in found.labels)
 
 
 class _Data(msgspec.Struct):
@@ -151,7 +169,7 @@ def _label_studio(file: Path, text: str) -> Iterator[Row]:
         path = task.data.image if task.data else task.image
         if path is None:
             raise DataError(f"{file}: task {number} has no `data.image`")
-        yield from (Row(f"{file}: task {number}", path, label) for label in _choices(task))
+        yield from (Row(f"{file}: task {number}", path, label, True) for label in _choices(task))
 
 
 def _choices(task: _Task) -> Iterator[str]:
@@ -160,7 +178,7 @@ def _choices(task: _Task) -> Iterator[str]:
     for annotation in task.annotations:
         if not annotation.was_cancelled:
             for result in annotation.result:
-                yield from result.value.choices[:1]
+                yield from result.value.choices
 
 
 def _as_task(number: int, path: str, label: str) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def find(project: Project) -> Items:
             f"`{config.data.folder}` holds no image",
             hint=f"put files there that end in {', '.join(sorted(SUFFIXES))}",
         )
+    _refuse_odd_names(source, paths)
     known = known_labels(source, paths, config.data.classes)
     classes = config.data.classes or sorted(set(known.values()))
     if not classes:
@@ -70,6 +71,18 @@ def find(project: Project) -> Items:
             hint="write `classes: [cat, dog]` under data in mlstack.yaml",
         )
     return Items(source, sorted(paths), classes, known)
+
+
+def _refuse_odd_names(source: Path, paths: list[str]) -> None:
+    """Refuse names whose bytes are no UTF-8: neither a page nor a labels file can hold them."""
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"the name of `{source / path}` is no text in UTF-8",
+                hint="rename it; `convmv` does that for many",
+            ) from error
 
 
 def _elsewhere(task: str) -> str:

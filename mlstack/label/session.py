@@ -5,6 +5,14 @@ import msgspec
 from mlstack.records.base import Notice, Record
 
 ADDRESS = "label-address.json"  # in .mlstack, while a server labels: its `Serving`
+IMPORTER = "import"  # who gave the labels of `label import`
+MAX_NAME = 64
+
+
+def is_person(name: str) -> bool:
+    """Tell whether a name can be that of somebody who labels in the page."""
+    clean = name.strip()
+    return 1 <= len(clean) <= MAX_NAME and clean.isprintable() and clean != IMPORTER
 
 
 class ClassKeys(Record, frozen=True, kw_only=True, tag="label.class"):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlstack import files
-from mlstack.errors import DataError, MachineError, MlstackError
+from mlstack.errors import BusyError, DataError, MachineError, MlstackError
 from mlstack.records.labels import SCHEMA, SCHEMA_VERSION, LabelEvent, last_event_file
 
 COLUMNS = "seq, at, annotator, path, action, label, undoes, seconds"
@@ -33,10 +33,11 @@ class Draft:
 
 @dataclass(frozen=True)
 class Undo:
-    """A wish to take back the annotator's newest event that still stands."""
+    """A wish to take back the annotator's newest event that still stands, of one item or of all."""
 
     annotator: str
     client_id: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -210,9 +211,10 @@ def _write(connection: sqlite3.Connection, wish: Draft | Undo) -> Written:
         return Written(known, _by_seq(connection, known.undoes), fresh=False)
     row = connection.execute(
         f"SELECT {COLUMNS} FROM events e WHERE annotator = ? AND action IN ('label', 'skip')"
+        " AND path = ifnull(?, path)"
         " AND NOT EXISTS (SELECT 1 FROM events u WHERE u.undoes = e.seq)"
         " ORDER BY seq DESC LIMIT 1",
-        (wish.annotator,),
+        (wish.annotator, wish.path),
     ).fetchone()
     if row is None:
         return Written(None)
@@ -303,6 +305,10 @@ def _failure(path: Path, error: Exception) -> MlstackError:
     if "full" in words:
         return MachineError(
             "the disk is full; the label was not written", hint="free some space", where=str(path)
+        )
+    if isinstance(error, sqlite3.OperationalError) and "locked" in words:
+        return BusyError(
+            f"another program holds `{path}`", hint="close what has it open, then try again"
         )
     if isinstance(error, OSError | sqlite3.OperationalError) and "malformed" not in words:
         return MachineError(

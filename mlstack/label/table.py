@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from mlstack import files
 from mlstack.config import Project
-from mlstack.errors import DataError
+from mlstack.errors import ConfigError, DataError
 from mlstack.label import formats, items, quality
 from mlstack.label.items import Items
 from mlstack.label.names import Format
@@ -30,6 +30,7 @@ def export(project: Project, found: Items, kept: Ledger, target: Target) -> Labe
 
     Raises:
         DataError: there is no label.
+        ConfigError: the file to write is a folder.
     """
     verdicts = quality.verdicts(kept, found.scope)
     there, classes = set(found.paths), set(found.classes)
@@ -60,6 +61,8 @@ def export(project: Project, found: Items, kept: Ledger, target: Target) -> Labe
 
 def _write(project: Project, found: Items, labels: dict[str, str], target: Target) -> Path:
     kind, out = target.kind, target.out
+    if out is not None and out.is_dir():
+        raise ConfigError(f"--out: `{out}` is a folder", hint="name a file in it")
     if kind is not Format.PARQUET:
         file = out or project.root / formats.FILES[kind]
         files.write_bytes(file, formats.write(kind, labels))

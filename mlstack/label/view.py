@@ -19,6 +19,7 @@ from mlstack.records.base import Record
 from mlstack.ui import Bar
 
 SHOWN = 10
+CLASSES = 30
 
 
 def draw(record: Record) -> RenderableType | Bar | None:
@@ -90,7 +91,8 @@ def _checked(checked: LabelsChecked) -> str:
         f"ok: {checked.labeled} of {counted(checked.total, 'image')} labeled",
         _classes(checked.classes),
     ]
-    lines += [f"no label of class {name}" for name, count in checked.classes.items() if not count]
+    none = [name for name, count in checked.classes.items() if not count]
+    lines += [f"no label of class {_some(none)}"] if none else []
     lines += [_pair(pair) for pair in checked.agreement]
     lines += [f"{_pair(pair)} (too few to judge)" for pair in checked.not_judged]
     return "\n".join(lines)
@@ -146,7 +148,9 @@ def _pair(pair: PairAgreement) -> str:
 
 
 def _classes(classes: dict[str, int]) -> str:
-    return "  ".join(f"{name}: {count}" for name, count in classes.items())
+    more = len(classes) - CLASSES
+    shown = [f"{name}: {count}" for name, count in classes.items()][:CLASSES]
+    return "  ".join([*shown, *([f"and {counted(more, 'class', 'classes')} more"] * (more > 0))])
 
 
 def _some(names: list[str]) -> str:

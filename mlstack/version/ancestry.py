@@ -69,11 +69,15 @@ def show(root: Path | None, wanted: str, name: Callable[[], str]) -> Shown:
 
 
 def find_package(root: Path, wanted: str, name: Callable[[], str]) -> Path | None:
-    """Find a package by a path in it, `NAME/N`, `NAME` (what is live, else the newest) or `N`."""
+    """Find a package by a path in it, `NAME/N`, `NAME` (what is live, else the newest) or `N`.
+
+    `models/NAME`, as tab completion writes it, is `NAME`.
+    """
     enclosing = _enclosing(Path(wanted), SIDE, LINEAGE)
     if enclosing is not None:
         return enclosing
     layout = Layout(root)
+    wanted = _below(layout.models, wanted)
     given, _, number = wanted.rpartition("/")
     if number.isdigit():
         model = layout.model(given or name())
@@ -260,6 +264,15 @@ def _roles(model: Path, number: int) -> list[tuple[str, Live]]:
     live = read_live(model / LIVE)
     roles = ("live", "canary", "shadow", "previous")
     return [(role, live) for role in roles if getattr(live, role) == number]
+
+
+def _below(models: Path, wanted: str) -> str:
+    """Give what is wanted as it is called below `models/`, where it is the path of a folder."""
+    path = Path(wanted)
+    place, above = path.parent.resolve() / path.name, models.resolve()
+    if path.is_dir() and place.is_relative_to(above):
+        return place.relative_to(above).as_posix()
+    return wanted.rstrip("/")
 
 
 def _enclosing(path: Path, *inside: str) -> Path | None:

@@ -255,9 +255,9 @@ def _beyond(table: pa.Table, config: Config) -> Iterator[Finding]:
             more = f", and {len(places) - 1} more" if len(places) > 1 else ""
             yield Finding(
                 name="number-too-large",
-                problem=f"column `{name}`: row {places[0]} holds {first}{more}; that is too large "
-                "or not finite",
-                hint=f"mend it, leave it empty, or {tables.leave_out(name)}",
+                problem=f"column `{name}`: row {places[0] + 1} holds {first}{more}; that is too "
+                "large or not finite",
+                hint=f"mend it, leave it empty, or {tables.leave_out(name)}; the first row is 1",
             )
 
 

@@ -35,8 +35,9 @@ def _collected(record: Collected) -> str:
     amount = f"{size(record.size_bytes)} in {_objects(record.objects)}"
     lines = _table(record.versions)
     if not record.objects:
-        every = "" if record.unlisted else "all "
-        lines.append(f"nothing to free; {every}{record.kept} objects are needed")
+        every = "all " if record.kept > 1 and not record.unlisted else ""
+        needed = counted(record.kept, "object is", "objects are")
+        lines.append(f"nothing to free; {every}{needed} needed")
     elif record.moved:
         lines.append(f"moved {amount} to the trash")
         if record.trash_objects:

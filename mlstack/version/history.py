@@ -133,18 +133,22 @@ def label_column(project: Project) -> str | None:
     return config.data.label if reads_rows(config.project.task) else None
 
 
-def versions(dataset: Dataset, *, everywhere: bool = False) -> list[Version]:
+def versions(
+    dataset: Dataset, *, everywhere: bool = False, limit: int | None = None
+) -> list[Version]:
     """List the versions from HEAD, or from every branch and tag, newest first."""
     where = ["--all"] if everywhere else []
     pointers = [str(path) for path in dataset.pointers()]
     try:
-        lines = git(
-            dataset.root, "log", *where, "--format=%H%x1f%cI%x1f%an%x1f%s", "--", *pointers
-        ).splitlines()
+        told = git(
+            dataset.root, "log", "-z", *where, "--format=%H%x1f%cI%x1f%an%x1f%s", "--", *pointers
+        )
     except StepError:  # no commit yet
         return []
-    found = []
-    for line in lines:
+    found: list[Version] = []
+    for line in filter(None, told.split("\0")):
+        if len(found) == limit:
+            break
         revision, date, author, message = line.split("\x1f", 3)
         if (content := _stored(dataset, revision)) is not None:
             at = dvc.parse_pointer(content, where=f"{revision[:7]}:{dataset.source}.dvc")

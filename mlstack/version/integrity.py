@@ -13,7 +13,7 @@ from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, DataError, Mistake, StepError
 from mlstack.plurals import counted, plural
-from mlstack.records import dvc
+from mlstack.records import data_folder, dvc
 from mlstack.records.base import Record
 from mlstack.version import history, stock, trash
 from mlstack.version.api import hold
@@ -51,17 +51,18 @@ def verify(project: Project, *, fix: bool) -> Iterator[Record]:
     data = dataset_of(project)
     cache = stock.cache_folder(data.root)
     current = dvc.read_pointer(data.pointer)
+    relisted = fix and _relist(data, cache, current)
     versions, wanted = _wanted(data, cache, current)
     sizes = _sizes(cache, wanted)
     damaged = yield from _hash(cache, sizes)
     lacking = [md5 for md5 in _needed(cache, current) if md5 not in sizes]
-    mended = 0
+    mended = int(relisted)
     if fix and (damaged or lacking):
         faulty = [wanted[md5] for md5 in dict.fromkeys([*damaged, *lacking])]
         yield from _mend(project, data, cache, faulty)
         damaged = [one.md5 for one in faulty if _is_damaged(object_path(cache, one.md5))]
         lacking = [one.md5 for one in faulty if not object_path(cache, one.md5).is_file()]
-        mended = len(faulty) - len(damaged) - len(lacking)
+        mended += len(faulty) - len(damaged) - len(lacking)
         sizes = _sizes(cache, wanted)
     _refuse(cache, [wanted[md5] for md5 in damaged], [wanted[md5] for md5 in lacking], fix=fix)
     yield Verified(
@@ -160,6 +161,24 @@ def _needed(cache: Path, current: dvc.Pointer | None) -> list[str]:
         return []
     md5 = current.kept.md5
     return [md5, *dict.fromkeys(files_of(cache, md5).values())]
+
+
+def _relist(data: Dataset, cache: Path, current: dvc.Pointer | None) -> bool:
+    """Write the list of files anew where the folder still is the current version.
+
+    A cache that was removed as a whole lacks the list first, and only the list names the rest.
+    """
+    if current is None or current.stored is not None or not data.folder.is_dir():
+        return False
+    place = object_path(cache, current.kept.md5)
+    if place.is_file() and not _is_damaged(place):
+        return False
+    with hold(data.root), stock.bridge().locked(data.root):
+        hashed = data_folder.hash_folder(data.folder, data.index)
+        if hashed.md5 != current.md5:
+            return False
+        files.write_chunks(place, [hashed.listing], mode=OBJECT_MODE)
+    return True
 
 
 def _mend(project: Project, data: Dataset, cache: Path, faulty: list[Wanted]) -> Iterator[Record]:

@@ -13,7 +13,7 @@ from mlstack.version.result import Log, LogEntry
 def log(project: Project, limit: int) -> Log:
     """List the versions of the dataset, newest first."""
     data = dataset_of(project)
-    found = history.versions(data)[:limit]
+    found = history.versions(data, limit=limit)
     cache = stock.cache_folder(data.root) if found else Path()
     current = dvc.read_pointer(data.pointer)
     return Log(

@@ -160,11 +160,11 @@ def _rows_across(table: Labeled) -> Iterator[Finding]:
         yield Finding(
             name="equal-rows-across-parts",
             problem=f"{counted(len(twins), 'row stands', 'rows stand')} in more than one of train, "
-            f"val and test, e.g. row {twins[0]}",
+            f"val and test, e.g. row {twins[0] + 1}",
             hint="they differ in columns that are left out alone: remove the copies, or keep them "
-            "together with `data.split.group_by`"
+            "together with `data.split.group_by`; the first row is 1"
             if table.is_tied
-            else "set `data.checks.no_duplicates_across_splits: true`",
+            else "set `data.checks.no_duplicates_across_splits: true`; the first row is 1",
             suspicion=True,
         )
     near = [row for row in _near_rows(table, exact) if row not in set(twins)]
@@ -172,8 +172,9 @@ def _rows_across(table: Labeled) -> Iterator[Finding]:
         yield Finding(
             name="near-equal-rows-across-parts",
             problem=f"{counted(len(near), 'row is', 'rows are')} equal but for rounding to rows of "
-            f"another part, e.g. row {near[0]}",
-            hint="remove the copies, or keep them together with `data.split.group_by`",
+            f"another part, e.g. row {near[0] + 1}",
+            hint="remove the copies, or keep them together with `data.split.group_by`; "
+            "the first row is 1",
             suspicion=True,
         )
 

@@ -44,7 +44,8 @@ def render(found: Difference, before: Content, after: Content) -> str:
     style = package_files("mlstack.version").joinpath("sheet.css").read_text("utf-8")
     title = f"{found.dataset}: {found.before} to {found.after}"
     sections = [_head(found), _tiles(found), _classes(found.classes)]
-    sections += [_pictures(name, cards, before, after) for name, cards in _cards(found)]
+    cards = _cards(found, _labels(before), _labels(after))
+    sections += [_pictures(name, some, before, after) for name, some in cards]
     sections += [_table(table) for table in found.tables]
     if not any(sections[3:]):
         sections.append('<p class="soft">No difference.</p>')
@@ -112,7 +113,14 @@ def _class_row(one: ClassChange, most: int) -> str:
     )
 
 
-def _cards(found: Difference) -> Iterator[tuple[str, list[_Card]]]:
+def _labels(side: Content) -> dict[str, str]:
+    """Give the label of each picture; the rows of a table have none."""
+    return {} if side.label is not None else side.labels()
+
+
+def _cards(
+    found: Difference, before: dict[str, str], after: dict[str, str]
+) -> Iterator[tuple[str, list[_Card]]]:
     moved = {one.after: one.before for one in found.renamed}
     relabelled = [
         _Card(
@@ -131,13 +139,26 @@ def _cards(found: Difference) -> Iterator[tuple[str, list[_Card]]]:
     ]
     yield "Changed", [_Card(path, before=path, after=path) for path in found.changed]
     yield "Relabelled", relabelled
-    yield "Added", [_Card(path, after=path) for path in found.added]
-    yield "Removed", [_Card(path, before=path) for path in found.removed]
+    yield (
+        "Added",
+        [
+            _Card(path, after=path, note=_chip(after[path]) if path in after else "")
+            for path in found.added
+        ],
+    )
+    yield (
+        "Removed",
+        [
+            _Card(path, before=path, note=_chip(before[path]) if path in before else "")
+            for path in found.removed
+        ],
+    )
     yield "Renamed", renamed
 
 
 def _chip(label: str | None) -> str:
-    return f'<span class="chip">{_safe(label or "(none)")}</span>'
+    text = _safe(label or "(none)")
+    return f'<span class="chip" title="{text}">{text}</span>'
 
 
 def _pictures(name: str, cards: list[_Card], before: Content, after: Content) -> str:

@@ -25,6 +25,7 @@ from mlstack.version.rows import Columns, one, quoted, text
 
 SUFFIXES = (".parquet", ".csv", ".tsv")
 KEYS = ("id", "path", "key", "uuid", "guid", "index", "row_id", "image", "file", "filename")
+LINE_BYTES = 64 << 20  # longest line that is read; DuckDB's own limit of 2 MB spares memory
 UNIQUE = 0.85  # of the rows, as HyperLogLog counts them, make a column worth a try as key
 KEY_TYPES = ("INT", "VARCHAR", "UUID", "DATE", "TIMESTAMP")  # floats name nothing
 # Of a CSV file. BOOLEAN is none: DuckDB takes `yes` and `no` for it and would show true and false.
@@ -54,6 +55,7 @@ class Wanted:
     label: str | None = None  # column of the class
     out: Path | None = None  # where to write every row that differs
     as_text: bool = False  # take every value of a CSV file as it is written
+    long_lines: bool = False  # allow lines of a CSV file that DuckDB refuses
 
 
 class Watch:
@@ -101,6 +103,8 @@ def compare(wanted: Wanted, watch: Watch) -> TableChange:
     except DataError as error:
         if isinstance(error.__cause__, duckdb.ConversionException) and not wanted.as_text:
             return compare(with_fields(wanted, as_text=True), watch)
+        if _is_long_line(error.__cause__) and not wanted.long_lines:
+            return compare(with_fields(wanted, long_lines=True), watch)
         return TableChange(path=wanted.path, problem=error.problem, hint=error.hint)
 
 
@@ -110,15 +114,21 @@ def classes(table: Path, name: str, label: str, scratch: Path) -> dict[str, int]
     Raises:
         DataError: it cannot be read.
     """
-    with _opened(name, scratch) as connection:
-        columns = _read(connection, "raw_before", table, name, as_text=False)
-        return _classes(connection, "raw_before", quoted(label)) if label in columns else {}
+    for long_lines in (False, True):
+        try:
+            with _opened(name, scratch) as connection:
+                wanted = Wanted(name, table, table, scratch, long_lines=long_lines)
+                columns = _read(connection, "raw_before", table, wanted)
+                return _classes(connection, "raw_before", quoted(label)) if label in columns else {}
+        except DataError as error:
+            if long_lines or not _is_long_line(error.__cause__):
+                raise
+    raise AssertionError("the second try answers or raises")
 
 
 def _compare(connection: Any, wanted: Wanted) -> TableChange:
-    name, as_text = wanted.path, wanted.as_text
-    before = _read(connection, "raw_before", wanted.before, name, as_text=as_text)
-    after = _read(connection, "raw_after", wanted.after, name, as_text=as_text)
+    before = _read(connection, "raw_before", wanted.before, wanted)
+    after = _read(connection, "raw_after", wanted.after, wanted)
     names = [name for name in before if name in after]
     if not names:
         raise DataError(
@@ -136,7 +146,7 @@ def _compare(connection: Any, wanted: Wanted) -> TableChange:
             for name in names
             if before[name] != after[name]
         ],
-        notes=[*_delimiters(wanted), *([AS_TEXT] if as_text else [])],
+        notes=[*_delimiters(wanted), *([AS_TEXT] if wanted.as_text else [])],
     )
     _align(connection, [(name, before[name], after[name]) for name in names])
     label = names.index(wanted.label) if wanted.label in names else None
@@ -158,21 +168,24 @@ def _compare(connection: Any, wanted: Wanted) -> TableChange:
 # What is compared
 
 
-def _read(connection: Any, view: str, place: Path, name: str, *, as_text: bool) -> dict[str, str]:
+def _read(connection: Any, view: str, place: Path, wanted: Wanted) -> dict[str, str]:
     """Make a view of a file; give its columns and their types.
 
     No line is a comment or comes before the header, as training reads it: DuckDB would guess.
     """
+    name = wanted.path
     if not place.is_file():
         raise DataError(f"`{name}` is not in the cache", hint="type `mlstack version pull`")
     if name.lower().endswith(".parquet"):
         source = f"read_parquet({text(place)}, hive_partitioning = false)"
     else:
         missing = ", ".join(text(word) for word in MISSING)
+        longest = f"max_line_size = {LINE_BYTES}, buffer_size = {LINE_BYTES}, "
         source = (
             f"read_csv({text(place)}, delim = {text(delimiter(place))}, header = true, "
             f"quote = '\"', escape = '\"', sample_size = 200000, nullstr = [{missing}], "
-            f"comment = '', skip = 0, all_varchar = {as_text}, hive_partitioning = false, "
+            f"comment = '', skip = 0, all_varchar = {wanted.as_text}, "
+            f"{longest if wanted.long_lines else ''}hive_partitioning = false, "
             f"auto_type_candidates = {KINDS})"
         )
     connection.execute(f"CREATE OR REPLACE VIEW {view} AS FROM {source}")
@@ -278,6 +291,11 @@ def _translated(error: Exception, name: str) -> BaseException:
         )
     if "not utf-8 encoded" in str(error):
         return DataError(f"`{name}` is no text in UTF-8", hint="save it as CSV in UTF-8")
+    if _is_long_line(error):
+        return DataError(
+            f"a line of `{name}` is longer than {LINE_BYTES >> 20} MB",
+            hint="keep such texts in files of their own, or the table as Parquet",
+        )
     if "when sniffing file" in first:
         return DataError(
             f"the lines of `{name}` differ in how many values they have, their ends, or quotes",
@@ -287,3 +305,7 @@ def _translated(error: Exception, name: str) -> BaseException:
         f"`{name}` cannot be read as a table: {first}",
         hint="is it damaged or empty? `mlstack version verify` hashes what the cache holds",
     )
+
+
+def _is_long_line(error: BaseException | None) -> bool:
+    return isinstance(error, duckdb.Error) and "Maximum line size" in str(error)

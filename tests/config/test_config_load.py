@@ -1,11 +1,13 @@
 """What is in force, and who said so."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from mlstack.config import load
 from mlstack.config.migrate import rewrite
+from mlstack.errors import ConfigError
 
 WHOLE = Path(__file__).with_name("whole.yaml")
 SMALLEST = """\
@@ -93,6 +95,22 @@ def test_words_that_yaml_1_1_would_change_stay_words(tmp_path: Path) -> None:
     config = load(small(tmp_path), sets=("model.args.country=no", "model.args.time=12:30")).config
 
     assert config.model.args == {"country": "no", "time": "12:30"}
+
+
+def test_characters_written_as_json_writes_them_are_whole(tmp_path: Path) -> None:
+    escaped = json.dumps(["smile \U0001f600", "\U0001f408", "\u732b"])
+    file = small(tmp_path, f"tune: {{space: {{model.args.a: {{choice: {escaped}}}}}}}\n")
+    half = tmp_path / "half.yaml"
+    half.write_text(file.read_text().replace("\\ude00", ""))
+
+    space = load(file).config.tune.space
+
+    assert space["model.args.a"].choice == ["smile \U0001f600", "\U0001f408", "\u732b"]
+    with pytest.raises(ConfigError) as refused:
+        load(half)
+    (mistake,) = refused.value.mistakes
+    assert "half of a character" in mistake.problem
+    assert ":5:" in mistake.where
 
 
 def test_a_file_of_this_version_is_migrated_to_the_same_bytes() -> None:

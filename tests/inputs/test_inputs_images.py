@@ -169,6 +169,17 @@ for read in (images.decode, images.look, lambda given, spec: images.thumbnail(gi
 """
 
 
+@pytest.mark.parametrize(
+    ("side", "said"), [(9_000, "has 9000 x 9000 pixels"), (20_000, "more than 178956970 pixels")]
+)
+def test_an_image_of_too_many_pixels_is_large_not_damaged(side: int, said: str) -> None:
+    with pytest.raises(DataError, match=said) as refused:
+        images.decode(encoded(Image.new("1", (side, side)), "PNG"), GREY)
+
+    assert "at most 64000000 are read" in refused.value.problem
+    assert "damaged" not in refused.value.problem
+
+
 def test_bytes_never_start_another_program(tmp_path: Path) -> None:
     started = tmp_path / "started"
     (tmp_path / "picture.png").write_bytes(EPS)

@@ -171,6 +171,18 @@ def test_numbers_between_semicolons_may_have_a_decimal_comma_and_stay_numbers_in
     assert table["sum"].to_pylist() == ["1.234", "999", "1"]  # a thousand, or one and a bit?
 
 
+def test_a_line_of_several_megabytes_is_read(tmp_path: Path):
+    """Where only one cell is that long, and where it comes late."""
+    path, long = tmp_path / "table.csv", "long " * 500_000
+    path.write_text("age,text\n" + "1,short\n" * 200_000 + f"2,{long}\n3,end\n")
+
+    table = tables.read(path)
+
+    assert table.num_rows == 200_002
+    assert table["age"].to_pylist()[-2:] == [2, 3]
+    assert table["text"].to_pylist()[-2:] == [long, "end"]
+
+
 def test_a_missing_number_is_the_mean_of_the_training_rows():
     rows = [{"age": 20, "city": "Bern"}, {"age": 40, "city": "Zug"}, {"age": None, "city": "Zug"}]
 

@@ -1,3 +1,9 @@
+import time
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from mlstack.label.board import LEASE_S, Board, Plan
 from mlstack.label.items import keys
 from mlstack.records.labels import LabelEvent
@@ -85,6 +91,64 @@ def test_a_skipped_item_goes_to_others_and_comes_back_on_request() -> None:
     assert table.progress("ann").skipped == 1
     assert table.deal("ann", 5, again=True) == [first]
     assert table.progress("bob").remaining == 40
+
+
+WISHES = st.lists(
+    st.tuples(
+        st.sampled_from(["ann", "bob", "cy"]),
+        st.sampled_from(PATHS[:6]),
+        st.sampled_from(["label", "skip", "undo"]),
+        st.sampled_from(["cat", "dog"]),
+    ),
+    max_size=30,
+)
+
+
+@given(wishes=WISHES, overlap=st.sampled_from([0.0, 0.5, 1.0]))
+def test_counts_kept_from_answer_to_answer_are_those_of_a_fresh_start(wishes, overlap) -> None:
+    table, events = board(known=2, overlap=overlap), []
+    people = ("ann", "bob", "cy")
+    for who in people:
+        table.deal(who, 3)
+    for who, path, action, label in wishes:
+        undone = {one.undoes for one in events}
+        mine = [e for e in events if e.annotator == who and e.action != "undo"]
+        standing = [e for e in mine if e.seq not in undone]
+        if action == "undo" and not standing:
+            continue
+        last = standing[-1] if action == "undo" else None
+        more = {"undoes": last.seq} if last else {}
+        more |= {"label": label} if action == "label" else {}
+        path = last.path if last else path
+        events.append(event(len(events) + 1, path, action, annotator=who, **more))
+        table.apply(events[-1])
+
+    fresh = Board(Plan(PATHS, dict.fromkeys(PATHS[:2], "cat"), 17, overlap), events, FakeClock())
+
+    for who in people:
+        kept, counted = table.progress(who), fresh.progress(who)
+        assert (kept.labeled, kept.remaining, kept.mine) == (
+            counted.labeled,
+            counted.remaining,
+            counted.mine,
+        )
+        assert kept.skipped == counted.skipped
+        assert +Counter(kept.classes) == +Counter(counted.classes)
+
+
+def test_an_answer_costs_no_more_where_many_were_skipped() -> None:
+    def cost(skipped: int) -> float:
+        paths = [f"{number}.png" for number in range(20_000)]
+        events = [event(n + 1, path, "skip") for n, path in enumerate(paths[:skipped])]
+        table = Board(Plan(paths, {}, 17, 0.0), events)
+        dealt = table.deal("ann", 50)
+        begun = time.process_time()
+        for number, path in enumerate(dealt, start=20_001):
+            table.apply(event(number, path))
+            table.progress("ann")
+        return time.process_time() - begun
+
+    assert cost(15_000) < 5 * cost(100) + 0.01
 
 
 def test_overlap_asks_two_people_and_nobody_twice() -> None:

@@ -1,5 +1,7 @@
 import csv
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -119,6 +121,12 @@ def test_the_majority_decides(half: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "label-studio"])
 def test_other_formats_come_back_as_they_went(half: Path, kind: str) -> None:
+    images = half / "data" / "digits" / "images"
+    first = sorted(images.iterdir())[0]
+    first.rename(images.parent / ' a, "b"#c?d=e%25 .png')
+    table = dataset.read_labels(images.parent / dataset.LABELS).to_pylist()
+    table[0]["path"] = ' a, "b"#c?d=e%25 .png'
+    dataset.write_labels(images.parent / dataset.LABELS, pa.Table.from_pylist(table))
     ending = {"label-studio": "json"}.get(kind, kind)
     out = f"out.{ending}"
 
@@ -130,6 +138,28 @@ def test_other_formats_come_back_as_they_went(half: Path, kind: str) -> None:
 
     assert imported["imported"] == LABELED
     assert len(labels_of(half)) == LABELED
+
+
+def test_a_name_with_a_line_separator_is_imported(half: Path) -> None:
+    """JSON may hold U+2028 as it is; a line of JSON lines ends at the newline alone."""
+    name = "images/a\u2028b\x85c.png"
+    images = half / "data" / "digits"
+    shutil.copy(next((images / "images").iterdir()), images / name)
+    (half / "out.jsonl").write_text(f'{{"path": "{name}", "label": "3"}}\n')
+
+    assert answer(half, "label", "import", "out.jsonl")["imported"] == 1
+
+
+def test_a_name_that_is_no_text_is_refused_by_every_command(half: Path) -> None:
+    odd = os.fsencode(half / "data" / "digits" / "images") + b"/\xe9t\xe9.png"
+    Path(os.fsdecode(odd)).write_bytes(b"")
+
+    for words in ([], ["export"], ["stats"], ["check"]):
+        done = run(half, "label", *words)
+
+        assert done.returncode == 3
+        assert "is no text in UTF-8" in done.stderr
+        assert "rename it" in done.stderr
 
 
 def test_import_takes_both_forms_of_label_studio(half: Path) -> None:
@@ -149,6 +179,46 @@ def test_import_takes_both_forms_of_label_studio(half: Path) -> None:
 
     assert (imported["imported"], again["imported"], again["unchanged"]) == (2, 0, 2)
     assert (labels_of(half)[name(40)], labels_of(half)[name(41)]) == ("7", "8")
+
+
+def test_import_takes_what_prodigy_writes(half: Path) -> None:
+    lines = [
+        {"image": "/home/ann/digits/images/0040.png", "accept": ["7"], "answer": "accept"},
+        {"image": "images/0041.png", "label": "8", "answer": "accept", "meta": {"n": 1}},
+        {"image": "images/0042.png", "label": "8", "answer": "reject"},
+        {"image": "images/0043.png", "accept": [], "answer": "ignore"},
+        {"image": "data:image/png;base64,AAAA", "path": "images/0044.png", "accept": ["9"]},
+    ]
+    (half / "prodigy.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    imported = answer(half, "label", "import", "prodigy.jsonl")
+    answer(half, "label", "export")
+
+    assert imported["imported"] == 3
+    labels = labels_of(half)
+    assert [labels.get(name(n)) for n in range(40, 45)] == ["7", "8", None, None, "9"]
+
+
+@pytest.mark.parametrize("file", ["two.json", "two.jsonl"])
+def test_an_image_with_two_classes_is_refused_not_given_the_first(half: Path, file: str) -> None:
+    chosen = {"value": {"choices": ["7", "8"]}}
+    task = {"data": {"image": "images/0040.png"}, "annotations": [{"result": [chosen]}]}
+    line = {"image": "images/0040.png", "accept": ["7", "8"]}
+    (half / file).write_text(json.dumps([task] if file == "two.json" else line))
+
+    done = run(half, "label", "import", file)
+
+    assert done.returncode == 3
+    assert "`images/0040.png` is `7` before, and `8` here" in done.stderr
+
+
+def test_a_folder_to_write_to_and_a_name_of_nobody_are_exit_2(half: Path) -> None:
+    folder = run(half, "label", "export", "--out", ".")
+    nobody = [run(half, "label", "--annotator", who) for who in ("import", "x" * 65, "a\tb")]
+
+    assert [done.returncode for done in (folder, *nobody)] == [2, 2, 2, 2]
+    assert "--out: `.` is a folder" in folder.stderr
+    assert all("is no name of a person" in done.stderr for done in nobody)
 
 
 def test_a_wrong_row_is_named_and_nothing_is_imported(half: Path) -> None:
@@ -173,7 +243,8 @@ def test_a_wrong_row_is_named_and_nothing_is_imported(half: Path) -> None:
     ("file", "content", "code", "named"),
     [
         ("rows.csv", "name;class\n", 3, "rows.csv:1: needs the columns"),
-        ("rows.jsonl", '{"path": "a"}\n', 3, "rows.jsonl:1"),
+        ("rows.jsonl", '{"path": "a"}\n', 3, "rows.jsonl:1: has no `label`"),
+        ("rows.jsonl", '{"label": "a"}\n', 3, "rows.jsonl:1: has no `path`"),
         ("rows.json", "{}", 3, "list of tasks"),
         ("rows.json", '[{"data": 3}]', 3, "$[0].data"),
         ("rows.xlsx", "x", 2, "ending"),

@@ -1,11 +1,14 @@
 """The page in a real browser, driven like a person drives it: by keys."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from browser import opened, started
+from browser import PATIENCE_MS, opened, started
 from label_server import IMAGES, LABELED, Server, labels_of, run
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from mlstack.label.store import read_events
@@ -159,6 +162,61 @@ def test_labels_survive_a_server_that_is_gone_for_a_while(
     assert {path: labels_of(half)[path] for path in given} == given
 
 
+@pytest.fixture
+def tabs(browser: Browser) -> Iterator[Callable[[], Page]]:
+    """Open tabs of one browser, which share what it stored."""
+    window = browser.new_context(viewport={"width": 1280, "height": 800})
+    window.set_default_timeout(PATIENCE_MS)
+    yield window.new_page
+    window.close()
+
+
+def test_undo_in_one_tab_takes_back_what_was_answered_there(
+    half: Path, serve: Serve, tabs: Callable[[], Page]
+) -> None:
+    server, first, second = serve(), tabs(), tabs()
+    visit(first, server)
+    given = press(first, "1")
+    saved(first)
+    visit(second, server)
+    kept = press(second, "2")
+    saved(second)
+
+    first.keyboard.press("u")
+    expect(first.locator("#path")).to_have_text(given)
+    saved(first)
+    run(half, "label", "export")
+
+    assert given not in labels_of(half)
+    assert labels_of(half)[kept] == "2"
+
+
+def test_what_two_tabs_could_not_send_is_sent_by_the_next(
+    half: Path, serve: Serve, tabs: Callable[[], Page]
+) -> None:
+    server, first, second = serve(), tabs(), tabs()
+    port = server.url.split(":")[2].strip("/")
+    for tab in (first, second):
+        visit(tab, server)
+    server.stop()
+
+    given = {press(first, "1"): "1", press(first, "2"): "2"}
+    expect(first.locator("#saved")).to_have_text("2 unsaved")
+    second.keyboard.press("3")  # of the same image as the first tab's first
+    again = {press(second, "4"): "4"} if shown(second) in given else {}
+    expect(second.locator("#saved")).to_contain_text("unsaved")
+    for tab in (first, second):
+        tab.close(run_before_unload=False)
+    third = tabs()
+    visit(third, serve("--port", port))
+    saved(third)
+    run(half, "label", "export")
+
+    labels = labels_of(half)
+    assert given.keys() | again.keys() <= labels.keys()
+    assert third.evaluate("localStorage.length") == 0
+
+
 def test_the_end_offers_what_was_skipped(half: Path, serve: Serve, page: Page) -> None:
     for file in sorted((half / "data" / "digits" / "images").iterdir())[LABELED + 3 :]:
         file.unlink()
@@ -187,6 +245,103 @@ def test_a_name_chosen_in_the_page_is_who_labels(half: Path, serve: Serve, page:
     saved(page)
 
     assert [e.annotator for e in read_events(half / ".mlstack" / "labels.db")] == ["bob"]
+
+
+def test_an_image_of_any_kind_and_name_is_shown(half: Path, serve: Serve, page: Page) -> None:
+    images = half / "data" / "digits" / "images"
+    last = sorted(images.iterdir())[LABELED]
+    for file in sorted(images.iterdir())[LABELED + 1 :]:
+        file.unlink()
+    with Image.open(last) as picture:
+        deep = Image.fromarray(np.asarray(picture, np.uint16) * 257)
+        deep.save(images / "deep.tif")
+        picture.save(images / "100%25 #1?\n'\"<b>.png")
+        picture.save(images / f"{'long ' * 40}.png")
+    visit(page, serve())
+    given = set()
+
+    for _ in range(4):
+        expect(page.locator("#frame img")).to_be_visible()
+        stage, image = (page.locator(one).bounding_box() for one in ("#stage", "#frame img"))
+        assert stage is not None
+        assert image is not None
+        assert stage["x"] <= image["x"]
+        assert image["x"] + image["width"] <= stage["x"] + stage["width"]
+        given.add(path := page.locator("#path").get_attribute("title") or "")
+        page.keyboard.press("1")
+        expect(page.locator("#path")).not_to_have_attribute("title", path)
+
+    expect(page.locator("#message h2")).to_have_text("All done")
+    assert len(given) == 4
+
+
+def test_space_presses_the_button_that_has_the_focus(serve: Serve, page: Page) -> None:
+    visit(page, serve())
+    first = shown(page)
+
+    page.locator("[data-label='4']").focus()
+    page.keyboard.press("Space")
+    expect(page.locator("#path")).not_to_have_text(first)
+    expect(page.locator("#spoken")).to_have_text("labeled 4")
+    second = shown(page)
+    page.locator("[data-label='5']").click()
+    expect(page.locator("#path")).not_to_have_text(second)
+    press(page, "Space")  # who clicks and types means the image, not the button
+
+    expect(page.locator("#spoken")).to_have_text("skipped")
+    saved(page)
+
+
+def test_a_class_among_many_is_found_by_a_part_of_its_name(
+    half: Path, serve: Serve, page: Page
+) -> None:
+    names = [f"kind {number}" for number in range(60)] + ["Écureuil", "red fox", "fox", "<i>fox"]
+    server = serve("--set", f"data.classes={json.dumps(names, ensure_ascii=False)}")
+    visit(page, server)
+    given = {}
+
+    for words in ("ecur", "fox", "kind 59", "<i"):
+        page.keyboard.press("/")
+        page.keyboard.type(words)
+        expect(page.locator("#classes .best")).to_have_count(1)
+        given[press(page, "Enter")] = words
+    page.keyboard.type("nothing like it")
+    expect(page.locator("#classes button:visible")).to_have_count(0)
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    given[press(page, "1")] = "1"
+    saved(page)
+    page.keyboard.press("/")
+    page.keyboard.press("Control+z")  # nothing is typed: it is the answer that is meant
+    expect(page.locator("#path")).to_have_text(max(given, key=list(given).index))
+    saved(page)
+
+    events = read_events(half / ".mlstack" / "labels.db")
+    assert [event.label for event in events] == [
+        "Écureuil",
+        "fox",
+        "kind 59",
+        "<i>fox",
+        "kind 0",
+        None,
+    ]
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 400), (640, 300), (320, 480), (500, 500)])
+def test_a_low_or_narrow_window_keeps_room_for_the_image(
+    serve: Serve, page: Page, width: int, height: int
+) -> None:
+    """A window of 1280 x 800 at twice its size is one of 640 x 400."""
+    names = [f"a class with a long name, number {number}" for number in range(60)]
+    server = serve("--set", f"data.classes={json.dumps(names)}")
+    page.set_viewport_size({"width": width, "height": height})
+
+    visit(page, server)
+
+    frame = page.locator("#frame").bounding_box()
+    assert frame is not None
+    assert frame["height"] >= 64
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 @pytest.mark.parametrize("width", [400, 1280])

@@ -1,3 +1,4 @@
+import io
 import json
 import resource
 import signal
@@ -6,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import numpy as np
 import psutil
 import pytest
 from label_server import IMAGES, LABELED, Server, labels_of, run
+from PIL import Image
 
 from mlstack.label.store import read_events
 
@@ -48,6 +51,44 @@ def test_a_script_labels_skips_and_undoes(half: Path, serve: Serve) -> None:
     assert stats["annotators"][0]["labels"] == 1
     assert server.stop(signal.SIGINT) == 0
     assert events(half) == [(first["path"], "7"), (second["path"], None), (second["path"], None)]
+
+
+def test_an_undo_may_name_its_item(half: Path, serve: Serve) -> None:
+    server = serve()
+    first, second = (item["path"] for item in server.get("/api/next", n=2).json()["items"])
+    server.label(first, "1")
+    server.label(second, "2")
+
+    undone = server.post("/api/undo", annotator="ann", path=first).json()
+    nothing = server.post("/api/undo", annotator="ann", path=first).json()
+    unknown = server.post("/api/undo", annotator="ann", path="no.png")
+
+    assert undone["undone"] == {"path": first, "action": "label", "label": "1"}
+    assert nothing["undone"] is None
+    assert nothing["counts"]["labeled"] == LABELED + 1
+    assert (unknown.status_code, unknown.json()["error"]["field"]) == (400, "path")
+
+
+def test_a_large_image_is_small_where_many_are_shown(half: Path, serve: Serve) -> None:
+    images = half / "data" / "digits" / "images"
+    noise = np.random.default_rng(0).integers(0, 255, (600, 900, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(images / "photo.jpg", quality=95)
+    (images / "torn.jpg").write_bytes((images / "photo.jpg").read_bytes()[:90_000])
+    (images / "torn.tif").write_bytes(b"II*\0 no picture")
+    server = serve()
+
+    small = server.get("/api/items/images/photo.jpg/image", small="1")
+    whole = server.get("/api/items/images/photo.jpg/image")
+    torn = server.get("/api/items/images/torn.jpg/image", small="1")
+    none = server.get("/api/items/images/torn.tif/image")
+
+    with Image.open(io.BytesIO(small.content)) as picture:
+        assert picture.size == (192, 128)
+    assert small.headers["content-type"] == "image/png"
+    assert whole.content == (images / "photo.jpg").read_bytes()
+    assert torn.content == (images / "torn.jpg").read_bytes()
+    assert none.status_code == 400
+    assert "cannot be shown" in none.json()["error"]["problem"]
 
 
 def test_a_wrong_request_names_its_field_and_writes_nothing(half: Path, serve: Serve) -> None:

@@ -1,10 +1,11 @@
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from mlstack.errors import DataError, MachineError
+from mlstack.errors import BusyError, DataError, MachineError
 from mlstack.label import store
 from mlstack.label.opinions import current, ledger, majority
 from mlstack.label.store import Draft, Undo, Writer
@@ -102,6 +103,19 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(MachineError, match=r"cannot write .*labels\.db"):
         store.create(tmp_path / "state" / "labels.db")
+
+
+def test_a_file_that_another_program_holds_is_busy(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(store, "BUSY_S", 0.05)
+    path = tmp_path / "labels.db"
+    store.append(path, [Draft("ann", "a.png", "label", "cat")])
+
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BusyError, match=r"another program holds .*labels\.db"):
+            store.append(path, [Draft("ann", "b.png", "label", "cat")])
+
+    assert store.append(path, [Draft("ann", "b.png", "label", "cat")]) == 1
 
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from mlstack.label import view
 from mlstack.label.results import (
     LabelingEnded,
+    LabelsChecked,
     LabelsExported,
     LabelsImported,
     LabelsRebuilt,
@@ -32,6 +33,16 @@ EXPORTED = LabelsExported(file="a", format="csv", rows=1, new=1, changed=0, with
 def test_one_of_a_kind_is_told_as_one(record: Record, said: str) -> None:
     assert said in str(view.draw(record))
     assert "events" not in str(view.draw(record))
+
+
+def test_of_very_many_classes_the_first_are_named_and_the_rest_counted() -> None:
+    classes = {f"kind {number}": 0 for number in range(100)} | {"kind 1": 3}
+
+    said = str(view.draw(LabelsChecked(labeled=3, total=9, classes=classes)))
+
+    assert "kind 29: 0  and 70 classes more" in said
+    assert said.splitlines()[-1].startswith("no label of class kind 0, kind 2, ")
+    assert said.endswith("kind 10 and 89 more")
 
 
 def test_the_head_of_the_counts_is_not_broken_by_a_narrow_table() -> None:

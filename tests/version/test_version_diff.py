@@ -145,6 +145,34 @@ def test_the_bars_of_the_classes_are_seen_on_a_phone(digits, answer, browser, tm
     page.close()
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_long_name_of_a_class_stays_in_its_picture_of_the_sheet(
+    digits, answer, browser, tmp_path, width: int
+) -> None:
+    long = "a-very-long-name-of-a-class" * 6
+    Image.new("RGB", (64, 64), "red").save(digits / "images/new.png")
+    relabel(
+        digits,
+        lambda rows: [
+            *({**row, "label": long} for row in rows[:3]),
+            *rows[3:],
+            {"path": "images/new.png", "label": "<b>fresh"},
+        ],
+    )
+    answer("diff", "--html", str(tmp_path / "sheet.html"))
+    page, complaints = opened(browser)
+    page.set_viewport_size({"width": width, "height": 800})
+
+    page.goto((tmp_path / "sheet.html").as_uri())
+
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.get_attribute(f".chip[title='{long}']", "title") == long
+    added = page.locator("section", has=page.locator("h2", has_text="Added"))
+    assert added.locator(".chip").inner_text() == "<b>fresh"
+    assert complaints == []
+    page.close()
+
+
 def test_labels_csv_that_lost_its_commas_is_named(project, answer, version) -> None:
     digits = project / "data" / "digits"
     (digits / dataset.LABELS).unlink()

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -323,6 +324,31 @@ def test_equal_rows_in_two_parts_are_found_where_they_are_allowed(cancer) -> Non
     assert free == {"(equal-rows-across-parts)"}
 
 
+def test_the_row_that_is_named_counts_from_one(cancer) -> None:
+    """Every twelfth row is there again at the end, exactly or nearly: row 1, row 13, ..."""
+
+    def again(shift: float, table: pa.Table) -> pa.Table:
+        copies = table.take(list(range(0, 569, 12)))
+        column = table.column_names.index("mean radius")
+        moved = [value + shift for value in copies["mean radius"].to_pylist()]
+        return pa.concat_tables([table, copies.set_column(column, "mean radius", pa.array(moved))])
+
+    place = cancer / "data" / "cancer" / "table.csv"
+    original, said = place.read_bytes(), {}
+    for shift in (0.0, 0.0001):
+        place.write_bytes(original)
+        change_table(cancer, partial(again, shift))
+        notes = check(cancer, "data.checks.no_duplicates_across_splits=false").notes
+        said |= {one.name: one for one in notes if "across-parts" in one.name}
+
+    assert said.keys() == {"equal-rows-across-parts", "near-equal-rows-across-parts"}
+    for one in said.values():
+        row = int(one.problem.rsplit(" row ", 1)[1])
+        assert row < 569
+        assert row % 12 == 1
+        assert one.hint.endswith("the first row is 1")
+
+
 def test_coarse_rows_that_are_often_equal_are_no_leak(cancer) -> None:
     rows = 569
     table = pa.table(
@@ -396,7 +422,7 @@ def test_numbers_that_training_refuses_are_found_where_they_are_learned_from(
 
     problems = {one.key: one.problem for one in refused.value.mistakes}
     said = problems["number-too-large"]
-    assert said.startswith(f"column `huge`: row 3 holds `{value}`, and 1 more;")
+    assert said.startswith(f"column `huge`: row 4 holds `{value}`, and 1 more;")
     check(cancer, "data.args.ignore=[huge]", learn=True)
     assert "number-too-large" not in found(cancer, "data.args.ignore=[huge]")
 

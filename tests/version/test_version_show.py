@@ -80,7 +80,18 @@ def lineage(project: Path) -> Path:
 
 @pytest.mark.parametrize(
     "wanted",
-    ["my_project/1", "my_project", "1", "models/my_project/1", "models/my_project/1/model.onnx"],
+    [
+        "my_project/1",
+        "my_project/1/",
+        "my_project",
+        "my_project/",
+        "1",
+        "models/my_project",
+        "models/my_project/",
+        "models/my_project/1",
+        "models/my_project/1/",
+        "models/my_project/1/model.onnx",
+    ],
 )
 def test_a_package_leads_to_data_code_config_seed_and_libraries(lineage, answer, wanted) -> None:
     said = answer("show", wanted)

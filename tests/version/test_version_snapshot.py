@@ -337,6 +337,16 @@ def test_log_lists_versions_with_their_classes(snapshotted, answer) -> None:
     assert said["current"] == said["versions"][0]["md5"]
 
 
+def test_a_message_with_any_end_of_a_line_in_it_is_listed(snapshotted, answer) -> None:
+    """Git knows one end of a line; Python's `splitlines` knows eleven."""
+    (snapshotted / "data" / "digits" / "images" / "more.png").write_bytes(b"more")
+    message = "one\u2028two\x85three\x1cfour\x0cfive"
+    answer("snapshot", "-m", message)
+
+    assert answer("log")["versions"][0]["message"] == message
+    assert len(answer("log", "--limit", "1")["versions"]) == 1
+
+
 def test_signed_commits_are_listed_where_git_shows_signatures(snapshotted, answer) -> None:
     key = snapshotted.parent / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)

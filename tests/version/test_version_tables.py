@@ -282,6 +282,33 @@ def test_lines_that_are_not_alike_are_said_to_be_so(tmp_path: Path, lines: str) 
     assert "save it anew" in found.hint
 
 
+@pytest.mark.parametrize("place", [0, 300_000])
+def test_a_line_of_several_megabytes_is_compared(tmp_path: Path, place: int) -> None:
+    """Beyond the rows that are looked at first, too."""
+    lines = [f"{number},short,a" for number in range(place + 3)]
+    lines[place + 1] = f"{place + 1},{'long ' * 700_000},a"
+    before = "\n".join(["id,text,label", *lines, ""]).encode()
+    lines[place + 1] = lines[place + 1].removesuffix("a") + "b"
+    after = "\n".join(["id,text,label", *lines, ""]).encode()
+
+    found = compare(tmp_path, before, after, name="table.csv", label="label")
+
+    assert (found.problem, found.rows_changed, found.rows_added) == ("", 1, 0)
+    assert [(one.before, one.after) for one in found.relabelled] == [("a", "b")]
+    whole = tmp_path / "new" / "table.csv"
+    assert tables.classes(whole, "table.csv", "label", tmp_path)["b"] == 1
+
+
+def test_a_line_beyond_every_limit_is_said_to_be_so(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tables, "LINE_BYTES", 3 << 20)
+    content = b"id,text\n1," + b"x" * (4 << 20) + b"\n2,y\n"
+
+    found = compare(tmp_path, content, content + b"3,z\n", name="table.csv")
+
+    assert found.problem == "a line of `table.csv` is longer than 3 MB"
+    assert "Parquet" in found.hint
+
+
 @pytest.mark.parametrize("kind", [pa.uint64(), pa.int32(), pa.int16()])
 def test_whole_numbers_of_another_type_stay_exact(tmp_path: Path, kind: pa.DataType) -> None:
     largest = 2**60 if kind == pa.uint64() else 2**14

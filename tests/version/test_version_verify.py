@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from mlstack.records import data_folder
 from mlstack.version import integrity
 
@@ -54,6 +56,28 @@ def test_damage_is_mended_from_the_remote_when_the_folder_has_another_version(
 
     assert mended["mended"] == 1
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+def test_a_cache_that_is_gone_is_filled_from_a_folder_that_is_the_version(
+    snapshotted, version, answer, dvc_status, is_changed: bool
+) -> None:
+    cache = snapshotted / ".dvc" / "cache"
+    before = {path.relative_to(cache) for path in cache.rglob("*") if path.is_file()}
+    shutil.rmtree(cache)
+    if is_changed:
+        (snapshotted / "data" / "digits" / "images" / "0007.png").write_bytes(b"other")
+
+    done = version("verify", "--fix")
+
+    if is_changed:
+        assert done.returncode == 3
+        assert "neither the folder nor the remote" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    assert {p.relative_to(cache) for p in cache.rglob("*") if p.is_file()} >= before
+    assert answer("verify")["absent"] == 0
+    assert "up to date" in dvc_status()
 
 
 def test_what_cannot_be_mended_is_named_and_kept_aside(snapshotted, version) -> None:

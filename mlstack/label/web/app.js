@@ -1,5 +1,6 @@
 // The labeling page: one key is one label. The next image shows at once; saving happens behind it.
 
+import { drawClasses, Finder } from "./classes.js";
 import { Gallery } from "./gallery.js";
 import { Outbox } from "./outbox.js";
 import { fit, forget, prefetch } from "./picture.js";
@@ -25,6 +26,7 @@ const state = {
 
 let outbox;
 let gallery;
+let finder;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let room = { width: 0, height: 0 }; // of the frame; measured when it changes, not at each image
 const resize = new ResizeObserver(([{ contentRect }]) => {
@@ -44,7 +46,7 @@ function show() {
   const item = shownItem();
   const frame = $("frame");
   $("message").hidden = true;
-  $("path").textContent = item?.path ?? "";
+  $("path").textContent = $("path").title = item?.path ?? "";
   drawGiven();
   if (!item) {
     frame.replaceChildren();
@@ -154,7 +156,7 @@ function redrawStrip() {
       const button = document.createElement("button");
       const image = document.createElement("img");
       const name = document.createElement("span");
-      image.src = step.item.image;
+      image.src = `${step.item.image}?small=1`;
       image.alt = "";
       name.textContent = step.label ?? "skipped";
       button.type = "button";
@@ -239,7 +241,8 @@ function undo() {
     state.pace.pop();
     state.back = 0;
   }
-  if (!outbox.dropLast(action.path)) outbox.add("/api/undo", { annotator: state.annotator });
+  // By its path: another tab of the same person may have answered since.
+  if (!outbox.dropLast(action.path)) outbox.add("/api/undo", { annotator: state.annotator, path: action.path });
   $("spoken").textContent = "taken back";
   show();
   drawStrip();
@@ -369,18 +372,27 @@ function alarm(text, passing = true) {
 // ---- the keyboard -------------------------------------------------------------------------
 
 function pressed(event) {
-  if (gallery.isOpen || event.altKey || event.metaKey || event.target.closest("input, dialog")) return;
+  const { target } = event;
+  const isFinding = target.id === "find"; // where letters and digits are part of a name
+  if (gallery.isOpen || event.altKey || event.metaKey || target.closest("dialog")) return;
+  if (isFinding && (target.value || event.isComposing)) return;
   const key = event.key.toLowerCase();
   if (event.ctrlKey) {
     if (key === "z") act(event, undo);
     return;
   }
-  const named = state.classes.find((each) => each.keys.includes(key));
+  const named = !isFinding && state.classes.find((each) => each.keys.includes(key));
   if (named) act(event, () => event.repeat || answer(named.name));
-  else if (key === "u" || key === "backspace") act(event, undo);
+  else if ((key === "u" && !isFinding) || key === "backspace") act(event, undo);
   else if (key === "arrowright") act(event, skip);
-  else if (key === " ") act(event, () => event.repeat || skip());
+  else if (key === " " && !target.closest("button")) act(event, () => event.repeat || skip());
   else if (key === "arrowleft") act(event, () => lookBack(state.back + 1));
+  else if (key === "/" && finder.isUseful) act(event, () => $("find").focus());
+}
+
+// A button that was clicked with the mouse must not get the next space; one reached by Tab must.
+function clicked(event) {
+  if (event.detail) event.target.closest("aside button, #strip button")?.blur();
 }
 
 function act(event, deed) {
@@ -390,35 +402,14 @@ function act(event, deed) {
 
 // ---- start --------------------------------------------------------------------------------
 
-function drawClasses() {
-  $("classes").replaceChildren(
-    ...state.classes.map(({ name, keys }) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.dataset.label = name;
-      button.setAttribute("aria-pressed", "false");
-      button.innerHTML = '<kbd></kbd><span class="name"></span><span class="count"></span><span class="rail"><span class="share"></span></span>';
-      button.querySelector("kbd").textContent = (keys[0] ?? "").toUpperCase();
-      button.querySelector("kbd").classList.toggle("none", !keys.length);
-      button.classList.toggle("own-key", keys[0] === name.toLowerCase()); // the name is the key
-      const label = button.querySelector(".name");
-      // The letter that works as a key is underlined in the name.
-      const letterKey = name.length > 1 && keys.at(-1)?.match(/\p{L}/u)?.[0];
-      const place = letterKey ? name.toLowerCase().indexOf(letterKey) : -1;
-      if (place >= 0) {
-        const letter = document.createElement("u");
-        letter.textContent = name[place];
-        label.append(name.slice(0, place), letter, name.slice(place + 1));
-      } else label.textContent = name;
-      button.addEventListener("click", () => answer(name));
-      return button;
-    }),
-  );
-  $("classes").dataset.many = String(state.classes.length > 10);
+// As the server takes it: of 64 characters at most, and not the name of `label import`.
+function askName(name) {
+  const chosen = prompt("Who labels?", name)?.replace(/\p{C}/gu, "").trim() ?? "";
+  return chosen === "import" ? "" : chosen.slice(0, 64);
 }
 
 function chooseName(name) {
-  const chosen = prompt("Who labels?", name)?.trim();
+  const chosen = askName(name);
   if (!chosen || chosen === state.annotator) return;
   localStorage.setItem(state.nameKey, chosen);
   location.reload();
@@ -433,7 +424,7 @@ async function start() {
   // A name chosen here holds as long as the server is started for the same person.
   state.nameKey = `mlstack.annotator.${project.id}.${project.annotator}`;
   if (project.shared && !asked && !localStorage.getItem(state.nameKey)) {
-    localStorage.setItem(state.nameKey, prompt("Who labels?")?.trim() || "guest");
+    localStorage.setItem(state.nameKey, askName("") || "guest");
   }
   state.annotator = asked ?? localStorage.getItem(state.nameKey) ?? project.annotator;
   state.classes = project.classes;
@@ -441,7 +432,7 @@ async function start() {
   document.title = `${project.name} · label`;
   $("project").textContent = project.name;
   $("who").textContent = state.annotator;
-  drawClasses();
+  drawClasses(state.classes, answer);
   outbox = new Outbox(`mlstack.outbox.${project.id}`, received, drawSaved);
   $("undo").addEventListener("click", undo);
   $("previous").addEventListener("click", () => lookBack(state.back + 1));
@@ -454,7 +445,9 @@ async function start() {
     state.empty = false;
     refill();
   });
+  finder = new Finder(answer);
   window.addEventListener("keydown", pressed);
+  window.addEventListener("click", clicked);
   window.addEventListener("beforeunload", (event) => {
     if (outbox.waiting.length) event.preventDefault();
   });

@@ -74,7 +74,7 @@ export class Gallery {
     const image = document.createElement("img");
     const name = document.createElement("span");
     entry.dataset.path = item.path;
-    image.src = item.image;
+    image.src = `${item.image}?small=1`;
     image.alt = "";
     image.loading = "lazy";
     name.textContent = item.label;

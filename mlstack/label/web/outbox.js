@@ -1,24 +1,31 @@
 // What the person answered and the server has not confirmed yet: kept in localStorage, sent in
-// order, tried again until the server has it on its disk.
+// order, tried again until the server has it on its disk. Each tab keeps its own under a key of its
+// own; the next one that is opened takes over what was left. Two may then send the same answer: the
+// server knows it by its `client_id`.
 
 const RETRY_MS = [300, 600, 1200, 2500, 5000];
 
 export class Outbox {
   // `key` names the store, `sent(answer, body)` and `changed(state)` are called as it goes.
   constructor(key, sent, changed) {
-    this.key = key;
+    this.prefix = key;
+    this.key = `${key}.${newId()}`;
     this.sent = sent;
     this.changed = changed;
     this.waiting = this.restore();
     this.failures = 0;
     this.problem = "";
-    this.busy = false;
+    this.running = null;
     window.addEventListener("online", () => this.flush());
   }
 
   restore() {
     try {
-      return JSON.parse(localStorage.getItem(this.key)) ?? [];
+      const left = Object.keys(localStorage).filter((key) => key.startsWith(this.prefix));
+      const found = left.flatMap((key) => JSON.parse(localStorage.getItem(key)) ?? []);
+      if (found.length) localStorage.setItem(this.key, JSON.stringify(found));
+      for (const key of left) localStorage.removeItem(key);
+      return found;
     } catch {
       return [];
     }
@@ -39,9 +46,16 @@ export class Outbox {
     return true;
   }
 
-  async flush() {
-    if (this.busy) return;
-    this.busy = true;
+  // Resolves when everything is sent, or one could not be.
+  flush() {
+    this.running ??= this.drain().finally(() => {
+      this.running = null;
+      this.keep();
+    });
+    return this.running;
+  }
+
+  async drain() {
     clearTimeout(this.timer);
     while (this.waiting.length) {
       const { url, body } = this.waiting[0];
@@ -58,13 +72,12 @@ export class Outbox {
       this.keep();
       this.sent(outcome, url, body);
     }
-    this.busy = false;
-    this.keep();
   }
 
   keep() {
     try {
-      localStorage.setItem(this.key, JSON.stringify(this.waiting));
+      if (this.waiting.length) localStorage.setItem(this.key, JSON.stringify(this.waiting));
+      else localStorage.removeItem(this.key);
     } catch {
       // A full or forbidden store: the queue lives on in memory, and leaving the page asks.
     }

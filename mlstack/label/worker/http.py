@@ -6,15 +6,17 @@
     GET  /api/labeled?annotator=A   what A may look through: A's own answers and the labels that
                                     came with the data, `&label=NAME` of one class,
                                     `&from=0&n=50` a page: {"items": [...], "total", "counts"}
-    GET  /api/items/PATH/image      the bytes of the file
+    GET  /api/items/PATH/image      the bytes of the file; a TIFF as PNG; `?small=1` a small one
     POST /api/label                 {"path", "label", "annotator", "client_id", "seconds"}
     POST /api/skip                  {"path", "annotator", "client_id", "seconds"}
-    POST /api/undo                  {"annotator", "client_id"}: takes back A's newest answer
+    POST /api/undo                  {"annotator", "client_id", "path"}: takes back A's newest
+                                    answer, or A's newest one to an item
     GET  /api/stats                 what `mlstack label stats --json` prints
 
 An item is {"path", "image" (its URL), "label" (A's own, or null)}; counts are {"total", "labeled",
 "remaining", "skipped", "mine", "classes": {name: labels}}. The three POST requests want
-`content-type: application/json`; `client_id`, `seconds` and `n` may be left out. They answer
+`content-type: application/json`; `client_id`, `seconds`, `n` and the `path` of an undo may be left
+out. They answer
 {"seq", "items", "counts"} (undo also "undone": {"path", "action", "label"}, null when there was
 nothing to undo) once the event is on the disk; sent again with the same `client_id` they change
 nothing. What is wrong is answered by 400 {"error": {"field", "problem", "hint"}}; 503 means that
@@ -33,31 +35,23 @@ from urllib.parse import quote
 import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from mlstack.errors import MlstackError
+from mlstack.errors import DataError, MlstackError
 from mlstack.label import quality
 from mlstack.label.board import Board
-from mlstack.label.session import Session
+from mlstack.label.session import IMPORTER, MAX_NAME, Session, is_person
 from mlstack.label.store import Draft, Undo, Writer, Written, read_events
+from mlstack.label.worker import pictures
 
+KEPT = {"cache-control": "private, max-age=60"}
 WEB = Path(__file__).parent.parent / "web"
-KINDS = {
-    ".png": "image/png",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".webp": "image/webp",
-    ".bmp": "image/bmp",
-    ".gif": "image/gif",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-}
 MAX_BODY_BYTES = 65_536
 MAX_ITEMS = 50
-MAX_NAME = 64
 MAX_DIGITS = 9
 
 
@@ -87,10 +81,20 @@ class UndoPost(msgspec.Struct, forbid_unknown_fields=True):
 
     annotator: str
     client_id: str | None = None
+    path: str | None = None
     n: int = 5
 
 
 Post = TypeVar("Post", SkipPost, LabelPost, UndoPost)
+
+
+class ItemConvertor(PathConvertor):
+    """A path in an address that may hold the end of a line, too."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("item", ItemConvertor())
 
 
 class Wrong(Exception):
@@ -158,8 +162,15 @@ class Desk:
         file = Path(self.session.source) / path
         if not file.is_file():
             raise Wrong("path", f"the file `{path}` is gone", status=404)
-        kind = KINDS.get(file.suffix.lower(), "application/octet-stream")
-        return FileResponse(file, media_type=kind, headers={"cache-control": "private, max-age=60"})
+        small = request.query_params.get("small") == "1"
+        if not pictures.is_fit(file, small=small):
+            try:
+                drawn = await run_in_threadpool(pictures.draw, file, small=small)
+                return Response(drawn, media_type="image/png", headers=KEPT)
+            except DataError as error:  # damaged, or too large to be read: the browser may do more
+                if not pictures.is_fit(file, small=False):
+                    raise Wrong("path", f"`{path}` cannot be shown: {error.problem}") from error
+        return FileResponse(file, media_type=pictures.kind_of(file), headers=KEPT)
 
     async def label(self, request: Request) -> Response:
         """Write a label."""
@@ -198,9 +209,10 @@ class Desk:
     async def undo(self, request: Request) -> Response:
         """Take back an annotator's newest answer."""
         post = await _read(request, UndoPost)
-        return await self._write(
-            Undo(_annotator(post.annotator), _client(post.client_id)), _count(str(post.n))
-        )
+        if post.path is not None:
+            self._check_item(post.path, None)
+        wish = Undo(_annotator(post.annotator), _client(post.client_id), post.path)
+        return await self._write(wish, _count(str(post.n)))
 
     async def stats(self, request: Request) -> Response:
         """Answer what `mlstack label stats` shows."""
@@ -244,7 +256,7 @@ def build(desk: Desk) -> Starlette:
         Route("/api/project", desk.project),
         Route("/api/next", desk.next),
         Route("/api/labeled", desk.labeled),
-        Route("/api/items/{path:path}/image", desk.image),
+        Route("/api/items/{path:item}/image", desk.image),
         Route("/api/label", desk.label, methods=["POST"]),
         Route("/api/skip", desk.skip, methods=["POST"]),
         Route("/api/undo", desk.undo, methods=["POST"]),
@@ -269,10 +281,11 @@ async def _read(request: Request, kind: type[Post]) -> Post:
 
 
 def _annotator(name: str) -> str:
-    clean = name.strip()
-    if not clean or len(clean) > MAX_NAME or not clean.isprintable():
-        raise Wrong("annotator", f"must be a name of 1 to {MAX_NAME} characters")
-    return clean
+    if not is_person(name):
+        raise Wrong(
+            "annotator", f"must be a name of 1 to {MAX_NAME} characters, and not `{IMPORTER}`"
+        )
+    return name.strip()
 
 
 def _client(client_id: str | None) -> str | None:
