@@ -36,7 +36,8 @@ def doctor(path: Path, sets: tuple[str, ...]) -> Iterator[Record]:
 
 
 def _checks(path: Path, sets: tuple[str, ...]) -> Iterator[Check]:
-    folder = path.resolve().parent
+    wanted = path.resolve()
+    folder = next(one for one in wanted.parents if one.is_dir())
     yield machine.python()
     yield software.packages()
     yield software.versions()

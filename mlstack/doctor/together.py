@@ -16,6 +16,7 @@ import msgspec
 from mlstack.doctor.check import Check, fail, ok, warning
 from mlstack.doctor.seen import GroupSeen
 from mlstack.launch import tether
+from mlstack.records.worker import WorkerFailed
 
 LIMIT_S = 120.0  # of a check; most of it is importing torch
 POLL_S = 0.1
@@ -117,4 +118,5 @@ def _answer(rank: int, code: int | None, log: Path, limit_s: float) -> GroupSeen
     lines = [line for line in log.read_bytes().splitlines() if line.startswith(b"{")]
     if not lines:
         return GroupSeen(problem=f"process {rank} died with exit code {code}")
-    return msgspec.json.decode(lines[-1], type=GroupSeen)
+    said = msgspec.json.decode(lines[-1], type=GroupSeen | WorkerFailed)
+    return GroupSeen(problem=said.problem) if isinstance(said, WorkerFailed) else said
