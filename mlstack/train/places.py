@@ -3,7 +3,7 @@
 import importlib.util
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +35,7 @@ class Room:
     plain: PlanOptions
     claim: Claim | None = None
     wanted: gpus.Wanted = 0
+    otherwise: str = ON_CPU  # what to type to do without GPUs
 
     @property
     def leased(self) -> list[Gpu]:
@@ -53,7 +54,7 @@ class Room:
             BusyError: others use them, and it is not to be waited for.
         """
         if self.claim:
-            yield from taken(self.claim, waits=waits, otherwise=ON_CPU)
+            yield from taken(self.claim, waits=waits, otherwise=self.otherwise)
 
 
 class Place(Protocol):
@@ -97,10 +98,17 @@ class Local:
 
         Raises:
             BusyError: the run is a job of Slurm at this moment.
+            MachineError: there are not so many here.
         """
         _refuse_job(spec)
-        with claim(len(spec.gpus), f"run `{spec.id}`") as claimed:
-            yield Room(PlanOptions(), claimed)
+        count = spec.ranks if spec.gpus else 0  # of all nodes, where it began on several
+        anew = f"`mlstack train --from-run {spec.id} --gpus 0` starts anew on the CPU"
+        with ExitStack() as held:
+            try:
+                claimed = held.enter_context(claim(count, f"run `{spec.id}`"))
+            except MachineError as error:
+                raise MachineError(f"run `{spec.id}`: {error.problem}", hint=anew) from error
+            yield Room(PlanOptions(), claimed, otherwise=anew)
 
     def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
         """Supervise the ranks."""
