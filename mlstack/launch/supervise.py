@@ -49,6 +49,7 @@ from mlstack.launch.pulse import Pulse
 from mlstack.launch.ranks import Program, Rank
 from mlstack.launch.tail import Tail
 from mlstack.records.run import (
+    LOCK,
     CheckpointSaved,
     Failed,
     Finished,
@@ -59,7 +60,6 @@ from mlstack.records.run import (
 )
 
 WORKER = Program("mlstack.train.worker", preload="mlstack.train.worker.engine")
-LOCK = "lock"
 KILLED = "killed before it could save"
 
 
