@@ -19,6 +19,7 @@ from mlstack.doctor.check import Check, fail, ok, warning
 from mlstack.errors import MlstackError
 from mlstack.launch.gpus import parse, visible
 from mlstack.launch.leases import overview
+from mlstack.launch.memory import memory as usable
 
 GIB = 1 << 30
 FEW_FILES = 10_000
@@ -35,12 +36,18 @@ def python() -> Check:
 
 def memory() -> Check:
     """Look at processors and memory."""
-    state = psutil.virtual_memory()
-    free, total = state.available / GIB, state.total / GIB
+    found = usable()
+    free, total = found.free / GIB, found.total / GIB
     detail = f"{os.cpu_count()} processors, {free:.1f} of {total:.1f} GiB memory free"
+    if found.is_limited:
+        detail += f", which this container or job is limited to ({_total():.1f} GiB are there)"
     if free < 1:
         return warning("memory", detail, "close other programs, or lower train.batch_size")
     return ok("memory", detail)
+
+
+def _total() -> float:
+    return float(psutil.virtual_memory().total / GIB)
 
 
 def gpus() -> tuple[Check, int]:
