@@ -16,7 +16,14 @@ from mlstack.launch.leases import Claim, claim
 from mlstack.launch.on_ray import ranks as on_ray
 from mlstack.launch.plan import Cluster, PlanOptions
 from mlstack.launch.slurm import follow, queue
-from mlstack.launch.supervise import Patience, Terms, is_running, supervise
+from mlstack.launch.supervise import (
+    Patience,
+    StopRequest,
+    Terms,
+    is_running,
+    listen,
+    supervise,
+)
 from mlstack.launch.waiting import Waiting, taken
 from mlstack.records.job import JobSeen
 from mlstack.records.layout import Layout
@@ -157,14 +164,16 @@ class Slurm:
         """Submit the run and follow its job; one that is in the queue already is only followed."""
         folder = folder_of(spec)
         job = follow.job_of(folder) if resume else None
-        if job is None:
-            try:
-                job = follow.submit(folder, spec, project.config.train.slurm)
-            except MlstackError:
-                if not resume:  # nothing was run, so nothing stays
-                    shutil.rmtree(folder)
-                raise
-        yield from follow.follow(folder, spec, job)
+        stop = StopRequest()
+        with listen(stop):  # from before sbatch: a job that is in the queue by then has to be noted
+            if job is None:
+                try:
+                    job = follow.submit(folder, spec, project.config.train.slurm)
+                except MlstackError:
+                    if not resume:  # nothing was run, so nothing stays
+                        shutil.rmtree(folder)
+                    raise
+            yield from follow.follow(folder, spec, job, stop=stop)
 
 
 class Ray:

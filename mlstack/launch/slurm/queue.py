@@ -205,6 +205,7 @@ def _call(
             check=False,
             timeout=patience_s,
             env=environment,
+            start_new_session=True,  # Ctrl-C is for the run
         )
     except subprocess.TimeoutExpired:
         said = f"{LATE}: `{words[0]}` has not answered for {patience_s:.0f} s"
