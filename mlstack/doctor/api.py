@@ -46,8 +46,9 @@ def _checks(path: Path, sets: tuple[str, ...]) -> Iterator[Check]:
     graphics, gpus = machine.gpus()
     yield graphics
     yield machine.leases()
-    yield from software.torch(gpus)
-    yield from together.gpus(gpus)
+    computes = list(software.torch(gpus))
+    yield from computes
+    yield from together.gpus(gpus, each_works=computes[0].status is Status.OK)
     yield software.runtimes(gpus)
     yield from software.onnxruntime(gpus)
     yield machine.shared_memory()

@@ -26,11 +26,12 @@ NCCL = (
 )
 
 
-def gpus(count: int) -> Iterator[Check]:
+def gpus(count: int, *, each_works: bool) -> Iterator[Check]:
     """Let all GPUs add up a number, and each pair copy to each other."""
-    if count < 2:
+    if count < 2 or not each_works:
+        there = "torch does not compute on each GPU" if count > 1 else _too_few(count)
         for name in ("all-reduce", "peer-to-peer"):
-            yield ok(name, f"not tried: it takes two GPUs, and there {_are(count)}")
+            yield ok(name, f"not tried: {there}")
         return
     yield all_reduce(count, "nccl")
     yield peer_to_peer()
@@ -67,8 +68,8 @@ def peer_to_peer(limit_s: float = LIMIT_S) -> Check:
     return ok(name, "each pair of GPUs copies directly, and what arrives is what was sent")
 
 
-def _are(count: int) -> str:
-    return "is one" if count else "is none"
+def _too_few(count: int) -> str:
+    return f"it takes two GPUs, and there {'is one' if count else 'is none'}"
 
 
 def _ask(count: int, words: list[str], limit_s: float) -> list[GroupSeen]:

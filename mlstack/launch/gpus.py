@@ -202,4 +202,7 @@ def _too_few(asked: str, found: list[Gpu], machine: Machine) -> MachineError:
             hint="train on the CPU with --gpus 0, or type `mlstack doctor`",
         )
     names = ", ".join(f"{g.index}: {g.name}" for g in found)
-    return MachineError(f"{asked} and this machine has {len(found)} ({names})", hint="ask for less")
+    return MachineError(
+        f"{asked} and this machine has {len(found)} ({names})",
+        hint=f"--gpus {len(found)} takes those",
+    )

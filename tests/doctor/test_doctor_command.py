@@ -90,6 +90,13 @@ def test_the_hand_written_graph_is_onnx_and_doubles() -> None:
     assert answer.tolist() == [3.0]
 
 
+def test_gpus_that_do_not_compute_are_not_tried_together() -> None:
+    checks = list(together.gpus(2, each_works=False))
+
+    assert [check.status for check in checks] == ["ok", "ok"]
+    assert all("torch does not compute on each GPU" in check.detail for check in checks)
+
+
 @pytest.mark.slow
 def test_processes_agree_on_a_known_sum() -> None:
     check = together.all_reduce(2, "gloo")

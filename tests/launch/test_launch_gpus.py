@@ -60,10 +60,11 @@ def test_auto_takes_all_that_are_there_and_none_without_any(table):
 
 def test_gpus_that_are_not_there_are_refused_with_the_number_found(table):
     with (
-        pytest.raises(MachineError, match="4 GPUs were asked for and this machine has 1"),
+        pytest.raises(MachineError, match="4 GPUs were asked for and this machine has 1") as few,
         lease(4, "run a", machine=FakeGpus("A"), table=table),
     ):
         pass
+    assert "--gpus 1" in few.value.hint
     with (
         pytest.raises(
             MachineError, match="1 GPU was asked for and none can be used: this is a fake"
