@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, MachineError, MlstackError
 from mlstack.launch import gpus
@@ -25,7 +26,7 @@ from mlstack.launch.supervise import (
     supervise,
 )
 from mlstack.launch.waiting import Waiting, taken
-from mlstack.records.job import JobSeen
+from mlstack.records.job import Job, JobSeen
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunEvent, RunSpec
 from mlstack.train.request import Request, wanted_gpus
@@ -163,16 +164,9 @@ class Slurm:
     def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
         """Submit the run and follow its job; one that is in the queue already is only followed."""
         folder = folder_of(spec)
-        job = follow.job_of(folder) if resume else None
         stop = StopRequest()
         with listen(stop):  # from before sbatch: a job that is in the queue by then has to be noted
-            if job is None:
-                try:
-                    job = follow.submit(folder, spec, project.config.train.slurm)
-                except MlstackError:
-                    if not resume:  # nothing was run, so nothing stays
-                        shutil.rmtree(folder)
-                    raise
+            job = _submitted(folder, project, spec, resume=resume)
             yield from follow.follow(folder, spec, job, stop=stop)
 
 
@@ -218,6 +212,18 @@ PLACES: dict[str, Place] = {"local": Local(), "ray": Ray(), "slurm": Slurm()}
 def folder_of(spec: RunSpec) -> Path:
     """Give the folder of a run."""
     return Layout(Path(spec.root)).run(spec.id)
+
+
+def _submitted(folder: Path, project: Project, spec: RunSpec, *, resume: bool) -> Job:
+    """Submit a run, or follow the job that another terminal has submitted meanwhile."""
+    try:
+        with files.lock(folder / "submitting", f"submitting run `{spec.id}`", wait=True):
+            job = follow.job_of(folder) if resume else None
+            return job or follow.submit(folder, spec, project.config.train.slurm)
+    except MlstackError:
+        if not resume:  # nothing was run, so nothing stays
+            shutil.rmtree(folder)
+        raise
 
 
 def _refuse_job(spec: RunSpec) -> None:

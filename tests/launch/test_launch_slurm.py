@@ -370,6 +370,22 @@ def test_a_job_that_a_person_submits_is_noted_and_can_be_followed(make_run, clus
     assert noted.python_sha256 == code.python_sha256(folder.parent)
 
 
+def test_a_second_job_of_a_run_that_is_trained_leaves_it_alone(make_run, cluster):
+    folder, spec = make_run("train-long")
+    run = Followed(folder, spec)
+    run.until_trained()
+
+    second = cluster.ask("sbatch", "--parsable", str(folder / script.SCRIPT))
+    cluster.wait(second, "FAILED", limit_s=90)
+    goes_on, noted = run.thread.is_alive(), read(folder / JOB, Job).id
+    run.stop.ask()
+
+    assert goes_on
+    assert noted == run.job.id
+    assert "already" in (folder / "logs" / "slurm.log").read_text()
+    assert isinstance(run.end(), Interrupted)
+
+
 def test_a_node_without_git_does_not_take_the_code_for_another(make_run):
     folder, spec = make_run("train")
     subprocess.run(["git", "init", "-q"], cwd=folder.parent, check=True)
@@ -413,6 +429,25 @@ def test_an_srun_that_cannot_start_the_ranks_is_quoted(make_run, monkeypatch):
 
     assert isinstance(error, StepError)
     assert "mutually exclusive" in error.hint
+
+
+def test_a_wish_to_stop_while_the_job_starts_is_no_failure(make_run, monkeypatch, tmp_path):
+    # A watcher that needs long to start, and does not listen yet.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif 'mlstack.launch.slurm.job' in sys.orig_argv: time.sleep(4)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    folder, spec = make_run("train-long")
+    run = Followed(folder, spec)
+    slurm_cluster.until(lambda: queue.look(run.job).state == "RUNNING")
+    time.sleep(1)
+
+    run.stop.ask(signal.SIGINT)
+
+    error = run.end()
+    assert isinstance(error, Interrupted), error
+    assert error.exit_code == 130
+    assert isinstance(read_events(folder)[-1], Stopped)
 
 
 def test_a_wish_to_stop_that_slurm_does_not_hear_is_told_again(make_run, monkeypatch, tmp_path):

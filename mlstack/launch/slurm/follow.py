@@ -111,6 +111,7 @@ class _Watch:
     end: RunEvent | None = None  # as far as is known; a requeue takes it back
     next_look: float = 0.0
     next_wish: float = 0.0
+    is_up: bool = False  # the watcher, who would die of a signal, or miss it, while it starts
 
     def events(self) -> Iterator[RunEvent | JobSeen]:
         while not self._is_over():
@@ -157,8 +158,10 @@ class _Watch:
             if isinstance(event, TERMINAL):
                 self.end = event
                 self.next_look = 0.0  # the job will be over soon
+                self.is_up = False
             else:
                 self.end = None
+                self.is_up = True
                 yield event
 
     def _look(self) -> Iterator[JobSeen]:
@@ -185,7 +188,7 @@ class _Watch:
         now = queue.look(self.job)
         if now.state == queue.UNKNOWN or now.is_over:
             return
-        is_for_watcher = self.asked < TO_WATCHER and now.state == "RUNNING"
+        is_for_watcher = self.asked < TO_WATCHER and now.state == "RUNNING" and self.is_up
         if (queue.ask_to_stop if is_for_watcher else queue.cancel)(self.job.id):
             self.asked, self.next_wish = self.asked + 1, 0.0
 

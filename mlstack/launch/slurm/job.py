@@ -17,7 +17,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlstack.errors import OK, ConfigError, DataError, Interrupted, MlstackError, StepError
+from mlstack.errors import (
+    OK,
+    BusyError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    MlstackError,
+    StepError,
+)
 from mlstack.launch import code, ranks, verdict
 from mlstack.launch.remote import Launcher, ranks_of
 from mlstack.launch.slurm import queue
@@ -52,11 +60,18 @@ def main() -> int:
     signal.signal(signal.SIGTERM, stop.ask)
     signal.signal(signal.SIGUSR1, stop.ask)
     noted = _noted(folder, job)
+    if noted is not None and noted.id != job and not queue.look(noted).is_ending:
+        sys.stderr.write(f"mlstack: the run is job {noted.id} already, which goes on\n")
+        return BusyError.exit_code
     if noted is not None and _has_changed(noted, spec):
         append_event(folder, verdict.told(spec.id, *CHANGED, category=ConfigError.__name__))
         return ConfigError.exit_code
     if noted is None or noted.id != job:
-        _note(folder, spec, job, noted)
+        noted = _note(folder, spec, job, noted)
+    if queue.look(
+        noted
+    ).is_ending:  # cancelled while this began: no signal came, no rank will start
+        return Interrupted.exit_code
     try:
         return _watch(folder, spec, stop, _Srun(launch, job))
     except MlstackError as error:
@@ -144,7 +159,7 @@ def _noted(folder: Path, job: str) -> Job | None:
     return noted
 
 
-def _note(folder: Path, spec: RunSpec, job: str, before: Job | None) -> None:
+def _note(folder: Path, spec: RunSpec, job: str, before: Job | None) -> Job:
     """Note a job that a person has submitted, so that others can follow it and find it taken."""
     events = folder / EVENTS
     digest = before.python_sha256 if before else code.python_sha256(Path(spec.root))
@@ -157,6 +172,7 @@ def _note(folder: Path, spec: RunSpec, job: str, before: Job | None) -> None:
         python_sha256=digest,
     )
     base.write(folder / JOB, this)
+    return this
 
 
 def _has_changed(noted: Job, spec: RunSpec) -> bool:

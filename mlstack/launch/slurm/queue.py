@@ -59,6 +59,11 @@ class Seen:
         return self.state in OVER or self.state == GONE
 
     @property
+    def is_ending(self) -> bool:
+        """Tell whether the job is over, or only has its processes ended still."""
+        return self.is_over or self.state == "COMPLETING"
+
+    @property
     def is_waiting(self) -> bool:
         """Tell whether the job has its turn still, or again, to come."""
         return self.state in WAITING
