@@ -91,7 +91,7 @@ def _connect(spec: RunSpec) -> None:
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": {n: os.environ[n] for n in PASSED_ON if n in os.environ}},
+            runtime_env={"env_vars": {n: os.environ[n] for n in PASSED_ON if os.environ.get(n)}},
             **(own if address == "local" else {}),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
