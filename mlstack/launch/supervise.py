@@ -324,7 +324,8 @@ class _Watch:
 def _error(failed: Failed, run_folder: Path) -> MlstackError:
     kind = getattr(errors, failed.category, StepError)
     error: MlstackError = kind(failed.problem, hint=failed.hint)
-    error.where = str(ranks.log_file(run_folder, failed.rank))
+    log = ranks.log_file(run_folder, failed.rank)
+    error.where = str(log if log.is_file() else log.parent)  # one that never began has none
     if failed.traceback:
         error.add_note(failed.traceback)
     return error

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -165,8 +166,10 @@ def test_a_cluster_that_does_not_answer_is_named(make_run, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     folder, spec = make_run("train")
 
-    with pytest.raises(MachineError, match="no cluster of Ray answers at"):
+    with pytest.raises(MachineError, match="no cluster of Ray answers at") as error:
         list(train(folder, spec))
+
+    assert (Path(error.value.where) / "ray.log").is_file()  # no rank has begun, so none has a log
 
 
 def test_a_cluster_that_is_too_small_is_named(make_run, on_cluster):
