@@ -52,6 +52,7 @@ def _checks(path: Path, sets: tuple[str, ...]) -> Iterator[Check]:
     yield software.runtimes(gpus)
     yield from software.onnxruntime(gpus)
     yield machine.shared_memory()
+    yield machine.temporary()
     yield machine.open_files()
     yield from machine.disk(folder)
     config, project = place.config(path, sets)

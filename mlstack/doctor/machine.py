@@ -107,6 +107,16 @@ def shared_memory() -> Check:
     return ok("/dev/shm", detail)
 
 
+def temporary() -> Check:
+    """See that there is a folder for temporary files: several libraries end without one."""
+    name = "temporary files"
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:  # it has tried every place
+        return fail(name, "no folder for them can be written", "set TMPDIR to one that can")
+    return ok(name, f"{shutil.disk_usage(folder).free / GIB:.1f} GiB free at {folder}")
+
+
 def open_files() -> Check:
     """Look at how many files a process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

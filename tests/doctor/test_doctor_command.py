@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -222,6 +223,21 @@ def test_a_disk_that_takes_no_more_files_is_told_from_one_that_is_full(tmp_path:
     assert "`df -i`" in told["disk files"]
     assert told["disk speed"].startswith("disk speed|fail|")
     assert "permissions" not in told["disk speed"]
+
+
+def test_a_machine_without_a_place_for_temporary_files_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what was found is kept there
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "no")])
+
+    nowhere = machine.temporary()
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path)])
+    somewhere = machine.temporary()
+
+    assert (nowhere.status, "TMPDIR" in nowhere.fix) == ("fail", True)
+    assert somewhere.status == "ok"
+    assert somewhere.detail.endswith(f"GiB free at {tmp_path}")
 
 
 def test_data_that_cannot_be_read_is_named(project: Path) -> None:
