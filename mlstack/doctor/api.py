@@ -36,7 +36,8 @@ def doctor(path: Path, sets: tuple[str, ...]) -> Iterator[Record]:
 
 
 def _checks(path: Path, sets: tuple[str, ...]) -> Iterator[Check]:
-    folder = path.resolve().parent
+    wanted = path.resolve()
+    folder = next(one for one in wanted.parents if one.is_dir())
     yield machine.python()
     yield software.packages()
     yield software.versions()
@@ -45,11 +46,13 @@ def _checks(path: Path, sets: tuple[str, ...]) -> Iterator[Check]:
     graphics, gpus = machine.gpus()
     yield graphics
     yield machine.leases()
-    yield from software.torch(gpus)
-    yield from together.gpus(gpus)
+    computes = list(software.torch(gpus))
+    yield from computes
+    yield from together.gpus(gpus, each_works=computes[0].status is Status.OK)
     yield software.runtimes(gpus)
     yield from software.onnxruntime(gpus)
     yield machine.shared_memory()
+    yield machine.temporary()
     yield machine.open_files()
     yield from machine.disk(folder)
     config, project = place.config(path, sets)

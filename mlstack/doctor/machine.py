@@ -1,10 +1,10 @@
 """Checks of the machine itself: GPUs, memory, disk, limits, ports."""
 
+import errno
 import os
 import resource
 import shutil
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -14,10 +14,17 @@ from pathlib import Path
 
 import psutil
 
+from mlstack import files
 from mlstack.doctor.check import Check, fail, ok, warning
-from mlstack.launch.leases import leases_file, overview
+from mlstack.errors import MlstackError
+from mlstack.launch.gpus import parse, visible
+from mlstack.launch.leases import overview
+from mlstack.launch.memory import memory as usable
 
 GIB = 1 << 30
+FEW_FILES = 10_000
+GPU = "index,uuid,name,memory.total,driver_version"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 SPEED_BYTES = 32 << 20
 SHM = Path("/dev/shm")
 
@@ -29,29 +36,43 @@ def python() -> Check:
 
 def memory() -> Check:
     """Look at processors and memory."""
-    state = psutil.virtual_memory()
-    free, total = state.available / GIB, state.total / GIB
+    found = usable()
+    free, total = found.free / GIB, found.total / GIB
     detail = f"{os.cpu_count()} processors, {free:.1f} of {total:.1f} GiB memory free"
+    if found.is_limited:
+        detail += f", which this container or job is limited to ({_total():.1f} GiB are there)"
     if free < 1:
         return warning("memory", detail, "close other programs, or lower train.batch_size")
     return ok("memory", detail)
 
 
+def _total() -> float:
+    return float(psutil.virtual_memory().total / GIB)
+
+
 def gpus() -> tuple[Check, int]:
-    """Ask the driver for its GPUs; give their number too."""
+    """Ask the driver for its GPUs; give the number of those that may be used too."""
     name = "gpu"
     if shutil.which("nvidia-smi") is None:
         return ok(name, "no NVIDIA driver; training and serving use the CPU"), 0
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    query = ["nvidia-smi", f"--query-gpu={GPU}", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
         return fail(name, "nvidia-smi does not answer within 60 s", "restart the machine"), 0
+    except OSError as error:
+        return fail(name, f"nvidia-smi: {error.strerror}", "reinstall the NVIDIA driver"), 0
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         said = (done.stderr.strip() or done.stdout.strip() or "no GPU").splitlines()[0]
         return fail(name, f"nvidia-smi: {said}", "reinstall the NVIDIA driver, or restart"), 0
-    return ok(name, f"{len(lines)} found: {'; '.join(lines)}"), len(lines)
+    told = "; ".join(line.split(", ", 2)[-1] for line in lines)
+    detail, setting = f"{len(lines)} found: {told}", os.environ.get(VISIBLE)
+    left = len(visible(parse(done.stdout), setting))
+    if setting is None or left == len(lines):
+        return ok(name, detail), len(lines)
+    hides = f"{detail}; {VISIBLE}={setting} leaves {left or 'none'} to be used"
+    return (ok(name, hides) if left else warning(name, hides, f"unset {VISIBLE}")), left
 
 
 def leases() -> Check:
@@ -59,9 +80,8 @@ def leases() -> Check:
     name = "gpu leases"
     try:
         holders, waiters = overview()
-    except sqlite3.Error as error:
-        path = leases_file()
-        return warning(name, f"{path} cannot be read: {error}", f"rm {path} when nobody trains")
+    except MlstackError as error:
+        return warning(name, error.problem, error.hint)
     if not holders and not waiters:
         return ok(name, "nobody holds a GPU, nobody waits")
     hours = (f"{holder} holds {holder.uuid} for {_since(holder.since)}" for holder in holders)
@@ -87,6 +107,16 @@ def shared_memory() -> Check:
     return ok("/dev/shm", detail)
 
 
+def temporary() -> Check:
+    """See that there is a folder for temporary files: several libraries end without one."""
+    name = "temporary files"
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:  # it has tried every place
+        return fail(name, "no folder for them can be written", "set TMPDIR to one that can")
+    return ok(name, f"{shutil.disk_usage(folder).free / GIB:.1f} GiB free at {folder}")
+
+
 def open_files() -> Check:
     """Look at how many files a process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -106,6 +136,10 @@ def disk(folder: Path) -> Iterator[Check]:
         yield warning("disk", detail, "free some space before long runs")
     else:
         yield ok("disk", detail)
+    room = os.statvfs(folder)
+    if room.f_files and room.f_favail < FEW_FILES:  # some file systems have no such limit
+        said = f"{room.f_favail} more files can be made at {folder}"
+        yield warning("disk files", said, "remove files that nothing needs; `df -i` counts them")
     yield _disk_speed(folder)
 
 
@@ -118,8 +152,8 @@ def _disk_speed(folder: Path) -> Check:
             os.fsync(stream.fileno())
             seconds = max(time.monotonic() - begin, 1e-6)
     except OSError as error:
-        said = f"cannot write in {folder}: {error.strerror}"
-        return fail("disk speed", said, f"check the permissions of {folder}")
+        refused = files.cannot_write(folder, error)
+        return fail("disk speed", refused.problem, refused.hint)
     speed = SPEED_BYTES / 1e6 / seconds
     detail = f"{speed:,.0f} MB/s written and synced"
     if speed < 20:
@@ -130,11 +164,24 @@ def _disk_speed(folder: Path) -> Check:
 def port(host: str, number: int) -> Check:
     """See whether `serve` could listen."""
     name = f"port {number}"
-    with socket.socket() as probe:
+    try:
+        family, *_, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        said = f"`{host}` is no address of this machine: {error}"
+        return warning(name, said, "set serve.host to 127.0.0.1, or to 0.0.0.0 for everybody")
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, number))
+            probe.bind(address)
         except OSError as error:
             said = f"{host}:{number}: {(error.strerror or str(error)).lower()}"
-            return warning(name, said, "mlstack serve --set serve.port=0 takes a free one")
+            return warning(name, said, _way_to_listen(error))
     return ok(name, f"free on {host}")
+
+
+def _way_to_listen(error: OSError) -> str:
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "set serve.host to an address of this machine, 0.0.0.0 for all"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "set serve.port to 1024 or more"
+    return "mlstack serve --set serve.port=0 takes a free one"

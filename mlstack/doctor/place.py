@@ -1,6 +1,7 @@
 """Checks of the project: config, git, DVC, and the clock by which all of it is dated."""
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -42,9 +43,13 @@ def git_state(root: Path, *, is_project: bool) -> Check:
     Where no project is yet nothing is advised: `mlstack init` makes a repository of its own.
     """
     try:
-        version = git(root, "--version").strip().removeprefix("git version ")
-    except MachineError as error:
-        return fail("git", error.problem, error.hint)
+        return _git_state(root, is_project=is_project)
+    except MlstackError as error:
+        return fail("git", error.problem, error.hint or "git status")
+
+
+def _git_state(root: Path, *, is_project: bool) -> Check:
+    version = git(root, "--version").strip().removeprefix("git version ")
     if not is_project:
         return ok("git", version)
     if not is_repository(root):
@@ -72,7 +77,12 @@ def data_state(project: Project) -> Iterator[Check]:
     if pointer is None:
         yield warning(name, f"{source} has no version yet", 'mlstack version snapshot -m "first"')
         return
-    sizes = [path.stat().st_size for path in files.walk(source)] if source.is_dir() else []
+    try:
+        sizes = [path.stat().st_size for path in files.walk(source)] if source.is_dir() else []
+    except OSError as error:
+        said = f"`{error.filename}` cannot be read: {error.strerror}"
+        yield fail(name, said, f"ls -l {shlex.quote(str(error.filename))} says why")
+        return
     if is_packed(source):
         yield ok(name, f"{pointer.files:,} {plural(pointer.files, 'file')}, in packs")
     elif (len(sizes), sum(sizes)) != (pointer.files, pointer.size_bytes):

@@ -1,6 +1,6 @@
 """Checks of what is installed: packages, their versions, torch and onnxruntime at work."""
 
-import tempfile
+import os
 from collections.abc import Iterator
 from importlib import metadata
 from importlib.util import find_spec
@@ -12,10 +12,11 @@ from packaging.requirements import Requirement
 
 from mlstack.doctor.check import Check, fail, ok, warning
 from mlstack.doctor.seen import OnnxSeen, TorchSeen
-from mlstack.errors import MlstackError
+from mlstack.errors import MlstackError, StepError
 from mlstack.launch.worker import run_worker
 
-PACKAGE = "mlstack"
+PACKAGE, WORKER = "mlstack", "mlstack.doctor.worker"
+LIMIT_S = 120  # of a library; most of it is importing it
 TRAIN = "pip install 'mlstack[train]'"
 # What an extra is recognised by, and what it is for.
 EXTRAS = {
@@ -28,6 +29,8 @@ EXTRAS = {
     "executorch": ("executorch", "export to ExecuTorch"),
     "litert": ("ai_edge_litert", "export to LiteRT"),
 }
+PACKAGES_OF_ONNX = ("onnxruntime", "onnxruntime-gpu")
+UPDATE = "update the NVIDIA driver"
 Seen = TypeVar("Seen", TorchSeen, OnnxSeen)
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -97,7 +100,7 @@ def extras() -> Check:
 
 def runtimes(gpus: int) -> Check:
     """Refuse two onnxruntimes: they overwrite each other's files."""
-    there = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    there = [name for name in PACKAGES_OF_ONNX if _version(name)]
     if len(there) < 2:
         return ok("onnxruntime packages", there[0] if there else "none")
     keep = "onnxruntime-gpu" if gpus else "onnxruntime"
@@ -114,19 +117,17 @@ def torch(gpus: int) -> Iterator[Check]:
         yield warning("torch", "not installed; serving and labeling do not need it", TRAIN)
         return
     seen = _torch_seen()
-    if not seen.version or seen.problem:
-        yield fail("torch", seen.problem, TRAIN)
+    if not seen.version:
+        yield fail("torch", seen.problem, "pip install --force-reinstall torch")
+        return
+    if seen.problem:
+        yield fail("torch", seen.problem, way_to_compute(seen))
         return
     build = f"CUDA {seen.cuda}" if seen.cuda else "CPU only"
     used = f", computes on {len(seen.gpus)} of {gpus} GPUs" if gpus else ""
     detail = f"{seen.version} ({build}){used}"
     if len(seen.gpus) < gpus:
-        fix = (
-            "update the NVIDIA driver; is CUDA_VISIBLE_DEVICES set?"
-            if seen.cuda
-            else "pip install a CUDA build of torch"
-        )
-        yield fail("torch", detail, fix)
+        yield fail("torch", detail, UPDATE if seen.cuda else "pip install a CUDA build of torch")
     else:
         yield ok("torch", detail)
     if seen.vision_problem:
@@ -135,12 +136,20 @@ def torch(gpus: int) -> Iterator[Check]:
         )
 
 
+def way_to_compute(seen: TorchSeen) -> str:
+    """Say what to do about a GPU on which torch does not compute."""
+    if "out of memory" in seen.problem:
+        return "nvidia-smi says who uses it; wait for them, or end them"
+    return f"{UPDATE}, or install the build of torch that is for this GPU"
+
+
 def onnxruntime(gpus: int) -> Iterator[Check]:
     """Let onnxruntime compute on the CPU, and on a GPU if there is one."""
     seen = _onnxruntime_seen()
     said = seen.problem or seen.problems.get(CPU, "it offers no CPU")
     if said:
-        yield fail("onnxruntime", said, "pip install -U mlstack")
+        package = next(filter(_version, PACKAGES_OF_ONNX), PACKAGES_OF_ONNX[0])
+        yield fail("onnxruntime", said, f"pip install --force-reinstall {package}")
         return
     yield ok("onnxruntime", f"{seen.version}, computes on the CPU")
     if gpus:
@@ -174,9 +183,14 @@ def _onnxruntime_seen() -> OnnxSeen:
 
 
 def _ask(library: str, kind: type[Seen]) -> Seen:
+    """Ask a process that ends itself by SIGALRM when it takes too long: a driver may hang."""
     decode = msgspec.json.Decoder(kind).decode
-    with tempfile.TemporaryDirectory() as folder:
-        (seen,) = run_worker("mlstack.doctor.worker", [library], decode, Path(folder, "log"))
+    try:
+        (seen,) = run_worker(WORKER, [library, str(LIMIT_S)], decode, Path(os.devnull))
+    except StepError as error:
+        if "SIGALRM" in error.problem:
+            raise StepError(f"{library} does not answer within {LIMIT_S} s") from error
+        raise
     return seen
 
 

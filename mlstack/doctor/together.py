@@ -16,6 +16,7 @@ import msgspec
 from mlstack.doctor.check import Check, fail, ok, warning
 from mlstack.doctor.seen import GroupSeen
 from mlstack.launch import tether
+from mlstack.records.worker import WorkerFailed
 
 LIMIT_S = 120.0  # of a check; most of it is importing torch
 POLL_S = 0.1
@@ -25,11 +26,12 @@ NCCL = (
 )
 
 
-def gpus(count: int) -> Iterator[Check]:
+def gpus(count: int, *, each_works: bool) -> Iterator[Check]:
     """Let all GPUs add up a number, and each pair copy to each other."""
-    if count < 2:
+    if count < 2 or not each_works:
+        there = "torch does not compute on each GPU" if count > 1 else _too_few(count)
         for name in ("all-reduce", "peer-to-peer"):
-            yield ok(name, f"not tried: it takes two GPUs, and there {_are(count)}")
+            yield ok(name, f"not tried: {there}")
         return
     yield all_reduce(count, "nccl")
     yield peer_to_peer()
@@ -66,8 +68,8 @@ def peer_to_peer(limit_s: float = LIMIT_S) -> Check:
     return ok(name, "each pair of GPUs copies directly, and what arrives is what was sent")
 
 
-def _are(count: int) -> str:
-    return "is one" if count else "is none"
+def _too_few(count: int) -> str:
+    return f"it takes two GPUs, and there {'is one' if count else 'is none'}"
 
 
 def _ask(count: int, words: list[str], limit_s: float) -> list[GroupSeen]:
@@ -117,4 +119,5 @@ def _answer(rank: int, code: int | None, log: Path, limit_s: float) -> GroupSeen
     lines = [line for line in log.read_bytes().splitlines() if line.startswith(b"{")]
     if not lines:
         return GroupSeen(problem=f"process {rank} died with exit code {code}")
-    return msgspec.json.decode(lines[-1], type=GroupSeen)
+    said = msgspec.json.decode(lines[-1], type=GroupSeen | WorkerFailed)
+    return GroupSeen(problem=said.problem) if isinstance(said, WorkerFailed) else said

@@ -35,7 +35,7 @@ def look(run_folders: Sequence[Path]) -> list[Work]:
     """Say of each run who is at it; Slurm is asked once, and only where a run has been its job."""
     jobs = [_job(folder) for folder in run_folders]
     seen = queue.look_at(job for job in jobs if job)
-    of_jobs = [_of_job(job, seen[job]) if job else Work("over") for job in jobs]
+    of_jobs = [_of_job(job.id, seen[job.run]) if job else Work("over") for job in jobs]
     return [
         Work("running") if work.state == "over" and supervise.is_running(folder) else work
         for folder, work in zip(run_folders, of_jobs, strict=True)
@@ -67,10 +67,10 @@ def up_to_date(run_folder: Path, found: RunSummary) -> RunSummary:
     return structs.replace(found, state=state, problem=problem)
 
 
-def _job(run_folder: Path) -> str:
+def _job(run_folder: Path) -> Job | None:
     with suppress(DataError):  # no job, or a file that was cut off
-        return base.read(run_folder / JOB, Job).id
-    return ""
+        return base.read(run_folder / JOB, Job)
+    return None
 
 
 def _of_job(job: str, seen: Seen) -> Work:

@@ -130,7 +130,13 @@ def _become_rank(order: Order, number: int, server: int, added: dict[str, str]) 
     os.environ.update(dict.fromkeys(RANK_VARIABLES, str(number)))
     sys.argv[1:] = order.arguments
     if "OPENBLAS_NUM_THREADS" in added:
-        _give_blas_its_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        _give_blas_its_threads(threads_of(os.environ.get("OMP_NUM_THREADS", "")))
+
+
+def threads_of(setting: str) -> int:
+    """Read OMP_NUM_THREADS: a number, or one for each level of nesting; 1 for anything else."""
+    first = setting.partition(",")[0].strip()
+    return max(1, int(first)) if first.isdecimal() else 1
 
 
 def _give_blas_its_threads(count: int) -> None:

@@ -1,6 +1,9 @@
 """What git says of the user's code, and the commits that snapshots make."""
 
 import os
+import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +16,8 @@ MACHINE = (
     ("Read-only file system", "the disk is read-only", "choose a folder that can be written"),
     ("Permission denied", "permission denied", "check who owns .git, and its permissions"),
 )
+
+FOREIGN = re.compile(r"detected dubious ownership in repository at '(.+)'")
 
 PLAIN_LOG = ("-c", "log.showSignature=false")  # else it prints signatures between the lines
 
@@ -52,11 +57,19 @@ def git_bytes(root: Path, *arguments: str) -> bytes:
 
 
 def is_repository(root: Path) -> bool:
-    """Tell whether the project lies in a git repository."""
+    """Tell whether the project lies in a git repository.
+
+    Raises:
+        MachineError: it does, and git does not read it: it is somebody else's, say.
+    """
     try:
         return git(root, "rev-parse", "--is-inside-work-tree").strip() == "true"
-    except (StepError, MachineError):
+    except StepError:
         return False
+    except MachineError:
+        if shutil.which("git") is None:
+            return False
+        raise
 
 
 def head(root: Path) -> str | None:
@@ -127,6 +140,11 @@ def _refusal(verb: str, words: str) -> MlstackError:
     for words_of_git, problem, hint in MACHINE:
         if words_of_git in words:
             return MachineError(f"git {verb}: {problem}", hint=hint)
+    if (foreign := FOREIGN.search(words)) is not None:
+        return MachineError(
+            f"git {verb}: the repository `{foreign[1]}` belongs to somebody else",
+            hint=f"type `git config --global --add safe.directory {shlex.quote(foreign[1])}`",
+        )
     if "index.lock" in words:
         return BusyError(
             "another git is busy in this project",

@@ -157,11 +157,24 @@ def _mib(text: str) -> int:
 
 
 def visible(gpus: list[Gpu], setting: str | None) -> list[Gpu]:
-    """Keep the GPUs that CUDA_VISIBLE_DEVICES names by index or uuid; all without it."""
+    """Keep the GPUs that CUDA_VISIBLE_DEVICES names; all without it.
+
+    As CUDA reads it: an index, a uuid or how a uuid begins; what follows a name that none has
+    (-1, say) is hidden.
+    """
     if setting is None:
         return gpus
-    names = [name.strip() for name in setting.split(",")]
-    return [g for g in gpus if str(g.index) in names or any(n and g.uuid == n for n in names)]
+    seen: list[Gpu] = []
+    for name in (one.strip() for one in setting.split(",")):
+        named = [gpu for gpu in gpus if _is_called(gpu, name)]
+        if len(named) != 1:
+            break
+        seen += named
+    return [gpu for gpu in gpus if gpu in seen]
+
+
+def _is_called(gpu: Gpu, name: str) -> bool:
+    return name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name))
 
 
 def candidates(wanted: Wanted, machine: Machine) -> list[Gpu]:
@@ -189,4 +202,7 @@ def _too_few(asked: str, found: list[Gpu], machine: Machine) -> MachineError:
             hint="train on the CPU with --gpus 0, or type `mlstack doctor`",
         )
     names = ", ".join(f"{g.index}: {g.name}" for g in found)
-    return MachineError(f"{asked} and this machine has {len(found)} ({names})", hint="ask for less")
+    return MachineError(
+        f"{asked} and this machine has {len(found)} ({names})",
+        hint=f"--gpus {len(found)} takes those",
+    )

@@ -3,7 +3,7 @@
 A lease belongs to a process (pid and start time) and is void when that is gone. Whoever waits has a
 number, and nobody is served before an earlier one who would take one of the same GPUs. Where
 several machines or containers share a home, a process cannot be looked up from the other: its
-heartbeat says that it lives.
+heartbeat says that it lives. A clock may be set at any time, so start times count from the boot.
 """
 
 import json
@@ -19,19 +19,21 @@ from pathlib import Path
 
 import psutil
 
-from mlstack.errors import BusyError
+from mlstack.errors import BusyError, MachineError, MlstackError
 from mlstack.launch.gpus import Gpu, Machine, Nvidia, Wanted, candidates
 
 BEAT_S = 30.0
 STALE_S = 180.0  # without a heartbeat, of a process that cannot be looked up
 LOOK_S = 2.0  # between two looks of whoever waits
 BUSY_S = 10.0  # for the tables themselves
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+ELSEWHERE = "set XDG_STATE_HOME to a folder that can be written"
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS gpu_leases (
     uuid TEXT PRIMARY KEY,
     pid INTEGER NOT NULL,
     started REAL NOT NULL,         -- start time of that process: pids are used again
-    place TEXT NOT NULL,           -- where that pid means something
+    place TEXT NOT NULL,           -- where, and since which boot, that pid means something
     what TEXT NOT NULL,
     since REAL NOT NULL,
     heartbeat REAL NOT NULL
@@ -85,9 +87,18 @@ class Blocked:
 
 
 def leases_file() -> Path:
-    """Give the file of the leases, one for each person on this machine."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "mlstack" / "gpus.db"
+    """Give the file of the leases, one for each person on this machine.
+
+    Raises:
+        MachineError: nobody knows where this person is at home.
+    """
+    state = os.environ.get("XDG_STATE_HOME")
+    try:
+        return Path(state or Path.home() / ".local" / "state") / "mlstack" / "gpus.db"
+    except RuntimeError as error:
+        raise MachineError(
+            "GPU leases are kept in your home, and there is none", hint=ELSEWHERE
+        ) from error
 
 
 @contextmanager
@@ -117,7 +128,7 @@ def claim(
     if wanted == "auto":
         enough = min(least, len(fitting))
     wish = Wish(fitting, enough, takes_all=wanted == "auto")
-    claimed = Claim(wish, what, machine, table or leases_file())
+    claimed = Claim(wish, what, machine, table)
     try:
         yield claimed
     finally:
@@ -136,7 +147,7 @@ class Wish:
 class Claim:
     """A wish for GPUs: in the queue while it waits, a lease once it has them."""
 
-    def __init__(self, wish: Wish, what: str, machine: Machine, table: Path) -> None:
+    def __init__(self, wish: Wish, what: str, machine: Machine, table: Path | None) -> None:
         self.taken: list[Gpu] = []
         self._wish = wish
         self._what, self._machine, self._table = what, machine, table
@@ -172,13 +183,16 @@ class Claim:
             time.sleep(look_s)
 
     def close(self) -> None:
-        """Give the GPUs back, and leave the queue."""
+        """Give the GPUs back, and leave the queue.
+
+        What cannot be written now, for the disk is full, say, is void when this process is gone.
+        """
         self._over.set()
         if self._beating:
             self._beating.join()
         if not self.taken and self._ticket is None:
             return
-        with _opened(self._table) as tables:
+        with suppress(MlstackError), _opened(self._table) as tables:
             tables.executemany(
                 "DELETE FROM gpu_leases WHERE uuid = ? AND pid = ? AND place = ?",
                 [(gpu.uuid, os.getpid(), _place()) for gpu in self.taken],
@@ -236,16 +250,21 @@ class Claim:
         """Show those who cannot look this process up that it lives."""
         while not self._over.wait(BEAT_S):
             beat = (time.time(), os.getpid(), _place())
-            with suppress(sqlite3.OperationalError), _opened(self._table) as tables:
+            with suppress(MlstackError), _opened(self._table) as tables:
                 tables.execute(
                     "UPDATE gpu_leases SET heartbeat = ? WHERE pid = ? AND place = ?", beat
                 )
 
 
 def overview(table: Path | None = None) -> tuple[list[Holder], list[Waiter]]:
-    """List who holds GPUs and who waits, in order."""
+    """List who holds GPUs and who waits, in order.
+
+    Raises:
+        MachineError: the tables are damaged, or cannot be written.
+        BusyError: others write in them all the time.
+    """
     path = table or leases_file()
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110  that of pathlib raises where it may not look
         return [], []
     with _opened(path) as tables:
         return _holders(tables), _waiters(tables)
@@ -276,33 +295,70 @@ def _bury(tables: sqlite3.Connection, name: str) -> None:
 
 def _lives(pid: int, started: float, place: str, heartbeat: float) -> bool:
     if place != _place():
-        return abs(time.time() - heartbeat) < STALE_S
+        here, now = f"{socket.gethostname()} ", time.time()
+        is_of_last_boot = place.startswith(here) and heartbeat < psutil.boot_time()
+        return abs(now - heartbeat) < STALE_S and not is_of_last_boot
     try:
-        process = psutil.Process(pid)
-        is_dead = process.status() == psutil.STATUS_ZOMBIE  # and nobody has asked how it ended
-        return not is_dead and abs(process.create_time() - started) < 1
-    except psutil.Error:
+        is_dead = psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # nobody asked how it ended
+        return not is_dead and abs(_started(pid) - started) < 1
+    except (psutil.Error, OSError):
         return False
 
 
 def _identity() -> tuple[int, float, str]:
-    return os.getpid(), psutil.Process().create_time(), _place()
+    return os.getpid(), _started(os.getpid()), _place()
+
+
+def _started(pid: int) -> float:
+    """Give when a process started: on Linux in ticks since the boot, see proc(5).
+
+    Seconds since 1970, which psutil makes of them, are others once somebody has set the clock.
+    """
+    if psutil.LINUX:
+        return float(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    return float(psutil.Process(pid).create_time())
 
 
 def _place() -> str:
-    """Name the machine and, on Linux, the container: what a pid belongs to."""
+    """Name the machine and, on Linux, the container and the boot: what a pid belongs to."""
     namespace = Path("/proc/self/ns/pid")
     with suppress(OSError):
-        return f"{socket.gethostname()} {namespace.readlink()}"
+        return f"{socket.gethostname()} {namespace.readlink()} {BOOT.read_text().strip()}"
     return socket.gethostname()
 
 
 @contextmanager
-def _opened(table: Path) -> Iterator[sqlite3.Connection]:
-    """Open the tables for one transaction that nobody else writes in."""
-    table.parent.mkdir(parents=True, exist_ok=True)
-    with closing(sqlite3.connect(table, timeout=BUSY_S, isolation_level=None)) as tables:
-        tables.executescript(SCHEMA)
-        tables.execute("BEGIN IMMEDIATE")
-        with tables:
-            yield tables
+def _opened(table: Path | None) -> Iterator[sqlite3.Connection]:
+    """Open the tables for one transaction that nobody else writes in.
+
+    Raises:
+        MachineError: they are damaged, or cannot be written.
+        BusyError: others write in them all the time.
+    """
+    table = table or leases_file()
+    try:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(table, timeout=BUSY_S, isolation_level=None)) as tables:
+            tables.executescript(SCHEMA)
+            tables.execute("BEGIN IMMEDIATE")
+            with tables:
+                yield tables
+    except OSError as error:
+        raise MachineError(
+            f"GPU leases cannot be kept in `{table}`: {error.strerror}", hint=ELSEWHERE
+        ) from error
+    except sqlite3.Error as error:
+        raise _refusal(table, error) from error
+
+
+def _refusal(table: Path, error: sqlite3.Error) -> MlstackError:
+    """Say what is to be done about tables that do not open."""
+    what = f"GPU leases are kept in `{table}`: {error}"
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_BUSY:
+            return BusyError(what, hint="try again")
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return MachineError(what, hint=f"rm {table} when nobody trains")
+        case sqlite3.SQLITE_FULL:
+            return MachineError(what, hint="free some space")
+    return MachineError(what, hint=ELSEWHERE)

@@ -251,7 +251,10 @@ def environment(command: Command, rank: int, port: int) -> dict[str, str]:
     """Give what a rank finds in its environment: torchelastic's contract, for one rank too."""
     size = command.spec.ranks
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    given = {k: v for k, v in os.environ.items() if k != "TORCHELASTIC_USE_AGENT_STORE"}
+    left_out = {"TORCHELASTIC_USE_AGENT_STORE"}
+    if not os.environ.get("OMP_NUM_THREADS"):
+        left_out.add("OMP_NUM_THREADS")  # set to nothing
+    given = {k: v for k, v in os.environ.items() if k not in left_out}
     return {
         "OMP_NUM_THREADS": str(max(1, (cores or 1) // size)),
         "OMP_WAIT_POLICY": "PASSIVE",  # others use the machine too; read when torch is loaded

@@ -109,7 +109,7 @@ class RemoteRank:
 
     def last_words(self, lines: int = 20) -> str:
         """Give the end of what it printed, or of what its launcher did."""
-        return ranks.last_lines(self.log, lines) or "\n".join(self.launcher.words)
+        return ranks.last_lines(self.log, lines) or "\n".join(self.launcher.words[-lines:])
 
 
 def ranks_of(launcher: Launcher, command: ranks.Command) -> list[ranks.Rank]:

@@ -49,6 +49,7 @@ from mlstack.launch.pulse import Pulse
 from mlstack.launch.ranks import Program, Rank
 from mlstack.launch.tail import Tail
 from mlstack.records.run import (
+    LOCK,
     CheckpointSaved,
     Failed,
     Finished,
@@ -59,7 +60,6 @@ from mlstack.records.run import (
 )
 
 WORKER = Program("mlstack.train.worker", preload="mlstack.train.worker.engine")
-LOCK = "lock"
 KILLED = "killed before it could save"
 
 
@@ -324,7 +324,8 @@ class _Watch:
 def _error(failed: Failed, run_folder: Path) -> MlstackError:
     kind = getattr(errors, failed.category, StepError)
     error: MlstackError = kind(failed.problem, hint=failed.hint)
-    error.where = str(ranks.log_file(run_folder, failed.rank))
+    log = ranks.log_file(run_folder, failed.rank)
+    error.where = str(log if log.is_file() else log.parent)  # one that never began has none
     if failed.traceback:
         error.add_note(failed.traceback)
     return error

@@ -108,6 +108,8 @@ def _died(run: str, rank: Rank, code: int) -> Failed:
         problem = f"rank {rank.number} could not write any more; is the disk full?"
         return structs.replace(_failed(run, rank, problem, NO_ROOM), category=MachineError.__name__)
     hint = f"its last words are in {rank.log}"
+    if not rank.log.is_file():  # it never began, and its launcher knows why
+        hint = rank.last_words(1)
     if code == -signal.SIGKILL:
         hint = "make train.batch_size smaller, then train --resume"
     how = how_it_ended(code, out_of_memory=rank.met_oom_killer)

@@ -15,6 +15,7 @@ from mlstack.records.base import Record, read
 from mlstack.records.dataset_version import DatasetVersion
 
 SPEC = "run.json"
+LOCK = "lock"  # held by whoever trains the run
 EVENTS = "events.jsonl"
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"

@@ -17,7 +17,7 @@ from mlstack.errors import BusyError, ConfigError, DataError, MachineError, Mlst
 from mlstack.records.run import CHECKPOINTS, EVENTS, SPEC, RunEvent, decode_events
 from mlstack.records.worker import WorkerProgress
 
-HERE_ONLY = ("lock", "heartbeat-", "mirrors/", ".")  # how such names begin
+HERE_ONLY = ("lock", "submitting", "heartbeat-", "mirrors/", ".")  # how such names begin
 WHOLE_OR_NOT = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci", "memory", "http", "https")
 EXTRAS = {"s3": "mlstack[s3]", "gs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "sftp": "paramiko"}
 

@@ -3,11 +3,12 @@
 import importlib.util
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, MachineError, MlstackError
 from mlstack.launch import gpus
@@ -16,9 +17,16 @@ from mlstack.launch.leases import Claim, claim
 from mlstack.launch.on_ray import ranks as on_ray
 from mlstack.launch.plan import Cluster, PlanOptions
 from mlstack.launch.slurm import follow, queue
-from mlstack.launch.supervise import Patience, Terms, is_running, supervise
+from mlstack.launch.supervise import (
+    Patience,
+    StopRequest,
+    Terms,
+    is_running,
+    listen,
+    supervise,
+)
 from mlstack.launch.waiting import Waiting, taken
-from mlstack.records.job import JobSeen
+from mlstack.records.job import Job, JobSeen
 from mlstack.records.layout import Layout
 from mlstack.records.run import RunEvent, RunSpec
 from mlstack.train.request import Request, wanted_gpus
@@ -35,6 +43,7 @@ class Room:
     plain: PlanOptions
     claim: Claim | None = None
     wanted: gpus.Wanted = 0
+    otherwise: str = ON_CPU  # what to type to do without GPUs
 
     @property
     def leased(self) -> list[Gpu]:
@@ -53,7 +62,7 @@ class Room:
             BusyError: others use them, and it is not to be waited for.
         """
         if self.claim:
-            yield from taken(self.claim, waits=waits, otherwise=ON_CPU)
+            yield from taken(self.claim, waits=waits, otherwise=self.otherwise)
 
 
 class Place(Protocol):
@@ -97,10 +106,17 @@ class Local:
 
         Raises:
             BusyError: the run is a job of Slurm at this moment.
+            MachineError: there are not so many here.
         """
         _refuse_job(spec)
-        with claim(len(spec.gpus), f"run `{spec.id}`") as claimed:
-            yield Room(PlanOptions(), claimed)
+        count = spec.ranks if spec.gpus else 0  # of all nodes, where it began on several
+        anew = f"`mlstack train --from-run {spec.id} --gpus 0` starts anew on the CPU"
+        with ExitStack() as held:
+            try:
+                claimed = held.enter_context(claim(count, f"run `{spec.id}`"))
+            except MachineError as error:
+                raise MachineError(f"run `{spec.id}`: {error.problem}", hint=anew) from error
+            yield Room(PlanOptions(), claimed, otherwise=anew)
 
     def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
         """Supervise the ranks."""
@@ -148,15 +164,10 @@ class Slurm:
     def train(self, project: Project, spec: RunSpec, room: Room, *, resume: bool) -> Events:
         """Submit the run and follow its job; one that is in the queue already is only followed."""
         folder = folder_of(spec)
-        job = follow.job_of(folder) if resume else None
-        if job is None:
-            try:
-                job = follow.submit(folder, spec, project.config.train.slurm)
-            except MlstackError:
-                if not resume:  # nothing was run, so nothing stays
-                    shutil.rmtree(folder)
-                raise
-        yield from follow.follow(folder, spec, job)
+        stop = StopRequest()
+        with listen(stop):  # from before sbatch: a job that is in the queue by then has to be noted
+            job = _submitted(folder, project, spec, resume=resume)
+            yield from follow.follow(folder, spec, job, stop=stop)
 
 
 class Ray:
@@ -201,6 +212,18 @@ PLACES: dict[str, Place] = {"local": Local(), "ray": Ray(), "slurm": Slurm()}
 def folder_of(spec: RunSpec) -> Path:
     """Give the folder of a run."""
     return Layout(Path(spec.root)).run(spec.id)
+
+
+def _submitted(folder: Path, project: Project, spec: RunSpec, *, resume: bool) -> Job:
+    """Submit a run, or follow the job that another terminal has submitted meanwhile."""
+    try:
+        with files.lock(folder / "submitting", f"submitting run `{spec.id}`", wait=True):
+            job = follow.job_of(folder) if resume else None
+            return job or follow.submit(folder, spec, project.config.train.slurm)
+    except MlstackError:
+        if not resume:  # nothing was run, so nothing stays
+            shutil.rmtree(folder)
+        raise
 
 
 def _refuse_job(spec: RunSpec) -> None:

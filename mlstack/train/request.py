@@ -39,8 +39,9 @@ def refuse_contradictions(request: Request, sets: tuple[str, ...]) -> None:
     if request.on not in ("local", "ray", "slurm"):
         raise ConfigError(f"--on: `{request.on}` is none of local, ray, slurm")
     if request.on in GPUS and request.gpus is not None:
+        wanted = request.gpus if request.gpus.isdecimal() else "N"
         raise ConfigError(
-            "--gpus counts those of this machine", hint=f"--set {GPUS[request.on]}={request.gpus}"
+            "--gpus counts those of this machine", hint=f"--set {GPUS[request.on]}={wanted}"
         )
     fixed = {
         "--check": request.check is not None,

@@ -1,7 +1,7 @@
 """Which run to go on with, and whether that is still the same run."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from mlstack.config import Project
 from mlstack.errors import BusyError, ConfigError, DataError
@@ -25,6 +25,7 @@ from mlstack.train.results import RunRow
 
 GOING = Started | Reading | Stepped | EpochEnded | CheckpointSaved  # the last word of no run
 QUIET_S = 60.0  # without a new copy: nobody trains the run any more
+WATCH_S = 20.0  # in which a run that is going on is copied once, at least
 
 
 def resumable(layout: Layout, wanted: str | None, *, at_work: bool = False) -> str:
@@ -68,8 +69,17 @@ def _newest(rows: list[RunRow], *, at_work: bool) -> str:
     raise DataError("there is no run that was cut short", hint="type `mlstack train`")
 
 
-def bring(project: Project, wanted: str | None) -> Iterator[WorkerProgress]:
+def bring(
+    project: Project, wanted: str | None, *, pause: Callable[[float], None] = time.sleep
+) -> Iterator[WorkerProgress]:
     """Fetch the run to go on with from `track.copy_to`, when it is not here.
+
+    The clock of another machine may be wrong, so a run that may be going on is looked at twice.
+
+    Args:
+        project: the project here.
+        wanted: a run, or a part of its id; the newest when None.
+        pause: waits for so many seconds.
 
     Raises:
         BusyError: it seems to be trained on another machine, or the place cannot be reached.
@@ -85,7 +95,14 @@ def bring(project: Project, wanted: str | None) -> Iterator[WorkerProgress]:
         return  # `resumable` says what is here
     run = fitting[-1]
     last = copies.last_event(run)
-    if isinstance(last, GOING) and time.time() - last.at < QUIET_S:
+    going = isinstance(last, GOING) and 0 <= time.time() - last.at < QUIET_S
+    if isinstance(last, GOING) and not going:
+        yield WorkerProgress(
+            text=f"looking whether run {run} is trained elsewhere", done=0, total=0
+        )
+        pause(WATCH_S)
+        going = copies.last_event(run) != last
+    if going:
         raise BusyError(
             f"run `{run}` seems to be trained on another machine: it was copied a moment ago",
             hint=f"stop it there; {QUIET_S:.0f} s after its last copy it can go on here",

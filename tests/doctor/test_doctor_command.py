@@ -5,14 +5,17 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-from fake_gpus import lease
+from fake_gpus import lease, with_driver
 
+from mlstack.config import load
 from mlstack.doctor import machine, place, software, together
+from mlstack.doctor.seen import TorchSeen
 from mlstack.launch.gpus import FakeGpus
 from mlstack.launch.leases import claim
 
@@ -88,6 +91,13 @@ def test_the_hand_written_graph_is_onnx_and_doubles() -> None:
     assert answer.tolist() == [3.0]
 
 
+def test_gpus_that_do_not_compute_are_not_tried_together() -> None:
+    checks = list(together.gpus(2, each_works=False))
+
+    assert [check.status for check in checks] == ["ok", "ok"]
+    assert all("torch does not compute on each GPU" in check.detail for check in checks)
+
+
 @pytest.mark.slow
 def test_processes_agree_on_a_known_sum() -> None:
     check = together.all_reduce(2, "gloo")
@@ -126,6 +136,142 @@ def test_a_package_that_another_one_does_not_fit_is_named_with_the_fix(
     assert check.status == "warning"
     assert check.detail.startswith("torch wants sympy<1, not ")
     assert check.fix == "pip install 'sympy<1'"
+
+
+def test_a_folder_of_somebody_else_is_named_with_what_git_needs(tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can give a folder away")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    os.chown(tmp_path, 12345, 12345)
+    os.chown(tmp_path / ".git", 12345, 12345)
+
+    check = place.git_state(tmp_path, is_project=True)
+
+    assert check.status == "fail"
+    assert f"`{tmp_path}` belongs to somebody else" in check.detail
+    assert check.fix == f"type `git config --global --add safe.directory {tmp_path}`"
+
+
+@pytest.mark.slow
+def test_a_project_that_is_not_there_leaves_the_machine_to_be_checked(tmp_path: Path) -> None:
+    done = doctor(tmp_path, "--config", str(tmp_path / "no" / "mlstack.yaml"))
+
+    assert "bug" not in done.stderr
+    assert f"free at {tmp_path}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "count", "status", "words"),
+    [
+        (None, 2, "ok", "2 found"),
+        ("0,1", 2, "ok", "2 found"),
+        ("1", 1, "ok", "CUDA_VISIBLE_DEVICES=1 leaves 1 to be used"),
+        ("", 0, "warning", "leaves none to be used"),
+        ("7", 0, "warning", "leaves none to be used"),
+    ],
+)
+def test_gpus_that_are_hidden_on_purpose_are_not_missed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str | None,
+    count: int,
+    status: str,
+    words: str,
+) -> None:
+    monkeypatch.setenv("PATH", with_driver(tmp_path, "A", "B")["PATH"])
+    if setting is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+
+    check, left = machine.gpus()
+
+    assert (left, check.status) == (count, status)
+    assert words in check.detail
+    assert (check.fix == "") == (status == "ok")
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "fix"),
+    [
+        ("::1", "ok", ""),
+        ("192.0.2.1", "warning", "serve.host"),  # of the examples in books: nobody's
+        ("a..b", "warning", "serve.host"),
+    ],
+)
+def test_an_address_to_listen_on_is_tried_as_what_it_is(host: str, status: str, fix: str) -> None:
+    check = machine.port(host, 0)
+
+    assert check.status == status, check
+    assert fix in check.fix
+
+
+def test_a_disk_that_takes_no_more_files_is_told_from_one_that_is_full(tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can mount a disk")
+    look = (
+        "from pathlib import Path; from mlstack.doctor import machine\n"
+        "for check in machine.disk(Path('.')): print(check.name, check.status, check.fix, sep='|')"
+    )
+    mount = f"mount -t tmpfs -o size=2g,nr_inodes=1 none '{tmp_path}' && cd '{tmp_path}'"
+    script = f'{mount} && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", sys.executable, "-c", look]
+
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+
+    told = {line.split("|")[0]: line for line in done.stdout.splitlines()}
+    assert "`df -i`" in told["disk files"]
+    assert told["disk speed"].startswith("disk speed|fail|")
+    assert "permissions" not in told["disk speed"]
+
+
+def test_a_machine_without_a_place_for_temporary_files_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what was found is kept there
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "no")])
+
+    nowhere = machine.temporary()
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path)])
+    somewhere = machine.temporary()
+
+    assert (nowhere.status, "TMPDIR" in nowhere.fix) == ("fail", True)
+    assert somewhere.status == "ok"
+    assert somewhere.detail.endswith(f"GiB free at {tmp_path}")
+
+
+def test_data_that_cannot_be_read_is_named(project: Path) -> None:
+    gone = project / "data" / "digits" / "gone.png"
+    gone.symlink_to("/nowhere")
+
+    (check, *_) = place.data_state(load(project / "mlstack.yaml"))
+
+    assert check.status == "fail"
+    assert str(gone) in check.detail
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["torch", "onnxruntime"])
+def test_a_library_that_hangs_is_the_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    (tmp_path / f"{library}.py").write_text("import time; time.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(software, "LIMIT_S", 3)
+
+    (check, *_) = getattr(software, library)(0)
+
+    assert check.status == "fail"
+    assert f"{library} does not answer within 3 s" in check.detail
+    assert check.fix
+
+
+def test_a_gpu_that_is_full_is_not_mended_by_an_installation() -> None:
+    full = TorchSeen(version="2", cuda="13", problem="GPU 0: A: CUDA out of memory")
+    old = TorchSeen(version="2", cuda="13", problem="GPU 0: A: no kernel image is available")
+
+    assert "nvidia-smi" in software.way_to_compute(full)
+    assert "driver" in software.way_to_compute(old)
 
 
 def test_who_holds_a_gpu_and_who_waits_is_told(

@@ -12,7 +12,7 @@ import pytest
 from mlstack.errors import Interrupted, StepError
 from mlstack.launch.ranks import FORKSERVER_LOG, Program
 from mlstack.launch.supervise import StopRequest, Terms, is_running, supervise
-from mlstack.records.run import Failed, Stopped, read_events
+from mlstack.records.run import Failed, Finished, Stopped, read_events
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks on Linux only")
 
@@ -47,6 +47,19 @@ def environment(folder, rank):
     return dict(
         line.split("=", 1) for line in (folder / f"environment-{rank}").read_text().splitlines()
     )
+
+
+@pytest.mark.parametrize("setting", ["2,1", "", " 3 ", "many"])
+def test_threads_are_read_as_openmp_does(make_run, monkeypatch, setting):
+    monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)  # so that the ranks set their own
+    folder, spec = make_run("train", "train")
+
+    events = list(supervise(folder, spec, resume=False, program=FORKED))
+
+    assert isinstance(events[-1], Finished)
+    found = environment(folder, 1)["OMP_NUM_THREADS"]
+    assert found == setting or (not setting and int(found) >= 1)
 
 
 def test_ranks_are_children_of_one_process_and_lead_sessions_of_their_own(make_run):

@@ -1,9 +1,13 @@
+import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, closing
 
+import psutil
 import pytest
 from fake_gpus import lease
 
@@ -29,7 +33,19 @@ def test_what_nvidia_smi_prints_is_understood():
 
 
 @pytest.mark.parametrize(
-    ("setting", "indices"), [(None, [0, 1]), ("1", [1]), ("GPU-aaa", [0]), ("", []), ("-1", [])]
+    ("setting", "indices"),
+    [
+        (None, [0, 1]),
+        ("1", [1]),
+        ("1, 0", [0, 1]),
+        ("GPU-aaa", [0]),
+        ("GPU-b", [1]),  # how a uuid begins, as CUDA reads it
+        ("GPU-", []),  # so do both
+        ("", []),
+        ("-1", []),
+        ("1,-1,0", [1]),  # what follows -1 is hidden
+        ("NoDevFiles", []),
+    ],
 )
 def test_cuda_visible_devices_is_respected(setting, indices):
     assert [g.index for g in visible(parse(LISTING), setting)] == indices
@@ -44,10 +60,11 @@ def test_auto_takes_all_that_are_there_and_none_without_any(table):
 
 def test_gpus_that_are_not_there_are_refused_with_the_number_found(table):
     with (
-        pytest.raises(MachineError, match="4 GPUs were asked for and this machine has 1"),
+        pytest.raises(MachineError, match="4 GPUs were asked for and this machine has 1") as few,
         lease(4, "run a", machine=FakeGpus("A"), table=table),
     ):
         pass
+    assert "--gpus 1" in few.value.hint
     with (
         pytest.raises(
             MachineError, match="1 GPU was asked for and none can be used: this is a fake"
@@ -93,6 +110,64 @@ def test_a_lease_of_another_machine_counts_as_long_as_its_heart_beats(table):
 
         with lease(1, "run b", machine=machine, table=table) as taken:
             assert len(taken) == 1
+
+
+def test_a_clock_that_is_set_takes_no_gpu_from_a_process_that_lives(table, monkeypatch):
+    machine = FakeGpus("A")
+    with lease(1, "run a", machine=machine, table=table):
+        # What /proc/stat says of the boot moves with the clock, and psutil's start times with it.
+        earlier = psutil.Process.create_time
+        monkeypatch.setattr(psutil.Process, "create_time", lambda one: earlier(one) + 3600)
+
+        with pytest.raises(BusyError), lease(1, "run b", machine=machine, table=table):
+            pass
+
+
+def test_a_lease_from_before_the_boot_counts_for_nothing(table, monkeypatch):
+    machine, now = FakeGpus("A"), time.time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: now - 60)
+    place = f"UPDATE gpu_leases SET place = '{socket.gethostname()} pid:[1] another-boot'"
+    with lease(1, "run a", machine=machine, table=table):
+        change(table, f"{place}, heartbeat = {now - 50}")  # a namesake that shares the home
+        with pytest.raises(BusyError), lease(1, "run b", machine=machine, table=table):
+            pass
+        change(table, f"{place}, heartbeat = {now - 70}")
+
+        with lease(1, "run b", machine=machine, table=table) as taken:
+            assert len(taken) == 1
+
+
+def test_a_home_that_cannot_be_written_is_named_with_what_to_set(tmp_path):
+    (tmp_path / "file").touch()
+    garbage = tmp_path / "gpus.db"
+    garbage.write_text("not a database, and long enough to be taken for one" * 9)
+
+    for table, words, hint in (
+        (tmp_path / "file" / "gpus.db", "cannot be kept", "XDG_STATE_HOME"),
+        (tmp_path, "unable to open", "XDG_STATE_HOME"),
+        (garbage, "is not a database", f"rm {garbage}"),
+    ):
+        with (
+            pytest.raises(MachineError, match=words) as caught,
+            lease(1, "run a", machine=FakeGpus("A"), table=table),
+        ):
+            pass
+        assert hint in caught.value.hint
+
+
+def test_without_a_home_the_cpu_needs_no_lease(monkeypatch):
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where nobody has this uid
+
+    with lease("auto", "run a", machine=FakeGpus()) as taken:
+        assert taken == []
+    with pytest.raises(MachineError, match="your home"), lease(1, "b", machine=FakeGpus("A")):
+        pass
+
+
+def test_a_lease_that_cannot_be_given_back_spoils_no_work(table):
+    with lease(1, "run a", machine=FakeGpus("A"), table=table):
+        table.write_text("somebody wrote over it" * 99)
 
 
 def change(table, statement):

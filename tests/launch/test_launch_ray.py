@@ -3,20 +3,43 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 import ray_cluster
 from msgspec import structs
 
-from mlstack.errors import Interrupted, MachineError, StepError
+from mlstack.errors import BusyError, Interrupted, MachineError, StepError
 from mlstack.launch.on_ray import ranks as on_ray
 from mlstack.launch.ranks import Program
 from mlstack.launch.supervise import Patience, StopRequest, Terms, supervise
 from mlstack.records.run import EpochEnded, Stopped, read_events
 
 pytestmark = pytest.mark.slow
+
+BOARDS = """
+import os, ray
+from mlstack.launch.on_ray.driver import board_here
+ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+def where(*_):
+    return ray.get_runtime_context().get_node_id()
+for _ in range(6):
+    print(ray.get(board_here().__ray_call__.remote(where)) == where())
+"""
+
+HOG = """
+import os, sys, time, ray
+ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
+@ray.remote(num_cpus=1)
+def hog(begun):
+    open(begun, "w").close()
+    time.sleep(120)
+ray.get(hog.remote(sys.argv[1]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -143,8 +166,10 @@ def test_a_cluster_that_does_not_answer_is_named(make_run, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     folder, spec = make_run("train")
 
-    with pytest.raises(MachineError, match="no cluster of Ray answers at"):
+    with pytest.raises(MachineError, match="no cluster of Ray answers at") as error:
         list(train(folder, spec))
+
+    assert (Path(error.value.where) / "ray.log").is_file()  # no rank has begun, so none has a log
 
 
 def test_a_cluster_that_is_too_small_is_named(make_run, on_cluster):
@@ -152,6 +177,33 @@ def test_a_cluster_that_is_too_small_is_named(make_run, on_cluster):
 
     with pytest.raises(MachineError, match="2 of 3 CPUs"):
         list(train(folder, spec))
+
+
+def test_what_the_ranks_say_is_kept_on_the_node_of_the_driver(on_cluster):
+    done = subprocess.run(
+        [sys.executable, "-c", BOARDS], capture_output=True, text=True, timeout=100, check=False
+    )
+
+    assert done.stdout.split() == ["True"] * 6, done.stderr
+
+
+def test_a_cluster_that_others_use_is_not_waited_for_without_a_word(make_run, on_cluster, tmp_path):
+    folder, spec = make_run("train", "train")
+    begun = tmp_path / "begun"
+    hog = subprocess.Popen([sys.executable, "-c", HOG, str(begun)], start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not begun.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+        with pytest.raises(BusyError, match="1 of 2 CPUs free") as refused:
+            list(train(folder, spec))
+    finally:
+        hog.kill()
+        hog.wait()
+
+    assert "ray status" in refused.value.hint
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can hide a folder from a node")

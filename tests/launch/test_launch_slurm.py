@@ -1,7 +1,9 @@
 """Jobs of a real Slurm on loopback, with two nodes; the ranks are fake, and so without torch."""
 
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,10 +14,12 @@ from msgspec import structs
 
 from mlstack.config.train_sections import Slurm
 from mlstack.errors import ConfigError, DataError, Interrupted, MachineError, StepError
-from mlstack.launch import at_work
+from mlstack.launch import at_work, code
 from mlstack.launch.slurm import follow, job, queue, script
 from mlstack.launch.supervise import StopRequest
-from mlstack.records.job import JobSeen
+from mlstack.records import base
+from mlstack.records.base import read
+from mlstack.records.job import JOB, Job, JobSeen
 from mlstack.records.run import (
     EpochEnded,
     Finished,
@@ -308,7 +312,7 @@ def test_a_job_that_is_gone_without_a_word_stops_its_run(make_run, cluster):
     slurm_cluster.until((folder / "heartbeat-0").exists)
 
     cluster.ask("scancel", "--signal=KILL", "--full", submitted.id)
-    slurm_cluster.until(lambda: queue.look(submitted.id).is_over, 90)
+    slurm_cluster.until(lambda: queue.look(submitted).is_over, 90)
 
     assert isinstance(read_events(folder)[-1], Started)
     assert now(folder) == ("stopped", f"job {submitted.id} of Slurm is over: cancelled")
@@ -316,15 +320,159 @@ def test_a_job_that_is_gone_without_a_word_stops_its_run(make_run, cluster):
 
 def test_many_jobs_are_asked_for_at_once_and_one_that_slurm_forgot_is_over(cluster, make_run):
     folder, spec = make_run("train")
-    held = follow.submit(folder, spec, Slurm(extra=["--hold"]), module="fake_ranks").id
+    held = follow.submit(folder, spec, Slurm(extra=["--hold"]), module="fake_ranks")
+    forgotten = structs.replace(held, run="another", id="999999")
 
-    seen = queue.look_at([held, "999999"])
-    cluster.ask("scancel", held)
+    seen = queue.look_at([held, forgotten])
+    cluster.ask("scancel", held.id)
 
-    assert (seen[held].state, seen[held].reason) == ("PENDING", "JobHeldUser")
-    assert seen["999999"].state == queue.GONE
-    assert queue.look_at(["999999"])["999999"].state == queue.GONE
+    assert (seen[spec.id].state, seen[spec.id].reason) == ("PENDING", "JobHeldUser")
+    assert seen["another"].state == queue.GONE
+    assert queue.look_at([forgotten])["another"].state == queue.GONE
     assert queue.look_at([]) == {}
+
+
+def test_a_job_of_that_number_that_is_not_the_runs_is_left_alone(make_run, cluster):
+    folder, spec = make_run("train")
+    there = folder.parent / "there"
+    there.mkdir()
+    (there / "job.sh").write_text("#!/bin/sh\nsleep 60\n")
+    other = cluster.ask("sbatch", "--parsable", "--hold", str(there / "job.sh"))
+    ours = Job(run=spec.id, scheduler="slurm", id=other, submitted=0.0)
+    base.write(folder / JOB, ours)
+
+    found, listed = follow.job_of(folder), now(folder)
+    stop = StopRequest()
+    stop.ask()
+    with pytest.raises(StepError, match="GONE"):
+        list(follow.follow(folder, spec, ours, stop=stop))
+    state = cluster.state(other)
+    cluster.ask("scancel", other)
+
+    assert found is None
+    assert listed == ("stopped", "it never started")
+    assert state == "PENDING"
+
+
+def test_a_job_that_a_person_submits_is_noted_and_can_be_followed(make_run, cluster):
+    folder, spec = make_run("train-long")
+    follow.submit(folder, spec, Slurm(extra=["--hold"]), module="fake_ranks")
+    cluster.ask("scancel", read(folder / JOB, Job).id)
+    text = (folder / script.SCRIPT).read_text().replace("#SBATCH --hold\n", "")
+    (folder / script.SCRIPT).write_text(text)
+
+    by_hand = cluster.ask("sbatch", "--parsable", str(folder / script.SCRIPT))
+
+    slurm_cluster.until((folder / "heartbeat-0").exists, 60)
+    noted = follow.job_of(folder)
+    cluster.ask("scancel", by_hand)
+    assert noted is not None and noted.id == by_hand
+    assert noted.python_sha256 == code.python_sha256(folder.parent)
+
+
+def test_a_second_job_of_a_run_that_is_trained_leaves_it_alone(make_run, cluster):
+    folder, spec = make_run("train-long")
+    run = Followed(folder, spec)
+    run.until_trained()
+
+    second = cluster.ask("sbatch", "--parsable", str(folder / script.SCRIPT))
+    cluster.wait(second, "FAILED", limit_s=90)
+    goes_on, noted = run.thread.is_alive(), read(folder / JOB, Job).id
+    run.stop.ask()
+
+    assert goes_on
+    assert noted == run.job.id
+    assert "already" in (folder / "logs" / "slurm.log").read_text()
+    assert isinstance(run.end(), Interrupted)
+
+
+def test_a_node_without_git_does_not_take_the_code_for_another(make_run):
+    folder, spec = make_run("train")
+    subprocess.run(["git", "init", "-q"], cwd=folder.parent, check=True)
+    (folder.parent / ".gitignore").write_text("env/\n")
+    (folder.parent / "env").mkdir()
+    (folder.parent / "env" / "library.py").touch()  # only git knows that it is none of ours
+    programs = folder.parent / "bin"
+    programs.mkdir()
+    for name in ("bash", "sh", "hostname", "srun", "scancel", "scontrol"):
+        (programs / name).symlink_to(shutil.which(name))
+
+    run = Followed(folder, spec, extra=[f"--export=ALL,PATH={programs}"])
+
+    assert run.end() is None
+    assert "without git" in (folder / "logs" / "slurm.log").read_text()
+
+
+def test_a_run_that_is_submitted_from_inside_another_job_does_not_get_its_sizes(
+    make_run, monkeypatch
+):
+    folder, spec = make_run("train")
+    for name, value in (
+        ("SLURM_JOB_ID", "7"),
+        ("SLURM_CPUS_PER_TASK", "64"),
+        ("SLURM_MEM_PER_CPU", "1"),  # srun takes one of these two
+        ("SLURM_MEM_PER_NODE", "1"),
+    ):
+        monkeypatch.setenv(name, value)
+
+    assert Followed(folder, spec).end() is None
+    assert "SLURM_MEM_PER_CPU" not in environment(folder, 0)
+
+
+def test_an_srun_that_cannot_start_the_ranks_is_quoted(make_run, monkeypatch):
+    folder, spec = make_run("train")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "1")
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "1")
+
+    error = Followed(folder, spec).end()
+
+    assert isinstance(error, StepError)
+    assert "mutually exclusive" in error.hint
+
+
+def test_a_wish_to_stop_while_the_job_starts_is_no_failure(make_run, monkeypatch, tmp_path):
+    # A watcher that needs long to start, and does not listen yet.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif 'mlstack.launch.slurm.job' in sys.orig_argv: time.sleep(4)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    folder, spec = make_run("train-long")
+    run = Followed(folder, spec)
+    slurm_cluster.until(lambda: queue.look(run.job).state == "RUNNING")
+    time.sleep(1)
+
+    run.stop.ask(signal.SIGINT)
+
+    error = run.end()
+    assert isinstance(error, Interrupted), error
+    assert error.exit_code == 130
+    assert isinstance(read_events(folder)[-1], Stopped)
+
+
+def test_a_wish_to_stop_that_slurm_does_not_hear_is_told_again(make_run, monkeypatch, tmp_path):
+    folder, spec = make_run("train-long")
+    run = Followed(folder, spec)
+    run.until_trained()
+    down, programs = tmp_path / "down", tmp_path / "bin"
+    down.touch()
+    programs.mkdir()
+    for name in ("scontrol", "scancel"):
+        text = f"[ -e '{down}' ] && echo Unable to contact slurm controller >&2 && exit 1"
+        (programs / name).write_text(f'#!/bin/sh\n{text}\nexec {shutil.which(name)} "$@"\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+    run.stop.ask(signal.SIGINT)
+    time.sleep(3)
+    is_followed = run.thread.is_alive()
+    down.unlink()
+
+    error = run.end()
+    assert is_followed
+    assert isinstance(error, Interrupted)
+    assert error.exit_code == 130
+    assert isinstance(read_events(folder)[-1], Stopped)
 
 
 def test_a_slurm_that_does_not_answer_leaves_a_run_what_it_said(make_run, monkeypatch, tmp_path):

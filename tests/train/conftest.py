@@ -48,6 +48,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
             environment=Environment(python="3", platform="test", cpu_count=2),
             seed=17,
             classes=sorted(set(labels)),
+            ranks=project.config.train.ranks,
         )
         base.write(folder / SPEC, msgspec.structs.replace(spec, **changed))
         names = [Path(path).name for path in paths]  # the temporary folder must decide nothing

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -118,6 +119,24 @@ def test_a_run_in_the_queue_is_listed_so_and_says_how_to_follow_or_end_it(projec
     assert f"mlstack train --on slurm --resume {run}" in shown
     assert here[0] == 75 and f"`scancel {job}` ends it" in here[2]
     assert "stopped: " in over and f"mlstack train --on slurm --resume {run}" in over
+
+
+def test_a_job_that_is_being_submitted_when_ctrl_c_is_typed_is_taken_back(
+    project, cluster, tmp_path
+):
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    real = f'{shutil.which("sbatch")} "$@"'
+    sbatch.write_text(f"#!/bin/sh\nsaid=$({real})\nkill -INT $PPID\nsleep 1\necho $said\n")
+    sbatch.chmod(0o755)
+    environment = cluster.environment | {"PATH": f"{sbatch.parent}:{os.environ['PATH']}"}
+
+    there = begin(project, environment, *FLAGS, "--on", "slurm")
+    said = there.communicate(timeout=100)
+
+    assert there.returncode == 130, said
+    job = read(newest(project) / JOB, Job).id
+    cluster.wait(job, "CANCELLED")
 
 
 def test_two_nodes_of_ray_train_what_two_ranks_here_do(trained):

@@ -225,7 +225,37 @@ def test_a_run_that_goes_on_elsewhere_is_fetched_when_it_is_named_and_silent(
     there = other_machine(project, tmp_path / "there")
     set_copy(there, str(tmp_path / "shelf"))
 
-    fetched = list(bring(load(there / "mlstack.yaml"), folder.name[-4:]))
+    paused: list[float] = []
+
+    fetched = list(bring(load(there / "mlstack.yaml"), folder.name[-4:], pause=paused.append))
+
+    assert paused == [20.0]
 
     assert fetched[-1].done == fetched[-1].total > 0
+    assert run_ids(Layout(there).runs) == [folder.name]
+
+
+@pytest.mark.parametrize("wrong_s", [-7200.0, 7200.0])
+def test_a_run_on_a_machine_whose_clock_is_wrong_is_not_taken_from_it(
+    project: Path, tmp_path: Path, wrong_s: float
+) -> None:
+    folder, shelf = made(project), tmp_path / "shelf"
+    steps = [
+        Stepped(run=folder.name, at=time.time() + wrong_s + n, epoch=1, step=n, batch=n, batches=9)
+        for n in (1, 2)
+    ]
+    (folder / EVENTS).write_bytes(b"")
+    append_event(folder, steps[0])
+    list(mirrors.copy(COPY, [folder], str(shelf)))
+    there = other_machine(project, tmp_path / "there")
+    set_copy(there, str(shelf))
+
+    def go_on(_: float) -> None:
+        append_event(folder, steps[1])
+        list(mirrors.copy(COPY, [folder], str(shelf)))
+
+    with pytest.raises(BusyError, match="trained on another machine"):
+        list(bring(load(there / "mlstack.yaml"), None, pause=go_on))
+    assert run_ids(Layout(there).runs) == []
+    list(bring(load(there / "mlstack.yaml"), None, pause=lambda _: None))
     assert run_ids(Layout(there).runs) == [folder.name]

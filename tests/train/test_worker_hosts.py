@@ -4,13 +4,25 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from mlstack.records.run import Finished, read_events
+from mlstack.files import lock
+from mlstack.launch.supervise import is_running
+from mlstack.records.run import (
+    EVENTS,
+    LOCK,
+    Failed,
+    Finished,
+    Reading,
+    Started,
+    append_event,
+    read_events,
+)
 
 Plan = Callable[..., Path]
 
@@ -81,6 +93,51 @@ def elastic(number: int, port: int) -> dict[str, str]:
 def weights(run: Path) -> dict[str, bytes]:
     state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
     return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+
+
+def test_under_torchrun_a_run_that_is_being_trained_is_left_alone(
+    plan: Plan, start: Callable
+) -> None:
+    run = plan("taken")
+    append_event(run, Reading(run=run.name, at=1.0, text="x", done=0, total=1))
+    told = (run / EVENTS).read_bytes()
+
+    with lock(run / LOCK, "the run"):
+        second = start(run, "--resume", TORCHELASTIC_USE_AGENT_STORE="True")
+        said = second.communicate(timeout=60)[0]
+
+    assert second.returncode == 75, said
+    assert "busy with run `taken`" in said
+    assert (run / EVENTS).read_bytes() == told
+
+
+def test_under_torchrun_nobody_else_trains_the_run(plan: Plan, start: Callable) -> None:
+    run = plan("alone", "train.epochs=500")
+
+    process = start(run, TORCHELASTIC_USE_AGENT_STORE="False")
+    deadline = time.monotonic() + 60
+    while not any(isinstance(event, Started) for event in read_events(run)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    assert is_running(run)
+    process.terminate()
+    assert process.wait(60) == 0
+    assert not is_running(run)
+
+
+def test_other_ranks_than_the_run_has_are_refused(plan: Plan, start: Callable) -> None:
+    run = plan("one")
+    port = free_port()
+
+    ranks = [start(run, "--resume", **elastic(number, port)) for number in (0, 1)]
+    said = [process.communicate(timeout=100)[0] for process in ranks]
+
+    assert [process.returncode for process in ranks] == [1, 1], said
+    last = read_events(run)[-1]
+    assert isinstance(last, Failed)
+    assert last.problem == "run `one` has 1 rank, and 2 were started"
+    assert last.category == "ConfigError"
 
 
 def test_torchrun_on_two_hosts_trains_what_two_ranks_here_do(

@@ -135,7 +135,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Give a function that sets the main memory of the machine, in bytes."""
 
     def set_to(total: float) -> None:
-        found = SimpleNamespace(total=total)
+        found = SimpleNamespace(total=total, available=total)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: found)
 
     return set_to

@@ -22,8 +22,9 @@ os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mlstack.errors import MachineError
+from mlstack.errors import BusyError, MachineError
 from mlstack.launch import verdict
 from mlstack.launch.on_ray.hosts import Board, MeetingConfig, Order, host
 from mlstack.records.base import read
@@ -33,6 +34,7 @@ RAY: Any = ray  # its own annotations are only half there
 ADDRESS = "RAY_ADDRESS"
 POLL_S = 0.1
 REACH_S = 10
+FREE_S = 20  # until what another run of this cluster has just left counts as free
 STORAGE = ".ray"  # below the run's folder: Ray Train wants to keep something, and has nothing to
 PASSED_ON = ("PYTHONPATH", "OMP_NUM_THREADS", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
@@ -47,9 +49,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, wish.leave)
     try:
         _connect(spec)
+        _take_turn(spec, wish)
         order = Order(module, arguments, spec.root, spec.id, str(folder), bool(spec.gpus))
         return _drive(spec, order, wish)
-    except MachineError as error:
+    except (BusyError, MachineError) as error:
         name = type(error).__name__
         append_event(folder, verdict.told(spec.id, error.problem, error.hint, category=name))
         return 1
@@ -78,7 +81,7 @@ def _connect(spec: RunSpec) -> None:
     Raises:
         MachineError: it does not answer, or is too small.
     """
-    address = os.environ.get(ADDRESS, "local")
+    address = os.environ.get(ADDRESS) or "local"
     _reach(address)
     own: dict[str, Any] = {"include_dashboard": False}
     if not spec.gpus:
@@ -88,20 +91,42 @@ def _connect(spec: RunSpec) -> None:
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": {n: os.environ[n] for n in PASSED_ON if n in os.environ}},
+            runtime_env={"env_vars": {n: os.environ[n] for n in PASSED_ON if os.environ.get(n)}},
             **(own if address == "local" else {}),
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _no_answer(address, f"{error}".strip().split("\n")[0]) from error
-    there = RAY.cluster_resources()
-    wanted = {"CPU": spec.ranks * _cpus(spec), "GPU": spec.ranks if spec.gpus else 0}
-    short = [f"{there.get(what, 0):g} of {n} {what}s" for what, n in wanted.items()
-             if there.get(what, 0) < n]  # fmt: skip
+    short = _lack(spec, RAY.cluster_resources())
     if short:
         raise MachineError(
-            f"the cluster of Ray has {' and '.join(short)} that the run needs",
+            f"the cluster of Ray has {short} that the run needs",
             hint="change train.ranks or train.ray, or add machines to the cluster first",
         )
+
+
+def _take_turn(spec: RunSpec, wish: "_Wish") -> None:
+    """See that others leave enough of the cluster: Ray would wait without a word.
+
+    Raises:
+        BusyError: they do not.
+    """
+    deadline = time.monotonic() + FREE_S
+    while short := _lack(spec, RAY.available_resources()):
+        if wish.stop:
+            raise SystemExit(0)
+        if time.monotonic() > deadline:
+            raise BusyError(
+                f"the cluster of Ray has {short} free that the run needs",
+                hint="`ray status` says what is in use; try again when others are done",
+            )
+        time.sleep(POLL_S)
+
+
+def _lack(spec: RunSpec, there: dict[str, float]) -> str:
+    """Say of what there is too little; empty when there is enough."""
+    wanted = {"CPU": spec.ranks * _cpus(spec), "GPU": spec.ranks if spec.gpus else 0}
+    has = {what: there.get(what, 0) for what in wanted}
+    return " and ".join(f"{has[w]:g} of {n} {w}s" for w, n in wanted.items() if has[w] < n)
 
 
 def _reach(address: str) -> None:
@@ -128,7 +153,7 @@ def _no_answer(address: str, why: str) -> MachineError:
 
 
 def _drive(spec: RunSpec, order: Order, wish: _Wish) -> int:
-    board = RAY.remote(num_cpus=0)(Board).remote()
+    board = board_here()
     trainer = DataParallelTrainer(
         host,
         train_loop_config={"order": order, "board": board},
@@ -158,6 +183,16 @@ def _drive(spec: RunSpec, order: Order, wish: _Wish) -> int:
     for error in trouble:
         _tell_lost(spec, Path(order.run_folder), error, told)
     return 1 if trouble else 0
+
+
+def board_here() -> Any:
+    """Make a board on the driver's own node.
+
+    Ray puts what needs no core on any (also when asked softly), and when a board goes with its node
+    no rank is named.
+    """
+    here = NodeAffinitySchedulingStrategy(RAY.get_runtime_context().get_node_id(), soft=False)
+    return RAY.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
 
 
 def _fit(trainer: Any, trouble: list[Exception]) -> None:

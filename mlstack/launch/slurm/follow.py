@@ -66,7 +66,7 @@ def job_of(run_folder: Path) -> Job | None:
     if not (run_folder / JOB).is_file():
         return None
     job = base.read(run_folder / JOB, Job)
-    return None if queue.look(job.id).is_over else job
+    return None if queue.look(job).is_over else job
 
 
 def follow(
@@ -110,6 +110,8 @@ class _Watch:
     asked: int = 0
     end: RunEvent | None = None  # as far as is known; a requeue takes it back
     next_look: float = 0.0
+    next_wish: float = 0.0
+    is_up: bool = False  # the watcher, who would die of a signal, or miss it, while it starts
 
     def events(self) -> Iterator[RunEvent | JobSeen]:
         while not self._is_over():
@@ -156,12 +158,14 @@ class _Watch:
             if isinstance(event, TERMINAL):
                 self.end = event
                 self.next_look = 0.0  # the job will be over soon
+                self.is_up = False
             else:
                 self.end = None
+                self.is_up = True
                 yield event
 
     def _look(self) -> Iterator[JobSeen]:
-        before, self.seen = self.seen, queue.look(self.job.id)
+        before, self.seen = self.seen, queue.look(self.job)
         wait = POLL_S if self.end else ASK_S
         self.next_look = time.monotonic() + wait
         if (self.seen.state, self.seen.reason) != (before.state, before.reason):
@@ -174,15 +178,19 @@ class _Watch:
             )
 
     def _ask_to_stop(self) -> None:
-        """Pass a wish to stop on: to the watcher in the job, who saves first; else to Slurm."""
-        if self.stop.times <= self.asked:
+        """Pass a wish to stop on: to the watcher in the job, who saves first; else to Slurm.
+
+        One that a controller which is down has not heard is said again when the next look is due.
+        """
+        if self.stop.times <= self.asked or time.monotonic() < self.next_wish:
             return
-        self.asked += 1
-        if self.asked <= TO_WATCHER and queue.look(self.job.id).state == "RUNNING":
-            queue.ask_to_stop(self.job.id)
-        else:
-            queue.cancel(self.job.id)
-        self.next_look = 0.0
+        self.next_look, self.next_wish = 0.0, time.monotonic() + ASK_S
+        now = queue.look(self.job)
+        if now.state == queue.UNKNOWN or now.is_over:
+            return
+        is_for_watcher = self.asked < TO_WATCHER and now.state == "RUNNING" and self.is_up
+        if (queue.ask_to_stop if is_for_watcher else queue.cancel)(self.job.id):
+            self.asked, self.next_wish = self.asked + 1, 0.0
 
 
 def _unsaid(spec: RunSpec, job: Job, seen: Seen, folder: Path) -> RunEvent:

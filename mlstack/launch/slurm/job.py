@@ -7,27 +7,39 @@ preempts it: its ranks get their SIGTERM then, and the watcher none.
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlstack.errors import OK, ConfigError, Interrupted, MlstackError, StepError
+from mlstack.errors import (
+    OK,
+    BusyError,
+    ConfigError,
+    DataError,
+    Interrupted,
+    MlstackError,
+    StepError,
+)
 from mlstack.launch import code, ranks, verdict
 from mlstack.launch.remote import Launcher, ranks_of
 from mlstack.launch.slurm import queue
 from mlstack.launch.supervise import Patience, StopRequest, Terms, supervise
+from mlstack.records import base
 from mlstack.records.base import read
 from mlstack.records.job import JOB, Job
-from mlstack.records.run import SPEC, RunSpec, Started, Stopped, append_event
+from mlstack.records.run import EVENTS, SPEC, RunSpec, Started, Stopped, append_event
 
 # srun: error: node-1: tasks 0-3,7: Exited with exit code 1
 ENDED = re.compile(r"^srun: error: \S+: tasks? ([\d,-]+): (.+?)( \(core dumped\))?$")
 EXITED = "Exited with exit code "
 MEMORY = "Out Of Memory"
+NOTED_S, POLL_S = 5.0, 0.1  # until whoever has submitted the job has noted which one it is
 SRUN_S = 5.0  # until srun says which rank it was that the others have lost
 TOO_SHORT = (
     "the time limit of the job came before a single step was done",
@@ -47,9 +59,19 @@ def main() -> int:
     stop = StopRequest()
     signal.signal(signal.SIGTERM, stop.ask)
     signal.signal(signal.SIGUSR1, stop.ask)
-    if _has_changed(folder, spec):
+    noted = _noted(folder, job)
+    if noted is not None and noted.id != job and not queue.look(noted).is_ending:
+        sys.stderr.write(f"mlstack: the run is job {noted.id} already, which goes on\n")
+        return BusyError.exit_code
+    if noted is not None and _has_changed(noted, spec):
         append_event(folder, verdict.told(spec.id, *CHANGED, category=ConfigError.__name__))
         return ConfigError.exit_code
+    if noted is None or noted.id != job:
+        noted = _note(folder, spec, job, noted)
+    if queue.look(
+        noted
+    ).is_ending:  # cancelled while this began: no signal came, no rank will start
+        return Interrupted.exit_code
     try:
         return _watch(folder, spec, stop, _Srun(launch, job))
     except MlstackError as error:
@@ -124,12 +146,41 @@ def _put_back(job: str, stopped: Interrupted) -> int:
     return OK if queue.requeue(job) else stopped.exit_code
 
 
-def _has_changed(folder: Path, spec: RunSpec) -> bool:
+def _noted(folder: Path, job: str) -> Job | None:
+    """Read which job the run is: this one, or an earlier one when a person has submitted this."""
+    deadline = time.monotonic() + NOTED_S
+    noted: Job | None = None
+    while noted is None or noted.id != job:
+        with suppress(DataError):
+            noted = read(folder / JOB, Job)
+        if time.monotonic() > deadline:
+            break
+        time.sleep(POLL_S)
+    return noted
+
+
+def _note(folder: Path, spec: RunSpec, job: str, before: Job | None) -> Job:
+    """Note a job that a person has submitted, so that others can follow it and find it taken."""
+    events = folder / EVENTS
+    digest = before.python_sha256 if before else code.python_sha256(Path(spec.root))
+    this = Job(
+        run=spec.id,
+        scheduler="slurm",
+        id=job,
+        submitted=time.time(),
+        offset=events.stat().st_size if events.is_file() else 0,
+        python_sha256=digest,
+    )
+    base.write(folder / JOB, this)
+    return this
+
+
+def _has_changed(noted: Job, spec: RunSpec) -> bool:
     """Tell whether the code is another one by now: a job may wait for days."""
-    if not (folder / JOB).is_file():
+    if shutil.which("git") is None:  # it says which files are the code; a node may lack it
+        sys.stderr.write("mlstack: without git here, code that has changed is not noticed\n")
         return False
-    submitted = read(folder / JOB, Job).python_sha256
-    return submitted != code.python_sha256(Path(spec.root))
+    return noted.python_sha256 != code.python_sha256(Path(spec.root))
 
 
 def _numbers(listed: str) -> Iterator[int]:

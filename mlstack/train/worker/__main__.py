@@ -16,14 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from mlstack import allocator
-from mlstack.errors import OK, MachineError
+from mlstack.errors import OK, BusyError, MachineError
+from mlstack.files import lock
 from mlstack.records.base import read
-from mlstack.records.run import SPEC, RunSpec
+from mlstack.records.run import LOCK, SPEC, RunSpec
 from mlstack.train.worker.failure import tell_failure
 from mlstack.train.worker.stop import StopRequest
 
 FAILED = 1
 MAPPED_BYTES = 1 << 30
+TORCHRUN = "TORCHELASTIC_USE_AGENT_STORE"  # it sets that; our own supervisor holds the lock itself
 
 
 def main() -> int:
@@ -41,8 +43,19 @@ def main() -> int:
     folder = given.parent if given.is_file() else given
     spec = read(folder / SPEC, RunSpec)
     rank = int(os.environ.get("RANK", "0"))
+    if TORCHRUN in os.environ and rank == 0:
+        try:
+            with lock(folder / LOCK, f"run `{spec.id}`"):
+                return _train(folder, spec, stop, rank, resume=arguments.resume)
+        except BusyError as error:  # whoever is at it goes on, and hears nothing of this
+            sys.stderr.write(f"error: {error.problem}\n")
+            return error.exit_code
+    return _train(folder, spec, stop, rank, resume=arguments.resume)
+
+
+def _train(folder: Path, spec: RunSpec, stop: StopRequest, rank: int, *, resume: bool) -> int:
     try:
-        _run(folder, spec, stop, resume=arguments.resume)
+        _run(folder, spec, stop, resume=resume)
     except Exception as error:
         with suppress(OSError):  # of a log on a full disk
             traceback.print_exc()

@@ -15,13 +15,13 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from pytorch_lightning import seed_everything
 from torch import Tensor
 
 from mlstack.errors import MlstackError
 from mlstack.inputs.tables import TableSpec
+from mlstack.launch.memory import memory
 from mlstack.launch.user_code import in_words
 from mlstack.records.run import CHECKPOINTS, Finished, Started, append_event, read_events
 from mlstack.train.worker.build import announce_reading, batch_size, build_data, build_model
@@ -223,7 +223,7 @@ def _memory(trial: Trial) -> Verdict:
         where = torch.cuda.get_device_name()
     else:
         used = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        total, where = psutil.virtual_memory().total, "main memory"
+        total, where = memory().total, "main memory"
     detail = f"{used / GIGA:.1f} of {total / GIGA:.1f} GB of {where} with batches of {size}"
     if used > FULL * total:
         return Verdict(name, False, detail, f"train.batch_size: {max(1, size // 2)}")

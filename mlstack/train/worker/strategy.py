@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import psutil
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
@@ -12,6 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from mlstack.errors import ConfigError, MachineError
+from mlstack.launch.memory import memory
 from mlstack.train.worker.equip import blocks_of
 from mlstack.train.worker.ranks import Job
 from mlstack.train.worker.reduction import ExactDDP, ExactParts, OrderedDDP
@@ -108,7 +108,7 @@ def _memory_bytes(job: Job) -> float:
     """Give what one rank may use: its GPU, or its share of the main memory."""
     if job.spec.gpus:
         return float(torch.cuda.mem_get_info()[1])
-    return psutil.virtual_memory().total / job.rank.local_count
+    return memory().total / job.rank.local_count
 
 
 def _too_large(job: Job, need: float, room: float) -> MachineError:
