@@ -107,6 +107,8 @@ def _run(app: typer.Typer, arguments: list[str]) -> Any:
 def _with_status(arguments: list[str]) -> list[str]:
     """Name the status screen, which is what `mlstack` shows without a command in a project."""
     if not arguments:
-        return ["status"] if Path("mlstack.yaml").is_file() else ["--help"]
+        here = Path.cwd()  # in a folder of a project, `status` says where the project is
+        is_inside = any((one / "mlstack.yaml").is_file() for one in (here, *here.parents))
+        return ["status"] if is_inside else ["--help"]
     shared = ("--config", "--set", "--json", "--quiet", "--debug")
     return ["status", *arguments] if arguments[0].startswith(shared) else arguments

@@ -45,6 +45,16 @@ def test_an_error_in_json_mode_is_one_object_on_stdout(tmp_path: Path):
     assert "mlstack init" in answer["error"]["hint"]
 
 
+def test_in_a_folder_of_a_project_the_bare_command_says_where_the_project_is(tmp_path: Path):
+    (tmp_path / "mlstack.yaml").write_text("version: 1\n")
+    (tmp_path / "data" / "digits").mkdir(parents=True)
+
+    done = mlstack(cwd=tmp_path / "data" / "digits")
+
+    assert done.returncode == 2
+    assert f"hint: cd {tmp_path}" in done.stderr
+
+
 def test_outside_a_project_the_bare_command_shows_help(tmp_path: Path):
     done = mlstack(cwd=tmp_path)
 
