@@ -92,7 +92,7 @@ def start(
 
 def main() -> NoReturn:
     """Run a command and end with its exit code."""
-    arguments = _with_status(sys.argv[1:])
+    arguments = ["--help" if word == "-h" else word for word in _with_status(sys.argv[1:])]
     hurry()
     app = assemble(arguments[0])
     ending.run(lambda: _run(app, arguments), arguments)

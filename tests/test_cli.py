@@ -45,6 +45,13 @@ def test_an_error_in_json_mode_is_one_object_on_stdout(tmp_path: Path):
     assert "mlstack init" in answer["error"]["hint"]
 
 
+def test_h_is_short_for_help(tmp_path: Path):
+    for words in ((), ("train",), ("version", "diff")):
+        short, long = mlstack(*words, "-h", cwd=tmp_path), mlstack(*words, "--help", cwd=tmp_path)
+        assert short.returncode == 0
+        assert short.stdout == long.stdout
+
+
 def test_in_a_folder_of_a_project_the_bare_command_says_where_the_project_is(tmp_path: Path):
     (tmp_path / "mlstack.yaml").write_text("version: 1\n")
     (tmp_path / "data" / "digits").mkdir(parents=True)
