@@ -115,10 +115,10 @@ class _Watch:
 
     def events(self) -> Iterator[RunEvent | JobSeen]:
         while not self._is_over():
+            yield from self._read()  # first: whether the watcher is up decides who is asked to stop
             self._ask_to_stop()
             if time.monotonic() >= self.next_look:
                 yield from self._look()
-            yield from self._read()
             time.sleep(POLL_S)
         yield from self._read()  # what came in before its job was over, and after the last look
 
