@@ -19,8 +19,7 @@ def read(path: Path) -> pa.Table:
 def write(table: pa.Table, path: Path) -> None:
     """Write one file; half of it stays when this is killed.
 
-    Columns of tensors and files are packed by Snappy: on numbers of pictures it is smaller than
-    zstd, on files of pictures as large, and takes a half to a fifth of the time.
+    Columns of tensors and files are packed by Snappy, which is quick where nothing can be packed.
     """
     wide = [name for name in table.column_names if _is_wide(table.column(name))]
     plain = [_place(field) for field in table.schema if field.name not in wide]

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,15 @@ class TableSpec:
         coded = [name for name, values in self.categories.items() for _ in range(len(values) + 1)]
         return [*self.numbers, *coded]
 
+    @cached_property
+    def _codes(self) -> dict[str, dict[str | None, float]]:
+        """The code of each text of each column; NaN where it is missing."""
+        found: dict[str, dict[str | None, float]] = {}
+        for name, values in self.categories.items():
+            found[name] = dict.fromkeys((None, *MISSING), math.nan)
+            found[name] |= {value: float(code) for value, code in codes_of(values).items()}
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Give what `signature.json` keeps under `preprocess`."""
         return {"kind": "table", "numbers": self.numbers, "categories": self.categories}
@@ -111,10 +121,9 @@ class TableSpec:
         for place, name in enumerate(self.numbers):
             described[:, place] = column_of(rows, name, _number)
         for place, (name, values) in enumerate(self.categories.items(), start=len(self.numbers)):
-            codes: dict[str | None, float] = dict.fromkeys((None, *MISSING), math.nan)
-            codes |= {value: float(code) for value, code in codes_of(values).items()}
+            codes, other = self._codes[name], float(len(values))
             described[:, place] = [
-                codes.get(value, float(len(values))) for value in column_of(rows, name, _text)
+                codes.get(value, other) for value in column_of(rows, name, _text)
             ]
         return described
 

@@ -114,16 +114,19 @@ def classes(table: Path, name: str, label: str, scratch: Path) -> dict[str, int]
     Raises:
         DataError: it cannot be read.
     """
-    for long_lines in (False, True):
-        try:
-            with _opened(name, scratch) as connection:
-                wanted = Wanted(name, table, table, scratch, long_lines=long_lines)
-                columns = _read(connection, "raw_before", table, wanted)
-                return _classes(connection, "raw_before", quoted(label)) if label in columns else {}
-        except DataError as error:
-            if long_lines or not _is_long_line(error.__cause__):
-                raise
-    raise AssertionError("the second try answers or raises")
+    wanted = Wanted(name, table, table, scratch)
+    try:
+        return _counted(wanted, label)
+    except DataError as error:
+        if not _is_long_line(error.__cause__):
+            raise
+    return _counted(with_fields(wanted, long_lines=True), label)
+
+
+def _counted(wanted: Wanted, label: str) -> dict[str, int]:
+    with _opened(wanted.path, wanted.scratch) as connection:
+        columns = _read(connection, "raw_before", wanted.before, wanted)
+        return _classes(connection, "raw_before", quoted(label)) if label in columns else {}
 
 
 def _compare(connection: Any, wanted: Wanted) -> TableChange:

@@ -90,16 +90,24 @@ def test_a_full_file_is_packed_while_the_next_one_is_written(tmp_path: Path) -> 
     assert sorted(kept(log)) == sorted(asked)
 
 
-@pytest.mark.parametrize(("rows", "is_written"), [(MANY_ROWS, True), (MANY_ROWS - 1, False)])
-def test_many_rows_do_not_wait_for_the_interval(
-    tmp_path: Path, rows: int, is_written: bool
+@pytest.mark.parametrize(
+    ("rows", "size", "is_written"),
+    [
+        (MANY_ROWS, 0, True),
+        (MANY_ROWS - 1, 0, False),
+        (1, MANY_BYTES, True),
+        (1, MANY_BYTES // 2, False),
+    ],
+)
+def test_many_rows_or_bytes_do_not_wait_for_the_interval(
+    tmp_path: Path, rows: int, size: int, is_written: bool
 ) -> None:
     log = RequestLog(tmp_path, NAME, LogSpec(flush_ms=MINUTE_MS))
     log.start([])
 
     async def add() -> int:
         for number in range(rows):
-            log.add(Entry(f"id-{number}", "", 1, 1, "infer", 200))
+            log.add(Entry(f"id-{number}", "", 1, 1, "infer", 200, inputs=[bytes(size)]))
         for _ in range(200):
             await asyncio.sleep(0.01)
             if log.written_rows:
@@ -111,26 +119,6 @@ def test_many_rows_do_not_wait_for_the_interval(
 
     assert written == (rows if is_written else 0)
     assert len(kept(tmp_path)) == rows
-
-
-@pytest.mark.parametrize("given", [MANY_BYTES, MANY_BYTES // 2])
-def test_many_bytes_do_not_wait_for_the_interval(tmp_path: Path, given: int) -> None:
-    log = RequestLog(tmp_path, NAME, LogSpec(flush_ms=MINUTE_MS))
-    log.start([])
-
-    async def add() -> int:
-        log.add(Entry("one", "", 1, 1, "infer", 200, inputs=[bytes(given)]))
-        for _ in range(50):
-            await asyncio.sleep(0.01)
-            if log.written_rows:
-                break
-        return log.written_rows
-
-    written = asyncio.run(add())
-    log.close()
-
-    assert written == (given == MANY_BYTES)
-    assert kept(tmp_path) == ["one"]
 
 
 def test_tensors_are_packed_by_the_codec_for_them_and_nothing_is_left_plain(tmp_path: Path) -> None:

@@ -68,9 +68,7 @@ def main() -> int:
         return ConfigError.exit_code
     if noted is None or noted.id != job:
         noted = _note(folder, spec, job, noted)
-    if queue.look(
-        noted
-    ).is_ending:  # cancelled while this began: no signal came, no rank will start
+    if queue.look(noted).is_ending:  # cancelled while this began: no signal came
         return Interrupted.exit_code
     try:
         return _watch(folder, spec, stop, _Srun(launch, job))
