@@ -24,7 +24,7 @@ def line(project: Project, data_md5: str) -> Line:
     except MlstackError as error:
         return Line(part="stages", state=_short(error.problem), is_well=False)
     if not any(look.recorded(stage) for stage in known):
-        return Line(part="stages", state=f"never run: {', '.join(found)}")
+        return Line(part="stages", state=f"{', '.join(found)}: not yet by `mlstack run`")
     stale = {stage.name: bool(found[stage.name]) for stage in known}
     for stage in known:
         stale[stage.name] = stale[stage.name] or any(stale[name] for name in stage.needs)
