@@ -17,7 +17,9 @@ import uvloop
 from serving.load import Call, closed, need_wrk
 
 from mlstack.serve.worker.answers import JSON, Answer
+from mlstack.serve.worker.fast_path import FastPath
 from mlstack.serve.worker.listener import Listener
+from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.request import Request
 
 BODY = b'{"prediction":"class 1","confidence":0.9,"prediction_id":"01a21633-7b30-79c4-a171"}'
@@ -29,6 +31,7 @@ class Constant:
 
     max_body_bytes = 1 << 20
     is_stopping = False
+    fast_path = FastPath(lambda: None, Metrics("m"), None)
 
     async def __call__(self, scope: dict, receive: object, send: object) -> None:
         """Answer by ASGI."""
@@ -74,7 +77,7 @@ def measure(kind: str) -> tuple[float, float]:
         command = [sys.executable, __file__, "--serve", kind, str(number)]
         process = subprocess.Popen(command, pass_fds=[number])
     try:
-        call = Call("/predict", b'{"inputs":[1,2,3,4]}', {"content-type": "application/json"})
+        call = Call("/x", b'{"inputs":[1,2,3,4]}', {"content-type": "application/json"})
         url = f"http://127.0.0.1:{port}"
         assert call.ask(url).status_code == 200
         got = closed(url, call, psutil.Process(process.pid), c=64, seconds=3)

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 import uvloop
@@ -19,9 +20,17 @@ from hypothesis import strategies as st
 from mlstack.serve.worker import connection
 from mlstack.serve.worker.answers import Answer, json_answer
 from mlstack.serve.worker.connection import Connection, Open, end_late
+from mlstack.serve.worker.fast_path import FastPath
+from mlstack.serve.worker.log import RequestLog
+from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.request import Request
 
 LIMIT = 100_000
+
+
+def no_fast_path() -> FastPath:
+    """Make one that lets everything go the usual way."""
+    return FastPath(lambda: None, Metrics("m"), cast("RequestLog", None))
 
 
 class Echo:
@@ -30,6 +39,7 @@ class Echo:
     def __init__(self) -> None:
         self.max_body_bytes = LIMIT
         self.is_stopping = False
+        self.fast_path = no_fast_path()
         self.gone = 0
         self.gate: asyncio.Event | None = None
         self.is_asked = threading.Event()

@@ -53,6 +53,11 @@ class Access:
             self._fixed = [own, *record.from_environment(os.environ)]
             self._keys = [*self._fixed, *record.read_keys(self._place).active()]
 
+    @property
+    def is_particular(self) -> bool:
+        """Tell whether requests from no web page are asked for keys, or answered otherwise."""
+        return self._spec.asks_for_keys or bool(self._origins)
+
     def admit(self, request: Request) -> Answer | None:
         """Let a request in; give the answer of one that only asks for leave (CORS preflight).
 

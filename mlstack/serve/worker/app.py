@@ -19,10 +19,12 @@ from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, j
 from mlstack.serve.worker.batcher import Job
 from mlstack.serve.worker.columns import Entry, Raw, row_id
 from mlstack.serve.worker.compare import Sample
+from mlstack.serve.worker.fast_path import FastPath
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.model import Model
+from mlstack.serve.worker.predicted import predicted
 from mlstack.serve.worker.repository import Repository
 from mlstack.serve.worker.request import Request, new_id
 from mlstack.serve.worker.said import AccessLog, log
@@ -50,6 +52,7 @@ class App:
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
         self.trial: Trial | None = None  # of the canary
+        self.fast_path = FastPath(self._answering_all, self.metrics, log, spec.log.redact)
         self.repository: Repository
         self.is_stopping = False  # each connection is closed after its next answer
         self.is_closed = False  # nothing more is answered
@@ -99,6 +102,18 @@ class App:
             self.access_log.note(self._spec.model, request, answer, seconds)
         if self.spans.is_on:
             self.spans.note(self._spec.model, request, answer, seconds)
+
+    def _answering_all(self) -> Deployed | None:
+        """Give the model that answers all alike; None while each request is looked at by itself."""
+        is_particular = (
+            self.is_closed
+            or self._has_others
+            or self.traffic.canary is not None
+            or self.access.is_particular
+            or self.access_log.is_on
+            or self.spans.is_on
+        )
+        return None if is_particular else self.traffic.live
 
     def is_busy(self) -> bool:
         """Tell whether rows wait for the live model."""
@@ -428,16 +443,5 @@ def _predictions(model: Model, entry: Entry, outputs: list[np.ndarray]) -> list[
             for row in range(entry.count)
         ]
         return [{"outputs": n, "prediction_id": i} for n, i in zip(named, ids, strict=True)]
-    said = []
-    for row, prediction_id in zip(entry.probabilities.tolist(), ids, strict=True):
-        best = row.index(max(row))
-        shares = [round(value, 6) for value in row]
-        said.append(
-            {
-                "prediction": entry.classes[best],
-                "confidence": shares[best],
-                "probabilities": dict(zip(entry.classes, shares, strict=True)),
-                "prediction_id": prediction_id,
-            }
-        )
-    return said
+    rows = zip(entry.probabilities.tolist(), ids, strict=True)
+    return [predicted(row, entry.classes, prediction_id) for row, prediction_id in rows]

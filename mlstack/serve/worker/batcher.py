@@ -128,6 +128,32 @@ class Batcher:
         self._schedule()
         return job
 
+    @property
+    def now_rows(self) -> int:
+        """Tell how many rows `run_now` takes; 0 where calls need a thread, or wait for more."""
+        plan = self._plan
+        return 0 if plan.delay_s or plan.buckets else min(plan.inline_rows, plan.max_rows)
+
+    def run_now(self, arrays: Arrays, asked: list[float]) -> Arrays | None:
+        """Run rows, one for each moment of `asked`, at once; None where they must be submitted.
+
+        That is: others wait or run, their time is nearly over, or the model cannot answer them.
+        """
+        rows, started = len(asked), time.perf_counter()
+        allowed_s = self._plan.deadline_s or math.inf
+        if self._queue or self._running or started - min(asked) > allowed_s / 2:
+            return None
+        try:
+            outputs = (self._run_alone if rows <= self._plan.runners else self._run)(arrays)
+        except Exception:  # whose rows are at fault is found, and said, by `submit`
+            return None
+        if not_by_row(outputs, rows) is not None:
+            return None
+        took_s = time.perf_counter() - started
+        self._row_s += LEARNING * (took_s / rows - self._row_s)
+        self._on_batch(rows, took_s, [started - one for one in asked])
+        return outputs
+
     def _parted(self, job: Job) -> Iterator[Part]:
         for index, start in enumerate(range(0, job.rows, self._plan.max_rows)):
             piece = [array[start : start + self._plan.max_rows] for array in job.arrays]

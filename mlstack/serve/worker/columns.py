@@ -5,7 +5,7 @@ once is: an attribute at a time, the answers of all as one array.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, repeat
 from operator import attrgetter
 from typing import Any
@@ -46,6 +46,26 @@ class Entry:
     inputs: Sequence[Raw] | None = None
     pixels: np.ndarray | None = None  # uint8 (count, height, width, channels)
     columns: dict[str, np.ndarray] | None = None  # of a table: float32 (count,) each
+    ids: list[str] | None = None  # of requests that were answered together, a row each
+    latencies_us: list[int] | None = None  # of these
+
+    def only(self, places: list[int]) -> "Entry":
+        """Give some of the requests that were answered together."""
+        assert self.ids is not None and self.latencies_us is not None
+        latencies_us = [self.latencies_us[i] for i in places]
+        columns = {name: values[places] for name, values in (self.columns or {}).items()}
+        ids = [self.ids[i] for i in places]
+        return replace(
+            self,
+            prediction_id=ids[0],
+            latency_us=latencies_us[0],
+            count=len(places),
+            probabilities=None if self.probabilities is None else self.probabilities[places],
+            inputs=None if self.inputs is None else [self.inputs[i] for i in places],
+            columns=columns or None,
+            ids=ids,
+            latencies_us=latencies_us,
+        )
 
     def size_bytes(self) -> int:
         """Estimate the memory it holds on to."""
@@ -94,8 +114,9 @@ class Encoder:
         )
         if rows != len(entries):
             counts = [entry.count for entry in entries]
-            ids = [row_id(e.prediction_id, row, e.count) for e in entries for row in range(e.count)]
+            ids = list(chain.from_iterable(map(_ids, entries)))
             values = {name: _repeated(column, counts) for name, column in values.items()}
+            values["latency_us"] = list(chain.from_iterable(map(_latencies, entries)))
         values["prediction_id"] = ids
         return {name: _column(column, self._types[name]) for name, column in values.items()}
 
@@ -112,6 +133,15 @@ class Encoder:
 
 
 _said = attrgetter(*SAID)
+
+
+def _ids(entry: Entry) -> list[str]:
+    rows = range(entry.count)
+    return entry.ids or [row_id(entry.prediction_id, row, entry.count) for row in rows]
+
+
+def _latencies(entry: Entry) -> list[int]:
+    return entry.latencies_us or [entry.latency_us] * entry.count
 
 
 def _repeated(column: Sequence[Any], counts: list[int]) -> list[Any]:

@@ -17,7 +17,9 @@ from urllib.parse import unquote
 
 import httptools
 
+from mlstack.serve.worker import fast_path
 from mlstack.serve.worker.answers import Answer, Refused
+from mlstack.serve.worker.fast_path import FastPath
 from mlstack.serve.worker.request import MAX_HEADER_BYTES, Request, too_large
 
 IDLE_S = 75.0  # between two requests
@@ -38,6 +40,7 @@ class Application(Protocol):
     """Who answers."""
 
     is_stopping: bool
+    fast_path: FastPath
 
     @property
     def max_body_bytes(self) -> int:
@@ -78,13 +81,15 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, app: Application, others: Open) -> None:
         self._app = app
+        self._fast_path = app.fast_path
         self._open = others
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self.transport: asyncio.Transport
         self.is_gone = False
         self.deadline = FOREVER  # on the loop's clock, see `end_late`
-        self._task: asyncio.Task[None] | None = None  # of the request that is being answered
+        self._is_asked = False  # a request is being answered
+        self._task: asyncio.Task[None] | None = None  # of this, unless it is on the fast path
         self._waiting: deque[Request] = deque()  # asked behind it (pipelining)
         self._is_last = False  # nothing more is read or answered behind what is here
         self._is_paused = False  # nothing is read until those are answered
@@ -117,8 +122,7 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         self._open.connections.discard(self)
         if self._task is not None:
-            self._open.tasks.add(self._task)
-            self._task.add_done_callback(self._open.tasks.discard)
+            self._outlive(self._task)
 
     def eof_received(self) -> bool | None:
         """Take the end of what a client sends for its end, as nginx does.
@@ -150,7 +154,7 @@ class Connection(asyncio.Protocol):
                 self._count(len(data))
         except httptools.HttpParserUpgrade:
             self._is_last = True  # the request itself was whole; nobody here speaks anything else
-            if self._task is None and not self._waiting:
+            if not (self._is_asked or self._waiting):
                 self.transport.close()
         except Refused as refused:
             self._refuse(refused)
@@ -179,7 +183,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         """Start a request."""
         self._begin()
-        if self._task is None:
+        if not self._is_asked:
             self.deadline = self._loop.time() + HEADERS_S
 
     def on_url(self, url: bytes) -> None:
@@ -203,7 +207,7 @@ class Connection(asyncio.Protocol):
         length = self._headers.get(b"content-length")
         if length is not None and int(length) > self._app.max_body_bytes:
             raise too_large(self._app.max_body_bytes)
-        if self._task is not None:
+        if self._is_asked:
             return
         self.deadline = self._loop.time() + BODY_S
         if self._headers.get(b"expect", b"").lower() == b"100-continue":
@@ -225,6 +229,13 @@ class Connection(asyncio.Protocol):
         """Answer the request, or keep it until those before are answered."""
         pieces = self._pieces
         body = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+        if self._is_plain(len(body)):
+            self._is_asked = True
+            self.deadline = FOREVER
+            self._fast_path.add(self, self._headers, body)
+            self._url = b""
+            self._headers = {}
+            return
         request = Request(self._method(), self._path(), self._headers, body, self)
         request.keeps_alive = self._keeps_alive
         if not self._headers and self._parser.get_http_version() == "0.9":
@@ -236,6 +247,34 @@ class Connection(asyncio.Protocol):
         self._add(request)
 
     # The way of a request
+
+    def _is_plain(self, size: int) -> bool:
+        """Tell whether what has been read may be answered together with others."""
+        return (
+            self._url == fast_path.PATH
+            and not (self._is_asked or self._waiting or self._is_last or self._is_full)
+            and self._keeps_alive
+            and self._fast_path.takes(self._headers, size)
+            and self._parser.get_method() == b"POST"
+            and self._parser.get_http_version() == "1.1"
+        )
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether an answer can be written, and another question follow it."""
+        is_over = self.is_gone or self._is_last or self._is_full or self._app.is_stopping
+        return not (is_over or self.transport.is_closing())
+
+    def reply(self, head: bytes, body: bytes) -> None:
+        """Answer 200 on the fast path, to who is ready; `head` are headers beside those of all."""
+        self._is_asked = False
+        self.transport.write(
+            b"%b%bcontent-type: application/json\r\n%bcontent-length: %d\r\n\r\n%b"
+            % (START[200], self.clock.line(), head, len(body), body)
+        )
+        if not self._is_full:
+            self.deadline = self._loop.time() + IDLE_S
+            self._next()
 
     def _method(self) -> str:
         method: bytes = self._parser.get_method()
@@ -262,11 +301,11 @@ class Connection(asyncio.Protocol):
         self._is_last = True
 
     def _add(self, request: Request) -> None:
-        if self._task is None and not self._is_full and not self._waiting:
-            self._start(request)
+        if not (self._is_asked or self._is_full or self._waiting):
+            self.start(request)
             return
         self._waiting.append(request)
-        if self._task is None:
+        if not self._is_asked:
             self._next()
         elif not self._is_paused:
             self._is_paused = True
@@ -274,20 +313,29 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Answer the next request, if there is one and the client takes answers."""
-        if self._task is not None or self._is_full or not self._waiting:
+        if self._is_asked or self._is_full or not self._waiting:
             return
-        self._start(self._waiting.popleft())
+        self.start(self._waiting.popleft())
         if self._is_paused and not self._waiting and not self._is_last:
             self._is_paused = False
             self.transport.resume_reading()
 
-    def _start(self, request: Request) -> None:
+    def start(self, request: Request) -> None:
+        """Begin to answer a request."""
+        self._is_asked = True
         self.deadline = FOREVER
         self._task = self._loop.create_task(self._serve(request))
+        if self.is_gone:  # since the fast path has had it
+            self._outlive(self._task)
+
+    def _outlive(self, task: asyncio.Task[None]) -> None:
+        self._open.tasks.add(task)
+        task.add_done_callback(self._open.tasks.discard)
 
     async def _serve(self, request: Request) -> None:
         answer = await self._app.answer(request)
         self._task = None
+        self._is_asked = False
         if self.is_gone:
             return
         closes = (
@@ -322,7 +370,7 @@ class Connection(asyncio.Protocol):
     def shutdown(self) -> None:
         """End at once where nothing is asked; `App.is_stopping` ends the others."""
         self._is_last = True
-        if self._task is None and not self._waiting:
+        if not (self._is_asked or self._waiting):
             self.transport.close()
 
     def end_late(self) -> None:

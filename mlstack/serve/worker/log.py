@@ -80,9 +80,12 @@ class RequestLog:
         self._wal = Wal(self._folder, self._model, self._encoder.schema)
 
     def add(self, entry: Entry) -> None:
-        """Keep one request; when the disk cannot follow, rows are lost and counted."""
-        if self._spec.sample < 1 and random.random() >= self._spec.sample:
-            return
+        """Keep what is chosen of it; when the disk cannot follow, rows are lost and counted."""
+        if self._spec.sample < 1:
+            kept = self._sampled(entry)
+            if kept is None:
+                return
+            entry = kept
         size = entry.size_bytes()
         if (
             self._pending_rows + entry.count > MAX_PENDING_ROWS
@@ -97,6 +100,14 @@ class RequestLog:
         self._waiting_bytes += size
         if not self._is_writing:
             self._flush_soon()
+
+    def _sampled(self, entry: Entry) -> Entry | None:
+        """Keep each request or not, also of those that were answered together."""
+        share = self._spec.sample
+        if entry.ids is None:
+            return entry if random.random() < share else None
+        places = [place for place in range(entry.count) if random.random() < share]
+        return entry.only(places) if places else None
 
     def tick(self) -> None:
         """Do the slow housekeeping; called now and then."""

@@ -70,6 +70,13 @@ class Metrics:
             histogram = self.durations[route] = Histogram.over(LATENCY_S)
         histogram.add(seconds)
 
+    def count_all(self, version: int, route: str, code: int, seconds: list[float]) -> None:
+        """Count requests that were answered together."""
+        self.requests[version, route, code] += len(seconds)
+        histogram = self.durations.setdefault(route, Histogram.over(LATENCY_S))
+        for one in seconds:
+            histogram.add(one)
+
     def note_call(self, rows: int, seconds: float, waits: list[float]) -> None:
         """Count one call of the model, and how long each request in it had waited."""
         self.batches.add(rows)

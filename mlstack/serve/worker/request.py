@@ -12,6 +12,7 @@ from mlstack.serve.worker.tracing import Trace
 
 MAX_HEADER_BYTES = 64 << 10
 MAX_ID = 128
+VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))  # of a UUID
 
 
 class Caller(Protocol):
@@ -115,6 +116,17 @@ class Request:
 def too_large(limit: int) -> Refused:
     """Refuse a body that is larger than `limit` bytes."""
     return Refused(413, f"larger than {limit} bytes (`serve.max_body_mb`)", field="body")
+
+
+def new_ids(count: int) -> list[str]:
+    """Make several ids as `new_id` does, at once."""
+    ms, chance = time.time_ns() // 1_000_000, random.randbytes(10 * count).hex()
+    head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
+    return [
+        f"{head}{chance[i : i + 3]}-{VARIANTS[chance[i + 3]]}{chance[i + 4 : i + 7]}-"
+        f"{chance[i + 7 : i + 19]}"
+        for i in range(0, 20 * count, 20)
+    ]
 
 
 def new_id() -> str:

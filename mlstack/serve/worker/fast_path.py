@@ -1,0 +1,181 @@
+"""The fast path: plain predictions that come in one turn of the event loop go together.
+
+A small model takes less than what a request costs by itself: a task, an array, an entry of the log.
+So what has come together is read, run, logged and answered together, by one function that never
+waits. Whatever it cannot answer so (a header that means something, a canary, a queue, a body that
+is not right) goes the way of any other request, `App.answer`, which answers the same.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from mlstack.serve.worker import numbers, plain
+from mlstack.serve.worker.columns import Entry
+from mlstack.serve.worker.log import RequestLog
+from mlstack.serve.worker.metrics import Metrics
+from mlstack.serve.worker.model import Model
+from mlstack.serve.worker.plain import Reader, Rows
+from mlstack.serve.worker.predicted import predicted
+from mlstack.serve.worker.request import Request, new_ids
+from mlstack.serve.worker.said import log
+from mlstack.serve.worker.traffic import Deployed
+
+PATH = b"/predict"
+ROUTE = "predict"
+# Headers that change nothing of an answer; whoever sends another one is looked at by himself.
+PLAIN = frozenset(
+    {
+        *(b"host", b"user-agent", b"accept", b"accept-encoding", b"accept-language"),
+        *(b"connection", b"content-type", b"content-length"),
+    }
+)
+HEAD = b"x-prediction-id: %b\r\nx-model-version: %b\r\nx-request-id: %b\r\n"
+JSON_KINDS = frozenset({b"application/json", b"application/json; charset=utf-8"})
+
+
+class Caller(Protocol):
+    """Who asks: a connection, which waits for `reply` or for its request to be started."""
+
+    is_gone: bool
+
+    @property
+    def is_ready(self) -> bool:
+        """Tell whether an answer can be written, and another question follow it."""
+
+    def reply(self, head: bytes, body: bytes) -> None:
+        """Write an answer."""
+
+    def start(self, request: Request) -> None:
+        """Go the usual way."""
+
+
+Asked = tuple[Caller, dict[bytes, bytes], bytes, float]  # headers, body, time.perf_counter()
+
+
+class FastPath:
+    """What has come in this turn of the loop."""
+
+    def __init__(
+        self,
+        live: Callable[[], Deployed | None],
+        metrics: Metrics,
+        log: RequestLog,
+        redacted: Sequence[str] = (),
+    ) -> None:
+        """Wait for the first request.
+
+        Args:
+            live: gives the model that answers all plain requests now; None where none does.
+            metrics: where answers are counted.
+            log: where they are kept.
+            redacted: columns that the log must not hold.
+        """
+        self._live = live
+        self._metrics = metrics
+        self._log = log
+        self._redacted = redacted
+        self._asked: list[Asked] = []
+        self._reader: tuple[Model, Reader | None] | None = None
+
+    def takes(self, headers: dict[bytes, bytes], size: int) -> bool:
+        """Tell whether a `POST /predict` with a body of so many bytes may be a plain one."""
+        return (
+            size < numbers.LARGE_BYTES
+            and headers.get(b"content-type") in JSON_KINDS
+            and headers.keys() <= PLAIN
+        )
+
+    def add(self, caller: Caller, headers: dict[bytes, bytes], body: bytes) -> None:
+        """Keep a request until all that came with it have been read."""
+        if not self._asked:
+            asyncio.get_running_loop().call_soon(self._turn)
+        self._asked.append((caller, headers, body, time.perf_counter()))
+
+    def _turn(self) -> None:
+        asked, self._asked = self._asked, []
+        deployed = self._live()
+        most = deployed.batcher.now_rows if deployed is not None else 0
+        reader = self._reader_of(deployed.model) if deployed is not None else None
+        if deployed is None or reader is None or not most:
+            _start(asked)
+            return
+        for start in range(0, len(asked), most):
+            self._together(asked[start : start + most], deployed, reader)
+
+    def _reader_of(self, model: Model) -> Reader | None:
+        if self._reader is None or self._reader[0] is not model:
+            self._reader = model, plain.reader_of(model, self._redacted)
+        return self._reader[1]
+
+    def _together(self, asked: list[Asked], deployed: Deployed, reader: Reader) -> None:
+        read: list[Any] = []
+        good: list[Asked] = []
+        others: list[Asked] = []
+        for one in asked:
+            row = reader.read(one[2]) if one[0].is_ready else None
+            if row is None:
+                others.append(one)
+            else:
+                good.append(one)
+                read.append(row)
+        try:
+            rows = reader.rows(read) if read else None
+            answers = self._answers(good, rows, deployed) if rows is not None else None
+        except Exception as error:  # nobody may wait for ever for a mistake of ours
+            log.exception("%s on the fast path", type(error).__name__)
+            answers = None
+        _start(asked if answers is None else others)
+        for (caller, *_), (head, body) in zip(good, answers or (), strict=False):
+            caller.reply(head, body)
+
+    def _answers(
+        self, asked: list[Asked], rows: Rows, deployed: Deployed
+    ) -> list[tuple[bytes, bytes]] | None:
+        """Run, count and note them all; give headers and body of each answer.
+
+        None says that each must go the usual way.
+        """
+        model = deployed.model
+        started = [one[3] for one in asked]
+        outputs = deployed.batcher.run_now([rows.inputs], started)
+        probabilities = model.probabilities(outputs) if outputs is not None else None
+        if probabilities is None:
+            return None
+        now_us = time.time_ns() // 1000
+        ids = new_ids(len(asked))
+        classes = model.signature.classes
+        said = [
+            predicted(row, classes, name)
+            for row, name in zip(probabilities.tolist(), ids, strict=True)
+        ]
+        about = {"model": model.name, "version": model.number}
+        bodies = [orjson.dumps(one | about) for one in said]
+        now = time.perf_counter()
+        seconds = [now - one for one in started]
+        self._metrics.count_all(model.number, ROUTE, 200, seconds)
+        for label, count in Counter(one["prediction"] for one in said).items():
+            self._metrics.predictions[model.number, label] += count
+        latencies_us = [int(one * 1e6) for one in seconds]
+        entry = Entry(ids[0], "", now_us, model.number, ROUTE, 200, None, latencies_us[0])
+        entry.batch = entry.count = len(asked)
+        entry.ids, entry.latencies_us = ids, latencies_us
+        entry.probabilities, entry.classes = probabilities, classes
+        entry.inputs, entry.columns = rows.contents, rows.columns
+        self._log.add(entry)
+        version = b"%d" % model.number
+        return [
+            (HEAD % (name, version, name), body)
+            for name, body in zip([one.encode() for one in ids], bodies, strict=True)
+        ]
+
+
+def _start(asked: list[Asked]) -> None:
+    for caller, headers, body, started in asked:
+        request = Request("POST", "/predict", headers, body, caller, started=started)
+        request.keeps_alive = True
+        caller.start(request)
