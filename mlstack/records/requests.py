@@ -8,6 +8,7 @@ Late labels: `.mlstack/feedback/part-*.parquet`.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -18,33 +19,46 @@ WAL = "wal"
 FEATURE = "f_"
 PROBE = "mlstack-probe"  # request id of `monitor probe`, whose questions are no traffic
 DRAINING = "draining"  # error of what a stopping server did not answer: no failure
-BASE_SCHEMA = pa.schema(
-    [
-        ("prediction_id", pa.string()),
-        ("request_id", pa.string()),
-        ("ts_us", pa.int64()),  # microseconds since the epoch, UTC
-        ("model", pa.string()),
-        ("version", pa.int32()),
-        ("route", pa.string()),
-        ("status", pa.int16()),
-        ("error", pa.string()),
-        ("latency_us", pa.int64()),
-        ("batch", pa.int32()),  # rows of the call that answered it
-        ("prediction", pa.string()),
-        ("confidence", pa.float32()),
-        ("probabilities", pa.list_(pa.float32())),
-        ("input", pa.binary()),  # raw bytes as sent; null when serve.log.inputs is false
-    ]
-)
+Kind = Literal["string", "binary", "int16", "int32", "int64", "float32", "list<float32>"]
+BASE_COLUMNS: dict[str, Kind] = {
+    "prediction_id": "string",
+    "request_id": "string",
+    "ts_us": "int64",  # microseconds since the epoch, UTC
+    "model": "string",
+    "version": "int32",
+    "route": "string",
+    "status": "int16",
+    "error": "string",
+    "latency_us": "int64",
+    "batch": "int32",  # rows of the call that answered it
+    "prediction": "string",
+    "confidence": "float32",
+    "probabilities": "list<float32>",
+    "input": "binary",  # raw bytes as sent; null when serve.log.inputs is false
+}
+TYPES: dict[Kind, pa.DataType] = {
+    "string": pa.string(),
+    "binary": pa.binary(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+    "list<float32>": pa.list_(pa.float32()),
+}
+BASE_SCHEMA = pa.schema([(name, TYPES[kind]) for name, kind in BASE_COLUMNS.items()])
 FEEDBACK_SCHEMA = pa.schema(
     [("prediction_id", pa.string()), ("label", pa.string()), ("ts_us", pa.int64())]
 )
 
 
+def columns(features: list[str]) -> dict[str, Kind]:
+    """Give the columns of a log with these monitored features."""
+    return BASE_COLUMNS | {FEATURE + name: "float32" for name in features}
+
+
 def schema(features: list[str]) -> pa.Schema:
-    """Give the schema of a log with these monitored features."""
-    extra = [pa.field(FEATURE + name, pa.float32()) for name in features]
-    return pa.schema([*BASE_SCHEMA, *extra])
+    """Give the same as a schema of Arrow."""
+    return pa.schema([(name, TYPES[kind]) for name, kind in columns(features).items()])
 
 
 def partition(model: str, date: str, hour: str) -> Path:

@@ -15,13 +15,14 @@ import tabular
 from hypothesis import given
 from hypothesis import strategies as st
 from serving import Server, end, start
+from test_serve_log import table_of
 
 from mlstack.records.package import Signature, Tensor
 from mlstack.records.server import LogSpec
 from mlstack.serve.worker import decode, plain
 from mlstack.serve.worker.answers import Refused
 from mlstack.serve.worker.batcher import Batcher, Plan
-from mlstack.serve.worker.columns import Encoder, Entry
+from mlstack.serve.worker.columns import Encoder, Entry, Together
 from mlstack.serve.worker.engine import Engine
 from mlstack.serve.worker.fast_path import FastPath
 from mlstack.serve.worker.log import RequestLog
@@ -220,8 +221,10 @@ def test_everyone_gets_the_answer_to_his_own_row_and_an_id_of_his_own() -> None:
     for client, name in zip(clients, ids, strict=True):
         assert f"x-prediction-id: {name}\r\n".encode() in client.answers[0][0]
     (entry,) = kept.entries
-    assert entry.ids == ids
-    assert entry.batch == entry.count == 4
+    assert entry.together is not None
+    assert entry.together.ids == ids
+    assert entry.together.batches == [4] * 4
+    assert entry.count == 4
     assert metrics.requests[7, "predict", 200] == 4
     assert metrics.predictions == {(7, "small"): 2, (7, "large"): 2}
     assert sum(metrics.durations["predict"].counts) == sum(metrics.waits.counts) == 4
@@ -314,41 +317,76 @@ def test_headers_that_mean_something_are_looked_at_by_themselves() -> None:
 def test_the_log_holds_of_each_what_it_would_hold_of_one_alone() -> None:
     _, _, kept = together([body_of(n) for n in range(3)])
     (entry,) = kept.entries
-    assert entry.ids is not None
-    assert entry.latencies_us is not None
-    assert entry.inputs is not None
-    assert entry.probabilities is not None
+    own = entry.together
+    assert own is not None
+    assert own.inputs is not None
     alone = [
         Entry(
-            entry.ids[i],
+            own.ids[i],
             "",
-            entry.ts_us,
+            own.moments_us[i],
             7,
             "predict",
             200,
-            latency_us=entry.latencies_us[i],
+            latency_us=own.latencies_us[i],
             batch=3,
-            probabilities=entry.probabilities[i : i + 1],
+            probabilities=own.stacks[0][i : i + 1],
             classes=CLASSES,
-            inputs=[entry.inputs[i]],
+            inputs=[own.inputs[i]],
         )
         for i in range(3)
     ]
     encoder = Encoder("m", [], inputs=True, redact=[])
+    few = Entry.of(own.only([2]), 7, "predict", CLASSES)
 
-    assert encoder.batch([entry]).equals(encoder.batch(alone))
-    assert encoder.batch([entry.only([2])]).equals(encoder.batch(alone[2:]))
-    assert encoder.batch([entry.only([0, 2])]).equals(encoder.batch([alone[0], alone[2]]))
+    assert table_of(encoder, [entry]).equals(table_of(encoder, alone))
+    assert table_of(encoder, [few]).equals(table_of(encoder, alone[2:]))
+    assert entry.takes(few)
+    assert table_of(encoder, [entry]).equals(table_of(encoder, [*alone, alone[2]]))
+    assert table_of(encoder, [alone[1], entry]).equals(
+        table_of(encoder, [alone[1], *alone, alone[2]])
+    )
+
+
+def test_of_another_model_or_a_redacted_row_nothing_is_taken_in() -> None:
+    def one(version: int, *, has_inputs: bool) -> Entry:
+        stack = np.full((1, 2), 0.5, np.float32)
+        own = Together(["a"], [1], [1], [1], [b"x"] if has_inputs else None, [stack], [])
+        return Entry.of(own, version, "predict", CLASSES)
+
+    assert one(1, has_inputs=True).takes(one(1, has_inputs=True))
+    assert not one(1, has_inputs=True).takes(one(2, has_inputs=True))
+    assert not one(1, has_inputs=True).takes(one(1, has_inputs=False))
+    assert not one(1, has_inputs=True).takes(Entry("a", "", 1, 1, "predict", 200))
+
+
+def test_the_columns_of_tables_stand_in_the_rows_that_they_belong_to() -> None:
+    def turn(ages: list[float]) -> Entry:
+        count = len(ages)
+        stacks = [np.full((count, 2), 0.5, np.float32)]
+        columns = [{"age": np.array(ages, np.float32)}]
+        ids = [str(age) for age in ages]
+        own = Together(ids, [1] * count, [1] * count, [count] * count, None, stacks, columns)
+        return Entry.of(own, 7, "predict", CLASSES)
+
+    first = turn([1, 2])
+    assert first.takes(turn([3]))
+    entries = [first, Entry("", "", 1, 7, "infer", 400), turn([4])]
+
+    table = table_of(Encoder("m", ["age"], inputs=True, redact=[]), entries)
+
+    assert table["f_age"].to_pylist() == [1, 2, 3, None, 4]
+    assert table["batch"].to_pylist() == [2, 2, 1, 0, 1]
 
 
 def test_of_what_comes_together_the_log_keeps_the_share_that_it_is_told_to(tmp_path: Path) -> None:
     async def main() -> int:
         log = RequestLog(tmp_path, "m", LogSpec(sample=0.25))
         log.start([])
-        entry = Entry("0", "", 0, 7, "predict", 200, count=1000, batch=1000)
-        entry.ids = [str(n) for n in range(1000)]
-        entry.latencies_us = [1] * 1000
-        log.add(entry)
+        stack = np.full((1000, 2), 0.5, np.float32)
+        numbers = [1] * 1000
+        own = Together([str(n) for n in range(1000)], numbers, numbers, numbers, None, [stack], [])
+        log.add(Entry.of(own, 7, "predict", CLASSES))
         await asyncio.sleep(0.2)
         written = log.written_rows
         log.close()

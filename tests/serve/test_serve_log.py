@@ -18,6 +18,7 @@ from serving import CONFIG, NAME, end, eventually, make_image, make_package, sta
 
 from mlstack.records import requests
 from mlstack.records.server import LogSpec
+from mlstack.serve.worker.arrow_stream import END
 from mlstack.serve.worker.columns import Encoder, Entry
 from mlstack.serve.worker.log import (
     MANY_BYTES,
@@ -35,6 +36,14 @@ def wals(log: Path) -> list[Path]:
     return list((log / requests.WAL).iterdir())
 
 
+def table_of(encoder: Encoder, entries: list[Entry]) -> pa.Table:
+    """Read what the log would hold of these entries."""
+    stream = b"".join([encoder.stream.begin, *encoder.batch(entries), END])
+    table = pa.ipc.open_stream(stream).read_all()
+    table.validate(full=True)
+    return table
+
+
 def kept(log: Path) -> list[str]:
     """List the prediction ids on the disk, packed or not."""
     tables = [requests.read_part(part) for part in requests.parts(log, NAME)]
@@ -45,14 +54,13 @@ def kept(log: Path) -> list[str]:
 def test_rows_are_packed_by_the_hour_they_were_asked_in(tmp_path: Path) -> None:
     hours = [5, 5, 6, 5, 6, 6]  # answers overtake each other
     ids = [f"{number}" for number in range(len(hours))]
-    batch = Encoder(NAME, [], inputs=False, redact=[]).batch(
-        [
-            Entry(name, "", hour * HOUR_US + number, 1, "predict", 200, count=1)
-            for number, (name, hour) in enumerate(zip(ids, hours, strict=True))
-        ]
-    )
-    written = Wal(tmp_path, NAME, batch.schema)
-    written.append(batch)
+    encoder = Encoder(NAME, [], inputs=False, redact=[])
+    entries = [
+        Entry(name, "", hour * HOUR_US + number, 1, "predict", 200, count=1)
+        for number, (name, hour) in enumerate(zip(ids, hours, strict=True))
+    ]
+    written = Wal(tmp_path, NAME, encoder.stream)
+    written.append(encoder.batch(entries), len(entries))
 
     written.finish(tmp_path)
 
@@ -128,8 +136,8 @@ def test_tensors_are_packed_by_the_codec_for_them_and_nothing_is_left_plain(tmp_
         entry = Entry("a", "", 1, 1, "infer", 200, classes=["x", "y"])
         entry.probabilities, entry.inputs = np.full((1, 2), 0.5, np.float32), [rng.bytes(size)]
         part = tmp_path / f"{size}.parquet"
-        rows = Encoder("m", [], inputs=True, redact=[]).batch([entry])
-        write_part(pa.Table.from_batches([rows]), part)
+        rows = table_of(Encoder("m", [], inputs=True, redact=[]), [entry])
+        write_part(rows, part)
         group = pq.ParquetFile(part).metadata.row_group(0)
         found = [group.column(index) for index in range(group.num_columns)]
         assert requests.read_part(part).to_pylist() == rows.to_pylist()
@@ -149,11 +157,12 @@ import pyarrow as pa
 from mlstack.records import requests
 from mlstack.serve.worker.columns import Encoder, Entry
 from mlstack.serve.worker.wal import Wal, write_part
-kept = Encoder("m", [], inputs=False, redact=[]).batch([Entry("a", "", 1, 1, "predict", 200)])
+encoder = Encoder("m", [], inputs=False, redact=[])
+kept = encoder.batch([Entry("a", "", 1, 1, "predict", 200)])
 log = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # a new file can be made, and not be filled
 for call in (
-    lambda: Wal(log, "m", kept.schema).append(kept),
+    lambda: Wal(log, "m", encoder.stream).append(kept, 1),
     lambda: write_part(requests.FEEDBACK_SCHEMA.empty_table(), log / "part-1-1.parquet"),
 ):
     try:
@@ -171,10 +180,11 @@ def test_damaged_files_are_cut_or_put_aside_and_the_others_packed(tmp_path: Path
     encoder = Encoder(NAME, [], inputs=False, redact=[])
 
     def leave(moments: list[int]) -> Path:
-        left = Wal(tmp_path, NAME, encoder.schema)
+        left = Wal(tmp_path, NAME, encoder.stream)
         for moment in moments:
             ids = [f"{moment % 1000:03}{row}" for row in range(3)]
-            left.append(encoder.batch([Entry(one, "", moment, 1, "predict", 200) for one in ids]))
+            entries = [Entry(one, "", moment, 1, "predict", 200) for one in ids]
+            left.append(encoder.batch(entries), 3)
         left._file.close()  # as the kernel does for a process that has died
         return left.path
 
@@ -202,9 +212,9 @@ def test_a_file_that_another_server_packs_before_it_is_locked_is_made_again(
         fcntl.flock(stream, how)
 
     monkeypatch.setattr("mlstack.serve.worker.wal.fcntl", SimpleNamespace(flock=take, LOCK_EX=2))
-    batch = Encoder(NAME, [], inputs=False, redact=[]).batch([Entry("a", "", 1, 1, "infer", 200)])
-    written = Wal(tmp_path, NAME, batch.schema)
-    written.append(batch)
+    encoder = Encoder(NAME, [], inputs=False, redact=[])
+    written = Wal(tmp_path, NAME, encoder.stream)
+    written.append(encoder.batch([Entry("a", "", 1, 1, "infer", 200)]), 1)
 
     assert kept(tmp_path) == ["a"]
     written._file.close()
@@ -273,7 +283,7 @@ def test_entries_of_every_kind_become_rows_in_their_order() -> None:
     ]
     entries[2].columns = {"x": np.array([7.0], np.float32)}
 
-    rows = encoder.batch(entries).to_pylist()
+    rows = table_of(encoder, entries).to_pylist()
 
     assert [row["prediction_id"] for row in rows] == ["p-0", "p-1", "bad", "q", "no classes", "s"]
     assert [row["ts_us"] for row in rows] == [1, 1, 2, 3, 4, 5]
@@ -298,7 +308,7 @@ def test_redaction_blanks_columns_and_features_but_never_keys() -> None:
     entry = Entry("kept", "", 1, 1, "infer", 200, inputs=[b"secret"])
     entry.columns = {name: np.array([1.0], np.float32) for name in "xyz"}
 
-    (row,) = encoder.batch([entry]).to_pylist()
+    (row,) = table_of(encoder, [entry]).to_pylist()
 
     assert (row["prediction_id"], row["input"]) == ("kept", None)
     assert (row["f_x"], row["f_y"], row["f_z"]) == (None, None, 1.0)

@@ -16,8 +16,9 @@ from mlstack.records.server import ServerSpec
 from mlstack.serve.worker import about, decode, feedback, openapi, page, protocol, repository, trial
 from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.answers import JSON, Answer, Headers, Refused, busy, json_answer
+from mlstack.serve.worker.arrow_stream import Raw
 from mlstack.serve.worker.batcher import Job
-from mlstack.serve.worker.columns import Entry, Raw, row_id
+from mlstack.serve.worker.columns import Entry, row_id
 from mlstack.serve.worker.compare import Sample
 from mlstack.serve.worker.fast_path import FastPath
 from mlstack.serve.worker.feedback import Feedback

@@ -4,27 +4,69 @@ Every request pays for this, beside or behind the event loop, so what can be don
 once is: an attribute at a time, the answers of all as one array.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, groupby, repeat
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from mlstack.inputs import images
 from mlstack.records import requests
+from mlstack.serve.worker import arrow_stream
+from mlstack.serve.worker.arrow_stream import (
+    Column,
+    Raw,
+    binaries,
+    column_of,
+    floats,
+    integers,
+    lists,
+    nothing,
+    same,
+    texts,
+)
 
-Raw = bytes | memoryview
+OWN = {"ts_us": "moments_us", "latency_us": "latencies_us", "batch": "batches"}  # of `Together`
 KEYS = frozenset({"prediction_id", "ts_us", "model", "version", "status"})  # never redacted
-INTEGERS = {
-    pa.int16(): np.int16,
-    pa.int32(): np.int32,
-    pa.int64(): np.int64,
-}
-SOME_ROWS = 1024
 SAID = ("request_id", "ts_us", "version", "route", "status", "error", "latency_us", "batch")
+
+
+@dataclass(slots=True)
+class Together:
+    """Requests of one row each that the fast path has answered: what each has of its own."""
+
+    ids: list[str]
+    moments_us: list[int]
+    latencies_us: list[int]
+    batches: list[int]
+    inputs: list[Raw] | None
+    stacks: list[np.ndarray]  # probabilities, those of one turn a stack
+    columns: list[dict[str, np.ndarray]]  # of tables, those of one turn a dict
+
+    def extend(self, others: "Together") -> None:
+        """Take in others."""
+        self.ids += others.ids
+        self.moments_us += others.moments_us
+        self.latencies_us += others.latencies_us
+        self.batches += others.batches
+        if self.inputs is not None and others.inputs is not None:
+            self.inputs += others.inputs
+        self.stacks += others.stacks
+        self.columns += others.columns
+
+    def only(self, places: list[int]) -> "Together":
+        """Give some of those of one turn."""
+        return Together(
+            [self.ids[i] for i in places],
+            [self.moments_us[i] for i in places],
+            [self.latencies_us[i] for i in places],
+            [self.batches[i] for i in places],
+            None if self.inputs is None else [self.inputs[i] for i in places],
+            [stack[places] for stack in self.stacks],
+            [{name: one[places] for name, one in columns.items()} for columns in self.columns],
+        )
 
 
 @dataclass(slots=True)
@@ -46,26 +88,27 @@ class Entry:
     inputs: Sequence[Raw] | None = None
     pixels: np.ndarray | None = None  # uint8 (count, height, width, channels)
     columns: dict[str, np.ndarray] | None = None  # of a table: float32 (count,) each
-    ids: list[str] | None = None  # of requests that were answered together, a row each
-    latencies_us: list[int] | None = None  # of these
+    together: Together | None = None  # of several requests at once: in place of all that is theirs
 
-    def only(self, places: list[int]) -> "Entry":
-        """Give some of the requests that were answered together."""
-        assert self.ids is not None and self.latencies_us is not None
-        latencies_us = [self.latencies_us[i] for i in places]
-        columns = {name: values[places] for name, values in (self.columns or {}).items()}
-        ids = [self.ids[i] for i in places]
-        return replace(
-            self,
-            prediction_id=ids[0],
-            latency_us=latencies_us[0],
-            count=len(places),
-            probabilities=None if self.probabilities is None else self.probabilities[places],
-            inputs=None if self.inputs is None else [self.inputs[i] for i in places],
-            columns=columns or None,
-            ids=ids,
-            latencies_us=latencies_us,
-        )
+    @classmethod
+    def of(cls, together: Together, version: int, route: str, classes: list[str]) -> "Entry":
+        """Make one of requests that were answered together."""
+        entry = cls("", "", 0, version, route, 200, classes=classes, together=together)
+        entry.count = len(together.ids)
+        entry.inputs = together.inputs
+        return entry
+
+    def takes(self, other: "Entry") -> bool:
+        """Take in what another one holds, where both are of the fast path and one model."""
+        mine, others = self.together, other.together
+        if mine is None or others is None:
+            return False
+        is_same = self.version == other.version and self.classes is other.classes
+        if not is_same or (self.inputs is None) != (other.inputs is None):
+            return False
+        mine.extend(others)
+        self.count += other.count
+        return True
 
     def size_bytes(self) -> int:
         """Estimate the memory it holds on to."""
@@ -82,48 +125,46 @@ class Encoder:
     """What one server's log holds of its entries."""
 
     def __init__(self, model: str, features: list[str], *, inputs: bool, redact: list[str]) -> None:
-        self.schema = requests.schema(features)
-        self._features = self.schema.names[len(requests.BASE_SCHEMA) :]
-        self._types = {field.name: field.type for field in self.schema}
+        kinds = requests.columns(features)
+        self.stream = arrow_stream.Stream(kinds)
+        self._kinds = kinds
+        self._features = [name for name in kinds if name not in requests.BASE_COLUMNS]
         self._model = model
-        self._models = pa.nulls(0, pa.string())  # made once, and cut
         self._inputs = inputs
         redacted = {*redact, *(requests.FEATURE + name for name in redact)} - KEYS
-        self._redacted = [name for name in self.schema.names if name in redacted]
+        self._redacted = [name for name in kinds if name in redacted]
 
-    def batch(self, entries: list[Entry]) -> pa.RecordBatch:
-        """Make the rows of these entries, in order."""
+    def batch(self, entries: list[Entry]) -> list[Raw]:
+        """Make the rows of these entries, in order: the pieces of a batch of `stream`."""
         rows = sum(entry.count for entry in entries)
         columns = self._said(entries, rows)
-        columns["model"] = self._named(rows)
+        columns["model"] = same(self._model, rows, "string")
         columns |= _answers(entries)
-        columns["input"] = _binary(self._kept(entries))
+        columns["input"] = binaries(self._kept(entries))
         if self._features:
             columns |= _features(entries, rows, self._features)
         for name in self._redacted:
-            columns[name] = pa.nulls(rows, self.schema.field(name).type)
-        return pa.RecordBatch.from_arrays(
-            [columns[name] for name in self.schema.names], schema=self.schema
-        )
+            columns[name] = nothing(rows, self._kinds[name])
+        return self.stream.batch([columns[name] for name in self._kinds])
 
-    def _said(self, entries: list[Entry], rows: int) -> dict[str, pa.Array]:
+    def _said(self, entries: list[Entry], rows: int) -> dict[str, Column]:
         """Make the columns that are the same for all rows of an entry, and their ids."""
         ids = [entry.prediction_id for entry in entries]
-        values: dict[str, Any] = dict(
-            zip(SAID, zip(*map(_said, entries), strict=True), strict=True)
-        )
-        if rows != len(entries):
-            counts = [entry.count for entry in entries]
+        counts = [entry.count for entry in entries]
+        columns: dict[str, Column] = {}
+        for name, values in zip(SAID, zip(*map(_said, entries), strict=True), strict=True):
+            kind = self._kinds[name]
+            if values.count(values[0]) == len(values):
+                columns[name] = same(values[0], rows, kind)
+            else:
+                columns[name] = column_of(_repeated(values, counts), kind)
+        if any(entry.together is not None for entry in entries) or rows != len(entries):
             ids = list(chain.from_iterable(map(_ids, entries)))
-            values = {name: _repeated(column, counts) for name, column in values.items()}
-            values["latency_us"] = list(chain.from_iterable(map(_latencies, entries)))
-        values["prediction_id"] = ids
-        return {name: _column(column, self._types[name]) for name, column in values.items()}
-
-    def _named(self, rows: int) -> pa.Array:
-        if rows > len(self._models):
-            self._models = pa.array([self._model] * max(rows, SOME_ROWS), pa.string())
-        return self._models[:rows]
+            for name, own in OWN.items():
+                each = list(chain.from_iterable(_own(entries, name, own)))
+                columns[name] = integers(each, self._kinds[name])
+        columns["prediction_id"] = texts(ids)
+        return columns
 
     def _kept(self, entries: list[Entry]) -> list[Raw | None]:
         kept: list[Raw | None] = []
@@ -136,83 +177,52 @@ _said = attrgetter(*SAID)
 
 
 def _ids(entry: Entry) -> list[str]:
-    rows = range(entry.count)
-    return entry.ids or [row_id(entry.prediction_id, row, entry.count) for row in rows]
+    if entry.together is not None:
+        return entry.together.ids
+    return [row_id(entry.prediction_id, row, entry.count) for row in range(entry.count)]
 
 
-def _latencies(entry: Entry) -> list[int]:
-    return entry.latencies_us or [entry.latency_us] * entry.count
+def _own(entries: list[Entry], name: str, own: str) -> Iterator[Sequence[Any]]:
+    """Give a column that requests which were answered together have each for themselves."""
+    for entry in entries:
+        together = entry.together
+        yield [getattr(entry, name)] * entry.count if together is None else getattr(together, own)
 
 
 def _repeated(column: Sequence[Any], counts: list[int]) -> list[Any]:
     return list(chain.from_iterable(map(repeat, column, counts)))
 
 
-def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """Make a column; `pa.array` takes longer where nothing need be found out about the values."""
-    if kind in INTEGERS:
-        data = pa.py_buffer(np.array(values, INTEGERS[kind]))
-        return pa.Array.from_buffers(kind, len(values), [None, data])
-    if all(value is None for value in values):
-        return pa.nulls(len(values), kind)
-    return pa.array(values, kind)
-
-
-def _binary(values: list[Raw | None]) -> pa.Array:
-    """Make a column of bytes; `pa.array` never lets go of a memoryview (pyarrow 26)."""
-    data = pa.py_buffer(b"".join(value for value in values if value is not None))
-    starts = _starts([0 if value is None else len(value) for value in values])
-    return pa.Array.from_buffers(pa.binary(), len(values), [_present(values), starts, data])
-
-
-def _answers(entries: list[Entry]) -> dict[str, pa.Array]:
+def _answers(entries: list[Entry]) -> dict[str, Column]:
     """Make the columns of what was answered; neighbours with the same classes as one array."""
     predictions: list[str | None] = []
-    widths: list[int] = []
+    sizes: list[int] = []
     confidences: list[np.ndarray] = []
     values: list[np.ndarray] = []
     for classes, stack, rows in _stacks(entries):
         if stack is None:
             predictions += [None] * rows
-            widths += [0] * rows
+            sizes += [0] * rows
             confidences.append(np.zeros(rows, np.float32))
             continue
         predictions += [classes[i] for i in stack.argmax(axis=1).tolist()]
-        widths += [stack.shape[1]] * rows
+        sizes += [stack.shape[1]] * rows
         confidences.append(stack.max(axis=1))
         values.append(stack.ravel())
-    present = _present(predictions)
-    flat = _floats(np.concatenate(values) if values else np.zeros(0, np.float32))
+    there = None
+    if None in predictions:
+        there = np.array([prediction is not None for prediction in predictions], bool)
     return {
-        "prediction": _column(predictions, pa.string()),
-        "confidence": _floats(np.concatenate(confidences), present),
-        "probabilities": _lists(flat, _starts(widths), present),
+        "prediction": texts(predictions),
+        "confidence": floats(_joined(confidences), there),
+        "probabilities": lists(sizes, _joined(values), there),
     }
 
 
-def _lists(values: pa.Array, starts: pa.Buffer, present: pa.Buffer | None) -> pa.Array:
-    """Make a column of lists; `ListArray.from_arrays` loads 9 MB to negate its mask."""
-    kind, rows = pa.list_(values.type), starts.size // 4 - 1
-    return pa.Array.from_buffers(kind, rows, [present, starts], children=[values])
-
-
-def _starts(sizes: list[int]) -> pa.Buffer:
-    """Make the places where values of these sizes begin, and where the last one ends."""
-    starts = np.zeros(len(sizes) + 1, np.int32)
-    np.cumsum(sizes, out=starts[1:])
-    return pa.py_buffer(starts)
-
-
-def _floats(values: np.ndarray, present: pa.Buffer | None = None) -> pa.Array:
-    """Make a column of float32; `pa.array` would load numpy.ma (14 ms) to ask whether it is one."""
-    data = pa.py_buffer(np.ascontiguousarray(values, np.float32))
-    return pa.Array.from_buffers(pa.float32(), len(values), [present, data])
-
-
-def _present(values: Sequence[object]) -> pa.Buffer | None:
-    """Make the bits that tell which values are there; none where all are."""
-    there = [value is not None for value in values]
-    return None if all(there) else pa.py_buffer(np.packbits(there, bitorder="little"))
+def _joined(arrays: list[np.ndarray]) -> np.ndarray:
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.float32)
 
 
 def _stacks(entries: list[Entry]) -> list[tuple[list[str], np.ndarray | None, int]]:
@@ -220,18 +230,31 @@ def _stacks(entries: list[Entry]) -> list[tuple[list[str], np.ndarray | None, in
     found: list[tuple[list[str], np.ndarray | None, int]] = []
     for _, run in groupby(entries, _answered_as):
         same = list(run)
-        stacks = [entry.probabilities for entry in same if entry.probabilities is not None]
+        stacks = [stack for entry in same for stack in _probabilities(entry)]
         has_answers = bool(stacks) and bool(same[0].classes)
-        stack = np.concatenate(stacks) if has_answers else None
+        stack = _joined(stacks) if has_answers else None
         found.append((same[0].classes or [], stack, sum(entry.count for entry in same)))
     return found
 
 
+def _probabilities(entry: Entry) -> list[np.ndarray]:
+    if entry.together is not None:
+        return entry.together.stacks
+    return [] if entry.probabilities is None else [entry.probabilities]
+
+
+def _columns(entry: Entry) -> list[dict[str, np.ndarray]]:
+    if entry.together is not None:
+        return entry.together.columns
+    return [] if entry.columns is None else [entry.columns]
+
+
 def _answered_as(entry: Entry) -> int:
-    return 0 if entry.probabilities is None else id(entry.classes)
+    has_none = entry.probabilities is None and entry.together is None
+    return 0 if has_none else id(entry.classes)
 
 
-def _features(entries: list[Entry], rows: int, names: list[str]) -> dict[str, pa.Array]:
+def _features(entries: list[Entry], rows: int, names: list[str]) -> dict[str, Column]:
     """Compute the monitored features, all images of one size at once; `names` are the log's."""
     values = {name: np.full(rows, np.nan, np.float32) for name in names}
     by_shape: dict[tuple[int, ...], tuple[list[int], list[np.ndarray]]] = {}
@@ -241,18 +264,17 @@ def _features(entries: list[Entry], rows: int, names: list[str]) -> dict[str, pa
             places, stacks = by_shape.setdefault(entry.pixels.shape[1:], ([], []))
             places += range(start, start + entry.count)
             stacks.append(entry.pixels)
-        for name, column in (entry.columns or {}).items():
-            if requests.FEATURE + name in values:
-                values[requests.FEATURE + name][start : start + entry.count] = column
+        at = start
+        for columns in _columns(entry):
+            for name, column in columns.items():
+                if requests.FEATURE + name in values:
+                    values[requests.FEATURE + name][at : at + len(column)] = column
+            at += len(next(iter(columns.values()), ()))
         start += entry.count
     for places, stacks in by_shape.values():
         computed = images.features(np.concatenate(stacks))
         for index, name in enumerate(images.FEATURES):
             if requests.FEATURE + name in values:  # the log is that of another kind of model
                 values[requests.FEATURE + name][places] = computed[:, index]
-    return {name: _floats(column, _numbers(column)) for name, column in values.items()}
-
-
-def _numbers(values: np.ndarray) -> pa.Buffer:
-    """Make the bits that tell which values are numbers: a feature that is none is missing."""
-    return pa.py_buffer(np.packbits(~np.isnan(values), bitorder="little"))
+    # a feature that is no number is missing
+    return {name: floats(column, ~np.isnan(column)) for name, column in values.items()}

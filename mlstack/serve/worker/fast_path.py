@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import orjson
 
 from mlstack.serve.worker import numbers, plain
-from mlstack.serve.worker.columns import Entry
+from mlstack.serve.worker.columns import Entry, Together
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.model import Model
@@ -160,13 +160,17 @@ class FastPath:
         self._metrics.count_all(model.number, ROUTE, 200, seconds)
         for label, count in Counter(one["prediction"] for one in said).items():
             self._metrics.predictions[model.number, label] += count
-        latencies_us = [int(one * 1e6) for one in seconds]
-        entry = Entry(ids[0], "", now_us, model.number, ROUTE, 200, None, latencies_us[0])
-        entry.batch = entry.count = len(asked)
-        entry.ids, entry.latencies_us = ids, latencies_us
-        entry.probabilities, entry.classes = probabilities, classes
-        entry.inputs, entry.columns = rows.contents, rows.columns
-        self._log.add(entry)
+        count = len(asked)
+        together = Together(
+            ids,
+            [now_us] * count,
+            [int(one * 1e6) for one in seconds],
+            [count] * count,
+            rows.contents,
+            [probabilities],
+            [] if rows.columns is None else [rows.columns],
+        )
+        self._log.add(Entry.of(together, model.number, ROUTE, classes))
         version = b"%d" % model.number
         return [
             (HEAD % (name, version, name), body)

@@ -14,6 +14,7 @@ from mlstack import parquet
 from mlstack.errors import MachineError
 from mlstack.records import requests
 from mlstack.serve.worker.answers import Refused, bad, busy
+from mlstack.serve.worker.memory import without_pandas
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import write_part
 
@@ -101,7 +102,8 @@ class Feedback:
     def _write(self, batch: list[FeedbackBody]) -> None:
         now = time.time_ns() // 1000
         rows = [{"prediction_id": b.prediction_id, "label": b.label, "ts_us": now} for b in batch]
-        table = pa.Table.from_pylist(rows, schema=requests.FEEDBACK_SCHEMA)
+        with without_pandas():
+            table = pa.Table.from_pylist(rows, schema=requests.FEEDBACK_SCHEMA)
         write_part(table, self._folder / f"part-{now}-{os.getpid()}.parquet")
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from mlstack.errors import MachineError
 from mlstack.records.server import LogSpec
 from mlstack.serve.worker.columns import Encoder, Entry
-from mlstack.serve.worker.memory import give_back_memory, without_pandas
+from mlstack.serve.worker.memory import give_back_memory
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.wal import Wal, compact_leftovers, delete_old
 
@@ -73,11 +73,10 @@ class RequestLog:
             inputs=[b""],
             pixels=np.zeros((1, 2, 2, 1), np.uint8),
         )
-        with without_pandas():
-            self._encoder.batch([warm])
+        self._encoder.batch([warm])
         compact_leftovers(self._folder)
         self._clean()
-        self._wal = Wal(self._folder, self._model, self._encoder.schema)
+        self._wal = Wal(self._folder, self._model, self._encoder.stream)
 
     def add(self, entry: Entry) -> None:
         """Keep what is chosen of it; when the disk cannot follow, rows are lost and counted."""
@@ -93,7 +92,8 @@ class RequestLog:
         ):
             self.lost_rows += entry.count
             return
-        self._entries.append(entry)
+        if not (self._entries and self._entries[-1].takes(entry)):
+            self._entries.append(entry)
         self._pending_rows += entry.count
         self._pending_bytes += size
         self._waiting_rows += entry.count
@@ -104,10 +104,13 @@ class RequestLog:
     def _sampled(self, entry: Entry) -> Entry | None:
         """Keep each request or not, also of those that were answered together."""
         share = self._spec.sample
-        if entry.ids is None:
+        together = entry.together
+        if together is None:
             return entry if random.random() < share else None
         places = [place for place in range(entry.count) if random.random() < share]
-        return entry.only(places) if places else None
+        if not places:
+            return None
+        return Entry.of(together.only(places), entry.version, entry.route, entry.classes or [])
 
     def tick(self) -> None:
         """Do the slow housekeeping; called now and then."""
@@ -153,10 +156,11 @@ class RequestLog:
     def _write(self, entries: list[Entry]) -> None:
         try:
             batch = self._encoder.batch(entries)
+            rows = sum(entry.count for entry in entries)
             if self._wal is None:
                 self._wal = self._opened()
-            self._wal.append(batch)
-            self.written_rows += batch.num_rows
+            self._wal.append(batch, rows)
+            self.written_rows += rows
             self._is_failing = False
             if self._next is None:
                 if self._wal.is_nearly_full():
@@ -193,7 +197,7 @@ class RequestLog:
             self._rotate()
 
     def _open(self) -> Wal:
-        return Wal(self._folder, self._model, self._encoder.schema)
+        return Wal(self._folder, self._model, self._encoder.stream)
 
     def _opened(self) -> Wal:
         """Give the file that waits, or open one."""

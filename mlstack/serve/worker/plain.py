@@ -16,6 +16,7 @@ from mlstack.inputs import tables
 from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.preprocess import RowSpec
 from mlstack.inputs.tables import Row, TableSpec
+from mlstack.serve.worker.arrow_stream import Raw
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.tensors import DIGITS
 
@@ -25,7 +26,7 @@ class Rows:
     """Rows as a graph takes them, and as the request log does."""
 
     inputs: np.ndarray  # (rows, ...)
-    contents: Sequence[bytes] | None  # of each row; None where they must not be kept
+    contents: list[Raw] | None  # of each row; None where they must not be kept
     columns: dict[str, np.ndarray] | None = None  # of a table: float32 (rows,) each
 
 
@@ -85,7 +86,7 @@ class Numbers:
             return None
         inputs = values.astype(np.float32)
         whole, size = inputs.tobytes(), inputs[0].nbytes
-        pieces = [whole[start : start + size] for start in range(0, len(whole), size)]
+        pieces: list[Raw] = [whole[start : start + size] for start in range(0, len(whole), size)]
         return Rows(inputs, pieces)
 
 
@@ -117,6 +118,6 @@ class Table:
         columns = dict(zip(self._spec.columns, described.T, strict=True))
         return Rows(inputs, self._contents(read) if self._is_kept else None, columns)
 
-    def _contents(self, read: list[Row]) -> list[bytes]:
+    def _contents(self, read: list[Row]) -> list[Raw]:
         fields = self._fields
         return [tables.encode_row({name: row[name] for name in fields}) for row in read]

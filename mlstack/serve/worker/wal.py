@@ -19,9 +19,11 @@ import pyarrow as pa
 from mlstack import files, parquet
 from mlstack.errors import MachineError
 from mlstack.records import requests
+from mlstack.serve.worker.arrow_stream import END, Raw, Stream
 from mlstack.serve.worker.said import log
 
 FULL_BYTES = 16 << 20
+MAX_PIECES = 1024  # IOV_MAX of Linux
 HOUR_US = 3_600_000_000
 EVER_DAYS = 365_000  # before the year 1 no date can be told
 
@@ -29,33 +31,35 @@ EVER_DAYS = 365_000  # before the year 1 no date can be told
 class Wal:
     """An open file `wal/MODEL-PID-STARTED.arrows`, STARTED in microseconds."""
 
-    def __init__(self, folder: Path, model: str, schema: pa.Schema) -> None:
+    def __init__(self, folder: Path, model: str, stream: Stream) -> None:
         wal = folder / requests.WAL
         wal.mkdir(parents=True, exist_ok=True)
         while True:
             self.path = wal / f"{model}-{os.getpid()}-{time.time_ns() // 1000}.arrows"
-            self._file = self.path.open("xb")
+            self._file = self.path.open("xb", buffering=0)
             fcntl.flock(self._file, fcntl.LOCK_EX)
             if os.fstat(self._file.fileno()).st_nlink:
                 break
             self._file.close()  # a server that starts took it for left behind, before the lock
-        self._stream = pa.ipc.new_stream(self._file, schema)
-        self._file.flush()
+        try:
+            _write(self._file.fileno(), [stream.begin])
+        except OSError:
+            self.path.unlink()
+            raise
         os.fsync(self._file.fileno())
         files.sync_folder(wal)
         self._opened = time.monotonic()
         self.rows = 0
 
-    def append(self, batch: pa.RecordBatch) -> None:
-        """Write one batch and hand it to the kernel: from here on a kill of us cannot lose it."""
+    def append(self, batch: list[Raw], rows: int) -> None:
+        """Hand a batch of so many rows to the kernel: from here on a kill of us cannot lose it."""
         try:
-            self._stream.write_batch(batch)
-            self._file.flush()
+            _write(self._file.fileno(), batch)
         except OSError:
             if not self.rows:  # or each try on a full disk would leave one more file
                 self.path.unlink(missing_ok=True)
             raise
-        self.rows += batch.num_rows
+        self.rows += rows
 
     def is_full(self) -> bool:
         """Tell whether it is time for the next file."""
@@ -71,10 +75,32 @@ class Wal:
 
     def finish(self, folder: Path) -> None:
         """Close it and pack it."""
-        self._stream.close()
-        self._file.flush()
+        _write(self._file.fileno(), [END])
         compact(folder, self.path)
         self._file.close()
+
+
+def _write(descriptor: int, pieces: list[Raw]) -> None:
+    """Write all of it. What is written in one call is not torn apart by a kill of us.
+
+    Raises:
+        OSError: the disk takes no more; what it took before lies there.
+    """
+    left = pieces
+    while left:
+        written = os.writev(descriptor, left[:MAX_PIECES])
+        if left is pieces and len(pieces) <= MAX_PIECES and written == sum(map(len, pieces)):
+            return
+        left = _behind(left, written)
+
+
+def _behind(pieces: list[Raw], written: int) -> list[Raw]:
+    """Give what comes behind so many bytes."""
+    for place, piece in enumerate(pieces):
+        if written < len(piece):
+            return [memoryview(piece)[written:], *pieces[place + 1 :]]
+        written -= len(piece)
+    return []
 
 
 def compact(folder: Path, wal: Path) -> None:
