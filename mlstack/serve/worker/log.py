@@ -28,6 +28,7 @@ MANY_ROWS = 128  # are not kept waiting: making columns costs as much for one ro
 MANY_BYTES = 512 << 10  # neither are these: larger blocks are new memory each time, see `memory`
 ROTATE_S = 60.0
 CLEAN_S = 3600.0
+QUIET_S = 4.0  # without a full file
 
 
 class RequestLog:
@@ -50,6 +51,7 @@ class RequestLog:
         self._pending_rows = 0
         self._pending_bytes = 0
         self._cleaned = 0.0
+        self._packed = 0.0  # when a file was packed last; 0 where its memory has been given back
         self._is_failing = False
         self.lost_rows = 0
         self.written_rows = 0
@@ -115,6 +117,7 @@ class RequestLog:
     def tick(self) -> None:
         """Do the slow housekeeping; called now and then."""
         self._thread.submit(self._rotate_if_due)
+        self._packer.submit(self._give_back_if_quiet)
 
     def close(self) -> None:
         """Write what is left and pack it."""
@@ -210,8 +213,14 @@ class RequestLog:
             wal.finish(self._folder)
         except (OSError, pa.ArrowException, MachineError) as error:
             log.warning("the request log cannot be packed: %s", error)
-        pa.default_memory_pool().release_unused()  # some 50 MB, needed again in a minute
-        give_back_memory()
+        self._packed = time.monotonic()
+
+    def _give_back_if_quiet(self) -> None:
+        """Give back what packing took, some 50 MB; the next full file would have to take it again."""
+        if 0 < self._packed < time.monotonic() - QUIET_S:
+            self._packed = 0.0
+            pa.default_memory_pool().release_unused()
+            give_back_memory()
 
     def _encoder_of(self, features: list[str]) -> Encoder:
         return Encoder(self._model, features, inputs=self._spec.inputs, redact=self._spec.redact)
