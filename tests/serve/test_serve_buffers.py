@@ -433,3 +433,18 @@ def test_where_no_memory_can_be_locked_it_is_an_ordinary_array(library: object) 
     np.testing.assert_array_equal(array, np.zeros((2, 3)))
     array[:] = 1
     assert array.sum() == 6
+
+
+@pytest.mark.parametrize(
+    ("rates", "best"),
+    [
+        ({8: 1216, 16: 1335, 32: 1399}, 32),
+        ({8: 1000, 16: 1040, 32: 1081}, 32),  # small steps add up
+        ({8: 1000, 16: 1380, 32: 1400}, 16),
+        ({1: 50, 2: 49}, 1),
+    ],
+)
+def test_the_smallest_batch_with_nearly_the_best_throughput_is_taken(
+    rates: dict[int, int], best: int
+) -> None:
+    assert engine._best_size({rows: rows / rate for rows, rate in rates.items()}) == best

@@ -27,7 +27,7 @@ SMALL_BYTES = 4 << 20
 SHORT_S = 1e-3
 REPEATS = 3  # the fastest counts: the machine may be doing something else
 ENOUGH_S = 0.05  # a call that takes this long is timed once
-GAIN = 1.05  # a larger batch must give this much more throughput
+NEARLY = 0.97  # of the best throughput, for a smaller batch
 WORTH = 0.95  # times the throughput of one call on all cores, for calls side by side
 TWICE_BYTES = 64 << 20  # a graph up to this size is opened twice
 BY_ROW = "export it so that the first dimension of all its inputs and outputs is the batch's"
@@ -318,10 +318,9 @@ def _fastest(call: Callable[[], object]) -> float:
 
 
 def _best_size(timings: dict[int, float]) -> int:
-    """Take the smallest size after which throughput no longer grows."""
-    sizes = sorted(timings)
-    best = sizes[0]
-    for rows in sizes[1:]:
-        if rows / timings[rows] > GAIN * best / timings[best]:
-            best = rows
-    return best
+    """Take the smallest size with nearly the best throughput.
+
+    Not the one behind which a larger one gives little: of three small steps the first would do.
+    """
+    enough = NEARLY * max(rows / seconds for rows, seconds in timings.items())
+    return min(rows for rows, seconds in timings.items() if rows / seconds >= enough)
