@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from mlstack.records import requests
 from mlstack.records.requests import Kind
 from mlstack.serve.worker import arrow_stream
-from mlstack.serve.worker.arrow_stream import END, JOINED_BYTES, Column, Stream, column_of, same
+from mlstack.serve.worker.arrow_stream import (
+    END,
+    JOINED_BYTES,
+    KEPT_ROWS,
+    Column,
+    Stream,
+    column_of,
+    same,
+)
 
 KINDS: dict[str, Kind] = {
     "a": "string",
@@ -87,6 +95,11 @@ def test_equal_and_missing_values_fill_a_column(rows: int) -> None:
 
     assert nothing.to_pylist() == [dict.fromkeys(KINDS)] * rows
     assert equal.to_pylist() == [{name: given.get(name) for name in KINDS}] * rows
+
+
+def test_only_small_columns_are_kept_for_the_next_batch() -> None:
+    assert same("predict", KEPT_ROWS, "string") is same("predict", KEPT_ROWS, "string")
+    assert same("predict", KEPT_ROWS + 1, "string") is not same("predict", KEPT_ROWS + 1, "string")
 
 
 def test_large_values_are_not_copied() -> None:

@@ -1,7 +1,9 @@
 """What comes together is answered together, and exactly as it would have been by itself."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +137,11 @@ def test_other_models_have_no_plain_rows() -> None:
         task="t", inputs=NUMBERS.signature.inputs, outputs=NUMBERS.signature.outputs, classes=[]
     )
 
+    no_probabilities = model_of()
+    no_probabilities.signature.outputs[0] = Tensor(name="y", datatype="FP32", shape=[-1, 2])
+
     assert plain.reader_of(no_classes, []) is None
+    assert plain.reader_of(no_probabilities, []) is None
     assert plain.reader_of(model_of(width=-1), []) is None
 
 
@@ -242,6 +248,72 @@ def test_what_is_not_plain_goes_the_usual_way_and_keeps_nobody_else_from_his_ans
         assert request.path == "/predict"
         assert request.keeps_alive
     assert metrics.requests[7, "predict", 200] == 2
+
+
+def test_a_value_out_of_range_keeps_nobody_else_from_his_answer() -> None:
+    clients, metrics, _ = together([body_of(0), body_of(1e39), body_of(2), body_of(1e300)])
+
+    assert [clients[n].said()["prediction"] for n in (0, 2)] == ["small", "large"]
+    assert [len(clients[n].started) for n in (1, 3)] == [1, 1]
+    assert sum(metrics.batches.counts) == 1
+
+
+class Odd(Client):
+    """A client that meets a mistake of ours."""
+
+    @property
+    def is_ready(self) -> bool:  # type: ignore[override]
+        raise RuntimeError("a mistake of ours")
+
+    @is_ready.setter
+    def is_ready(self, value: bool) -> None:
+        """Forget it."""
+
+
+def test_a_mistake_of_ours_leaves_nobody_waiting() -> None:
+    clients, _, _ = together([body_of(0), body_of(2)], clients=[Client(), Odd()])
+
+    assert [len(client.started) for client in clients] == [1, 1]
+
+
+def test_a_row_is_kept_in_the_hour_that_its_id_names_or_behind_it() -> None:
+    metrics, kept = Metrics("m"), Kept()
+
+    async def main() -> None:
+        batcher = Batcher(run, Plan(max_rows=64, max_queue=100, inline_rows=64), metrics.note_call)
+        deployed = Deployed(NUMBERS, batcher)
+        path = FastPath(lambda: deployed, metrics, cast("RequestLog", kept))
+        for _ in range(5000):  # a millisecond ends between the two in some
+            path.add(Client(), HEADERS, body_of(0))
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+    for entry in kept.entries:
+        own = entry.together
+        assert own is not None
+        begun_us = int(own.ids[0][:8] + own.ids[0][9:13], 16) * 1000
+        assert begun_us <= own.moments_us[0]
+    assert len(kept.entries) == 5000
+
+
+def test_a_model_that_answers_no_more_is_not_kept() -> None:
+    async def main() -> object:
+        def load() -> list[Deployed]:
+            batcher = Batcher(run, Plan(max_rows=64, max_queue=100, inline_rows=64), print)
+            return [Deployed(model_of(), batcher)]
+
+        live = load()
+        path = FastPath(lambda: live[0], Metrics("m"), cast("RequestLog", Kept()))
+        client = Client()
+        path.add(client, HEADERS, body_of(0))
+        await asyncio.sleep(0)
+        assert client.answers
+        old = weakref.ref(live.pop().model)
+        gc.collect()
+        return old()
+
+    assert asyncio.run(main()) is None
 
 
 def test_who_has_gone_meanwhile_costs_no_call() -> None:

@@ -27,6 +27,7 @@ VERSION = 4  # MetadataVersion.V5
 ALIGNED = 8
 PADS = [b"\0" * size for size in range(ALIGNED)]
 WIDTHS: dict[str, str] = {"int16": "h", "int32": "i", "int64": "q"}  # of the module array
+KEPT_ROWS = 1024  # larger columns are not kept for the next batch: they may be of any size
 JOINED_BYTES = 4 << 10  # values below this size, on average, are copied into one piece
 # What stands for the numbers that each batch has of its own: its rows, the bytes behind its head,
 # and two for each node and each buffer.
@@ -117,10 +118,16 @@ def column_of(values: Sequence[Any], kind: Kind) -> Column:
     return texts(values) if kind == "string" else integers(values, kind)
 
 
-@lru_cache(maxsize=256)
 def same(value: str | int | None, rows: int, kind: Kind) -> Column:
     """Make a column of the same text or number in all rows; most batches are as large as others."""
+    return (_kept if rows <= KEPT_ROWS else _filled)(value, rows, kind)
+
+
+def _filled(value: str | int | None, rows: int, kind: Kind) -> Column:
     return nothing(rows, kind) if value is None else column_of([value] * rows, kind)
+
+
+_kept = lru_cache(maxsize=256)(_filled)
 
 
 def binaries(values: Sequence[Raw | None]) -> Column:

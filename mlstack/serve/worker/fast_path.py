@@ -10,7 +10,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import orjson
 
@@ -18,7 +19,6 @@ from mlstack.serve.worker import numbers, plain
 from mlstack.serve.worker.columns import Entry, Together
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.metrics import Metrics
-from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.plain import Reader, Rows
 from mlstack.serve.worker.predicted import predicted
 from mlstack.serve.worker.request import Request, new_ids
@@ -80,7 +80,8 @@ class FastPath:
         self._log = log
         self._redacted = redacted
         self._asked: list[Asked] = []
-        self._reader: tuple[Model, Reader | None] | None = None
+        # of the model that answers now, which this alone must not keep in memory
+        self._readers: WeakKeyDictionary[Deployed, Reader | None] = WeakKeyDictionary()
 
     def takes(self, headers: dict[bytes, bytes], size: int) -> bool:
         """Tell whether a `POST /predict` with a body of so many bytes may be a plain one."""
@@ -100,37 +101,33 @@ class FastPath:
         asked, self._asked = self._asked, []
         deployed = self._live()
         most = deployed.batcher.now_rows if deployed is not None else 0
-        reader = self._reader_of(deployed.model) if deployed is not None else None
+        reader = self._reader_of(deployed) if deployed is not None else None
         if deployed is None or reader is None or not most:
             _start(asked)
             return
         for start in range(0, len(asked), most):
             self._together(asked[start : start + most], deployed, reader)
 
-    def _reader_of(self, model: Model) -> Reader | None:
-        if self._reader is None or self._reader[0] is not model:
-            self._reader = model, plain.reader_of(model, self._redacted)
-        return self._reader[1]
+    def _reader_of(self, deployed: Deployed) -> Reader | None:
+        if deployed not in self._readers:
+            self._readers[deployed] = plain.reader_of(deployed.model, self._redacted)
+        return self._readers[deployed]
 
     def _together(self, asked: list[Asked], deployed: Deployed, reader: Reader) -> None:
-        read: list[Any] = []
-        good: list[Asked] = []
-        others: list[Asked] = []
-        for one in asked:
-            row = reader.read(one[2]) if one[0].is_ready else None
-            if row is None:
-                others.append(one)
-            else:
-                good.append(one)
-                read.append(row)
+        """Answer those that are plain; the others go the usual way, and all where that fails."""
+        plain_ones: list[Asked] = []
+        others = asked
+        answers = None
         try:
-            rows = reader.rows(read) if read else None
-            answers = self._answers(good, rows, deployed) if rows is not None else None
+            plain_ones, others, rows = _sorted_out(asked, reader)
+            answers = self._answers(plain_ones, rows, deployed) if rows is not None else None
         except Exception as error:  # nobody may wait for ever for a mistake of ours
             log.exception("%s on the fast path", type(error).__name__)
-            answers = None
-        _start(asked if answers is None else others)
-        for (caller, *_), (head, body) in zip(good, answers or (), strict=False):
+        if answers is None:
+            _start(asked)
+            return
+        _start(others)
+        for (caller, *_), (head, body) in zip(plain_ones, answers, strict=True):
             caller.reply(head, body)
 
     def _answers(
@@ -146,8 +143,8 @@ class FastPath:
         probabilities = model.probabilities(outputs) if outputs is not None else None
         if probabilities is None:
             return None
-        now_us = time.time_ns() // 1000
         ids = new_ids(len(asked))
+        now_us = time.time_ns() // 1000  # not before the time in the ids, by which rows are found
         classes = model.signature.classes
         said = [
             predicted(row, classes, name)
@@ -176,6 +173,22 @@ class FastPath:
             (HEAD % (name, version, name), body)
             for name, body in zip([one.encode() for one in ids], bodies, strict=True)
         ]
+
+
+def _sorted_out(asked: list[Asked], reader: Reader) -> tuple[list[Asked], list[Asked], Rows | None]:
+    """Tell who has asked plainly from the others, and read his row."""
+    read = [reader.read(body) if caller.is_ready else None for caller, _, body, _ in asked]
+    found = [row for row in read if row is not None]
+    rows = reader.rows(found) if found else None
+    if found and rows is None:  # a wrong value: whoever sent it must not make all the others wait
+        read = [row if row is not None and reader.rows([row]) else None for row in read]
+        found = [row for row in read if row is not None]
+        rows = reader.rows(found) if found else None
+    if len(found) == len(asked):
+        return asked, [], rows
+    pairs = list(zip(asked, read, strict=True))
+    good = [one for one, row in pairs if row is not None]
+    return good, [one for one, row in pairs if row is None], rows
 
 
 def _start(asked: list[Asked]) -> None:

@@ -216,7 +216,7 @@ class RequestLog:
         self._packed = time.monotonic()
 
     def _give_back_if_quiet(self) -> None:
-        """Give back what packing took, some 50 MB; the next full file would have to take it again."""
+        """Give back what packing took, some 50 MB; the next full file has to take it again."""
         if 0 < self._packed < time.monotonic() - QUIET_S:
             self._packed = 0.0
             pa.default_memory_pool().release_unused()

@@ -48,7 +48,8 @@ def reader_of(model: Model, redacted: Sequence[str]) -> Reader | None:
         redacted: columns that the log must not hold.
     """
     tensors = model.signature.inputs
-    if len(tensors) != 1 or not model.signature.classes:
+    is_classifier = any(output.name == "probabilities" for output in model.signature.outputs)
+    if len(tensors) != 1 or not (is_classifier and model.signature.classes):
         return None
     if isinstance(model.spec, TableSpec):
         return Table(model.spec, redacted) if model.lookup is None else None
