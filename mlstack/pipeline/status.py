@@ -127,16 +127,19 @@ def _next(project: Project, found: Found) -> tuple[str, str]:
         return "mlstack train --resume", f"run {newest.id} was stopped"
     if newest and newest.state in ("running", "queued") and not finished:
         return f"mlstack train show {newest.id}", f"run {newest.id} is {newest.state}"
-    if not finished:
-        return _next_of_untrained(project)
-    if found.package is None or found.package.run < finished[-1].id:
+    if not finished and found.package is None:
+        return _next_of_untrained(project, found)
+    if found.package is None or (finished and found.package.run < finished[-1].id):
         return "mlstack export", f"run {finished[-1].id} is not packed"
     if found.live is None or found.live.live is None:
         return "mlstack serve", f"package {found.package.number} is not live"
     return _next_of_live(found, found.live.live, found.package, project.config.project.task)
 
 
-def _next_of_untrained(project: Project) -> tuple[str, str]:
+def _next_of_untrained(project: Project, found: Found) -> tuple[str, str]:
+    best = _best_trial(found, project.config.train.monitor, project.config.train.mode)
+    if best:
+        return f"mlstack export {best.id}", f"it is the best trial of study {best.study}"
     missing = lacking.label(project)
     if missing:
         return "mlstack label", missing
@@ -246,10 +249,23 @@ def _study(found: Found, metric: str, mode: str) -> Line:
         return Line(part="study", state="none yet")
     study = found.trials[-1].study
     trials = [trial for trial in found.trials if trial.study == study]
-    done = [trial for trial in trials if metric in trial.metrics]
-    best = (max if mode == "max" else min)((t.metrics[metric] for t in done), default=None)
-    said = f", best {metric} {best:.4f}" if best is not None else ""
-    return Line(part="study", state=f"{study}: {len(trials)} trials{said}")
+    best = _best_trial(found, metric, mode)
+    said = f", best {metric} {best.metrics[metric]:.4f}" if best else ""
+    return Line(part="study", state=f"{study}: {counted(len(trials), 'trial')}{said}")
+
+
+def _best_trial(found: Found, metric: str, mode: str) -> RunSummary | None:
+    """Give the best trial of the newest study; one that was ended early is none."""
+    done = [
+        trial
+        for trial in found.trials
+        if trial.study == found.trials[-1].study
+        and trial.state == "finished"
+        and metric in trial.metrics
+    ]
+    return (max if mode == "max" else min)(
+        done, key=lambda trial: trial.metrics[metric], default=None
+    )
 
 
 def _package(layout: Layout, found: Found) -> Line:

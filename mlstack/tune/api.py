@@ -1,6 +1,7 @@
 """Tuning as a recipe: ask what to try, run it, report every epoch, tell how it ended."""
 
 import importlib.util
+import random
 import secrets
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -46,12 +47,11 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
     refuse_contradictions(request)
     project = load(path, sets=sets)
     _need_engine()
-    spaces.check(project.config.tune.space)
+    spaces.check(project.config.tune.space, project.config.tune.sampler)
     name = _newest(project, request.study) if request.resume else _new_name()
     journal = _journal(project, name)
-    what = f"study `{name}`"
     with (
-        files.lock(_lock(journal), what),
+        files.lock(_lock(journal), f"study `{name}`"),
         leases.claim(
             wanted_gpus(project, request),
             f"`mlstack tune` in {project.root.name}",
@@ -69,7 +69,8 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
         notes = _notes(ready, recovered)
         if search.wanted() < wanted:
             wanted = search.wanted()
-            notes.append(f"the grid has no more than {counted(wanted, 'point')}")
+            what = "the grid" if search.spec.sampler == "grid" else "tune.space"
+            notes.append(f"{what} has no more than {counted(wanted, 'point')}")
         yield _study_started(search, wanted, free, notes)
         work = Work(project, search, Pool(free), ready, wanted)
         try:
@@ -144,7 +145,7 @@ def _open(project: Project, journal: Path, trials: int, *, resume: bool) -> Sear
         epochs=config.train.epochs,
         seed=config.project.seed,
     )
-    first = spaces.grid(space, spec.seed)[0]
+    first = spaces.draw(space, random.Random(spec.seed))
     tried = configured(project, PlanOptions(overrides=first))  # refuses settings that are none
     user_source.check(tried.root, tried.config)  # and arguments that no class takes
     search = studies.create(journal, spec, trials)

@@ -16,16 +16,17 @@ SEARCHABLE = ("model.", "train.", "data.args.", "data.augment", "data.sampling")
 # What belongs to the study, or to the place where it runs: a trial would not follow it.
 FIXED = ("train.gpus", "train.monitor", "train.mode", "train.slurm", "train.ray")
 STEPS = 5  # points of a range in a grid
+LARGEST_GRID = 100_000  # points that are kept in memory; no PC trains as many
 
 Space = Mapping[str, Dimension]
 _DIMENSION: TypeAdapter[Dimension] = TypeAdapter(Dimension)
 
 
-def check(space: Space) -> None:
+def check(space: Space, sampler: str) -> None:
     """Refuse a space that cannot be searched; the config has checked the bounds.
 
     Raises:
-        ConfigError: it is empty, or a setting is not one of a run.
+        ConfigError: it is empty, a setting is not one of a run, or its grid is too large.
     """
     if not space:
         raise ConfigError(
@@ -44,6 +45,11 @@ def check(space: Space) -> None:
             f"tune.space: `{fixed[0]}` is the same for all trials of a study",
             hint="take it out; tune.gpus_per_trial says how many GPUs a trial has",
         )
+    if sampler == "grid" and size(space) > LARGEST_GRID:
+        raise ConfigError(
+            f"tune.space: its grid has {size(space):,} points; {LARGEST_GRID:,} is the most",
+            hint="take settings out, or write `sampler: tpe` under tune",
+        )
 
 
 def grid(space: Space, seed: int) -> list[dict[str, Any]]:
@@ -57,6 +63,16 @@ def grid(space: Space, seed: int) -> list[dict[str, Any]]:
 def size(space: Space) -> int:
     """Count the points of a grid."""
     return math.prod(len({encode(point) for point in _points(one)}) for one in space.values())
+
+
+def count(space: Space) -> float:
+    """Count the points that a trial can have; infinite as soon as one range is of decimals."""
+    return math.prod(_values(dimension) for dimension in space.values())
+
+
+def draw(space: Space, source: random.Random) -> dict[str, Any]:
+    """Draw a point, every value of a setting being as likely as the others."""
+    return {key: _draw(dimension, source) for key, dimension in space.items()}
 
 
 def contains(space: Space, point: Mapping[str, Any]) -> bool:
@@ -108,6 +124,24 @@ def _points(dimension: Dimension) -> list[Any]:
     if isinstance(dimension, IntRange):
         return sorted({round(value) for value in values})
     return values
+
+
+def _values(dimension: Dimension) -> float:
+    if isinstance(dimension, Choice):
+        return len({encode(value) for value in dimension.choice})
+    low, high = _bounds(dimension)
+    return high - low + 1 if isinstance(dimension, IntRange) else math.inf
+
+
+def _draw(dimension: Dimension, source: random.Random) -> Any:
+    if isinstance(dimension, Choice):
+        return source.choice(dimension.choice)
+    low, high = _bounds(dimension)
+    if isinstance(dimension, IntRange):
+        return source.randint(*dimension.int_range)
+    if isinstance(dimension, LogUniform):
+        return math.exp(source.uniform(math.log(low), math.log(high)))
+    return source.uniform(low, high)
 
 
 def _inside(dimension: Dimension, value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ except ModuleNotFoundError as error:
 SPEC, WANTED = "mlstack", "wanted"  # attributes of the study
 RUN, PROBLEM, RETRY_OF, INTERRUPTED = "run", "problem", "retry_of", "interrupted"  # of trials
 SUFFIX = ".journal"
+DRAWS = 5  # of the sampler, for settings that no trial had; then one is drawn at random
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,18 @@ class Search:
         self._study.set_user_attr(WANTED, trials)
 
     def wanted(self) -> int:
-        """Give how many trials were asked for last, or how many a grid has where that is less."""
+        """Give how many trials were asked for last, or how many there can be if that is less."""
         asked = int(self._study.user_attrs.get(WANTED, 0))
-        return min(asked, spaces.size(self.space)) if self.spec.sampler == "grid" else asked
+        is_grid = self.spec.sampler == "grid"
+        return int(min(asked, spaces.size(self.space) if is_grid else spaces.count(self.space)))
 
     def propose(self, point: dict[str, Any]) -> None:
         """Make sure that a point is tried; it comes first."""
         self._study.enqueue_trial({key: spaces.encode(value) for key, value in point.items()})
 
     def ask(self) -> Asked | None:
-        """Give the next trial; None when a grid is used up."""
-        if self.spec.sampler == "grid" and not self._propose_from_grid():
+        """Give the next trial; None when every point was tried."""
+        if not self._propose_untried():
             return None
         with _without_advice():
             trial = self._study.ask(_distributions(self.space))
@@ -151,14 +154,39 @@ class Search:
             found = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
         return {key: float(share) for key, share in found.items()}
 
-    def _propose_from_grid(self) -> bool:
+    def _propose_untried(self) -> bool:
+        """Queue what no trial had; the same settings and seed would be the same run once more."""
         every = self._study.get_trials(deepcopy=False)
         if any(trial.state is TrialState.WAITING for trial in every):
             return True
-        left = self._grid_left()
+        left: dict[str, Any] | None
+        if self.spec.sampler == "grid":
+            left = self._grid_left()
+        elif math.isinf(spaces.count(self.space)):
+            return True  # decimals do not come twice
+        else:
+            left = self._draw_untried(every)
         if left is not None:
             self._study.enqueue_trial(left)
         return left is not None
+
+    def _draw_untried(self, every: list[FrozenTrial]) -> dict[str, Any] | None:
+        """Ask the sampler on a copy of the study, where what is drawn in vain leaves no trial."""
+        tried = [trial.params for trial in every]
+        if len({tuple(sorted(point.items())) for point in tried}) >= spaces.count(self.space):
+            return None
+        with _without_advice():
+            copy = optuna.create_study(direction=self._study.direction, sampler=self._study.sampler)
+            copy.add_trials(every)
+            for _ in range(DRAWS):
+                point = copy.ask(_distributions(self.space)).params
+                if point not in tried:
+                    return point
+        source = random.Random(self.spec.seed + len(every))
+        while True:
+            point = {k: spaces.encode(v) for k, v in spaces.draw(self.space, source).items()}
+            if point not in tried:
+                return point
 
     def _grid_left(self) -> dict[str, Any] | None:
         tried = [trial.params for trial in self._study.get_trials(deepcopy=False)]

@@ -294,3 +294,18 @@ def test_a_damaged_record_is_named(fresh, mlstack) -> None:
 
     assert done.returncode == 0
     assert "damaged" in done.stdout
+
+
+def test_after_a_study_its_best_trial_is_exported_then_served(snapshotted, answer, records) -> None:
+    names = ["20260101-000000-aaaa", "20260101-000100-bbbb"]
+    best = records.lay_run(snapshotted, names[0], study="s1", trial=0)
+    records.finish(best, 0.9)
+
+    alone = {line["part"]: line["state"] for line in answer("status")["lines"]}
+    records.finish(records.lay_run(snapshotted, names[1], study="s1", trial=1), 0.8)
+    first = answer("status")["next"]
+    records.lay_package(snapshotted, 1, best.name)
+    then = answer("status")["next"]
+
+    assert alone["study"] == "s1: 1 trial, best val/acc 0.9000"
+    assert (first, then) == (f"mlstack export {best.name}", "mlstack serve")

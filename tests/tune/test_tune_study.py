@@ -102,6 +102,43 @@ def test_a_grid_is_tried_once_each_and_then_over(tmp_path: Path) -> None:
     assert sorted(points) == [(w, b) for w in (8, 32) for b in (1, 2, 3)]
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random", "gp"])
+def test_no_settings_are_tried_twice_and_a_space_that_is_used_up_ends_the_search(
+    tmp_path: Path, sampler: str
+) -> None:
+    space: dict[str, Dimension] = {
+        "model.args.width": Choice(choice=[8, 32, 8]),
+        "model.args.hidden": Choice(choice=[[64], None]),
+        "train.batch_size": IntRange(int_range=(1, 3)),
+    }
+    path = tmp_path / "s.journal"
+    search = studies.create(path, spec(sampler=sampler, pruner="none", space=space), 99)
+    search.propose({"model.args.width": 8, "model.args.hidden": [64], "train.batch_size": 2})
+
+    search.want(99)
+    search_on(search, 7)
+    broken_off = search.ask()
+    again = studies.reopen(path, 99)
+    again.recover(lambda run: None)
+    search_on(again, 99)
+
+    assert broken_off is not None and (again.done(), again.wanted()) == (12, 12)
+    points = [str(row.parameters) for row in again.rows() if row.state == "finished"]
+    assert len(set(points)) == 12
+    assert again.rows()[0].parameters["train.batch_size"] == 2  # what was proposed came first
+
+
+def test_a_space_of_many_settings_is_searched_and_only_its_grid_refused() -> None:
+    many: dict[str, Dimension] = {
+        f"model.args.a{i}": Uniform(uniform=(0.0, 1.0)) for i in range(40)
+    }
+
+    spaces.check(many, "tpe")
+
+    with pytest.raises(ConfigError, match=r"its grid has [0-9,]+ points"):
+        spaces.check(many, "grid")
+
+
 def test_a_trial_of_a_dead_process_is_tried_again_with_the_same_settings(tmp_path: Path) -> None:
     path = tmp_path / "s.journal"
     search = studies.create(path, spec(), 5)
@@ -174,6 +211,6 @@ def test_pbt_and_a_damaged_journal_are_refused(tmp_path: Path) -> None:
 
 def test_a_space_that_cannot_be_searched_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"`data\.split\.train` is not a setting of a run"):
-        spaces.check({"data.split.train": Uniform(uniform=(0, 1))})
+        spaces.check({"data.split.train": Uniform(uniform=(0, 1))}, "tpe")
     with pytest.raises(ConfigError, match="nothing to search"):
-        spaces.check({})
+        spaces.check({}, "tpe")
