@@ -38,6 +38,7 @@ SEEN = {  # what each server is asked; V2 is the only JSON that MLServer and Tri
     "BentoML": [MLP, Case("cnn", "json")],
     "MLServer": [Case("mlp", "v2-json"), Case("cnn", "v2-json")],
     "pytriton": [Case("mlp", "v2-json"), Case("mlp", "binary"), Case("cnn", "v2-json"), ROWS],
+    servers.CEILING: [MLP, ROWS, Case("cnn", "json"), PICTURES],
 }
 MANY = 64
 
@@ -160,6 +161,7 @@ def _print(names: list[str], book: Book) -> None:
     for kind in ("cnn", "pictures"):
         figures = book.get(f"raw {kind} rps"), book.get(f"raw {kind} cpu_us")
         print(f"| raw session | {kind} | | {figures[0]:.0f} | | {figures[1]:.0f} |")
+    _print_ceiling(book)
     for what, why in book.missing.items():
         print(f"not measured: {what}: {why}")
     print("\n| asked for | at least | measured | |\n|---|---|---|---|")
@@ -167,6 +169,22 @@ def _print(names: list[str], book: Book) -> None:
         reached = value <= limit if is_most else value >= limit
         word = "not measured" if value != value else "reached" if reached else "missed"
         print(f"| {text} | {'<=' if is_most else '>='} {limit:g} | {value:.3g} | {word} |")
+
+
+def _print_ceiling(book: Book) -> None:
+    """Print what a server that does nothing else reaches of the raw session, and of which peers."""
+    asked = [("binary", "raw cnn rps", "raw"), ("json", "raw cnn rps", "raw")]
+    asked += [("jpeg", "raw pictures rps", "raw")]
+    asked += [
+        ("binary", f"{name} cnn {payload} c{MANY} rps", f"{name} {payload}")
+        for name, payload in (("pytriton", "binary"), ("BentoML", "json"), ("MLServer", "v2-json"))
+    ]
+    found = []
+    for payload, other, name in asked:
+        kind = "pictures" if payload == "jpeg" else "cnn"
+        ratio = book.ratio(f"{servers.CEILING} {kind} {payload} c{MANY} rps", other)
+        found.append(f"{payload} {ratio:.2f} of {name}")
+    print("\nthe ceiling (a bare server, CNN): " + ", ".join(found))
 
 
 def _targets(book: Book) -> list[tuple[str, float, float, bool]]:
@@ -193,6 +211,7 @@ def _targets(book: Book) -> list[tuple[str, float, float, bool]]:
     p99s = [
         book.ratio("mlstack mlp json c1 p99_ms", f"{name} mlp {payload} c1 p99_ms")
         for name in servers.NEEDS
+        if name != servers.CEILING
         for payload in ("json", "v2-json")
         if book.values[f"{name} mlp {payload} c1 p99_ms"]
     ]

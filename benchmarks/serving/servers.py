@@ -28,6 +28,10 @@ NEEDS = {
     "BentoML": ["bentoml==1.4.40", RUNTIME],
     "MLServer": ["mlserver==1.7.1", RUNTIME],
     "pytriton": ["nvidia-pytriton==0.7.0", RUNTIME],
+    "bare": [
+        *("httptools==0.9.0", "uvloop==0.23.0", "orjson==3.13.0", "pysimdjson==7.0.2"),
+        *("pillow==13.0.0", RUNTIME),
+    ],
 }
 READY = {
     "FastAPI": "/health",
@@ -36,8 +40,10 @@ READY = {
     "BentoML": "/readyz",
     "MLServer": "/v2/health/ready",
     "pytriton": "/v2/models/bench/ready",
+    "bare": "/",
     "mlstack": "/health/ready",
 }
+CEILING = "bare"  # no peer: what is left of a server without all that makes it one
 START_S = 40.0
 REPAIR = """
 from multiprocessing import resource_tracker as _tracker
