@@ -124,6 +124,8 @@ class Sampler:
                 words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             ) as asking:
                 self._asking = asking
+                if self._over.is_set():  # `end` has looked before there was one to kill
+                    asking.kill()
                 try:
                     said, _ = asking.communicate(timeout=GPU_S)
                 except subprocess.TimeoutExpired:

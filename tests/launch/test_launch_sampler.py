@@ -91,6 +91,28 @@ def test_a_driver_that_does_not_answer_delays_no_end(tmp_path, busy, driver):
     assert time.monotonic() - began < 3
 
 
+def test_a_driver_that_is_asked_as_the_run_ends_delays_it_no_more(
+    tmp_path, busy, driver, monkeypatch
+):
+    driver(f"touch {tmp_path}/asked; exec sleep 60")
+    watching = sampler.Sampler(Watched(tmp_path, "run", lambda: frozenset({busy}), gpus=(0,)))
+
+    class Late(subprocess.Popen):
+        def __init__(self, *words, **options):
+            super().__init__(*words, **options)
+            watching._over.wait(20)
+            time.sleep(0.3)  # until `end` has looked for it
+
+    monkeypatch.setattr(sampler.subprocess, "Popen", Late)
+    watching.start()
+    wait_for((tmp_path / "asked").exists)
+    began = time.monotonic()
+
+    watching.end()
+
+    assert time.monotonic() - began < 3
+
+
 def test_a_figure_that_a_card_does_not_have_is_0():
     assert sampler.parse("0, [N/A], 512, [N/A]\nnot a line\n") == [
         GpuUse(index=0, busy=0.0, memory_bytes=512 << 20)
