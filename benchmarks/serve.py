@@ -184,7 +184,9 @@ def _print_ceiling(book: Book) -> None:
         kind = "pictures" if payload == "jpeg" else "cnn"
         ratio = book.ratio(f"{servers.CEILING} {kind} {payload} c{MANY} rps", other)
         found.append(f"{payload} {ratio:.2f} of {name}")
-    print("\nthe ceiling (a bare server, CNN): " + ", ".join(found))
+    start = book.ratio(f"{servers.CEILING} mlp json start", "FastAPI mlp json start")
+    print("\nthe ceiling (a bare server, CNN): " + ", ".join(found), end="")
+    print(f"; start {start:.2f} of FastAPI's")
 
 
 def _targets(book: Book) -> list[tuple[str, float, float, bool]]:
