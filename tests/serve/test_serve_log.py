@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import os
 import struct
 import subprocess
 import sys
@@ -312,3 +313,28 @@ def test_redaction_blanks_columns_and_features_but_never_keys() -> None:
 
     assert (row["prediction_id"], row["input"]) == ("kept", None)
     assert (row["f_x"], row["f_y"], row["f_z"]) == (None, None, 1.0)
+
+
+def test_a_disk_that_takes_a_little_at_a_time_gets_everything_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.writev
+    encoder = Encoder(NAME, [], inputs=True, redact=[])
+    large = memoryview(bytes(100) * 100)
+    entries = [
+        Entry(str(n), "", 1, 1, "infer", 200, inputs=[[b"", b"ab", large][n % 3]])
+        for n in range(2000)
+    ]
+
+    def some(descriptor: int, pieces: list[bytes]) -> int:
+        return whole(descriptor, [memoryview(b"".join(pieces))[:70_001]])
+
+    monkeypatch.setattr("mlstack.serve.worker.wal.os.writev", some)
+    written = Wal(tmp_path, NAME, encoder.stream)
+    written.append(encoder.batch(entries), len(entries))
+    (path,) = wals(tmp_path)
+    table = requests.read_wal(path)
+    written._file.close()
+
+    assert table is not None
+    assert table.equals(table_of(encoder, entries))
