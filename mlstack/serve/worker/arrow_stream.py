@@ -1,8 +1,8 @@
 """Columns as batches of an Arrow IPC stream, laid out here instead of by pyarrow.
 
 The log makes a batch of a hundred rows many times a second, beside requests that wait for the same
-core. pyarrow takes half a millisecond for fifteen small arrays that have left the caches; this
-takes a fifth. What it knows is what the log holds: numbers, texts, bytes and lists of float32.
+core, and fifteen small arrays by pyarrow keep them waiting longer than this does. What it knows is
+what the log holds: numbers, texts, bytes and lists of float32.
 Format: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-interprocess-communication-ipc
 """
 
