@@ -16,6 +16,7 @@ import uvicorn
 import uvloop
 from serving.load import Call, closed, need_wrk
 
+from mlstack.records.server import LogSpec
 from mlstack.serve.worker.answers import JSON, Answer
 from mlstack.serve.worker.fast_path import FastPath
 from mlstack.serve.worker.listener import Listener
@@ -31,7 +32,7 @@ class Constant:
 
     max_body_bytes = 1 << 20
     is_stopping = False
-    fast_path = FastPath(lambda: None, Metrics("m"), None)
+    fast_path = FastPath(lambda: None, Metrics("m"), None, LogSpec())
 
     async def __call__(self, scope: dict, receive: object, send: object) -> None:
         """Answer by ASGI."""

@@ -45,7 +45,6 @@ TYPES: dict[Kind, pa.DataType] = {
     "float32": pa.float32(),
     "list<float32>": pa.list_(pa.float32()),
 }
-BASE_SCHEMA = pa.schema([(name, TYPES[kind]) for name, kind in BASE_COLUMNS.items()])
 FEEDBACK_SCHEMA = pa.schema(
     [("prediction_id", pa.string()), ("label", pa.string()), ("ts_us", pa.int64())]
 )

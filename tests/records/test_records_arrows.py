@@ -8,7 +8,7 @@ import pytest
 
 from mlstack.records import arrows, requests
 
-PLAIN = [name for name in requests.BASE_SCHEMA.names if name not in ("probabilities", "input")]
+PLAIN = [name for name in requests.BASE_COLUMNS if name not in ("probabilities", "input")]
 
 
 def some_rows(chance: random.Random, count: int) -> pa.Table:

@@ -17,6 +17,7 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlstack.records.server import LogSpec
 from mlstack.serve.worker import connection
 from mlstack.serve.worker.answers import Answer, json_answer
 from mlstack.serve.worker.connection import Connection, Open, end_late
@@ -30,7 +31,7 @@ LIMIT = 100_000
 
 def no_fast_path() -> FastPath:
     """Make one that lets everything go the usual way."""
-    return FastPath(lambda: None, Metrics("m"), cast("RequestLog", None))
+    return FastPath(lambda: None, Metrics("m"), cast("RequestLog", None), LogSpec())
 
 
 class Echo:

@@ -94,18 +94,18 @@ def compare(model: Model, reader: plain.Reader | None, body: bytes) -> bool:
 
 @given(row, st.sampled_from(["inputs", "input"]))
 def test_a_row_of_numbers_is_read_as_on_the_usual_way_or_not_at_all(given: Any, name: str) -> None:
-    compare(NUMBERS, plain.reader_of(NUMBERS, []), json.dumps({name: given}).encode())
+    compare(NUMBERS, plain.reader_of(NUMBERS, LogSpec()), json.dumps({name: given}).encode())
 
 
 @given(table_row)
 def test_a_row_of_a_table_is_read_as_on_the_usual_way_or_not_at_all(given: Any) -> None:
-    compare(TABLE, plain.reader_of(TABLE, []), json.dumps(given).encode())
+    compare(TABLE, plain.reader_of(TABLE, LogSpec()), json.dumps(given).encode())
 
 
 @given(st.binary(max_size=40))
 def test_bytes_of_any_kind_are_left_to_the_usual_way(body: bytes) -> None:
     for model in (NUMBERS, TABLE):
-        reader = plain.reader_of(model, [])
+        reader = plain.reader_of(model, LogSpec())
         assert reader is not None
         if reader.read(body) is None:
             continue
@@ -113,7 +113,7 @@ def test_bytes_of_any_kind_are_left_to_the_usual_way(body: bytes) -> None:
 
 
 def test_plain_rows_are_taken() -> None:
-    numbers, table = plain.reader_of(NUMBERS, []), plain.reader_of(TABLE, [])
+    numbers, table = plain.reader_of(NUMBERS, LogSpec()), plain.reader_of(TABLE, LogSpec())
 
     assert compare(NUMBERS, numbers, b'{"inputs": [1, -2.5, 3e4]}')
     assert compare(TABLE, table, b'{"age": 31, "zip": "1", "member": true, "more": [1]}')
@@ -122,7 +122,7 @@ def test_plain_rows_are_taken() -> None:
 
 
 def test_a_column_that_the_log_must_not_hold_is_not_in_the_rows_for_it() -> None:
-    reader = plain.reader_of(TABLE, ["zip"])
+    reader = plain.reader_of(TABLE, LogSpec(redact=["zip"]))
     assert reader is not None
 
     rows = reader.rows([reader.read(b'{"age": 31, "zip": "1", "member": true}')])
@@ -140,9 +140,9 @@ def test_other_models_have_no_plain_rows() -> None:
     no_probabilities = model_of()
     no_probabilities.signature.outputs[0] = Tensor(name="y", datatype="FP32", shape=[-1, 2])
 
-    assert plain.reader_of(no_classes, []) is None
-    assert plain.reader_of(no_probabilities, []) is None
-    assert plain.reader_of(model_of(width=-1), []) is None
+    assert plain.reader_of(no_classes, LogSpec()) is None
+    assert plain.reader_of(no_probabilities, LogSpec()) is None
+    assert plain.reader_of(model_of(width=-1), LogSpec()) is None
 
 
 @dataclass
@@ -200,7 +200,7 @@ def together(
     async def main() -> None:
         limits = plan or Plan(max_rows=64, max_queue=100, inline_rows=64)
         batcher = Batcher(call, limits, metrics.note_call)
-        path = FastPath(lambda: Deployed(NUMBERS, batcher), metrics, kept)
+        path = FastPath(lambda: Deployed(NUMBERS, batcher), metrics, kept, LogSpec())
         for client, body in zip(clients, bodies, strict=True):
             assert path.takes(HEADERS, len(body))
             path.add(client, HEADERS, body)
@@ -282,7 +282,7 @@ def test_a_row_is_kept_in_the_hour_that_its_id_names_or_behind_it() -> None:
     async def main() -> None:
         batcher = Batcher(run, Plan(max_rows=64, max_queue=100, inline_rows=64), metrics.note_call)
         deployed = Deployed(NUMBERS, batcher)
-        path = FastPath(lambda: deployed, metrics, cast("RequestLog", kept))
+        path = FastPath(lambda: deployed, metrics, cast("RequestLog", kept), LogSpec())
         for _ in range(5000):  # a millisecond ends between the two in some
             path.add(Client(), HEADERS, body_of(0))
             await asyncio.sleep(0)
@@ -304,7 +304,7 @@ def test_a_model_that_answers_no_more_is_not_kept() -> None:
             return [Deployed(model_of(), batcher)]
 
         live = load()
-        path = FastPath(lambda: live[0], Metrics("m"), cast("RequestLog", Kept()))
+        path = FastPath(lambda: live[0], Metrics("m"), cast("RequestLog", Kept()), LogSpec())
         client = Client()
         path.add(client, HEADERS, body_of(0))
         await asyncio.sleep(0)
@@ -375,7 +375,7 @@ def test_more_than_a_call_takes_are_answered_in_several() -> None:
 
 
 def test_headers_that_mean_something_are_looked_at_by_themselves() -> None:
-    path = FastPath(lambda: None, Metrics("m"), cast("RequestLog", None))
+    path = FastPath(lambda: None, Metrics("m"), cast("RequestLog", None), LogSpec())
 
     assert path.takes(HEADERS | {b"user-agent": b"curl", b"connection": b"keep-alive"}, 10)
     for name in (b"authorization", b"origin", b"x-timeout-ms", b"x-session-id", b"traceparent"):

@@ -1,7 +1,8 @@
 """What is left of a server without validation, limits, metrics, log and reloads: the ceiling.
 
 llhttp, one queue, whatever has come when a call ends as the next batch, one session. No peer to
-choose, for it answers nonsense with nonsense; but what this does not reach here, nothing does.
+choose, for it answers nonsense with nonsense; but where this stays below a target, a server of this
+design that does all the rest will, too.
 """
 
 import asyncio

@@ -53,7 +53,7 @@ class App:
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
         self.trial: Trial | None = None  # of the canary
-        self.fast_path = FastPath(self._answering_all, self.metrics, log, spec.log.redact)
+        self.fast_path = FastPath(self._answering_all, self.metrics, log, spec.log)
         self.repository: Repository
         self.is_stopping = False  # each connection is closed after its next answer
         self.is_closed = False  # nothing more is answered

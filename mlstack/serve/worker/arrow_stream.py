@@ -8,7 +8,7 @@ Format: https://arrow.apache.org/docs/format/Columnar.html#serialization-and-int
 
 import struct
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -51,7 +51,6 @@ class Stream:
     """What is the same for all batches of one schema."""
 
     def __init__(self, kinds: dict[str, Kind]) -> None:
-        self.kinds = kinds
         self.begin = _message(SCHEMA, lambda builder: _schema(builder, kinds))
         # a node and two buffers for each column and each column inside of one; texts have three
         nodes = len(kinds) + sum(kind == "list<float32>" for kind in kinds.values())
@@ -67,28 +66,31 @@ class Stream:
         buffers: list[int] = []
         pieces: list[Raw] = [b""]
         offset = 0
-        rows = 0
-        for outer in columns:
-            rows = outer.rows
-            column: Column | None = outer
-            while column is not None:
-                nodes += (column.rows, column.missing)
-                for buffer in column.buffers:
-                    size = sum(map(len, buffer))
-                    buffers += (offset, size)
-                    pieces += buffer
-                    if pad := -size % ALIGNED:
-                        pieces.append(PADS[pad])
-                    offset += size + pad
-                column = column.values
+        for column in _with_values(columns):
+            nodes += (column.rows, column.missing)
+            for buffer in column.buffers:
+                size = sum(map(len, buffer))
+                buffers += (offset, size)
+                pieces += buffer
+                if pad := -size % ALIGNED:
+                    pieces.append(PADS[pad])
+                offset += size + pad
         head = bytearray(self._head)
         at_rows, at_body, at_nodes, at_buffers = self._places
-        struct.pack_into("<q", head, at_rows, rows)
+        struct.pack_into("<q", head, at_rows, nodes[0])
         struct.pack_into("<q", head, at_body, offset)
         self._nodes.pack_into(head, at_nodes, *nodes)
         self._buffers.pack_into(head, at_buffers, *buffers)
         pieces[0] = bytes(head)
         return pieces
+
+
+def _with_values(columns: Iterable[Column]) -> Iterator[Column]:
+    """Put what is inside of lists behind them, as the format does."""
+    for column in columns:
+        yield column
+        if column.values is not None:
+            yield column.values
 
 
 def integers(values: Sequence[int], kind: Kind) -> Column:
@@ -110,7 +112,7 @@ def texts(values: Sequence[str | None]) -> Column:
     whole = "".join(there)
     if len(there) == rows and whole.isascii():
         return Column(rows, 0, [[], [_ends(map(len, there))], [whole.encode()]])
-    return _bytes([None if value is None else value.encode() for value in values])
+    return binaries([None if value is None else value.encode() for value in values])
 
 
 def column_of(values: Sequence[Any], kind: Kind) -> Column:
@@ -132,7 +134,15 @@ _kept = lru_cache(maxsize=256)(_filled)
 
 def binaries(values: Sequence[Raw | None]) -> Column:
     """Make a column of bytes; large ones are not copied."""
-    return _bytes(values)
+    pieces = [value for value in values if value is not None]
+    there = None
+    if len(pieces) < len(values):
+        there = np.array([value is not None for value in values], bool)
+    missing, bits = _bits(there)
+    sizes = [0 if value is None else len(value) for value in values]
+    if sum(sizes) < JOINED_BYTES * len(sizes):
+        pieces = [b"".join(pieces)]
+    return Column(len(values), missing, [bits, [_ends(sizes)], pieces])
 
 
 def lists(sizes: Sequence[int], values: np.ndarray, there: np.ndarray | None) -> Column:
@@ -151,18 +161,6 @@ def nothing(rows: int, kind: Kind) -> Column:
         return Column(rows, rows, [bits, [bytes(4 * (rows + 1))]], inside)
     width = 4 if kind == "float32" else array(WIDTHS[kind]).itemsize
     return Column(rows, rows, [bits, [bytes(rows * width)]])
-
-
-def _bytes(values: Sequence[Raw | None]) -> Column:
-    missing = values.count(None)
-    bits: list[Raw] = []
-    if missing:
-        missing, bits = _bits(np.array([value is not None for value in values], bool))
-    pieces = [value for value in values if value is not None]
-    sizes = [0 if value is None else len(value) for value in values]
-    if sum(sizes) < JOINED_BYTES * len(sizes):
-        pieces = [b"".join(pieces)]
-    return Column(len(values), missing, [bits, [_ends(sizes)], pieces])
 
 
 def _ends(sizes: Iterable[int]) -> bytes:

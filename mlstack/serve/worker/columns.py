@@ -149,21 +149,18 @@ class Encoder:
 
     def _said(self, entries: list[Entry], rows: int) -> dict[str, Column]:
         """Make the columns that are the same for all rows of an entry, and their ids."""
-        ids = [entry.prediction_id for entry in entries]
         counts = [entry.count for entry in entries]
+        has_own = any(entry.together is not None for entry in entries)
         columns: dict[str, Column] = {}
         for name, values in zip(SAID, zip(*map(_said, entries), strict=True), strict=True):
             kind = self._kinds[name]
-            if values.count(values[0]) == len(values):
+            if has_own and name in OWN:
+                columns[name] = integers(list(chain.from_iterable(_own(entries, name))), kind)
+            elif values.count(values[0]) == len(values):
                 columns[name] = same(values[0], rows, kind)
             else:
                 columns[name] = column_of(_repeated(values, counts), kind)
-        if any(entry.together is not None for entry in entries) or rows != len(entries):
-            ids = list(chain.from_iterable(map(_ids, entries)))
-            for name, own in OWN.items():
-                each = list(chain.from_iterable(_own(entries, name, own)))
-                columns[name] = integers(each, self._kinds[name])
-        columns["prediction_id"] = texts(ids)
+        columns["prediction_id"] = texts(list(chain.from_iterable(map(_ids, entries))))
         return columns
 
     def _kept(self, entries: list[Entry]) -> list[Raw | None]:
@@ -179,14 +176,17 @@ _said = attrgetter(*SAID)
 def _ids(entry: Entry) -> list[str]:
     if entry.together is not None:
         return entry.together.ids
+    if entry.count == 1:
+        return [entry.prediction_id]
     return [row_id(entry.prediction_id, row, entry.count) for row in range(entry.count)]
 
 
-def _own(entries: list[Entry], name: str, own: str) -> Iterator[Sequence[Any]]:
+def _own(entries: list[Entry], name: str) -> Iterator[Sequence[Any]]:
     """Give a column that requests which were answered together have each for themselves."""
     for entry in entries:
         together = entry.together
-        yield [getattr(entry, name)] * entry.count if together is None else getattr(together, own)
+        is_alone = together is None
+        yield [getattr(entry, name)] * entry.count if is_alone else getattr(together, OWN[name])
 
 
 def _repeated(column: Sequence[Any], counts: list[int]) -> list[Any]:

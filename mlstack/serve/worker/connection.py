@@ -81,7 +81,6 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, app: Application, others: Open) -> None:
         self._app = app
-        self._fast_path = app.fast_path
         self._open = others
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
@@ -232,7 +231,7 @@ class Connection(asyncio.Protocol):
         if self._is_plain(len(body)):
             self._is_asked = True
             self.deadline = FOREVER
-            self._fast_path.add(self, self._headers, body)
+            self._app.fast_path.add(self, self._headers, body)
             self._url = b""
             self._headers = {}
             return
@@ -254,7 +253,7 @@ class Connection(asyncio.Protocol):
             self._url == fast_path.PATH
             and not (self._is_asked or self._waiting or self._is_last or self._is_full)
             and self._keeps_alive
-            and self._fast_path.takes(self._headers, size)
+            and self._app.fast_path.takes(self._headers, size)
             and self._parser.get_method() == b"POST"
             and self._parser.get_http_version() == "1.1"
         )

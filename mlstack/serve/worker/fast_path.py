@@ -9,19 +9,20 @@ is not right) goes the way of any other request, `App.answer`, which answers the
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import orjson
 
+from mlstack.records.server import LogSpec
 from mlstack.serve.worker import numbers, plain
 from mlstack.serve.worker.columns import Entry, Together
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.plain import Reader, Rows
 from mlstack.serve.worker.predicted import predicted
-from mlstack.serve.worker.request import Request, new_ids
+from mlstack.serve.worker.request import Caller, Request, new_ids
 from mlstack.serve.worker.said import log
 from mlstack.serve.worker.traffic import Deployed
 
@@ -38,10 +39,8 @@ HEAD = b"x-prediction-id: %b\r\nx-model-version: %b\r\nx-request-id: %b\r\n"
 JSON_KINDS = frozenset({b"application/json", b"application/json; charset=utf-8"})
 
 
-class Caller(Protocol):
+class Client(Caller, Protocol):
     """Who asks: a connection, which waits for `reply` or for its request to be started."""
-
-    is_gone: bool
 
     @property
     def is_ready(self) -> bool:
@@ -54,7 +53,7 @@ class Caller(Protocol):
         """Go the usual way."""
 
 
-Asked = tuple[Caller, dict[bytes, bytes], bytes, float]  # headers, body, time.perf_counter()
+Asked = tuple[Client, dict[bytes, bytes], bytes, float]  # headers, body, time.perf_counter()
 
 
 class FastPath:
@@ -65,7 +64,7 @@ class FastPath:
         live: Callable[[], Deployed | None],
         metrics: Metrics,
         log: RequestLog,
-        redacted: Sequence[str] = (),
+        spec: LogSpec,
     ) -> None:
         """Wait for the first request.
 
@@ -73,12 +72,12 @@ class FastPath:
             live: gives the model that answers all plain requests now; None where none does.
             metrics: where answers are counted.
             log: where they are kept.
-            redacted: columns that the log must not hold.
+            spec: what the log holds of them.
         """
         self._live = live
         self._metrics = metrics
         self._log = log
-        self._redacted = redacted
+        self._spec = spec
         self._asked: list[Asked] = []
         # of the model that answers now, which this alone must not keep in memory
         self._readers: WeakKeyDictionary[Deployed, Reader | None] = WeakKeyDictionary()
@@ -91,7 +90,7 @@ class FastPath:
             and headers.keys() <= PLAIN
         )
 
-    def add(self, caller: Caller, headers: dict[bytes, bytes], body: bytes) -> None:
+    def add(self, caller: Client, headers: dict[bytes, bytes], body: bytes) -> None:
         """Keep a request until all that came with it have been read."""
         if not self._asked:
             asyncio.get_running_loop().call_soon(self._turn)
@@ -110,7 +109,7 @@ class FastPath:
 
     def _reader_of(self, deployed: Deployed) -> Reader | None:
         if deployed not in self._readers:
-            self._readers[deployed] = plain.reader_of(deployed.model, self._redacted)
+            self._readers[deployed] = plain.reader_of(deployed.model, self._spec)
         return self._readers[deployed]
 
     def _together(self, asked: list[Asked], deployed: Deployed, reader: Reader) -> None:

@@ -59,7 +59,7 @@ class RequestLog:
     def start(self, features: list[str]) -> None:
         """Pack what a killed server left, open a file, and run the encoder once.
 
-        What it loads then (0.01 to 0.1 s) would otherwise keep the first requests waiting.
+        What it loads and keeps then would otherwise make the first requests wait.
         """
         self._encoder = self._encoder_of(features)
         warm = Entry(

@@ -64,16 +64,14 @@ class Metrics:
 
     def count(self, version: int, route: str, code: int, seconds: float) -> None:
         """Count one answered request."""
-        self.requests[version, route, code] += 1
-        histogram = self.durations.get(route)
-        if histogram is None:
-            histogram = self.durations[route] = Histogram.over(LATENCY_S)
-        histogram.add(seconds)
+        self.count_all(version, route, code, [seconds])
 
     def count_all(self, version: int, route: str, code: int, seconds: list[float]) -> None:
         """Count requests that were answered together."""
         self.requests[version, route, code] += len(seconds)
-        histogram = self.durations.setdefault(route, Histogram.over(LATENCY_S))
+        histogram = self.durations.get(route)
+        if histogram is None:
+            histogram = self.durations[route] = Histogram.over(LATENCY_S)
         for one in seconds:
             histogram.add(one)
 

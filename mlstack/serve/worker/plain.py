@@ -4,7 +4,6 @@ Nothing is refused here: what is not plainly right is None, and is read again by
 names what is wrong with it. So nothing may be taken here that is refused there.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from mlstack.inputs import tables
 from mlstack.inputs.images import ImageSpec
 from mlstack.inputs.preprocess import RowSpec
 from mlstack.inputs.tables import Row, TableSpec
+from mlstack.records.server import LogSpec
 from mlstack.serve.worker.arrow_stream import Raw
 from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.tensors import DIGITS
@@ -40,24 +40,24 @@ class Reader(Protocol):
         """Make arrays of what was read; None where one is wrong."""
 
 
-def reader_of(model: Model, redacted: Sequence[str]) -> Reader | None:
+def reader_of(model: Model, log: LogSpec) -> Reader | None:
     """Give what reads the plain rows of a classifier; None for a model that has none.
 
     Args:
         model: that will be asked.
-        redacted: columns that the log must not hold.
+        log: what is kept of the rows.
     """
     tensors = model.signature.inputs
     is_classifier = any(output.name == "probabilities" for output in model.signature.outputs)
     if len(tensors) != 1 or not (is_classifier and model.signature.classes):
         return None
     if isinstance(model.spec, TableSpec):
-        return Table(model.spec, redacted) if model.lookup is None else None
+        return Table(model.spec, log) if model.lookup is None else None
     shape = tensors[0].shape
     is_flat = len(shape) == 2 and shape[0] == -1 and shape[1] > 0
     if isinstance(model.spec, ImageSpec | RowSpec) or tensors[0].datatype != "FP32" or not is_flat:
         return None
-    return Numbers(shape[1])
+    return Numbers(shape[1], log)
 
 
 class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -67,8 +67,9 @@ class _Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 class Numbers:
     """Reads `{"inputs": [...]}`."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, log: LogSpec) -> None:
         self._width = width
+        self._is_kept = log.inputs
         self._decode = msgspec.json.Decoder(_Body).decode
 
     def read(self, body: bytes) -> list[float] | None:
@@ -86,6 +87,8 @@ class Numbers:
         if not np.abs(values).max() <= DIGITS:
             return None
         inputs = values.astype(np.float32)
+        if not self._is_kept:
+            return Rows(inputs, None)
         whole, size = inputs.tobytes(), inputs[0].nbytes
         pieces: list[Raw] = [whole[start : start + size] for start in range(0, len(whole), size)]
         return Rows(inputs, pieces)
@@ -94,10 +97,10 @@ class Numbers:
 class Table:
     """Reads `{"age": 31, "city": "Bern"}`."""
 
-    def __init__(self, spec: TableSpec, redacted: Sequence[str]) -> None:
+    def __init__(self, spec: TableSpec, log: LogSpec) -> None:
         self._spec = spec
         self._fields = spec.fields
-        self._is_kept = set(redacted).isdisjoint(self._fields)
+        self._is_kept = log.inputs and set(log.redact).isdisjoint(self._fields)
         # of a body that means several rows, or an encoded one
         self._others = [{name} for name in ("rows", "inputs") if name not in self._fields]
         self._decode = msgspec.json.Decoder(dict[str, Any]).decode

@@ -119,7 +119,7 @@ def too_large(limit: int) -> Refused:
 
 
 def new_ids(count: int) -> list[str]:
-    """Make several ids as `new_id` does, at once."""
+    """Make prediction ids: UUIDs of version 7, so that ids sort by time."""
     ms, chance = time.time_ns() // 1_000_000, random.randbytes(10 * count).hex()
     head = f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7"
     return [
@@ -130,8 +130,5 @@ def new_ids(count: int) -> list[str]:
 
 
 def new_id() -> str:
-    """Make a prediction id: a UUID of version 7, so that ids sort by time."""
-    ms, chance = time.time_ns() // 1_000_000, random.getrandbits(74)
-    variant = 0x8000 | chance >> 48 & 0x3FFF
-    low = chance & 0xFFFF_FFFF_FFFF
-    return f"{ms >> 16:08x}-{ms & 0xFFFF:04x}-7{chance >> 62:03x}-{variant:04x}-{low:012x}"
+    """Make one prediction id."""
+    return new_ids(1)[0]

@@ -86,12 +86,11 @@ def _write(descriptor: int, pieces: list[Raw]) -> None:
     Raises:
         OSError: the disk takes no more; what it took before lies there.
     """
-    left = pieces
-    while left:
-        written = os.writev(descriptor, left[:MAX_PIECES])
-        if left is pieces and len(pieces) <= MAX_PIECES and written == sum(map(len, pieces)):
+    while pieces:
+        written = os.writev(descriptor, pieces[:MAX_PIECES])
+        if written == sum(map(len, pieces)):  # nearly always
             return
-        left = _behind(left, written)
+        pieces = _behind(pieces, written)
 
 
 def _behind(pieces: list[Raw], written: int) -> list[Raw]:
