@@ -137,7 +137,7 @@ def identify(at: datetime, row: int) -> str:
 
 def lay_log(root: Path) -> tuple[str, Path]:
     """Write 60 parts of 1,000 rows in each of 30 hours; give an id in the middle and its part."""
-    columns = dict.fromkeys(requests.BASE_SCHEMA.names)
+    columns = dict.fromkeys(requests.BASE_COLUMNS)
     for hour in range(30):
         for minute in range(60):
             at = BEGIN + timedelta(days=hour, minutes=minute)
@@ -160,7 +160,7 @@ def lay_log(root: Path) -> tuple[str, Path]:
             place = requests.partition(MODEL, f"{at:%Y-%m-%d}", f"{at:%H}")
             path = root / ".mlstack" / "requests" / place
             path.mkdir(parents=True, exist_ok=True)
-            table = pa.Table.from_pylist(rows, schema=requests.BASE_SCHEMA)
+            table = pa.Table.from_pylist(rows, schema=requests.schema([]))
             part = path / f"part-{int(at.timestamp() * 1e6)}-77.parquet"
             pq.write_table(table, part, compression="zstd", compression_level=1)
             if (hour, minute) == (15, 30):
@@ -172,7 +172,7 @@ def lay_wal(root: Path) -> str:
     """Write 5,000 rows that are not packed yet; give the id of one."""
     now = datetime(2026, 11, 1, 9, tzinfo=UTC)
     rows = [
-        dict.fromkeys(requests.BASE_SCHEMA.names)
+        dict.fromkeys(requests.BASE_COLUMNS)
         | {"prediction_id": identify(now, row), "ts_us": int(now.timestamp() * 1e6)}
         | {"model": MODEL, "version": 20, "route": "predict", "status": 200, "latency_us": 9}
         for row in range(5000)
@@ -181,7 +181,7 @@ def lay_wal(root: Path) -> str:
         root / ".mlstack" / "requests" / "wal" / f"{MODEL}-77-{int(now.timestamp() * 1e6)}.arrows"
     )
     path.parent.mkdir()
-    table = pa.Table.from_pylist(rows, schema=requests.BASE_SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=requests.schema([]))
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table, max_chunksize=100)
     return str(rows[3000]["prediction_id"])

@@ -1,8 +1,12 @@
 """The rules of the house that no tool checks."""
 
+import ast
 import re
 import subprocess
+import symtable
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -104,3 +108,56 @@ def test_the_changelog_names_the_version_of_the_package():
     import mlstack
 
     assert f"## {mlstack.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@cache
+def names_of(module: str) -> set[str]:
+    """List what a module of ours binds, and its submodules; empty for no module."""
+    path = ROOT.joinpath(*module.split("."))
+    inside = {p.stem for p in path.iterdir()} if path.is_dir() else set()
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.is_file():
+        return set()
+    symbols = symtable.symtable(file.read_text(), str(file), "exec").get_symbols()
+    return inside | {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
+
+
+def missing_names(tree: ast.Module) -> Iterator[str]:
+    """Find the names that a file takes from our modules and that those do not bind."""
+    nodes = list(ast.walk(tree))
+    own = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    bound: dict[str, str] = {}
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "mlstack":
+            for alias in node.names:
+                bound[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+                if alias.name not in names_of(str(node.module)):
+                    yield f"{node.module}.{alias.name}"
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = bound.get(node.value.id, "")
+            known = names_of(module) if module and node.value.id not in own else set()
+            if known and node.attr not in known and not node.attr.startswith("__"):
+                yield f"{module}.{node.attr}"
+
+
+@pytest.mark.parametrize("folder", ["tests", "benchmarks", "demo", "docs"])
+def test_no_file_beside_the_package_uses_a_name_that_is_gone(folder: str):
+    """mypy reads the package alone; a benchmark is run by hand, weeks later."""
+    gone = {
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for name in missing_names(ast.parse(path.read_text()))
+    }
+
+    assert not gone
+
+
+def test_a_name_that_is_gone_is_found():
+    lines = "from mlstack.records import requests, nothing\nrequests.GONE\nrequests.schema([])"
+
+    assert list(missing_names(ast.parse(lines))) == [
+        "mlstack.records.nothing",
+        "mlstack.records.requests.GONE",
+    ]

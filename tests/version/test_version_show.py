@@ -257,7 +257,7 @@ def test_a_graph_of_another_tool_and_a_damaged_one_are_said(tmp_path, in_folder)
 
 
 def log_row(identity: str, **more: object) -> dict[str, object]:
-    row = {name: None for name in requests.BASE_SCHEMA.names}
+    row = {name: None for name in requests.BASE_COLUMNS}
     at = int(moment(identity).timestamp() * 1e6) + 700
     usual = {"model": "my_project", "version": 1, "route": "predict", "status": 200, "ts_us": at}
     return row | usual | {"prediction_id": identity, "latency_us": 700, "batch": 1} | more
@@ -274,7 +274,7 @@ def write_log(project: Path, parts: dict[str, list[dict[str, object]]]) -> None:
     for name, rows in parts.items():
         path = log / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        table = pa.Table.from_pylist(rows, schema=requests.BASE_SCHEMA)
+        table = pa.Table.from_pylist(rows, schema=requests.schema([]))
         if path.suffix == ".parquet":
             pq.write_table(table, path, compression="zstd")
         else:
