@@ -186,6 +186,12 @@ class Drift(Section):
 
     input: float = Field(default=0.2, gt=0, description="Distance of an input column.")
     prediction: float = Field(default=0.1, gt=0, description="Distance of predictions.")
+    gradual: float = Field(
+        default=0.02,
+        gt=0,
+        le=1,
+        description="Distance from calm days that counts when it lasts; 1 looks at no days.",
+    )
 
 
 class Service(Section):

@@ -5,7 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.config.duration import DURATION, seconds
 from mlstack.errors import ConfigError
 from mlstack.launch.own_server import Door, door, pinned
-from mlstack.monitor import alerts, html, pictures, probe, target, verdict, windows
+from mlstack.monitor import alerts, days, gradual, html, pictures, probe, target, verdict, windows
 from mlstack.monitor.probe import Attempt, Pace
 from mlstack.monitor.target import Target
 from mlstack.monitor.verdict import Verdict
@@ -82,7 +82,7 @@ def report(where: Where, asked: Asked, out: Path | None) -> Reported:
     page = out or seen.layout.reports / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}.html"
     written = _short(page, seen.project.root)
     named = msgspec.structs.replace(seen.verdict.report, report_file=written)
-    judged = _alarm(seen, Verdict(named, seen.verdict.comparisons, seen.verdict.since_us))
+    judged = _alarm(seen, replace(seen.verdict, report=named))
     shown = pictures.choose(seen.layout.requests, seen.target, seen.window)
     html.write(page, html.Content(judged, seen.window, shown, now))
     final = judged.report
@@ -97,7 +97,7 @@ def report(where: Where, asked: Asked, out: Path | None) -> Reported:
 
 
 def status(where: Where) -> Report:
-    """Judge the last predictions; write and tell nothing."""
+    """Judge the last predictions; tell nobody and open no alert."""
     return _look(where, Asked()).verdict.report
 
 
@@ -187,12 +187,26 @@ def _look(where: Where, asked: Asked) -> _Seen:
     window = windows.read(layout.requests, selection)
     window = window.without(project.config.serve.log.redact)  # written empty, which is no drift
     labelled = windows.labelled(layout.requests, layout.feedback, selection, window)
-    judged = verdict.judge(found, window, labelled, project.config.monitor)
+    over_days = _over_days(project, layout, found)
+    judged = verdict.judge(found, window, labelled, over_days, project.config.monitor)
     if window.rows and int(window.times_us[-1]) > time.time_ns() // 1000 + AHEAD_US:
         judged = verdict.warned(judged, FROM_THE_FUTURE.format(until=judged.report.until))
     if window.rows == rows == MOST_ROWS:
         judged = verdict.warned(judged, ONLY_THE_LAST.format(rows=rows))
     return _Seen(project, layout, found, window, judged)
+
+
+def _over_days(project: Project, layout: Layout, found: Target) -> gradual.Judged | None:
+    limits = project.config.monitor
+    if limits.drift.gradual == 1:
+        return None
+    return gradual.judge(
+        days.known(layout, found, datetime.now(UTC)),
+        found.reference,
+        fewest_rows=limits.min_window,
+        least=limits.drift.gradual,
+        hidden=project.config.serve.log.redact,
+    )
 
 
 def _retrain(project: Project, judged: Verdict) -> list[str]:
@@ -233,4 +247,4 @@ def _kept(seen: _Seen, judged: Verdict) -> Verdict:
         alert_file=_short(alerts.path(folder, alert), seen.project.root),
         warnings=[*judged.report.warnings, *problems, *_retrain(seen.project, judged)],
     )
-    return Verdict(named, judged.comparisons, judged.since_us)
+    return replace(judged, report=named)

@@ -1,12 +1,15 @@
 """Inline SVG: histograms over each other, bars with a limit."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from mlstack.monitor.drift import Comparison
+from mlstack.monitor.gradual import Judged
 from mlstack.plurals import figure
+from mlstack.records.report import Course
 
 BINS = 36
 WIDTH = 360
@@ -39,6 +42,34 @@ def overlay(one: Comparison, values: Floats) -> str:
         f'<path class="axis" d="M0 {HEIGHT}.5H{WIDTH}"/>'
         f'<text x="0" y="{HEIGHT + 13}">{low}</text>'
         f'<text x="{WIDTH}" y="{HEIGHT + 13}" text-anchor="end">{high}</text></svg>'
+    )
+
+
+def course(judged: Judged, one: Course) -> str:
+    """Draw how far a column lay from its calm days, day by day, over what calm days differ by."""
+    distances = judged.distances[one.column]
+    top = 1.15 * max(float(np.nanmax(distances, initial=0.0)), one.usual, TINY)
+    step = WIDTH / max(1, len(distances) - 1)
+    level = HEIGHT - one.usual / top * HEIGHT
+    places = [
+        (place * step, HEIGHT - float(value) / top * HEIGHT)
+        for place, value in enumerate(distances)
+        if np.isfinite(value)
+    ]
+    line = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    kind = "fill alert" if one.alert else "dot"
+    since = judged.dates.index(one.since) * step if one.alert and one.since else WIDTH + 1
+    dots = "".join(
+        f'<circle class="{kind if x >= since else "dot"}" cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>'
+        for x, y in places
+    )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 16}" role="img" aria-label="distance by day">'
+        f'<rect class="calm" y="{level:.1f}" width="{WIDTH}" height="{HEIGHT - level:.1f}"/>'
+        f'<path class="course" d="M{line}"/>{dots}<path class="axis" d="M0 {HEIGHT}.5H{WIDTH}"/>'
+        f'<text x="0" y="{HEIGHT + 13}">{_day(judged.dates[0])}</text>'
+        f'<text x="{WIDTH}" y="{HEIGHT + 13}" text-anchor="end">{_day(judged.dates[-1])}</text>'
+        "</svg>"
     )
 
 
@@ -96,6 +127,10 @@ def _ends(one: Comparison) -> Floats:
     below = (first or least) if one.reference[0] else 0.0
     above = (last or least) if one.reference[-1] else 0.0
     return np.concatenate([[edges[0] - below], edges, [edges[-1] + above]])
+
+
+def _day(date: str) -> str:
+    return f"{datetime.fromisoformat(date):%d %B}".lstrip("0")
 
 
 def _steps(heights: Floats) -> str:

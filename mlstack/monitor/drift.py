@@ -63,7 +63,7 @@ def compare(reference: Reference, window: Window, limits: Drift) -> list[Compari
     found = [
         _numeric(column, window.numeric[column.name], limits)
         for column in reference.numeric
-        if column.name in window.numeric and any(column.counts)
+        if column.name in window.numeric and is_filled(column)
     ]
     found += [
         _category(column, window, limits)
@@ -73,8 +73,7 @@ def compare(reference: Reference, window: Window, limits: Drift) -> list[Compari
     found += [
         _text(column, window.numeric[column.name], limits)
         for column in reference.categories
-        if any(column.counts.values())
-        and np.isfinite(window.numeric.get(column.name, np.array([]))).any()
+        if is_filled(column) and np.isfinite(window.numeric.get(column.name, np.array([]))).any()
     ]
     found += [
         _missing(column, window.numeric[column.name], limits)
@@ -130,6 +129,20 @@ def change_time_us(worst: Comparison, window: Window) -> int:
     return int(window.times_us[place])
 
 
+def bins(column: NumericColumn) -> tuple[Counts, npt.NDArray[np.float64]]:
+    """Give a column's counts in the reference, and the edges that a window is counted over too."""
+    if column.name == CONFIDENCE:
+        # Sure answers pile up at 1, and the last digit depends on the batch they were in.
+        return binning.thin(column.counts, column.edges, gap=ROUNDING, top=1.0)
+    return np.asarray(column.counts, dtype=np.int64), np.asarray(column.edges)
+
+
+def is_filled(column: NumericColumn | CategoryColumn) -> bool:
+    """Tell whether the reference has any value of a column."""
+    counts = column.counts.values() if isinstance(column, CategoryColumn) else column.counts
+    return any(counts)
+
+
 def oddness(reference: Reference, window: Window) -> npt.NDArray[np.float64]:
     """Score how unusual each row of the window is among the reference's features.
 
@@ -156,10 +169,7 @@ def _inputs(reference: Reference) -> list[NumericColumn | CategoryColumn]:
 
 
 def _numeric(column: NumericColumn, values: npt.NDArray[np.float64], limits: Drift) -> Comparison:
-    reference, edges = np.asarray(column.counts, dtype=np.int64), np.asarray(column.edges)
-    if column.name == CONFIDENCE:
-        # Sure answers pile up at 1, and the last digit depends on the batch they were in.
-        reference, edges = binning.thin(column.counts, column.edges, gap=ROUNDING, top=1.0)
+    reference, edges = bins(column)
     counts, missing = binning.counts(values, edges)
     distance, p_value, detail = 0.0, 1.0, "every value is missing"
     if counts.sum():

@@ -1,5 +1,6 @@
 """The report as one HTML file: no script, no other file, light and dark, on paper too."""
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,19 +11,21 @@ from pathlib import Path
 import msgspec
 
 from mlstack import files
-from mlstack.monitor import drawing
+from mlstack.monitor import drawing, gradual
 from mlstack.monitor.drift import CONFIDENCE, PREDICTION, Comparison, changes_of
+from mlstack.monitor.gradual import OVER_DAYS, Judged
 from mlstack.monitor.pictures import Picture, Pictures
 from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Window
-from mlstack.plurals import plural
-from mlstack.records.report import Change, Finding, Report
+from mlstack.plurals import figure, plural
+from mlstack.records.report import Change, Course, Finding, Report
 
 SINCE = re.compile(r"(?<=; since )\d{4}-\d\d-\d\dT[0-9:.]+Z")
 SHOWN_CLASSES = 12
 SHOWN_VALUES = 4
 FIRST_COLUMNS = 8
 SHOWN_COLUMNS = 100
+FIRST_COURSES = 4
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ def render(content: Content) -> str:
         _verdict(report),
         _tiles(report),
         _columns(content.verdict.comparisons, content.window),
+        _days(content.verdict.over_days),
         _classes(report.changes),
         _pictures(
             "Least confident", "A label for one of these teaches most.", content.pictures.unsure
@@ -99,6 +103,10 @@ def _moment(iso: str) -> str:
     return f"{datetime.fromisoformat(iso):%d %B %Y, %H:%M} UTC"
 
 
+def _date(iso: str) -> str:
+    return f"{datetime.fromisoformat(iso):%d %B %Y}".lstrip("0")
+
+
 def _tiles(report: Report) -> str:
     return f'<div class="tiles">{_service(report)}{_data(report)}{_model(report)}</div>'
 
@@ -122,10 +130,11 @@ def _service(report: Report) -> str:
 
 def _data(report: Report) -> str:
     found = [one for one in report.findings if one.area == "input"]
+    moved = len({one.subject.removesuffix(OVER_DAYS) for one in found if one.alert})
+    found = [one for one in found if not one.subject.endswith(OVER_DAYS)]
     if not found:
         return _tile("Data", None, "-", "no input column was compared", [])
     worst = max(found, key=lambda one: one.effect / one.limit)
-    moved = sum(one.alert for one in found)
     rows = [
         ("Columns compared", f"{len(found)}"),
         ("Most changed", escape(worst.subject)),
@@ -229,6 +238,38 @@ def _column(one: Comparison, drawn: str) -> str:
     )
 
 
+def _days(judged: Judged | None) -> str:
+    if judged is None or not judged.dates:
+        return ""
+    found = judged.found
+    shown = [one for one in found.courses if one.alert]
+    shown += [one for one in found.courses if not one.alert][: max(0, FIRST_COURSES - len(shown))]
+    rows = "".join(_course(one, judged) for one in shown[:SHOWN_COLUMNS])
+    rest = len(found.courses) - len(shown)
+    more = f'<p class="soft">and {rest} more, of which less speaks for a change</p>' if rest else ""
+    return (
+        '<h2>Days</h2><p class="lead">How far each whole day lay from the first '
+        f"{found.calm}, the calm ones; the band is how far those lie from each other. What speaks "
+        "for a change is added up over the columns and the days, so a small one that lasts alarms, "
+        f"and days that just differ do so once in {found.limit:g} at most. Now it stands at "
+        f"{figure(found.evidence)} of {found.limit:g}.</p>"
+        f'<div class="card columns">{rows}</div>{more}'
+    )
+
+
+def _course(one: Course, judged: Judged) -> str:
+    since = f", since {_date(one.since)}" if one.alert and one.since else ""
+    spoken, limit = math.log1p(one.evidence), math.log1p(judged.found.limit)
+    return (
+        f'<div class="column"><div><div class="name"><b>{escape(one.column)}</b>'
+        f'{_mark(one.alert)}</div><div class="soft">{one.statistic} {one.distance:.2f} on the last '
+        f"day, calm days up to {one.usual:.2f}{since}</div></div>"
+        f"<div>{drawing.course(judged, one)}</div>"
+        f"<div>{drawing.gauge(spoken, limit, alert=one.alert)}"
+        f'<div class="soft">evidence {figure(one.evidence)}</div></div></div>'
+    )
+
+
 def _classes(changes: list[Change]) -> str:
     if not changes:
         return ""
@@ -291,9 +332,17 @@ def _foot(report: Report) -> str:
         else ""
     )
     return (
-        f"<footer>{window}Not calibrated on time windows yet: p-values take the rows as "
-        "independent. The numbers are in this file as JSON, and beside it.</footer>"
+        f"<footer>{window}The p-values of the last predictions take rows as independent"
+        f"{_calibrated(report)}. The numbers are in this file as JSON, and beside it.</footer>"
     )
+
+
+def _calibrated(report: Report) -> str:
+    if report.gradual is None:
+        return ""
+    if report.gradual.calm:
+        return "; the days are judged by how much your own days differ"
+    return f"; {gradual.said(report.gradual)}"
 
 
 def _embedded(content: Content) -> str:

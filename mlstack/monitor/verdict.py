@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 
 from mlstack.config.schema import Monitor
-from mlstack.monitor import drift, quality, service
+from mlstack.monitor import drift, gradual, quality, service
 from mlstack.monitor.drift import Comparison
+from mlstack.monitor.gradual import OVER_DAYS, Judged
 from mlstack.monitor.target import Target
 from mlstack.monitor.windows import Labelled, Window
 from mlstack.records.report import Finding, Report
@@ -24,6 +25,7 @@ class Verdict:
     report: Report
     comparisons: list[Comparison]
     since_us: int  # when the worst column changed, or the window's first row
+    over_days: Judged | None = None
 
     @property
     def columns(self) -> list[str]:
@@ -33,6 +35,8 @@ class Verdict:
     def is_judged(self, subject: str, least: int) -> bool:
         """Tell whether there was enough to say of `subject` that it is well."""
         report = self.report
+        if subject.endswith(OVER_DAYS):
+            return report.gradual is not None and report.gradual.calm > 0
         if subject in SERVICE:
             return report.service is not None and report.service.requests >= least
         if subject == quality.SUBJECT:
@@ -40,8 +44,14 @@ class Verdict:
         return report.rows >= least
 
 
-def judge(target: Target, window: Window, labelled: Labelled | None, limits: Monitor) -> Verdict:
-    """Judge one window of predictions.
+def judge(
+    target: Target,
+    window: Window,
+    labelled: Labelled | None,
+    over_days: Judged | None,
+    limits: Monitor,
+) -> Verdict:
+    """Judge one window of predictions, and the days before.
 
     Below `monitor.min_window` predictions nothing is said about drift; the service is judged by
     its own number of requests.
@@ -55,6 +65,8 @@ def judge(target: Target, window: Window, labelled: Labelled | None, limits: Mon
         wanted = quality.expected(target.reference, labelled, window)
         judged = quality.judge(measured, wanted, target.reference.rows, limits.min_window)
         found += [judged] if judged else []
+    if over_days:
+        found += gradual.findings(over_days.found, limits.drift.gradual)
     report = Report(
         model=target.model,
         version=target.version,
@@ -70,8 +82,9 @@ def judge(target: Target, window: Window, labelled: Labelled | None, limits: Mon
         quality=measured,
         changes=drift.class_changes(compared),
         warnings=_warnings(target, window) if window.rows else [],
+        gradual=over_days.found if over_days else None,
     )
-    return _summed_up(report, compared, window, limits)
+    return replace(_summed_up(report, compared, window, limits), over_days=over_days)
 
 
 def warned(judged: Verdict, warning: str) -> Verdict:
@@ -97,6 +110,8 @@ def _summed_up(
     since_us = int(window.times_us[0]) if window.rows else 0
     if worst is not None:
         since_us = drift.change_time_us(worst, window)
+    elif first_day := _first_day(report):
+        since_us = int(datetime.fromisoformat(f"{first_day}T00:00Z").timestamp() * 1e6)
     name = f"{report.model} version {report.version}"
     if alarms:
         said = f"{name}: {_cause(alarms)}{_since(since_us)}{_harm(report)}"
@@ -108,10 +123,21 @@ def _summed_up(
     return Verdict(Report(**fields), compared, since_us)
 
 
+def _first_day(report: Report) -> str | None:
+    """Give the day since when a column drifts, if nothing else alarms; the worst one's."""
+    if report.gradual is None or any(
+        one.alert and not one.subject.endswith(OVER_DAYS) for one in report.findings
+    ):
+        return None
+    return next((one.since for one in report.gradual.courses if one.alert), None)
+
+
 def _cause(alarms: list[Finding]) -> str:
     # What the person feels first comes first: failures, then wrong answers, then changes.
     order = {"service": 0, "quality": 1, "input": 2, "prediction": 2}
-    alarms = sorted(alarms, key=lambda one: (order[one.area], -one.effect / one.limit))
+    said = {one.subject + OVER_DAYS for one in alarms}
+    alarms = [one for one in alarms if one.subject not in said]  # its last window says it already
+    alarms.sort(key=lambda one: (order[one.area], -one.effect / one.limit))
     first, *others = alarms
     # Which class became more frequent says more about harm than the next input column.
     others.sort(key=lambda one: one.subject != drift.PREDICTION)
@@ -122,6 +148,10 @@ def _cause(alarms: list[Finding]) -> str:
 
 def _words(one: Finding) -> str:
     size = f"{one.statistic} {one.effect:.2g}, limit {one.limit:g}"
+    if one.subject.endswith(OVER_DAYS):
+        name = one.subject.removesuffix(OVER_DAYS)
+        known = f"input `{name}`" if one.area == "input" else f"the {name}"
+        return f"{known} drifts for days, {one.statistic} {one.effect:.2g} now ({one.detail})"
     match one.area:
         case "service" if one.subject == "error_rate":
             return f"{one.effect:.1%} of the requests failed (limit {one.limit:.1%})"

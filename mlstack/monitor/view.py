@@ -12,7 +12,7 @@ from rich.text import Text
 
 from mlstack import ui
 from mlstack.call import Call
-from mlstack.monitor import keys
+from mlstack.monitor import gradual, keys
 from mlstack.monitor.probe import Attempt
 from mlstack.plurals import counted
 from mlstack.records.base import Record
@@ -79,6 +79,7 @@ def screen(report: Report, footer: str = "") -> RenderableType:
     shape = Table.grid(padding=(0, 3))
     shape.add_row(_shares(report), _columns(report.findings))
     parts: list[RenderableType] = [verdict, Text(), _service(report), Text(), shape]
+    parts += [Text(f"days     {gradual.said(report.gradual)}")] if report.gradual else []
     parts += [Text(f"note: {line}", style="yellow") for line in report.warnings]
     if footer:
         parts.append(Text(f"\n{report.since} to {report.until}   {footer}", style="dim"))
@@ -104,6 +105,7 @@ def fitted(report: Report, target: Console) -> RenderableType:
 def _report(report: Report) -> RenderableType:
     parts: list[RenderableType] = [_verdict(report), Text()]
     parts += [_findings(report.findings), Text(), _service(report)]
+    parts += [Text(f"days     {gradual.said(report.gradual)}")] if report.gradual else []
     if report.quality is not None:
         one = report.quality
         parts.append(

@@ -21,6 +21,7 @@ from mlstack.records.report import Rows, Service
 
 Floats = npt.NDArray[np.float64]
 MAX_PRINTED = 1000
+DAY_ROWS = 200_000  # by which a distance is known to a few thousandths
 MEMORY_MB = 600
 TRUTH = """
 WITH truth AS (SELECT prediction_id, arg_max(label, ts_us) AS label
@@ -126,6 +127,21 @@ def read(log: Path, selection: Selection) -> Window:
             if table.num_rows >= selection.rows or newest == parts:
                 return _window(table, _service(connection, selection))
             wanted *= 8
+
+
+@_interruptible()
+def day(parts: list[Path], model: str, version: int) -> Window:
+    """Read the predictions of a version in some finished parts, evenly thinned to `DAY_ROWS`.
+
+    Raises:
+        DataError: a part is damaged, or was deleted meanwhile.
+    """
+    with _connect() as connection:
+        _create_view(connection, parts, None)
+        rows = sum(_rows(part) for part in parts)
+        thinned = f"AND hash(prediction_id) % {max(1, -(-rows // DAY_ROWS))} = 0"
+        table = _predictions(connection, Selection(model, version, rows), thinned)
+        return _window(table, Service(requests=0, failed=0, refused=0, per_minute=0.0))
 
 
 @_interruptible()
@@ -255,7 +271,7 @@ def _create_view(connection: Any, parts: list[Path], pending: pa.Table | None) -
         raise _damaged(error) from error
 
 
-def _predictions(connection: Any, selection: Selection) -> pa.Table:
+def _predictions(connection: Any, selection: Selection, which: str = "") -> pa.Table:
     names = [row[0] for row in connection.execute("DESCRIBE requests").fetchall()]
     features = [name for name in names if name.startswith(requests.FEATURE)]
     columns = ", ".join(_identifier(name) for name in ["confidence", *features])
@@ -266,7 +282,7 @@ def _predictions(connection: Any, selection: Selection) -> pa.Table:
                 SELECT DISTINCT ON (prediction_id) prediction_id, ts_us, prediction, {columns}
                 FROM requests WHERE model = $model AND version = $version AND ts_us >= $since
                 AND prediction IS NOT NULL AND coalesce(status, 200) < 400
-                AND coalesce(request_id, '') <> '{requests.PROBE}'),
+                AND coalesce(request_id, '') <> '{requests.PROBE}' {which}),
             latest AS (FROM known ORDER BY ts_us DESC, prediction_id DESC LIMIT $rows)
             FROM latest ORDER BY ts_us, prediction_id
             """,
@@ -372,13 +388,17 @@ def _newest(parts: list[Path], wanted: int) -> list[Path]:
     """Take parts from the end until they hold at least `wanted` rows."""
     rows = 0
     for first in range(len(parts) - 1, -1, -1):
-        try:
-            rows += pq.read_metadata(parts[first]).num_rows
-        except (pa.ArrowInvalid, OSError) as error:
-            raise _damaged(error, parts[first]) from error
+        rows += _rows(parts[first])
         if rows >= wanted:
             return parts[first:]
     return parts
+
+
+def _rows(part: Path) -> int:
+    try:
+        return int(pq.read_metadata(part).num_rows)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _damaged(error, part) from error
 
 
 def _damaged(error: Exception, path: Path | None = None) -> DataError:

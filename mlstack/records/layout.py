@@ -138,6 +138,10 @@ class Layout:
         """Folder of one run."""
         return self.runs / run_id
 
+    def days(self, model: str, version: int) -> Path:
+        """What each day of the request log looked like to one version; one file a day."""
+        return self.state / "days" / model / str(version)
+
     def model(self, name: str) -> Path:
         """Folder of one model."""
         return self.models / name

@@ -49,6 +49,33 @@ class Quality(Record, frozen=True, kw_only=True, tag="monitor.quality"):
     coverage: float  # share of the window's predictions that have a label
 
 
+class Course(Record, frozen=True, kw_only=True, tag="monitor.course"):
+    """How far one column lies from its calm days, and how much speaks for a change."""
+
+    column: str
+    area: str  # input or prediction
+    statistic: str
+    alert: bool
+    distance: float  # of the last day from the calm days
+    usual: float  # the largest distance of a calm day from the others
+    evidence: float
+    since: str | None  # first of the days that speak for a change
+
+
+class Gradual(Record, frozen=True, kw_only=True, tag="monitor.gradual"):
+    """Drift over days: an alarm when the mean evidence of the columns is above the limit.
+
+    Without a change that is once in `limit` days at most, on average.
+    """
+
+    days: int  # that had enough predictions
+    calm: int  # of them, from the first on, with which the last is compared; 0: not judged yet
+    alert: bool
+    evidence: float
+    limit: float
+    courses: list[Course] = msgspec.field(default_factory=list)  # most evidence first
+
+
 class Report(Result, frozen=True, kw_only=True, tag="monitor.report"):
     """The verdict over one window; exit code 5 when something is alarming."""
 
@@ -68,6 +95,7 @@ class Report(Result, frozen=True, kw_only=True, tag="monitor.report"):
     warnings: list[str] = msgspec.field(default_factory=list)
     alert_file: str | None = None
     report_file: str | None = None
+    gradual: Gradual | None = None  # null where `monitor.drift.gradual` is 1
 
     def headline(self) -> str:
         """Give `alert` or `ok`."""

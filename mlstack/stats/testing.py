@@ -45,6 +45,19 @@ def upper_gamma(a: float, x: float) -> float:
     return 1 - scale * _series(a, x) if x < a + 1 else scale * _fraction(a, x)
 
 
+def student_t_tail(t: npt.ArrayLike, degrees: npt.ArrayLike) -> Floats:
+    """Give the chance of at least t under Student's law (Student 1908), whatever shape they have.
+
+    Args:
+        t: statistics.
+        degrees: degrees of freedom of each, above 0.
+    """
+    given, freedom = np.broadcast_arrays(np.asarray(t, float), np.asarray(degrees, float))
+    tail = _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + given**2)) / 2
+    chance: Floats = np.where(given > 0, tail, 1 - tail)
+    return chance
+
+
 def g_test(expected: npt.ArrayLike, actual: npt.ArrayLike, least: float = 5.0) -> float:
     """Give the chance that two rows of counts come from one source.
 
@@ -174,6 +187,29 @@ def _pool(table: Floats, least: float) -> Floats:
     smallest = int(kept.sum(axis=0).argmin())  # the pool itself is too small: add one more level
     kept[:, smallest] += pooled[:, 0]
     return kept
+
+
+def _incomplete_beta(a: Floats, b: float, x: Floats) -> Floats:
+    """Give the regularized incomplete beta function (DLMF 8.17.22, Lentz's way)."""
+    is_far = x >= (a + 1) / (a + b + 2)  # there the other tail's fraction is the quick one
+    first, second = np.where(is_far, b, a), np.where(is_far, a, b)
+    place = np.clip(np.where(is_far, 1 - x, x), TINY, 1.0)
+    size = np.vectorize(math.lgamma, otypes=[float])
+    scale = size(first + second) - size(first) - size(second)
+    scale = np.exp(scale + first * np.log(place) + second * np.log1p(-np.minimum(place, 1 - 1e-16)))
+    c, d = np.ones_like(place), 1 / (1 - (first + second) * place / (first + 1))
+    value = d
+    for m in range(1, 200):
+        even = m * (second - m) * place / ((first + 2 * m - 1) * (first + 2 * m))
+        top = -(first + m) * (first + second + m) * place
+        for numerator in (even, top / ((first + 2 * m) * (first + 2 * m + 1))):
+            d, c = 1 / (1 + numerator * d), 1 + numerator / c
+            value = value * d * c
+        if np.abs(d * c - 1).max(initial=0.0) < 1e-15:
+            break
+    near = scale * value / first
+    share: Floats = np.where(is_far, 1 - near, near)
+    return share
 
 
 def _series(a: float, x: float) -> float:

@@ -160,8 +160,14 @@ class Watched:
     def config(self) -> Path:
         return self.root / "mlstack.yaml"
 
-    def part(self, log: Log, name: str = "part-1-1.parquet", hour: str = "10") -> Path:
-        folder = self.layout.requests / requests.partition(MODEL, "2026-01-02", hour)
+    def part(
+        self,
+        log: Log,
+        name: str = "part-1-1.parquet",
+        hour: str = "10",
+        date: str = "2026-01-02",
+    ) -> Path:
+        folder = self.layout.requests / requests.partition(MODEL, date, hour)
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(log.table(), folder / name)
         return folder / name

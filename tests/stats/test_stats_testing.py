@@ -116,3 +116,12 @@ def test_the_difference_of_two_shares_is_that_of_newcombes_table():
     assert (low, high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
     assert testing.difference_of_shares((10, 10), (0, 10))[0] > 0.5
     assert testing.difference_of_shares((0, 0), (5, 10))[0] < 0
+
+
+@pytest.mark.parametrize("degrees", [1, 2.5, 10, 55, 1e5])
+def test_the_tail_of_students_law_agrees_with_scipy(degrees):
+    t = np.concatenate([np.linspace(-9, 9, 101), [0.0, 1e-9, 50.0]])
+
+    ours = testing.student_t_tail(t, degrees)
+
+    np.testing.assert_allclose(ours, stats.t.sf(t, degrees), rtol=1e-6)
