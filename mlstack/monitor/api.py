@@ -4,10 +4,11 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -21,9 +22,10 @@ from mlstack.monitor.target import Target
 from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Selection, Window
 from mlstack.records import keys, server
-from mlstack.records.base import write
+from mlstack.records.base import Result, write
 from mlstack.records.layout import Layout
 from mlstack.records.report import Probed, Report, Reported, Rows
+from mlstack.records.worker import WorkerProgress
 
 MOST_ROWS = 1_000_000  # of `--since`: half a gigabyte of memory, and as sure as one can be
 AHEAD_US = 300_000_000  # clocks of two machines may differ by so much
@@ -32,6 +34,9 @@ FROM_THE_FUTURE = (
     "until then what comes now is not among the last ones"
 )
 ONLY_THE_LAST = "of the predictions since then only the last {rows:,} were looked at"
+
+
+AnyResult = TypeVar("AnyResult", bound=Result)
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,17 @@ class _Seen:
     target: Target
     window: Window
     verdict: Verdict
+
+
+def after_days(
+    where: Where, asked: Asked, step: Callable[[], AnyResult]
+) -> Iterator[WorkerProgress | AnyResult]:
+    """Count the days of the log that are new, which the first time takes long, and take a step."""
+    project = load(where.config, sets=where.sets)
+    if project.config.monitor.drift.gradual < 1:
+        found = target.find(project, asked.model)
+        yield from days.counted(Layout(project.root), found, datetime.now(UTC))
+    yield step()
 
 
 def check(where: Where, asked: Asked) -> Report:
@@ -101,10 +117,10 @@ def status(where: Where) -> Report:
     return _look(where, Asked()).verdict.report
 
 
-def watch(where: Where) -> Iterator[Report]:
+def watch(where: Where) -> Iterator[WorkerProgress | Report]:
     """Judge the last predictions again whenever the next report is asked for."""
     while True:
-        yield status(where)
+        yield from after_days(where, Asked(), lambda: status(where))
 
 
 def probed(

@@ -1,6 +1,7 @@
 """The request log day by day: each day is counted once, and its counts are kept."""
 
 import hashlib
+from collections.abc import Generator
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +17,7 @@ from mlstack.records.base import read, write
 from mlstack.records.day import Day
 from mlstack.records.layout import Layout
 from mlstack.records.reference import CategoryColumn, NumericColumn, Reference
+from mlstack.records.worker import WorkerProgress
 from mlstack.stats import binning
 
 QUIET = 7  # days of the log without this version, before which it is not looked for
@@ -26,21 +28,36 @@ def known(layout: Layout, target: Target, now: datetime) -> list[Day]:
 
     A day that cannot be read is left out, and so is what only a write-ahead file holds.
     """
+    counting = counted(layout, target, now)
+    while True:
+        try:
+            next(counting)
+        except StopIteration as end:
+            found: list[Day] = end.value
+            return found
+
+
+def counted(
+    layout: Layout, target: Target, now: datetime
+) -> Generator[WorkerProgress, None, list[Day]]:
+    """Do the same, and say how far it is: the first time a month of traffic takes a minute."""
     folder = layout.days(target.model, target.version)
     kept = {path.stem: day for path in sorted(folder.glob("*.json")) if (day := _kept(path))}
     parts = requests.parts(layout.requests, target.model)
     dated = {date: list(those) for date, those in groupby(parts, _date) if date < f"{now:%Y-%m-%d}"}
+    names = {date: _fingerprint(those) for date, those in dated.items()}
+    stale = [date for date in names if date not in kept or kept[date].parts != names[date]]
     quiet = 0
     for date in sorted(dated, reverse=True):
-        names = _fingerprint(dated[date])
-        day = kept.get(date)
-        if day is None or day.parts != names:
-            day = _counted(dated[date], target, Day(date=date, parts=names, rows=0, counts={}))
+        if date in stale:
+            place = len(stale) - 1 - stale.index(date)
+            yield WorkerProgress(text=f"counting {date}", done=place, total=len(stale))
+            day = _count(dated[date], target, Day(date=date, parts=names[date], rows=0, counts={}))
             if day is None or (date in kept and day.rows < kept[date].rows):
                 continue  # its parts are just being deleted
             kept[date] = day
             _keep(folder / f"{date}.json", day)
-        quiet = 0 if day.rows else quiet + 1
+        quiet = 0 if kept[date].rows else quiet + 1
         if quiet == QUIET:
             break
     return [kept[date] for date in sorted(kept)]
@@ -67,7 +84,7 @@ def count(reference: Reference, window: Window) -> dict[str, list[int]]:
     return found
 
 
-def _counted(parts: list[Path], target: Target, empty: Day) -> Day | None:
+def _count(parts: list[Path], target: Target, empty: Day) -> Day | None:
     try:
         window = windows.day(parts, target.model, target.version)
     except DataError:

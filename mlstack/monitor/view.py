@@ -17,6 +17,7 @@ from mlstack.monitor.probe import Attempt
 from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.records.report import Change, Finding, Probed, Report, Reported, Rows, Service
+from mlstack.records.worker import WorkerProgress
 
 BAR = 24
 EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -24,9 +25,11 @@ SHOWN_CLASSES = 12
 REFRESH_S = 2.0
 
 
-def draw(record: Record) -> RenderableType | str | None:
+def draw(record: Record) -> RenderableType | str | ui.Bar | None:
     """Draw one record of `monitor`."""
     match record:
+        case WorkerProgress(text=text, done=done, total=total):
+            return ui.Bar(text, done, total)
         case Report():
             return _report(record)
         case Reported():
@@ -41,10 +44,10 @@ def draw(record: Record) -> RenderableType | str | None:
             return None
 
 
-def draw_status(record: Record) -> RenderableType | str | None:
+def draw_status(record: Record) -> RenderableType | str | ui.Bar | None:
     """Draw one look at the status, where there is no terminal to draw a live screen on."""
     if not isinstance(record, Report):
-        return None
+        return draw(record)
     once = "one look; on a terminal `mlstack monitor` goes on until q or Ctrl-C"
     return Group(screen(record), Text(once, style="dim"))
 
@@ -55,12 +58,16 @@ def is_screen(call: Call) -> bool:
     return target.is_terminal and not target.is_dumb_terminal and not (call.json or call.quiet)
 
 
-def live(reports: Iterator[Report]) -> None:
+def live(reports: Iterator[WorkerProgress | Report]) -> None:
     """Draw reports as they come until q or Ctrl-C; both are how a viewer ends, so exit code 0."""
     target = ui.console()
     with keys.raw(sys.stdin), Live(console=target, screen=True, auto_refresh=False) as shown:
         try:
             for report in reports:
+                if isinstance(report, WorkerProgress):
+                    said = f"{report.text}, {report.done} of {counted(report.total, 'day')} done"
+                    shown.update(Text(said), refresh=True)
+                    continue
                 shown.update(fitted(report, target), refresh=True)
                 if keys.is_pressed(sys.stdin, "q", wait_s=REFRESH_S):
                     return

@@ -294,3 +294,16 @@ def test_the_verdict_for_people_says_how_the_days_are_judged(drifting: Watched):
 
     assert done.exit_code == 5
     assert "days     drift over 40 days, against the first 20; evidence" in done.stdout
+
+
+def test_counting_days_says_how_far_it_is_and_once_only(watched: Watched):
+    for number in range(4):
+        add_day(watched, number)
+    where = api.Where(watched.config)
+
+    first = list(api.after_days(where, api.Asked(), lambda: api.status(where)))
+    again = list(api.after_days(where, api.Asked(), lambda: api.status(where)))
+
+    assert [(one.done, one.total) for one in first[:-1]] == [(0, 4), (1, 4), (2, 4), (3, 4)]
+    assert first[0].text == f"counting {day_of(3)}"
+    assert again == [first[-1]]
