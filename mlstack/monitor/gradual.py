@@ -13,6 +13,7 @@ from mlstack.records.report import Course, Finding, Gradual
 from mlstack.stats import sequential
 from mlstack.stats.sequential import Floats, Statistic
 
+NEARLY = 0.8  # of what speaks for a change: days before it speak a little too, by chance
 OVER_DAYS = " over days"  # after a column's name: its course, not its last window
 
 
@@ -127,9 +128,10 @@ def _has_news(name: str, counts: sequential.Counts) -> bool:
 
 
 def _since(dates: list[str], track: Floats) -> str | None:
-    """Give the day from which on most speaks for a change: what is likeliest the first one."""
-    if not track[-1]:
-        return None
+    """Give the day since when nearly all speaks for a change: what is likeliest its first one."""
     before = np.concatenate([[0.0], track[:-1]])
     spoken = np.log(np.where(track > 0, track, 1.0) / np.where(track > 0, before + 1, 1.0))
-    return dates[int(spoken[::-1].cumsum()[::-1].argmax())]
+    onwards = spoken[::-1].cumsum()[::-1]  # of each day and all later ones
+    if onwards.max() <= 0:
+        return None
+    return dates[int(np.flatnonzero(onwards >= NEARLY * onwards.max())[-1])]

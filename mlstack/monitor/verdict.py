@@ -110,8 +110,9 @@ def _summed_up(
     since_us = int(window.times_us[0]) if window.rows else 0
     if worst is not None:
         since_us = drift.change_time_us(worst, window)
-    elif first_day := _first_day(report):
-        since_us = int(datetime.fromisoformat(f"{first_day}T00:00Z").timestamp() * 1e6)
+    if first_day := _first_day(report, worst):
+        day_us = int(datetime.fromisoformat(f"{first_day}T00:00Z").timestamp() * 1e6)
+        since_us = min(since_us, day_us) if worst else day_us
     name = f"{report.model} version {report.version}"
     if alarms:
         said = f"{name}: {_cause(alarms)}{_since(since_us)}{_harm(report)}"
@@ -123,13 +124,14 @@ def _summed_up(
     return Verdict(Report(**fields), compared, since_us)
 
 
-def _first_day(report: Report) -> str | None:
-    """Give the day since when a column drifts, if nothing else alarms; the worst one's."""
-    if report.gradual is None or any(
-        one.alert and not one.subject.endswith(OVER_DAYS) for one in report.findings
-    ):
+def _first_day(report: Report, worst: Comparison | None) -> str | None:
+    """Give the day since when the worst column drifts; of all, where nothing else alarms."""
+    drifting = [one for one in report.gradual.courses if one.alert] if report.gradual else []
+    if worst is not None:
+        return next((one.since for one in drifting if one.column == worst.column), None)
+    if any(one.alert and not one.subject.endswith(OVER_DAYS) for one in report.findings):
         return None
-    return next((one.since for one in report.gradual.courses if one.alert), None)
+    return drifting[0].since if drifting else None
 
 
 def _cause(alarms: list[Finding]) -> str:

@@ -199,10 +199,23 @@ def test_a_small_drift_that_lasts_is_an_alarm_that_one_look_does_not_see(driftin
     alarming = {one.subject for one in report.findings if one.alert}
     assert alarming == {"brightness over days"}
     assert report.gradual.courses[0].column == "brightness"
-    assert report.gradual.courses[0].since in {day_of(number) for number in range(25, 34)}
+    assert report.gradual.courses[0].since in {day_of(number) for number in range(29, 33)}
     assert "input `brightness` drifts for days" in report.summary
     assert f"since {report.gradual.courses[0].since}" in report.summary
     assert report.exit_code() == 5
+
+
+def test_what_the_last_predictions_show_too_began_when_the_days_say(watched: Watched):
+    for number in range(40):
+        add_day(watched, number, factor=1.15 if number >= 32 else 1.0)
+
+    report = check(watched)
+
+    alarming = {one.subject for one in report.findings if one.alert}
+    assert alarming == {"brightness", "brightness over days"}
+    assert report.gradual.courses[0].since == day_of(32)
+    assert report.summary.count("brightness") == 1
+    assert f"since {day_of(32)}T00:00:00Z" in report.summary
 
 
 def test_an_alarm_over_days_is_one_alert_and_ends_when_the_days_are_as_before(drifting: Watched):
