@@ -36,7 +36,6 @@ class Cost:
 
     cpu_s: float
     wall_s: float
-    peak_mb: float
 
 
 def cost(root: Path, command: list[str]) -> Cost:
@@ -48,7 +47,7 @@ def cost(root: Path, command: list[str]) -> Cost:
     if child.returncode not in (0, 5):
         raise SystemExit(f"{' '.join(command)} ended with {child.returncode}")
     wall_s = time.monotonic() - begun
-    return Cost(used.ru_utime + used.ru_stime, wall_s, used.ru_maxrss / 1024)
+    return Cost(used.ru_utime + used.ru_stime, wall_s)
 
 
 def monitor(*words: str) -> list[str]:
@@ -144,10 +143,10 @@ def beside_evidently(root: Path, rounds: int) -> None:
         for name, each in found.items()
     }
     ours = middle["mlstack   report"]
-    for name, (cpu_s, wall_s, peak_mb) in middle.items():
+    for name, (cpu_s, wall_s) in middle.items():
         print(
             f"{name}  {cpu_s:6.2f} CPU-s ({cpu_s / ours[0]:.1f}x), {wall_s:6.2f} s "
-            f"({wall_s / ours[1]:.1f}x), {peak_mb:.0f} MB"
+            f"({wall_s / ours[1]:.1f}x)"
         )
     for page in ("ours.html", "theirs.html"):
         print(f"{page}: {(root / page).stat().st_size / 1e3:,.0f} kB")
