@@ -21,6 +21,8 @@ from mlstack.records.base import encode, read, write
 from mlstack.records.report import ONGOING, Alert, Ended, Ongoing
 
 TIMEOUT_S = 10.0
+ENV = "env:"
+WEBHOOK = ("http://", "https://")
 LAST_BYTES = 4096  # of what a command says
 BACK = timedelta(hours=1)  # what is over and comes back so soon is the same alert, told already
 
@@ -81,18 +83,49 @@ def open_alert(
     return alert
 
 
-def close(folder: Path, verdict: Verdict, least: int, now: datetime) -> None:
+def close(folder: Path, verdict: Verdict, settings: Monitor, now: datetime) -> None:
     """End the alert of a model, if what alarmed was judged again and alarms no more.
 
-    A look at too few predictions or requests (fewer than `least`) says nothing about them.
+    A look at too few predictions or requests (`min_window`) says nothing about them. A command of
+    `on_alert` is started for alerts alone; webhooks hear of the end too.
     """
     state, key = _state(folder), _key(verdict)
-    known = state.alerts.get(key)
+    known, least = state.alerts.get(key), settings.min_window
     if known is None or not all(verdict.is_judged(name, least) for name in known.columns):
         return
     alerts = {name: alert for name, alert in state.alerts.items() if name != key}
-    ended = state.ended | {key: Ended(alert=known, at=_iso(now))}
+    heard = [one for one in settings.on_alert if one not in state.untold.get(key, [])]
+    webhooks = [one for one in heard if _address(one).startswith(WEBHOOK)]
+    ended = state.ended | {key: Ended(alert=known, at=_iso(now), untold=webhooks)}
     _remember(folder, replace(state, alerts=alerts, ended=ended))
+
+
+def is_end_untold(folder: Path, verdict: Verdict, now: datetime) -> bool:
+    """Tell whether somebody is still to hear that the alert of this model is over for good."""
+    state, key = _state(folder), _key(verdict)
+    ended = None if key in state.alerts else state.ended.get(key)
+    return bool(ended and ended.untold and now - datetime.fromisoformat(ended.at) >= BACK)
+
+
+def tell_end(folder: Path, verdict: Verdict, settings: Monitor, now: datetime) -> list[str]:
+    """Tell webhooks that an alert is over, once it cannot come back as the same one.
+
+    Gives a warning for each failure; whoever could not be told is tried again at the next check.
+    """
+    if not is_end_untold(folder, verdict, now):
+        return []
+    state, key = _state(folder), _key(verdict)
+    ended = state.ended[key]
+    body = alertmanager_body(ended.alert, ended_at=ended.at)
+    addresses = {one: _address(one) for one in ended.untold if one in settings.on_alert}
+    failed = {
+        one: said
+        for one, address in addresses.items()
+        if address.startswith(WEBHOOK) and (said := _post(address, body, TIMEOUT_S))
+    }
+    told_all = state.ended | {key: replace(ended, untold=list(failed))}
+    _remember(folder, replace(state, ended=told_all))
+    return [f"{said}; the next check tries again" for said in failed.values()]
 
 
 def tell(folder: Path, alert: Alert, settings: Monitor, root: Path) -> list[str]:
@@ -111,15 +144,14 @@ def tell(folder: Path, alert: Alert, settings: Monitor, root: Path) -> list[str]
 
 def told(receiver: str, alert: Alert, root: Path, timeout_s: float = TIMEOUT_S) -> str:
     """Tell one receiver of `monitor.on_alert`; give what went wrong, or nothing."""
-    if receiver.startswith("env:"):
-        name = receiver.removeprefix("env:")
-        receiver = os.environ.get(name, "").strip()
-        if not receiver.startswith(("exec:", "http://", "https://")):
-            return f"the variable {name} of `monitor.on_alert` holds no webhook and no exec:COMMAND"
-    if receiver.startswith("exec:"):
-        return _execute(receiver.removeprefix("exec:"), alert, root, timeout_s)
-    if receiver.startswith(("http://", "https://")):
-        return _post(receiver, alert, timeout_s)
+    address = _address(receiver)
+    if address.startswith("exec:"):
+        return _execute(address.removeprefix("exec:"), alert, root, timeout_s)
+    if address.startswith(WEBHOOK):
+        return _post(address, alertmanager_body(alert), timeout_s)
+    if receiver.startswith(ENV):
+        name = receiver.removeprefix(ENV)
+        return f"the variable {name} of `monitor.on_alert` holds no webhook and no exec:COMMAND"
     return ""  # `log`: the alert's file
 
 
@@ -128,8 +160,12 @@ def path(folder: Path, alert: Alert) -> Path:
     return folder / f"{alert.id}.json"
 
 
-def alertmanager_body(alert: Alert) -> dict[str, Any]:
-    """Give an alert as Alertmanager's webhook sends it (version 4), which most receivers read."""
+def alertmanager_body(alert: Alert, ended_at: str = "") -> dict[str, Any]:
+    """Give an alert as Alertmanager's webhook sends it (version 4), which most receivers read.
+
+    With `ended_at` (UTC, ISO 8601) it is one that is over.
+    """
+    status = "resolved" if ended_at else "firing"
     labels = {
         "alertname": "mlstack_monitor",
         "model": alert.model,
@@ -141,7 +177,7 @@ def alertmanager_body(alert: Alert) -> dict[str, Any]:
         "version": "4",
         "groupKey": f"mlstack:{alert.model}/{alert.version}",
         "truncatedAlerts": 0,
-        "status": "firing",
+        "status": status,
         "receiver": "mlstack",
         "groupLabels": {"model": alert.model},
         "commonLabels": labels,
@@ -149,11 +185,11 @@ def alertmanager_body(alert: Alert) -> dict[str, Any]:
         "externalURL": "",
         "alerts": [
             {
-                "status": "firing",
+                "status": status,
                 "labels": labels,
                 "annotations": annotations,
                 "startsAt": alert.since or alert.created,
-                "endsAt": "0001-01-01T00:00:00Z",
+                "endsAt": ended_at or "0001-01-01T00:00:00Z",
                 "generatorURL": "",
                 "fingerprint": alert.id,
             }
@@ -189,12 +225,19 @@ def _execute(command: str, alert: Alert, root: Path, timeout_s: float) -> str:
     return f"`{command}` ended with {process.returncode}" + (f": {said[-1]}" if said else "")
 
 
-def _post(url: str, alert: Alert, timeout_s: float) -> str:
+def _address(receiver: str) -> str:
+    """Give the webhook or command that a receiver is, or that its variable holds."""
+    if receiver.startswith(ENV):
+        return os.environ.get(receiver.removeprefix(ENV), "").strip()
+    return receiver
+
+
+def _post(url: str, body: dict[str, Any], timeout_s: float) -> str:
     # Who holds the whole address of a webhook may post to it: only its host is said.
     shown = f"the webhook at {_host(url)}"
     try:
         # The answer's body is not waited for: it could come a byte at a time for ever.
-        with httpx.stream("POST", url, json=alertmanager_body(alert), timeout=timeout_s) as answer:
+        with httpx.stream("POST", url, json=body, timeout=timeout_s) as answer:
             return "" if answer.is_success else f"{shown} answered {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"{shown} was not reached: {error or type(error).__name__}"

@@ -241,7 +241,8 @@ def _short(path: Path, root: Path) -> str:
 def _alarm(seen: _Seen, judged: Verdict) -> Verdict:
     """Open, go on with or close the alert of this model; say in the report where it is."""
     folder = seen.layout.alerts
-    if not judged.report.alert and not alerts.is_open(folder, judged):
+    is_quiet = not judged.report.alert and not alerts.is_open(folder, judged)
+    if is_quiet and not alerts.is_end_untold(folder, judged, datetime.now(UTC)):
         return judged
     with alerts.held(folder):
         return _kept(seen, judged)
@@ -251,8 +252,10 @@ def _kept(seen: _Seen, judged: Verdict) -> Verdict:
     folder, settings = seen.layout.alerts, seen.project.config.monitor
     now = datetime.now(UTC)
     if not judged.report.alert:
-        alerts.close(folder, judged, settings.min_window, now)
-        return judged
+        alerts.close(folder, judged, settings, now)
+        problems = alerts.tell_end(folder, judged, settings, now)
+        warnings = [*judged.report.warnings, *problems]
+        return replace(judged, report=msgspec.structs.replace(judged.report, warnings=warnings))
     alert = alerts.ongoing(folder, judged, now)
     if alert is None:
         to_label = verdict.to_label(seen.window)

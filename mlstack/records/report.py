@@ -142,6 +142,7 @@ class Ended(Record, frozen=True, kw_only=True, tag="monitor.ended"):
 
     alert: Alert
     at: str
+    untold: list[str] = msgspec.field(default_factory=list)  # webhooks that have not heard of it
 
 
 class Ongoing(Record, frozen=True, kw_only=True, tag="monitor.ongoing"):

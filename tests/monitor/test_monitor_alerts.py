@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -119,6 +120,76 @@ def test_an_alert_that_comes_back_later_is_a_new_one(watched: Watched):
     assert again.alert_file != first.alert_file
     assert len(written(watched)) == 2
     assert (watched.root / "told").read_text().count('"monitor.alert"') == 2
+
+
+def end_an_hour_ago(watched: Watched) -> None:
+    """Make what the state says ended end an hour earlier."""
+    before = state(watched)
+    ((key, ended),) = before.ended.items()
+    at = datetime.fromisoformat(ended.at) - alerts.BACK
+    moved = msgspec.structs.replace(ended, at=f"{at:%Y-%m-%dT%H:%M:%SZ}")
+    write(watched.layout.alerts / ONGOING, msgspec.structs.replace(before, ended={key: moved}))
+
+
+def test_webhooks_hear_once_that_an_alert_is_over_when_it_has_been_for_an_hour(
+    watched: Watched, webhook
+):
+    url, got, answer = webhook
+    watched.set(f"  on_alert: ['{url}', 'exec:cat >> told', log]")
+    watched.part(Log.of(300, seed=1, pixels=2))
+    look(watched)
+    watched.part(Log.of(600, seed=2).later(1), hour="11")
+    look(watched)
+    soon = look(watched)
+    told_soon = [body["status"] for body in got]
+    end_an_hour_ago(watched)
+    answer["status"] = 500
+    refused = look(watched)
+    answer["status"] = 200
+
+    for _ in range(3):
+        look(watched)
+
+    firing, _, resolved = got
+    assert (told_soon, soon.warnings) == (["firing"], [])
+    assert "answered 500" in refused.warnings[0]
+    assert [body["status"] for body in got] == ["firing", "resolved", "resolved"]
+    assert resolved["groupKey"] == firing["groupKey"]
+    assert resolved["alerts"][0]["fingerprint"] == firing["alerts"][0]["fingerprint"]
+    assert resolved["alerts"][0]["status"] == "resolved"
+    assert resolved["alerts"][0]["endsAt"] == state(watched).ended["my_project/1"].at
+    assert (watched.root / "told").read_text().count('"monitor.alert"') == 1
+
+
+def test_nobody_hears_that_an_alert_is_over_that_is_open_again(watched: Watched, webhook):
+    url, got, _ = webhook
+    watched.set(f"  on_alert: ['{url}']")
+    watched.part(Log.of(300, seed=1, pixels=2))
+    look(watched)
+    watched.part(Log.of(600, seed=2).later(1), hour="11")
+    look(watched)
+    watched.part(Log.of(600, seed=3, pixels=2).later(2), hour="12")
+    look(watched)
+    end_an_hour_ago(watched)
+
+    look(watched)
+
+    assert [body["status"] for body in got] == ["firing"]
+
+
+def test_who_never_heard_of_an_alert_does_not_hear_of_its_end(watched: Watched, webhook):
+    url, got, answer = webhook
+    answer["status"] = 500
+    watched.set(f"  on_alert: ['{url}']")
+    watched.part(Log.of(300, seed=1, pixels=2))
+    look(watched)
+    watched.part(Log.of(600, seed=2).later(1), hour="11")
+    look(watched)
+    end_an_hour_ago(watched)
+
+    look(watched)
+
+    assert [body["status"] for body in got] == ["firing"]
 
 
 @pytest.mark.parametrize("asked", [api.Asked(window=10), api.Asked(since="2026-01-02T23:00Z")])
