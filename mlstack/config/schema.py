@@ -6,6 +6,7 @@ some of the server in `serve_sections.py`.
 
 import enum
 import json
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -191,6 +192,10 @@ class Drift(Section):
         gt=0,
         le=1,
         description="Distance from calm days that counts when it lasts; 1 looks at no days.",
+    )
+    since: date | None = Field(
+        default=None,
+        description="First day that is looked at (2026-02-20), after a change that is as it should be.",
     )
 
 

@@ -216,8 +216,9 @@ def _over_days(project: Project, layout: Layout, found: Target) -> gradual.Judge
     limits = project.config.monitor
     if limits.drift.gradual == 1:
         return None
+    first = str(limits.drift.since or "")
     return gradual.judge(
-        days.known(layout, found, datetime.now(UTC)),
+        [day for day in days.known(layout, found, datetime.now(UTC)) if day.date >= first],
         found.reference,
         fewest_rows=limits.min_window,
         least=limits.drift.gradual,

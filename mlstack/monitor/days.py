@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from mlstack.errors import DataError, MachineError
@@ -42,7 +43,8 @@ def counted(
 ) -> Generator[WorkerProgress, None, list[Day]]:
     """Do the same, and say how far it is: the first time a month of traffic takes a minute."""
     folder = layout.days(target.model, target.version)
-    kept = {path.stem: day for path in sorted(folder.glob("*.json")) if (day := _kept(path))}
+    reference = _hash(msgspec.json.encode(target.reference))
+    kept = _kept(folder, reference)
     parts = requests.parts(layout.requests, target.model)
     dated = {date: list(those) for date, those in groupby(parts, _date) if date < f"{now:%Y-%m-%d}"}
     names = {date: _fingerprint(those) for date, those in dated.items()}
@@ -52,10 +54,16 @@ def counted(
         if date in stale:
             place = len(stale) - 1 - stale.index(date)
             yield WorkerProgress(text=f"counting {date}", done=place, total=len(stale))
-            day = _count(dated[date], target, Day(date=date, parts=names[date], rows=0, counts={}))
-            if day is None or (date in kept and day.rows < kept[date].rows):
+            window = _read(dated[date], target)
+            if window is None or (date in kept and window.rows < kept[date].rows):
                 continue  # its parts are just being deleted
-            kept[date] = day
+            kept[date] = day = Day(
+                date=date,
+                parts=names[date],
+                reference=reference,
+                rows=window.rows,
+                counts=count(target.reference, window) if window.rows else {},
+            )
             _keep(folder / f"{date}.json", day)
         quiet = 0 if kept[date].rows else quiet + 1
         if quiet == QUIET:
@@ -84,13 +92,11 @@ def count(reference: Reference, window: Window) -> dict[str, list[int]]:
     return found
 
 
-def _count(parts: list[Path], target: Target, empty: Day) -> Day | None:
+def _read(parts: list[Path], target: Target) -> Window | None:
     try:
-        window = windows.day(parts, target.model, target.version)
+        return windows.day(parts, target.model, target.version)
     except DataError:
         return None
-    counts = count(target.reference, window) if window.rows else {}
-    return Day(date=empty.date, parts=empty.parts, rows=window.rows, counts=counts)
 
 
 def _predictions(column: CategoryColumn, window: Window) -> list[int]:
@@ -105,11 +111,17 @@ def _codes(values: Floats, total: int) -> list[int]:
     return [int(one) for one in np.bincount(known, minlength=total)[:total]]
 
 
-def _kept(path: Path) -> Day | None:
-    try:
-        return read(path, Day)
-    except DataError:
-        return None  # it is counted again
+def _kept(folder: Path, reference: str) -> dict[str, Day]:
+    """Read what was counted over these bins; the number of a deleted package is given again."""
+    found: dict[str, Day] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            day = read(path, Day)
+        except DataError:
+            continue  # it is counted again
+        if day.reference == reference:
+            found[path.stem] = day
+    return found
 
 
 def _keep(path: Path, day: Day) -> None:
@@ -125,4 +137,8 @@ def _date(part: Path) -> str:
 
 def _fingerprint(parts: list[Path]) -> str:
     names = "\n".join(f"{part.parent.name}/{part.name}" for part in parts)
-    return hashlib.sha256(names.encode()).hexdigest()[:32]
+    return _hash(names.encode())
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]

@@ -252,7 +252,8 @@ def _days(judged: Judged | None) -> str:
         f"{found.calm}, the calm ones; the band is how far those lie from each other. What speaks "
         "for a change is added up over the columns and the days, so a small one that lasts alarms, "
         f"and days that just differ do so once in {found.limit:g} at most. Now it stands at "
-        f"{figure(found.evidence)} of {found.limit:g}.</p>"
+        f"{figure(found.evidence)} of {found.limit:g}. After a change that is as it should be, "
+        "<code>monitor.drift.since: DATE</code> begins anew.</p>"
         f'<div class="card columns">{rows}</div>{more}'
     )
 

@@ -22,6 +22,7 @@ from mlstack.records.report import Rows, Service
 Floats = npt.NDArray[np.float64]
 MAX_PRINTED = 1000
 DAY_ROWS = 200_000  # by which a distance is known to a few thousandths
+DAY_CELLS = 20_000_000  # of a day that are in memory at once
 MEMORY_MB = 600
 TRUTH = """
 WITH truth AS (SELECT prediction_id, arg_max(label, ts_us) AS label
@@ -133,13 +134,17 @@ def read(log: Path, selection: Selection) -> Window:
 def day(parts: list[Path], model: str, version: int) -> Window:
     """Read the predictions of a version in some finished parts, evenly thinned to `DAY_ROWS`.
 
+    Of a table with very many columns there are fewer, `DAY_CELLS` values in all.
+
     Raises:
         DataError: a part is damaged, or was deleted meanwhile.
     """
     with _connect() as connection:
         _create_view(connection, parts, None)
         rows = sum(_rows(part) for part in parts)
-        thinned = f"AND hash(prediction_id) % {max(1, -(-rows // DAY_ROWS))} = 0"
+        width = len(connection.execute("DESCRIBE requests").fetchall())
+        every = max(1, -(-rows // min(DAY_ROWS, DAY_CELLS // width)))
+        thinned = f"AND hash(prediction_id) % {every} = 0"
         table = _predictions(connection, Selection(model, version, rows), thinned)
         return _window(table, Service(requests=0, failed=0, refused=0, per_minute=0.0))
 

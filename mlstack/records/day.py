@@ -13,5 +13,6 @@ class Day(Record, frozen=True, kw_only=True, tag="monitor.day"):
 
     date: str  # UTC
     parts: str  # which parts of the log it was counted from, a hash of their names
+    reference: str  # hash of the profile whose bins these are
     rows: int
     counts: dict[str, list[int]]

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from datetime import date
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -121,4 +122,6 @@ def _plain(value: Any) -> Any:
         return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, date):
+        return value.isoformat()
     return value.value if isinstance(value, Enum) else value

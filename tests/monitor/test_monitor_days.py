@@ -5,10 +5,11 @@ import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from monitor_log import MODEL, Log, Watched
+from monitor_log import MODEL, Log, Watched, add_package
 from typer.testing import CliRunner
 
 from mlstack.cli import assemble
@@ -17,6 +18,7 @@ from mlstack.monitor.drift import MISSING
 from mlstack.records import requests
 from mlstack.records.base import read, write
 from mlstack.records.day import Day
+from mlstack.records.reference import Reference
 
 FIRST = date(2026, 1, 2)
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -138,6 +140,26 @@ def test_days_that_cannot_be_kept_are_judged_all_the_same(watched: Watched):
     assert [day.rows for day in known(watched)] == [300]
 
 
+def test_a_package_of_the_same_number_has_days_of_its_own(watched: Watched):
+    add_day(watched, 0)
+    add_day(watched, 1)
+    (before, _) = known(watched)
+    shutil.rmtree(watched.layout.package(MODEL, 1))
+    shutil.rmtree(watched.layout.requests / f"model={MODEL}" / f"date={day_of(0)}")
+    side = add_package(watched.root)
+    reference = read(side / "reference.json", Reference)
+    numeric = [
+        msgspec.structs.replace(one, edges=[e + 1 for e in one.edges]) for one in reference.numeric
+    ]
+    write(side / "reference.json", msgspec.structs.replace(reference, numeric=numeric))
+
+    (day,) = known(watched)
+
+    assert day.date == day_of(1)
+    assert day.reference != before.reference
+    assert day.counts["brightness"][0] == 300
+
+
 def test_another_version_is_no_part_of_a_day(watched: Watched):
     add_day(watched, 0)
     watched.part(Log.of(70, seed=9, version=2), "part-2-1.parquet", "11")
@@ -155,8 +177,9 @@ def test_a_week_without_this_version_ends_the_search(watched: Watched):
     assert len(found) == 1 + days.QUIET
 
 
-def test_a_long_day_is_thinned_evenly(watched: Watched, monkeypatch):
-    monkeypatch.setattr(windows, "DAY_ROWS", 500)
+@pytest.mark.parametrize(("limit", "value"), [("DAY_ROWS", 500), ("DAY_CELLS", 500 * 20)])
+def test_a_long_day_is_thinned_evenly(watched: Watched, monkeypatch, limit: str, value: int):
+    monkeypatch.setattr(windows, limit, value)
     add_day(watched, 0, rows=2000)
 
     (day,) = known(watched)
@@ -241,6 +264,14 @@ def test_days_are_not_looked_at_where_the_config_says_so(drifting: Watched):
     assert not drifting.layout.days(MODEL, 1).exists()
 
 
+def test_days_before_a_change_that_is_as_it_should_be_are_not_looked_at(drifting: Watched):
+    drifting.set(f"  drift: {{since: {day_of(30)}}}")
+
+    found = check(drifting).gradual
+
+    assert (found.days, found.alert) == (10, False)
+
+
 def test_a_column_that_is_redacted_is_not_looked_at(drifting: Watched):
     drifting.set("serve: {log: {redact: [brightness]}}")
 
@@ -272,7 +303,7 @@ def test_days_counted_over_other_bins_are_left_out(watched: Watched):
         add_day(watched, number)
     first = known(watched)[0]
     odd = {**first.counts, "brightness": [*first.counts["brightness"], 0]}
-    write(kept_file(watched, 0), Day(date=first.date, parts=first.parts, rows=300, counts=odd))
+    write(kept_file(watched, 0), msgspec.structs.replace(first, counts=odd))
 
     assert check(watched).gradual.days == 11
 

@@ -120,3 +120,14 @@ def test_the_help_of_an_unknown_command_is_a_mistake(folder: Path) -> None:
 
     assert done.returncode == 2
     assert "Did you mean 'config'?" in done.stderr
+
+
+def test_a_date_is_shown_as_it_is_written(folder: Path):
+    asked = ("--set", "monitor.drift.since=2026-02-03")
+
+    text = mlstack(folder, "config", "show", *asked)
+    body = json.loads(mlstack(folder, "config", "show", "--json", *asked).stdout)
+
+    assert 'since: "2026-02-03"' in text.stdout
+    found = {one["key"]: one["value"] for one in body["settings"]}
+    assert found["monitor.drift.since"] == "2026-02-03"
