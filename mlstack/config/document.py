@@ -106,10 +106,17 @@ class _Reader:
                 items = [self.entry(item, self._place(item)) for item in node.value]
                 return Entry(items, at, key_at)
             case _:
-                value = self.constructor.construct_object(node, deep=True)
+                value = self._value(node)
                 return Entry(
                     self._whole(value, at) if isinstance(value, str) else value, at, key_at
                 )
+
+    def _value(self, node: Node) -> object:
+        """Read one value; what looks like a date or a number and is none is a text."""
+        try:
+            return self.constructor.construct_object(node, deep=True)
+        except (ValueError, LookupError):
+            return str(node.value)
 
     def _whole(self, text: str, at: Place) -> str:
         """Join the two halves that JSON writes a rare character as, e.g. an emoji."""

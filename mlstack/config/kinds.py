@@ -1,8 +1,16 @@
 """What the settings of mlstack.yaml are made of: a section, names, shares, times."""
 
+from datetime import date
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
 
 from mlstack.config.duration import DURATION, seconds
 
@@ -40,6 +48,17 @@ def _bounded(text: str) -> str:
     return text
 
 
+def _day(value: object) -> object:
+    """Read a day that was written in quotes, as `config show` writes it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f"'{value}' is no day such as 2026-02-20") from error
+
+
+Day = Annotated[date, BeforeValidator(_day)]
 Duration = Annotated[str, StringConstraints(pattern=DURATION), AfterValidator(_bounded)]
 Secret = Annotated[str, StringConstraints(pattern=SECRET)]
 Endpoint = Annotated[str, StringConstraints(pattern=ENDPOINT)]

@@ -6,13 +6,12 @@ some of the server in `serve_sections.py`.
 
 import enum
 import json
-from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from mlstack.config.data_sections import Data, Label, Versioning
-from mlstack.config.kinds import AlertTarget, Endpoint, Name, Section, Share
+from mlstack.config.kinds import AlertTarget, Day, Endpoint, Name, Section, Share
 from mlstack.config.serve_sections import Rollback, Tls
 from mlstack.config.train_sections import Model, Track, Train, Tune
 
@@ -193,9 +192,9 @@ class Drift(Section):
         le=1,
         description="Distance from calm days that counts when it lasts; 1 looks at no days.",
     )
-    since: date | None = Field(
+    since: Day | None = Field(
         default=None,
-        description="First day that is looked at (2026-02-20), after a change that is as it should be.",
+        description="First day looked at (2026-02-20), after a change that is as it should be.",
     )
 
 
