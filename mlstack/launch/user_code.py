@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from mlstack.errors import ConfigError
+
+LONGEST = 500  # letters of what an error says
 
 
 def load_class(reference: str, root: Path, *, key: str) -> type:
@@ -65,10 +68,28 @@ def construct(wanted: type, args: dict[str, Any], offered: dict[str, Any], *, ke
 
 def in_words(error: BaseException, root: Path) -> str:
     """Say what was raised, and which line of the user's own code it passed last."""
-    words = f"{error}".strip().split("\n")[0]
-    said = f"{type(error).__name__}: {words}" if words else type(error).__name__
-    line = own_line(error, root)
+    words = text_of(error)
+    if "Original Traceback" in words:  # of a loader's process: what it raised is told last
+        line, said = _own_line_in(words, root), words.splitlines()[-1]
+    else:
+        line, first = own_line(error, root), words.split("\n")[0]
+        said = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    said = said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
     return f"{line}: {said}" if line else said
+
+
+def text_of(error: BaseException) -> str:
+    """Give an error's own words; none when it cannot say them, and nothing that is no text."""
+    try:
+        words = str(error)
+    except Exception:  # a mistake in the user's own `__str__` must not hide the first one
+        return ""
+    return readable(words).strip()
+
+
+def readable(words: str) -> str:
+    """Put a mark where a text holds half a character, which no file can."""
+    return words.encode("utf-8", "replace").decode()
 
 
 def own_line(error: BaseException, root: Path) -> str:
@@ -79,6 +100,16 @@ def own_line(error: BaseException, root: Path) -> str:
     places = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
         places.append((error.filename, error.lineno))
+    return _last_own(places, root)
+
+
+def _own_line_in(told: str, root: Path) -> str:
+    """Name the line of the project that a traceback, told as text, passed last."""
+    places = re.findall(r'^ *File "(.+)", line (\d+)', told, re.MULTILINE)
+    return _last_own([(name, int(number)) for name, number in places], root)
+
+
+def _last_own(places: list[tuple[str, int | None]], root: Path) -> str:
     for name, number in reversed(places):
         path = Path(name)
         if path.is_relative_to(root) and "site-packages" not in path.parts:

@@ -14,6 +14,7 @@ import msgspec
 from mlstack import errors
 from mlstack.errors import MlstackError, StepError
 from mlstack.launch import tether
+from mlstack.launch.user_code import readable, text_of
 from mlstack.records.base import Record
 from mlstack.records.worker import WorkerFailed, encode_line
 
@@ -86,9 +87,10 @@ def report(records: Iterable[Record], stdout: BinaryIO) -> int:
             where=error.where,
             category=type(error).__name__,
         )
-    except Exception as error:
-        last = f"{type(error).__name__}: {error}".splitlines()[0]
-        failed = WorkerFailed(problem=last, traceback="".join(traceback.format_exception(error)))
+    except (Exception, SystemExit) as error:  # the user's code may have called sys.exit
+        last = f"{type(error).__name__}: {text_of(error)}".splitlines()[0]
+        told = readable("".join(traceback.format_exception(error)))
+        failed = WorkerFailed(problem=last, traceback=told)
     else:
         return 0
     stdout.write(encode_line(failed))

@@ -1,13 +1,18 @@
 """A worker never outlives the command that started it."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import msgspec
 import psutil
 import pytest
+
+from mlstack.launch.worker import report
+from mlstack.records.worker import WorkerFailed
 
 WORKER = """
 import os, sys, time
@@ -51,3 +56,20 @@ def ended(pid, within_s):
             return True
         time.sleep(0.05)
     return False
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [(SystemExit(0), "SystemExit: 0"), (ValueError("half: \ud800"), "ValueError: half: ?")],
+)
+def test_what_ends_the_process_or_is_no_text_reaches_the_front(error, problem):
+    def work():
+        raise error
+        yield
+
+    channel = io.BytesIO()
+
+    code = report(work(), channel)
+
+    assert code == 1
+    assert msgspec.json.decode(channel.getvalue(), type=WorkerFailed).problem == problem

@@ -22,7 +22,7 @@ def build(request: BuildRequest) -> Iterator[Said]:
         construction = importlib.import_module("mlstack.export.worker.construction")
     try:
         yield from construction.build(request)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         root = Path(request.root)
         if isinstance(error, MlstackError) or not own_line(error, root):
             raise

@@ -56,8 +56,8 @@ def main() -> int:
 def _train(folder: Path, spec: RunSpec, stop: StopRequest, rank: int, *, resume: bool) -> int:
     try:
         _run(folder, spec, stop, resume=resume)
-    except Exception as error:
-        with suppress(OSError):  # of a log on a full disk
+    except BaseException as error:  # also a sys.exit in the user's code: it names its line
+        with suppress(OSError, ValueError):  # of a log on a full disk, or that was closed
             traceback.print_exc()
         try:
             tell_failure(folder, spec.id, rank, error, Path(spec.root))

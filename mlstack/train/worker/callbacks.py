@@ -26,6 +26,19 @@ class Progress(Callback):
         self._last = -math.inf
         self._has_loss = False
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See that something learns: for None Lightning puts in an optimizer that does nothing.
+
+        Raises:
+            StepError: the model gives no optimizer.
+        """
+        idle = all(type(one).__name__ == "_MockOptimizer" for one in trainer.optimizers)
+        if pl_module.automatic_optimization and idle:
+            raise StepError(
+                "`configure_optimizers` gives no optimizer, so nothing would be learned",
+                hint="return one, or set `self.automatic_optimization = False` and learn by hand",
+            )
+
     def on_train_batch_end(
         self,
         trainer: Trainer,

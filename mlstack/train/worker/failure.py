@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 from mlstack.errors import MlstackError
-from mlstack.launch.user_code import in_words
+from mlstack.launch.user_code import in_words, readable, text_of
 from mlstack.records.run import Failed, append_event, read_events
 
 OTHER_WIDTH = re.compile(  # what BatchNorm and Linear of torch say
@@ -27,6 +27,19 @@ SAID = {  # what torch and Lightning say -> what to do
         "call backward() once a step: with automatic optimization Lightning does, for the loss "
         "that training_step returns"
     ),
+    "no `training_step()` method": (
+        "write training_step in the LightningModule; is its name spelled like that?"
+    ),
+    "implicitly created only for scalar outputs": (
+        "return one number from training_step, such as `loss.mean()`"
+    ),
+    "invalid dataloader was returned": (
+        "return a DataLoader there; without examples of val leave val_dataloader away"
+    ),
+    "exited unexpectedly": (
+        "a process of the DataLoader died: does the code end it, or is memory short? num_workers=0 "
+        "reads in the worker itself, which can say more"
+    ),
     "`training_step` must return a tensor": "return the loss as a tensor, without item()",
     "expected target dtype to be long": "make the targets int64 where the data module reads them",
     "expected scalar type long but found float": (
@@ -42,6 +55,7 @@ SAID = {  # what torch and Lightning say -> what to do
     ),
     "eof when reading a line": "take input() out: a run has no terminal",
 }
+OPTIMIZERS = "_init_optimizers_and_lr_schedulers"  # where Lightning reads what the method gave
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -57,7 +71,7 @@ def tell_failure(folder: Path, run: str, rank: int, error: BaseException, root: 
         rank=rank,
         problem=_across_processes(known.problem) if known else in_words(error, root),
         hint=known.hint if known else hint_of(error),
-        traceback="".join(traceback.format_exception(error)),
+        traceback=readable("".join(traceback.format_exception(error))),
         category=type(error).__name__ if known else "StepError",
     )
     append_event(folder, failed)
@@ -65,7 +79,14 @@ def tell_failure(folder: Path, run: str, rank: int, error: BaseException, root: 
 
 def hint_of(error: BaseException) -> str:
     """Say what to do about an error that says nothing of it."""
-    words = f"{error}".lower()
+    words = text_of(error).lower()
+    if isinstance(error, SystemExit):
+        return "take what ends the process out of the code; mlstack ends it when the run is over"
+    if any(frame.name == OPTIMIZERS for frame in traceback.extract_tb(error.__traceback__)):
+        return (
+            "configure_optimizers must return an optimizer, or {'optimizer': ..., "
+            "'lr_scheduler': {'scheduler': ..., 'monitor': ...}}"
+        )
     if isinstance(error, MemoryError) or any(one in words for one in NO_MEMORY):
         return "make train.batch_size or the model smaller"
     if any(one in words for one in UNUSED):

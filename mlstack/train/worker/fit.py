@@ -1,5 +1,6 @@
 """Fit: Lightning's Trainer set up from the spec, then the best weights and the test part."""
 
+import math
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -176,7 +177,8 @@ def _test(
     if not is_overridden("test_step", model) or job.spec.dataset.split.get("test") == 0:
         return {}
     (metrics,) = trainer.test(model, datamodule=data, verbose=False) or [{}]
-    return {name: float(value) for name, value in metrics.items()}
+    numbers = {name: float(value) for name, value in metrics.items()}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def _precision(train: Train, *, on_gpu: bool) -> str:
