@@ -93,9 +93,9 @@ def _frame(curves: list[Curve], *, from_zero: bool) -> _Frame:
         low, high = (low, low + 1) if from_zero else (low - 0.5, high + 0.5)
     room = (high - low) * 0.04
     left, right = min(xs), max(xs)
-    return _Frame(
-        left if right > left else left - 1, right, low if from_zero else low - room, high + room
-    )
+    if right <= left:  # one look at it: the way there from the beginning
+        left, right = min(left, 0.0), max(right, 1.0)
+    return _Frame(left, right, low if from_zero else low - room, high + room)
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:

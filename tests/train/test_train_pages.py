@@ -1,5 +1,6 @@
 """The pages of runs in a real browser: they load nothing, and tell the values under the pointer."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -199,6 +200,25 @@ def test_without_scripts_the_curves_and_tables_are_there(pages: Path, browser: B
     assert page.locator("polyline").count() > 6
     assert page.locator("tr[data-run] input:visible").count() == 0
     context.close()
+
+
+def test_no_number_is_broken_in_two_on_a_narrow_screen(pages: Path, page: Page) -> None:
+    page.set_viewport_size({"width": 160, "height": 800})
+    page.goto(f"file://{pages}/two.html")
+
+    rows = page.locator("section", has=page.locator("h2", has_text="Metrics")).locator("tbody tr")
+    heights = [rows.nth(row).bounding_box()["height"] for row in range(rows.count())]
+
+    assert heights and max(heights) < 40  # one line
+
+
+def test_a_single_epoch_is_drawn_over_whole_steps_from_the_first() -> None:
+    from mlstack.train.chart import Chart, Curve, draw
+
+    drawn = draw(Chart("acc", [Curve("val/acc", [(8.0, 0.5)], "red", "solid")], "step"))
+
+    marks = re.findall(r'text-anchor="middle">([^<]+)<', drawn)
+    assert marks == ["0", "2", "4", "6", "8"]
 
 
 def test_small_shares_are_told_apart_on_an_axis() -> None:
