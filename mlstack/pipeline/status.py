@@ -86,12 +86,12 @@ def _find(project: Project, layout: Layout) -> Found:
     if summaries and summaries[-1].state not in ("finished", "damaged"):
         summaries[-1] = up_to_date(layout.run(summaries[-1].id), summaries[-1])
     model = layout.model(name)
-    present = numbers(model)
-    lineage = model / str(present[-1]) / SIDE / "lineage.json" if present else None
+    lineages = [model / str(number) / SIDE / "lineage.json" for number in numbers(model)]
+    lineage = next((path for path in reversed(lineages) if path.is_file()), None)
     live = read_live(model / "live.json") if (model / "live.json").is_file() else None
     source = project.root / project.config.data.folder
     has_data = is_packed(source) or (source.is_dir() and any(source.iterdir()))
-    package = read(lineage, Lineage) if lineage and lineage.is_file() else None
+    package = read(lineage, Lineage) if lineage else None
     pointer = dvc.read_pointer(dvc.pointer_path(source))
     return Found(
         has_data=has_data,

@@ -6,7 +6,7 @@ parity.json, lineage.json, reference.json, golden.json and golden/; beside them 
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -115,15 +115,18 @@ def _answers(name: str) -> bool:
     return name == MODEL or name.removeprefix(f"{SIDE}/").startswith(ANSWERING)
 
 
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+
+
 class Live(Record, frozen=True, kw_only=True, tag="model.live"):
     """`models/NAME/live.json`: which package answers. Replaced atomically."""
 
     live: int | None = None
     previous: int | None = None
     canary: int | None = None
-    canary_percent: float = 0.0
+    canary_percent: Percent = 0.0
     shadow: int | None = None  # is asked too, and never answers
-    shadow_percent: float = 0.0
+    shadow_percent: Percent = 0.0
     changed: str = ""  # UTC, ISO 8601
     note: str = ""  # why, when it was changed by itself
 
@@ -203,7 +206,7 @@ def numbers(model_folder: Path) -> list[int]:
     """List the package numbers of a model, in order."""
     if not model_folder.is_dir():
         return []
-    return sorted(int(p.name) for p in model_folder.iterdir() if p.name.isdigit() and p.is_dir())
+    return sorted(int(p.name) for p in model_folder.iterdir() if p.name.isdecimal() and p.is_dir())
 
 
 def _problem(path: Path, expected: str | None) -> str:

@@ -309,3 +309,13 @@ def test_after_a_study_its_best_trial_is_exported_then_served(snapshotted, answe
 
     assert alone["study"] == "s1: 1 trial, best val/acc 0.9000"
     assert (first, then) == (f"mlstack export {best.name}", "mlstack serve")
+
+
+def test_an_empty_folder_hides_no_package(project, answer, records) -> None:
+    model = lay_live(project, records)
+    (model / "9").mkdir()
+    (model / "²").mkdir()  # a digit, and no number
+
+    lines = {line["part"]: line["state"] for line in answer("status")["lines"]}
+
+    assert lines["package"].startswith("my_project/1 of run 20260101-000000-aaaa")
