@@ -9,13 +9,14 @@ import os
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
 
 from mlstack import files
-from mlstack.errors import DataError
+from mlstack.errors import DataError, MachineError
 from mlstack.records import dvc
 from mlstack.records.file_hash import hash_files
 from mlstack.records.folder_changes import differing
@@ -232,11 +233,12 @@ def look(folder: Path, index: Path | None) -> Look:
 
 
 def remember(index: Path, seen: Look, hashed: FolderHash) -> None:
-    """Write the index when the look taught anything new, and the project may be written to."""
+    """Write the index when the look taught anything new, and there is leave and room to."""
     if not seen.taken_ns:  # it only saves time; who may only read reads more
         return
     if seen.unknown or hashed.index.folders != seen.before.folders:
-        write_index(index, hashed.index, taken_ns=seen.taken_ns)
+        with suppress(MachineError):  # so does a full disk: who only looks needs no room
+            write_index(index, hashed.index, taken_ns=seen.taken_ns)
 
 
 def list_files(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ without it the next command is slower, and any change of what is configured make
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ import msgspec
 from mlstack import __version__, files
 from mlstack import config as settings
 from mlstack.config import Project
+from mlstack.errors import MachineError
 from mlstack.records.base import Record, encode
 from mlstack.records.layout import Layout
 
@@ -56,7 +58,8 @@ def keep(path: Path, project: Project) -> Project:
     """Remember the settings that were read from `path`, overridden by nothing else."""
     known = Known(of=_origin(path), settings=_settings(project))
     if files.may_write(_place(path)):
-        files.write_hint(_place(path), encode(known).decode())
+        with suppress(MachineError):  # of a full disk
+            files.write_hint(_place(path), encode(known).decode())
     return project
 
 

@@ -106,3 +106,14 @@ def test_a_disk_that_others_fill_ends_the_run_with_6_and_it_goes_on_when_there_i
     assert "full" in full.stderr
     assert [row["state"] for row in listed] in (["failed"], ["stopped"])  # and not damaged
     assert gone_on.returncode == 0, gone_on.stderr
+
+
+@pytest.mark.parametrize("words", [("status",), ("version", "diff"), ("version", "check")])
+def test_who_only_looks_needs_no_room_on_the_disk(project, words):
+    state = project / ".mlstack"
+    for kept in [state / "known.json", *(state / "index").glob("*.idx")]:
+        kept.unlink(missing_ok=True)  # as if settings and data had changed: both are remembered
+
+    looked = with_files_up_to(0, project, *words)
+
+    assert looked.returncode == 0, looked.stderr
