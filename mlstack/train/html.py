@@ -56,7 +56,7 @@ def _headline(run: RunShown) -> list[tuple[str, str]]:
         facts.append((f"{monitor}, best in epoch {best.epoch}", f"{best.metrics[monitor]:.4f}"))
     tested = {n: v for n, v in run.summary.metrics.items() if n.startswith("test")}
     facts += [(name, f"{value:.4f}") for name, value in tested.items()]
-    facts.append(("epochs", f"{run.summary.epoch} of {run.summary.epochs}"))
+    facts.append(("epochs", page.epochs(run.summary)))
     return [*facts, ("in the epochs", page.duration(run.use.seconds))]
 
 

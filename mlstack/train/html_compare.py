@@ -27,11 +27,12 @@ def several(found: RunsCompared, pasts: list[History]) -> str:
         *((short[i], line) for i, line in enumerate(found.data, start=1)),
     ]
     codes = list(zip(short[1:], found.code, strict=True))
+    curves = page.charts(_curves_of_all(short, pasts))
     return page.whole(
         f"{len(names)} runs",
         f'<h1>{len(names)} runs</h1><p class="soft">{escape(" ".join(names))}</p>'
         + page.wide(_runs(found, short))
-        + page.section("Curves", _note(pasts) + page.charts(_curves_of_all(short, pasts)))
+        + page.section("Curves", curves and _note(pasts) + curves)
         + page.section("System use", page.charts(_use_of_all(short, pasts)))
         + page.section("Metrics", _differences(found.metrics, short, mark_best=True))
         + page.section("Settings that differ", _differences(found.settings, short))
@@ -122,7 +123,7 @@ def _runs(found: RunsCompared, short: list[str]) -> str:
         summary = run.summary
         cells = [
             summary.state,
-            f"{summary.epoch} of {summary.epochs}",
+            page.epochs(summary),
             page.duration(run.use.seconds),
             *(figure[name] for name in there),
         ]

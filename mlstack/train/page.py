@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from html import escape
 from importlib.resources import files as package_files
 
+from mlstack.records.run import RunSummary
 from mlstack.train import chart
 from mlstack.train.chart import Chart
 
@@ -23,6 +24,11 @@ def whole(title: str, body: str) -> str:
 def section(title: str, body: str) -> str:
     """Give a part of the page its title; nothing when it is empty."""
     return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
+
+
+def epochs(summary: RunSummary) -> str:
+    """Say how many epochs of a run are done; one that ended in its first knows no number."""
+    return f"{summary.epoch} of {summary.epochs}" if summary.epochs else "none"
 
 
 def folded(title: str, body: str) -> str:

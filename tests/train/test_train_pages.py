@@ -16,7 +16,15 @@ from train.test_train_runs import make_run
 
 from mlstack.records import base
 from mlstack.records.layout import Layout
-from mlstack.records.run import SPEC, Finished, RunSpec, Stepped, append_event, run_ids
+from mlstack.records.run import (
+    SPEC,
+    EpochEnded,
+    Finished,
+    RunSpec,
+    Stepped,
+    append_event,
+    run_ids,
+)
 from mlstack.records.system import GpuUse, Speed, Used, append_system
 
 MANY = 12
@@ -51,6 +59,20 @@ def make_whole_run(project: Path, **overrides: object) -> str:
     return run
 
 
+def lay_out_odd_runs(project: Path) -> None:
+    """Draw two runs that ended in their first epoch, one, and one with a very long name."""
+    runs = [make_run(project, finished=False, epochs=0).id for _ in range(2)]
+    mlstack(project, "compare", *runs, "--html", "early.html")
+    folder = project / ".mlstack" / "runs" / runs[0]
+    metrics = {"val/" + "x" * 300: 0.5}
+    ended = EpochEnded(run=runs[0], at=1.0, epoch=1, epochs=2, step=5, metrics=metrics)
+    append_event(folder, ended)
+    append_event(folder, Finished(run=runs[0], at=1.0, step=5, epoch=1, metrics=metrics))
+    mlstack(project, "show", runs[0], "--html", "long.html")
+    for run in runs:
+        shutil.rmtree(folder.with_name(run))
+
+
 def copy_of(project: Path, run: str, number: int) -> str:
     """Lay out the same run once more, with another seed: planning each takes a second."""
     here = project / ".mlstack" / "runs"
@@ -67,6 +89,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory, project_maker) -> Path:
     """A folder with the page of one run, of two, and of many."""
     project = project_maker(tmp_path_factory.mktemp("pages") / "demo", images=120)
     runs = [make_whole_run(project), make_whole_run(project, **{"model.args.lr": 0.01})]
+    lay_out_odd_runs(project)
     while len(runs) < MANY:
         runs.append(copy_of(project, runs[0], len(runs)))
     mlstack(project, "show", runs[0], "--html", "one.html")
@@ -210,6 +233,21 @@ def test_no_number_is_broken_in_two_on_a_narrow_screen(pages: Path, page: Page) 
     heights = [rows.nth(row).bounding_box()["height"] for row in range(rows.count())]
 
     assert heights and max(heights) < 40  # one line
+
+
+def test_runs_that_ended_in_their_first_epoch_show_no_empty_curves(pages: Path, page: Page) -> None:
+    page.goto(f"file://{pages}/early.html")
+
+    assert "Curves" not in page.locator("h2").all_inner_texts()
+    assert page.locator("tr[data-run] td").all_inner_texts().count("none") == 2
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_very_long_name_makes_no_page_wider(pages: Path, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"file://{pages}/long.html")
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_single_epoch_is_drawn_over_whole_steps_from_the_first() -> None:
