@@ -119,12 +119,13 @@ def report(case: tuple[float, float], name: str, found: list[Watched]) -> None:
     """Print what one tool said of all streams of one case."""
     delays = [one.delay() for one in found]
     known = sorted(one for one in delays if one is not None)
-    middle = f"{known[len(known) // 2]}" if known else "-"
-    false_days = np.mean([one.false_days() for one in found])
+    middle = f"{known[len(known) // 2]} ({known[-1]})" if known else "-"
+    false_days = [one.false_days() for one in found]
+    in_streams = sum(days > 0 for days in false_days)
     cpu_s = np.median([one.cpu_s for one in found])
     print(
-        f"{case[0]:6} {case[1]:6}  {name:10} {false_days:6.1f} of {CALM}  "
-        f"{len(known):2} of {len(found):2}  {middle:>6}  {cpu_s:8.2f}",
+        f"{case[0]:6} {case[1]:6}  {name:10} {np.mean(false_days):6.1f} of {CALM} in {in_streams:2}"
+        f"  {len(known):2} of {len(found):2}  {middle:>7}  {cpu_s:8.2f}",
         flush=True,
     )
 
@@ -163,7 +164,7 @@ def main() -> None:
     for name in NEEDS:
         install(name)
     print(f"{given.rows} rows a day, {COLUMNS} columns, {given.streams} streams a case")
-    print("wobble   move              false days      found   delay     CPU s")
+    print("wobble   move              false days, streams  found   delay (worst)  CPU s")
     for case in CASES:
         streams = [stream(given.rows, *case, seed) for seed in range(given.streams)]
         report(case, "mlstack", [watch(values) for values in streams])
