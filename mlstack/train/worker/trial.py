@@ -3,6 +3,8 @@
 import math
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import torch
@@ -40,9 +42,9 @@ class Watch(Callback):
 
     @property
     def step_s(self) -> float:
-        """Seconds of a step, the first ones left out; 0 when there were too few."""
+        """Seconds of a usual step, the first ones left out; 0 when there were too few."""
         ended = self._ended[2:]
-        return (ended[-1] - ended[0]) / (len(ended) - 1) if len(ended) > 1 else 0.0
+        return median(after - before for before, after in pairwise(ended)) if ended[1:] else 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to what is logged: of one process Lightning keeps no sync_dist."""
