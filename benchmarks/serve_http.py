@@ -32,7 +32,7 @@ class Constant:
 
     max_body_bytes = 1 << 20
     is_stopping = False
-    fast_path = FastPath(lambda: None, Metrics("m"), None, LogSpec())
+    fast_path = FastPath(lambda: None, None, Metrics("m"), None, LogSpec())
 
     async def __call__(self, scope: dict, receive: object, send: object) -> None:
         """Answer by ASGI."""

@@ -17,8 +17,9 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlstack.records.server import LogSpec
+from mlstack.records.server import AccessSpec, LogSpec
 from mlstack.serve.worker import connection
+from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.answers import Answer, json_answer
 from mlstack.serve.worker.connection import Connection, Open, end_late
 from mlstack.serve.worker.fast_path import FastPath
@@ -31,7 +32,8 @@ LIMIT = 100_000
 
 def no_fast_path() -> FastPath:
     """Make one that lets everything go the usual way."""
-    return FastPath(lambda: None, Metrics("m"), cast("RequestLog", None), LogSpec())
+    access = Access(AccessSpec())
+    return FastPath(lambda: None, access, Metrics("m"), cast("RequestLog", None), LogSpec())
 
 
 class Echo:

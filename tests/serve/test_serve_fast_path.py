@@ -20,8 +20,9 @@ from serving import Server, end, start
 from test_serve_log import table_of
 
 from mlstack.records.package import Signature, Tensor
-from mlstack.records.server import LogSpec
+from mlstack.records.server import AccessSpec, LogSpec
 from mlstack.serve.worker import decode, plain
+from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.answers import Refused
 from mlstack.serve.worker.batcher import Batcher, Plan
 from mlstack.serve.worker.columns import Encoder, Entry, Together
@@ -35,6 +36,7 @@ from mlstack.serve.worker.traffic import Deployed
 
 WIDTH = 3
 CLASSES = ["small", "large"]
+OPEN = Access(AccessSpec())  # lets everybody in
 HEADERS = {b"host": b"x", b"content-type": b"application/json"}
 
 
@@ -200,7 +202,7 @@ def together(
     async def main() -> None:
         limits = plan or Plan(max_rows=64, max_queue=100, inline_rows=64)
         batcher = Batcher(call, limits, metrics.note_call)
-        path = FastPath(lambda: Deployed(NUMBERS, batcher), metrics, kept, LogSpec())
+        path = FastPath(lambda: Deployed(NUMBERS, batcher), OPEN, metrics, kept, LogSpec())
         for client, body in zip(clients, bodies, strict=True):
             assert path.takes(HEADERS, len(body))
             path.add(client, HEADERS, body)
@@ -282,7 +284,7 @@ def test_a_row_is_kept_in_the_hour_that_its_id_names_or_behind_it() -> None:
     async def main() -> None:
         batcher = Batcher(run, Plan(max_rows=64, max_queue=100, inline_rows=64), metrics.note_call)
         deployed = Deployed(NUMBERS, batcher)
-        path = FastPath(lambda: deployed, metrics, cast("RequestLog", kept), LogSpec())
+        path = FastPath(lambda: deployed, OPEN, metrics, cast("RequestLog", kept), LogSpec())
         for _ in range(5000):  # a millisecond ends between the two in some
             path.add(Client(), HEADERS, body_of(0))
             await asyncio.sleep(0)
@@ -304,7 +306,8 @@ def test_a_model_that_answers_no_more_is_not_kept() -> None:
             return [Deployed(model_of(), batcher)]
 
         live = load()
-        path = FastPath(lambda: live[0], Metrics("m"), cast("RequestLog", Kept()), LogSpec())
+        log = cast("RequestLog", Kept())
+        path = FastPath(lambda: live[0], OPEN, Metrics("m"), log, LogSpec())
         client = Client()
         path.add(client, HEADERS, body_of(0))
         await asyncio.sleep(0)
@@ -375,10 +378,10 @@ def test_more_than_a_call_takes_are_answered_in_several() -> None:
 
 
 def test_headers_that_mean_something_are_looked_at_by_themselves() -> None:
-    path = FastPath(lambda: None, Metrics("m"), cast("RequestLog", None), LogSpec())
+    path = FastPath(lambda: None, OPEN, Metrics("m"), cast("RequestLog", None), LogSpec())
 
     assert path.takes(HEADERS | {b"user-agent": b"curl", b"connection": b"keep-alive"}, 10)
-    for name in (b"authorization", b"origin", b"x-timeout-ms", b"x-session-id", b"traceparent"):
+    for name in (b"origin", b"cookie", b"x-timeout-ms", b"x-session-id", b"traceparent"):
         assert not path.takes(HEADERS | {name: b"1"}, 10)
     assert not path.takes(HEADERS | {b"content-encoding": b"gzip"}, 10)
     assert not path.takes(HEADERS | {b"content-type": b"image/png"}, 10)

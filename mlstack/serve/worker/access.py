@@ -54,9 +54,13 @@ class Access:
             self._keys = [*self._fixed, *record.read_keys(self._place).active()]
 
     @property
-    def is_particular(self) -> bool:
-        """Tell whether requests from no web page are asked for keys, or answered otherwise."""
-        return self._spec.asks_for_keys or bool(self._origins)
+    def marks_answers(self) -> bool:
+        """Tell whether answers name the web pages that may read them."""
+        return bool(self._origins)
+
+    def admits(self, headers: dict[bytes, bytes]) -> bool:
+        """Tell whether a request from no web page, to a path that is not public, is let in."""
+        return not self._spec.asks_for_keys or self._key_of(headers) is not None
 
     def admit(self, request: Request) -> Answer | None:
         """Let a request in; give the answer of one that only asks for leave (CORS preflight).
@@ -106,10 +110,10 @@ class Access:
                 log.warning("the API keys stay as they were: %s", error)
 
     def _check_key(self, request: Request) -> None:
-        given = _given(request)
-        found = record.find(self._keys, given) if given else None
+        found = self._key_of(request.headers)
         if found is None:
-            problem = "is not valid" if given else "is needed: `Authorization: Bearer KEY`"
+            is_given = bool(_given(request.headers))
+            problem = "is not valid" if is_given else "is needed: `Authorization: Bearer KEY`"
             raise Refused(
                 401,
                 f"an API key {problem}",
@@ -117,6 +121,10 @@ class Access:
                 headers=BASIC if request.path in PAGES else BEARER,
             )
         request.caller = found.id
+
+    def _key_of(self, headers: dict[bytes, bytes]) -> Key | None:
+        given = _given(headers)
+        return record.find(self._keys, given) if given else None
 
     def _knows(self, origin: bytes, request: Request) -> bool:
         """Tell a page of our own, or one that is listed, from a foreign one.
@@ -138,13 +146,13 @@ class Access:
         return status.st_mtime_ns, status.st_ino, status.st_mode
 
 
-def _given(request: Request) -> str:
+def _given(headers: dict[bytes, bytes]) -> str:
     """Find the key: behind `Bearer`, as the password of `Basic`, or in `X-API-Key`."""
-    kind, _, value = request.headers.get(b"authorization", b"").partition(b" ")
+    kind, _, value = headers.get(b"authorization", b"").partition(b" ")
     match kind.lower():
         case b"bearer":
             return value.strip().decode("latin-1")
         case b"basic":
             with contextlib.suppress(binascii.Error):
                 return b64decode(value).partition(b":")[2].decode("latin-1")
-    return request.headers.get(b"x-api-key", b"").decode("latin-1")
+    return headers.get(b"x-api-key", b"").decode("latin-1")

@@ -53,7 +53,7 @@ class App:
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
         self.trial: Trial | None = None  # of the canary
-        self.fast_path = FastPath(self._answering_all, self.metrics, log, spec.log)
+        self.fast_path = FastPath(self._answering_all, self.access, self.metrics, log, spec.log)
         self.repository: Repository
         self.is_stopping = False  # each connection is closed after its next answer
         self.is_closed = False  # nothing more is answered
@@ -110,7 +110,7 @@ class App:
             self.is_closed
             or self._has_others
             or self.traffic.canary is not None
-            or self.access.is_particular
+            or self.access.marks_answers
             or self.access_log.is_on
             or self.spans.is_on
         )

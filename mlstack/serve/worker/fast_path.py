@@ -17,6 +17,7 @@ import orjson
 
 from mlstack.records.server import LogSpec
 from mlstack.serve.worker import numbers, plain
+from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.columns import Entry, Together
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.metrics import Metrics
@@ -28,11 +29,12 @@ from mlstack.serve.worker.traffic import Deployed
 
 PATH = b"/predict"
 ROUTE = "predict"
-# Headers that change nothing of an answer; whoever sends another one is looked at by himself.
+# Headers that change nothing of an answer, once the key in them is found to be good; whoever sends
+# another one is looked at by himself.
 PLAIN = frozenset(
     {
         *(b"host", b"user-agent", b"accept", b"accept-encoding", b"accept-language"),
-        *(b"connection", b"content-type", b"content-length"),
+        *(b"connection", b"content-type", b"content-length", b"authorization", b"x-api-key"),
     }
 )
 HEAD = b"x-prediction-id: %b\r\nx-model-version: %b\r\nx-request-id: %b\r\n"
@@ -62,6 +64,7 @@ class FastPath:
     def __init__(
         self,
         live: Callable[[], Deployed | None],
+        access: Access,
         metrics: Metrics,
         log: RequestLog,
         spec: LogSpec,
@@ -70,11 +73,13 @@ class FastPath:
 
         Args:
             live: gives the model that answers all plain requests now; None where none does.
+            access: knows who may ask.
             metrics: where answers are counted.
             log: where they are kept.
             spec: what the log holds of them.
         """
         self._live = live
+        self._access = access
         self._metrics = metrics
         self._log = log
         self._spec = spec
@@ -118,7 +123,7 @@ class FastPath:
         others = asked
         answers = None
         try:
-            plain_ones, others, rows = _sorted_out(asked, reader)
+            plain_ones, others, rows = self._sorted_out(asked, reader)
             answers = self._answers(plain_ones, rows, deployed) if rows is not None else None
         except Exception as error:  # nobody may wait for ever for a mistake of ours
             log.exception("%s on the fast path", type(error).__name__)
@@ -128,6 +133,26 @@ class FastPath:
         _start(others)
         for (caller, *_), (head, body) in zip(plain_ones, answers, strict=True):
             caller.reply(head, body)
+
+    def _sorted_out(
+        self, asked: list[Asked], reader: Reader
+    ) -> tuple[list[Asked], list[Asked], Rows | None]:
+        """Tell who may ask and has asked plainly from the others, and read his row."""
+        read = [
+            reader.read(body) if caller.is_ready and self._access.admits(headers) else None
+            for caller, headers, body, _ in asked
+        ]
+        found = [row for row in read if row is not None]
+        rows = reader.rows(found) if found else None
+        if found and rows is None:  # a wrong value, for which the others must not wait
+            read = [row if row is not None and reader.rows([row]) else None for row in read]
+            found = [row for row in read if row is not None]
+            rows = reader.rows(found) if found else None
+        if len(found) == len(asked):
+            return asked, [], rows
+        pairs = list(zip(asked, read, strict=True))
+        good = [one for one, row in pairs if row is not None]
+        return good, [one for one, row in pairs if row is None], rows
 
     def _answers(
         self, asked: list[Asked], rows: Rows, deployed: Deployed
@@ -172,22 +197,6 @@ class FastPath:
             (HEAD % (name, version, name), body)
             for name, body in zip([one.encode() for one in ids], bodies, strict=True)
         ]
-
-
-def _sorted_out(asked: list[Asked], reader: Reader) -> tuple[list[Asked], list[Asked], Rows | None]:
-    """Tell who has asked plainly from the others, and read his row."""
-    read = [reader.read(body) if caller.is_ready else None for caller, _, body, _ in asked]
-    found = [row for row in read if row is not None]
-    rows = reader.rows(found) if found else None
-    if found and rows is None:  # a wrong value: whoever sent it must not make all the others wait
-        read = [row if row is not None and reader.rows([row]) else None for row in read]
-        found = [row for row in read if row is not None]
-        rows = reader.rows(found) if found else None
-    if len(found) == len(asked):
-        return asked, [], rows
-    pairs = list(zip(asked, read, strict=True))
-    good = [one for one, row in pairs if row is not None]
-    return good, [one for one, row in pairs if row is None], rows
 
 
 def _start(asked: list[Asked]) -> None:
