@@ -18,7 +18,7 @@ from serving.load import Call, closed, need_wrk
 
 from mlstack.records.server import LogSpec
 from mlstack.serve.worker.answers import JSON, Answer
-from mlstack.serve.worker.fast_path import FastPath
+from mlstack.serve.worker.fast_path import Books, FastPath
 from mlstack.serve.worker.listener import Listener
 from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.request import Request
@@ -32,7 +32,7 @@ class Constant:
 
     max_body_bytes = 1 << 20
     is_stopping = False
-    fast_path = FastPath(lambda: None, None, Metrics("m"), None, LogSpec())
+    fast_path = FastPath(lambda: None, None, Books(Metrics("m"), None, None), LogSpec())
 
     async def __call__(self, scope: dict, receive: object, send: object) -> None:
         """Answer by ASGI."""

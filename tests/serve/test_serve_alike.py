@@ -214,17 +214,25 @@ asked = st.lists(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(asked, st.booleans())
+@given(asked, st.booleans(), st.booleans())
 def test_together_and_beside_each_other_the_same_is_seen(
-    guarded: AccessSpec, sent: list[list[tuple[bytes, bytes]]], asks_for_keys: bool
+    guarded: AccessSpec,
+    sent: list[list[tuple[bytes, bytes]]],
+    asks_for_keys: bool,
+    writes_lines: bool,
 ) -> None:
     access = guarded if asks_for_keys else AccessSpec()
+    beside = [[(body, keys + BESIDE) for body, keys in some] for some in sent]
 
-    fast = ask(access, [[post(*one) for one in some] for some in sent])
-    slow = ask(access, [[post(body, keys + BESIDE) for body, keys in some] for some in sent])
+    fast, slow = [
+        ask(access, [[post(*one) for one in some] for some in all_of], writes_lines=writes_lines)
+        for all_of in (sent, beside)
+    ]
 
     assert fast.answers == slow.answers
     assert fast.logged == slow.logged
+    assert fast.lines == slow.lines
+    assert len(fast.lines) == (sum(map(len, sent)) if writes_lines else 0)
     assert fast.counted == slow.counted
     assert slow.together == 0
 
@@ -242,6 +250,28 @@ def test_a_good_key_goes_the_fast_way_and_no_other_does(
     assert codes == ["200", "401", "401", "401", "200"]
     assert seen.together == len(seen.logged) == 2
     assert seen.counted["rejected"] == {"401": 3}
+
+
+def test_a_line_of_the_fast_path_names_the_answer_and_the_key(guarded: AccessSpec) -> None:
+    headers = bearer(KEYS["alice"])
+    seen = ask(guarded, [[post(body_of(2), headers)] for _ in range(3)], writes_lines=True)
+
+    ((_, answer, _),), *_ = seen.answers
+    assert seen.together == 3
+    assert seen.lines == 3 * [
+        {
+            "level": "info",
+            "event": "request",
+            "model": "m",
+            "version": 7,
+            "route": "predict",
+            "method": "POST",
+            "status": 200,
+            "bytes": int(answer["content-length"]),
+            "key": KEYS["alice"][:12],
+            "names": True,
+        }
+    ]
 
 
 def test_a_key_that_is_withdrawn_is_refused_on_the_fast_path_and_a_new_one_taken(

@@ -22,18 +22,19 @@ from mlstack.serve.worker import connection
 from mlstack.serve.worker.access import Access
 from mlstack.serve.worker.answers import Answer, json_answer
 from mlstack.serve.worker.connection import Connection, Open, end_late
-from mlstack.serve.worker.fast_path import FastPath
+from mlstack.serve.worker.fast_path import Books, FastPath
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.metrics import Metrics
 from mlstack.serve.worker.request import Request
+from mlstack.serve.worker.said import AccessLog
 
 LIMIT = 100_000
 
 
 def no_fast_path() -> FastPath:
     """Make one that lets everything go the usual way."""
-    access = Access(AccessSpec())
-    return FastPath(lambda: None, access, Metrics("m"), cast("RequestLog", None), LogSpec())
+    books = Books(Metrics("m"), cast("RequestLog", None), AccessLog(is_on=False))
+    return FastPath(lambda: None, Access(AccessSpec()), books, LogSpec())
 
 
 class Echo:

@@ -21,6 +21,7 @@ PATHS = {
     "metrics": ("/metrics",),
     "openapi": ("/openapi.json",),
 }
+NEEDED = "is needed: `Authorization: Bearer KEY`"
 BEARER: Headers = [(b"www-authenticate", b'Bearer realm="mlstack"')]
 # What is opened in a browser: it asks for a password (the key) and sends it from then on.
 BASIC: Headers = [(b"www-authenticate", b'Basic realm="mlstack: any name, your API key"')]
@@ -58,9 +59,14 @@ class Access:
         """Tell whether answers name the web pages that may read them."""
         return bool(self._origins)
 
-    def admits(self, headers: dict[bytes, bytes]) -> bool:
-        """Tell whether a request from no web page, to a path that is not public, is let in."""
-        return not self._spec.asks_for_keys or self._key_of(headers) is not None
+    def has_key(self, request: Request) -> bool:
+        """Tell whether a request brings a good key, and note whose; or none is asked for."""
+        if not self._spec.asks_for_keys:
+            return True
+        given = _given(request.headers)
+        found = record.find(self._keys, given) if given else None
+        request.caller = found.id if found is not None else ""
+        return found is not None
 
     def admit(self, request: Request) -> Answer | None:
         """Let a request in; give the answer of one that only asks for leave (CORS preflight).
@@ -79,8 +85,14 @@ class Access:
         if origin is not None and is_question and request.method == "OPTIONS":
             request.route = "preflight"
             return Answer(204, b"", list(PREFLIGHT) if self._is_listed(origin) else [])
-        if self._spec.asks_for_keys and request.path not in self._public:
-            self._check_key(request)
+        if request.path not in self._public and not self.has_key(request):
+            problem = "is not valid" if _given(request.headers) else NEEDED
+            raise Refused(
+                401,
+                f"an API key {problem}",
+                field="authorization",
+                headers=BASIC if request.path in PAGES else BEARER,
+            )
         return None
 
     def headers(self, request: Request) -> Headers:
@@ -108,23 +120,6 @@ class Access:
                 self._keys = [*self._fixed, *record.read_keys(self._place).active()]
             except (MlstackError, OSError) as error:
                 log.warning("the API keys stay as they were: %s", error)
-
-    def _check_key(self, request: Request) -> None:
-        found = self._key_of(request.headers)
-        if found is None:
-            is_given = bool(_given(request.headers))
-            problem = "is not valid" if is_given else "is needed: `Authorization: Bearer KEY`"
-            raise Refused(
-                401,
-                f"an API key {problem}",
-                field="authorization",
-                headers=BASIC if request.path in PAGES else BEARER,
-            )
-        request.caller = found.id
-
-    def _key_of(self, headers: dict[bytes, bytes]) -> Key | None:
-        given = _given(headers)
-        return record.find(self._keys, given) if given else None
 
     def _knows(self, origin: bytes, request: Request) -> bool:
         """Tell a page of our own, or one that is listed, from a foreign one.

@@ -20,7 +20,7 @@ from mlstack.serve.worker.arrow_stream import Raw
 from mlstack.serve.worker.batcher import Job
 from mlstack.serve.worker.columns import Entry, row_id
 from mlstack.serve.worker.compare import Sample
-from mlstack.serve.worker.fast_path import FastPath
+from mlstack.serve.worker.fast_path import Books, FastPath
 from mlstack.serve.worker.feedback import Feedback
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.metrics import Metrics
@@ -53,7 +53,8 @@ class App:
         self.metrics = Metrics(spec.model)
         self.traffic = Traffic(name=spec.model)
         self.trial: Trial | None = None  # of the canary
-        self.fast_path = FastPath(self._answering_all, self.access, self.metrics, log, spec.log)
+        books = Books(self.metrics, log, self.access_log)
+        self.fast_path = FastPath(self._answering_all, self.access, books, spec.log)
         self.repository: Repository
         self.is_stopping = False  # each connection is closed after its next answer
         self.is_closed = False  # nothing more is answered
@@ -111,7 +112,6 @@ class App:
             or self._has_others
             or self.traffic.canary is not None
             or self.access.marks_answers
-            or self.access_log.is_on
             or self.spans.is_on
         )
         return None if is_particular else self.traffic.live

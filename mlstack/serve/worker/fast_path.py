@@ -9,7 +9,8 @@ is not right) goes the way of any other request, `App.answer`, which answers the
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -18,13 +19,15 @@ import orjson
 from mlstack.records.server import LogSpec
 from mlstack.serve.worker import numbers, plain
 from mlstack.serve.worker.access import Access
+from mlstack.serve.worker.answers import Answer
 from mlstack.serve.worker.columns import Entry, Together
 from mlstack.serve.worker.log import RequestLog
 from mlstack.serve.worker.metrics import Metrics
+from mlstack.serve.worker.model import Model
 from mlstack.serve.worker.plain import Reader, Rows
 from mlstack.serve.worker.predicted import predicted
 from mlstack.serve.worker.request import Caller, Request, new_ids
-from mlstack.serve.worker.said import log
+from mlstack.serve.worker.said import AccessLog, log
 from mlstack.serve.worker.traffic import Deployed
 
 PATH = b"/predict"
@@ -55,7 +58,16 @@ class Client(Caller, Protocol):
         """Go the usual way."""
 
 
-Asked = tuple[Client, dict[bytes, bytes], bytes, float]  # headers, body, time.perf_counter()
+Asked = tuple[Client, Request]
+
+
+@dataclass(frozen=True)
+class Books:
+    """Where answers are counted and kept."""
+
+    metrics: Metrics
+    log: RequestLog
+    access_log: AccessLog
 
 
 class FastPath:
@@ -65,8 +77,7 @@ class FastPath:
         self,
         live: Callable[[], Deployed | None],
         access: Access,
-        metrics: Metrics,
-        log: RequestLog,
+        books: Books,
         spec: LogSpec,
     ) -> None:
         """Wait for the first request.
@@ -74,14 +85,12 @@ class FastPath:
         Args:
             live: gives the model that answers all plain requests now; None where none does.
             access: knows who may ask.
-            metrics: where answers are counted.
-            log: where they are kept.
+            books: where answers are counted and kept.
             spec: what the log holds of them.
         """
         self._live = live
         self._access = access
-        self._metrics = metrics
-        self._log = log
+        self._books = books
         self._spec = spec
         self._asked: list[Asked] = []
         # of the model that answers now, which this alone must not keep in memory
@@ -99,7 +108,7 @@ class FastPath:
         """Keep a request until all that came with it have been read."""
         if not self._asked:
             asyncio.get_running_loop().call_soon(self._turn)
-        self._asked.append((caller, headers, body, time.perf_counter()))
+        self._asked.append((caller, Request("POST", "/predict", headers, body, caller)))
 
     def _turn(self) -> None:
         asked, self._asked = self._asked, []
@@ -131,7 +140,7 @@ class FastPath:
             _start(asked)
             return
         _start(others)
-        for (caller, *_), (head, body) in zip(plain_ones, answers, strict=True):
+        for (caller, _), (head, body) in zip(plain_ones, answers, strict=True):
             caller.reply(head, body)
 
     def _sorted_out(
@@ -139,8 +148,10 @@ class FastPath:
     ) -> tuple[list[Asked], list[Asked], Rows | None]:
         """Tell who may ask and has asked plainly from the others, and read his row."""
         read = [
-            reader.read(body) if caller.is_ready and self._access.admits(headers) else None
-            for caller, headers, body, _ in asked
+            reader.read(request.content)
+            if caller.is_ready and self._access.has_key(request)
+            else None
+            for caller, request in asked
         ]
         found = [row for row in read if row is not None]
         rows = reader.rows(found) if found else None
@@ -162,7 +173,7 @@ class FastPath:
         None says that each must go the usual way.
         """
         model = deployed.model
-        started = [one[3] for one in asked]
+        started = [request.started for _, request in asked]
         outputs = deployed.batcher.run_now([rows.inputs], started)
         probabilities = model.probabilities(outputs) if outputs is not None else None
         if probabilities is None:
@@ -178,9 +189,6 @@ class FastPath:
         bodies = [orjson.dumps(one | about) for one in said]
         now = time.perf_counter()
         seconds = [now - one for one in started]
-        self._metrics.count_all(model.number, ROUTE, 200, seconds)
-        for label, count in Counter(one["prediction"] for one in said).items():
-            self._metrics.predictions[model.number, label] += count
         count = len(asked)
         together = Together(
             ids,
@@ -191,16 +199,30 @@ class FastPath:
             [probabilities],
             [] if rows.columns is None else [rows.columns],
         )
-        self._log.add(Entry.of(together, model.number, ROUTE, classes))
+        self._books.log.add(Entry.of(together, model.number, ROUTE, classes))
+        metrics = self._books.metrics
+        for label, times in Counter(one["prediction"] for one in said).items():
+            metrics.predictions[model.number, label] += times
+        metrics.count_all(model.number, ROUTE, 200, seconds)
+        if self._books.access_log.is_on:
+            self._note_lines(asked, model, zip(ids, bodies, seconds, strict=True))
         version = b"%d" % model.number
         return [
             (HEAD % (name, version, name), body)
             for name, body in zip([one.encode() for one in ids], bodies, strict=True)
         ]
 
+    def _note_lines(
+        self, asked: list[Asked], model: Model, answers: Iterable[tuple[str, bytes, float]]
+    ) -> None:
+        """Keep the line of each; `answers` are id, body and seconds."""
+        for (_, request), (name, body, seconds) in zip(asked, answers, strict=True):
+            request.route, request.version = ROUTE, model.number
+            request.prediction_id = request.given_id = name
+            self._books.access_log.note(model.name, request, Answer(200, body), seconds)
+
 
 def _start(asked: list[Asked]) -> None:
-    for caller, headers, body, started in asked:
-        request = Request("POST", "/predict", headers, body, caller, started=started)
+    for caller, request in asked:
         request.keeps_alive = True
         caller.start(request)
