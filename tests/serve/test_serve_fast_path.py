@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -302,6 +303,21 @@ def test_a_row_is_kept_in_the_hour_that_its_id_names_or_behind_it() -> None:
         begun_us = int(own.ids[0][:8] + own.ids[0][9:13], 16) * 1000
         assert begun_us <= own.moments_us[0]
     assert len(kept.entries) == 5000
+
+
+def test_a_row_is_of_the_time_before_its_call() -> None:
+    called_us: list[int] = []
+
+    def call(arrays: list[np.ndarray]) -> list[np.ndarray]:
+        called_us.append(time.time_ns() // 1000)
+        time.sleep(0.001)
+        return run(arrays)
+
+    _, _, kept = together([body_of(0), body_of(2)], call=call)
+
+    (entry,) = kept.entries
+    assert entry.together is not None
+    assert max(entry.together.moments_us) <= called_us[0]
 
 
 def test_a_model_that_answers_no_more_is_not_kept() -> None:

@@ -173,13 +173,13 @@ class FastPath:
         None says that each must go the usual way.
         """
         model = deployed.model
+        ids = new_ids(len(asked))
+        now_us = time.time_ns() // 1000  # not before the time in the ids, by which rows are found
         started = [request.started for _, request in asked]
         outputs = deployed.batcher.run_now([rows.inputs], started)
         probabilities = model.probabilities(outputs) if outputs is not None else None
         if probabilities is None:
             return None
-        ids = new_ids(len(asked))
-        now_us = time.time_ns() // 1000  # not before the time in the ids, by which rows are found
         classes = model.signature.classes
         said = [
             predicted(row, classes, name)
