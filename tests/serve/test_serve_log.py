@@ -1,11 +1,13 @@
 """The request log: what is written when, and what a kill leaves."""
 
 import asyncio
+import errno
 import fcntl
 import os
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import BinaryIO
@@ -338,3 +340,80 @@ def test_a_disk_that_takes_a_little_at_a_time_gets_everything_once(
 
     assert table is not None
     assert table.equals(table_of(encoder, entries))
+
+
+class Disk:
+    """A disk that takes half of what is written, and no more, as often as it is full."""
+
+    def __init__(self, is_full: Callable[[int, list[bytes]], bool]) -> None:
+        self._whole = os.writev
+        self._is_full = is_full  # of the how-manieth call, from 1
+        self._calls = 0
+
+    def writev(self, descriptor: int, pieces: list[bytes]) -> int:
+        self._calls += 1
+        if not self._is_full(self._calls, pieces):
+            return self._whole(descriptor, pieces)
+        joined = b"".join(pieces)
+        os.write(descriptor, joined[: len(joined) // 2])
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+
+def write_all(folder: Path, names: str) -> tuple[int, int]:
+    """Log one row after the other; tell how many are written, and lost."""
+
+    async def main() -> tuple[int, int]:
+        log = RequestLog(folder, NAME, LogSpec(flush_ms=1))
+        log.start([])
+        for number, name in enumerate(names, 1):
+            log.add(Entry(name, "", 1, 1, "predict", 200))
+            while log.written_rows + log.lost_rows < number:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.05)
+        log.close()
+        return log.written_rows, log.lost_rows
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("others", ["", "cd"])
+def test_a_file_that_a_full_disk_has_torn_is_packed_by_the_same_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: str
+) -> None:
+    disk = Disk(lambda call, _: call == 3)  # the head of a file, `a`, and `b`, of which half stays
+    monkeypatch.setattr("mlstack.serve.worker.wal.os.writev", disk.writev)
+
+    counts = write_all(tmp_path, f"ab{others}")
+
+    assert counts == (1 + len(others), 1)
+    assert wals(tmp_path) == []
+    assert sorted(kept(tmp_path)) == ["a", *others]
+
+
+def test_a_file_that_cannot_be_packed_is_packed_behind_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = iter([True])
+    disk = Disk(lambda _, pieces: pieces == [END] and next(ends, False))
+    monkeypatch.setattr("mlstack.serve.worker.wal.os.writev", disk.writev)
+    monkeypatch.setattr("mlstack.serve.worker.wal.FULL_BYTES", 1)  # each is full at once
+
+    write_all(tmp_path, "abc")
+
+    assert "the request log cannot be packed" in caplog.text
+    assert wals(tmp_path) == []
+    assert sorted(kept(tmp_path)) == ["a", "b", "c"]
+
+
+def test_a_next_file_that_a_full_disk_does_not_take_ends_no_server_with_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = Disk(lambda call, _: call > 2)  # the head of a file and `a`
+    monkeypatch.setattr("mlstack.serve.worker.wal.os.writev", disk.writev)
+    monkeypatch.setattr("mlstack.serve.worker.wal.FULL_BYTES", 1)
+
+    counts = write_all(tmp_path, "a")
+
+    assert counts == (1, 0)
+    assert "the request log has no next file" in caplog.text
+    assert kept(tmp_path) == ["a"]

@@ -53,6 +53,7 @@ class RequestLog:
         self._cleaned = 0.0
         self._packed = 0.0  # when a file was packed last; 0 where its memory has been given back
         self._is_failing = False
+        self._has_left = False  # files behind, that could not be written on or packed
         self.lost_rows = 0
         self.written_rows = 0
 
@@ -176,7 +177,10 @@ class RequestLog:
     def _fail(self, error: BaseException, rows: int) -> None:
         """Count what is lost, say so once, and begin a new file next time."""
         self.lost_rows += rows
-        self._wal = None
+        if self._wal is not None:
+            self._wal.close()
+            self._wal = None
+            self._has_left = True
         if not self._is_failing:
             log.warning("the request log cannot be written: %s", error)
         self._is_failing = True
@@ -194,9 +198,14 @@ class RequestLog:
         self._packer.submit(self._pack, wal)
 
     def _end(self) -> None:
+        if self._wal is None:
+            self._packer.submit(self._pack_left)
         self._rotate()
         if self._next is not None:
-            self._wal = self._opened()
+            try:
+                self._wal = self._opened()
+            except (OSError, MachineError) as error:  # nothing is lost: no row was for it
+                log.warning("the request log has no next file: %s", error)
             self._rotate()
 
     def _open(self) -> Wal:
@@ -208,12 +217,20 @@ class RequestLog:
         return waiting.result() if waiting is not None else self._open()
 
     def _pack(self, wal: Wal) -> None:
-        """Turn a full file into Parquet; what fails here is tried again at the next start."""
+        """Turn a full file into Parquet; what fails here is tried again behind the next one."""
         try:
             wal.finish(self._folder)
+            self._pack_left()
         except (OSError, pa.ArrowException, MachineError) as error:
             log.warning("the request log cannot be packed: %s", error)
+            self._has_left = True
         self._packed = time.monotonic()
+
+    def _pack_left(self) -> None:
+        """Pack what was left behind, now that the disk takes parts; else the next start does."""
+        if self._has_left:
+            self._has_left = False
+            compact_leftovers(self._folder)
 
     def _give_back_if_quiet(self) -> None:
         """Give back what packing took, some 50 MB; the next full file has to take it again."""

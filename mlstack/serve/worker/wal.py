@@ -43,11 +43,12 @@ class Wal:
             self._file.close()  # a server that starts took it for left behind, before the lock
         try:
             _write(self._file.fileno(), [stream.begin])
+            os.fsync(self._file.fileno())
+            files.sync_folder(wal)
         except OSError:
             self.path.unlink()
+            self.close()
             raise
-        os.fsync(self._file.fileno())
-        files.sync_folder(wal)
         self._opened = time.monotonic()
         self.rows = 0
 
@@ -74,9 +75,15 @@ class Wal:
         return time.monotonic() - self._opened
 
     def finish(self, folder: Path) -> None:
-        """Close it and pack it."""
-        _write(self._file.fileno(), [END])
-        compact(folder, self.path)
+        """Pack it and close it, or leave it as it is where that fails."""
+        try:
+            _write(self._file.fileno(), [END])
+            compact(folder, self.path)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of it as it is, for whoever packs it later."""
         self._file.close()
 
 
