@@ -405,6 +405,26 @@ def test_a_file_that_cannot_be_packed_is_packed_behind_the_next_one(
     assert sorted(kept(tmp_path)) == ["a", "b", "c"]
 
 
+def test_a_file_that_the_start_cannot_pack_is_packed_later_by_the_same_server(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder = Encoder(NAME, [], inputs=False, redact=[])
+    left = Wal(tmp_path, NAME, encoder.stream)
+    left.append(encoder.batch([Entry("a", "", 1, 1, "predict", 200)]), 1)
+    left.close()
+    in_the_way = tmp_path / f"model={NAME}"
+    in_the_way.touch()
+
+    log = RequestLog(tmp_path, NAME, LogSpec())
+    log.start([])
+    in_the_way.unlink()
+    log.close()
+
+    assert "cannot be packed now" in caplog.text
+    assert wals(tmp_path) == []
+    assert kept(tmp_path) == ["a"]
+
+
 def test_a_next_file_that_a_full_disk_does_not_take_ends_no_server_with_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -53,7 +53,7 @@ class RequestLog:
         self._cleaned = 0.0
         self._packed = 0.0  # when a file was packed last; 0 where its memory has been given back
         self._is_failing = False
-        self._has_left = False  # files behind, that could not be written on or packed
+        self._has_left = True  # files that were not packed; `start`, too, may leave some
         self.lost_rows = 0
         self.written_rows = 0
 
