@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from msgspec.structs import replace
 
 from mlstack import files
@@ -233,6 +232,8 @@ def _address(receiver: str) -> str:
 
 
 def _post(url: str, body: dict[str, Any], timeout_s: float) -> str:
+    import httpx  # noqa: PLC0415  50 ms of CPU, where there is an alert to tell
+
     # Who holds the whole address of a webhook may post to it: only its host is said.
     shown = f"the webhook at {_host(url)}"
     try:

@@ -16,8 +16,8 @@ from mlstack.config import Project, load, refuse_unbuilt
 from mlstack.config.duration import DURATION, seconds
 from mlstack.errors import ConfigError
 from mlstack.launch.own_server import Door, door, pinned
-from mlstack.monitor import alerts, days, gradual, html, pictures, probe, target, verdict, windows
-from mlstack.monitor.probe import Attempt, Pace
+from mlstack.monitor import alerts, days, gradual, html, pictures, target, verdict, windows
+from mlstack.monitor.attempt import Attempt
 from mlstack.monitor.target import Target
 from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Selection, Window
@@ -130,11 +130,13 @@ def probed(
 
     Without `url` it is the server of this project that runs here, else the one of the config.
     """
+    from mlstack.monitor import probe  # noqa: PLC0415  httpx: 50 ms that no other look needs
+
     project = load(where.config, sets=where.sets)
     found = target.find(project, None)
     endpoint = _named(url) if url is not None else _endpoint(project)
     limit_ms = project.config.monitor.service.p99_ms
-    pace = Pace(count, interval_s, limit_ms)
+    pace = probe.Pace(count, interval_s, limit_ms)
     yield from probe.probe(endpoint, probe.golden_question(found), pace)
 
 

@@ -9,23 +9,14 @@ from dataclasses import dataclass
 import httpx
 
 from mlstack.launch.own_server import Door
+from mlstack.monitor.attempt import Attempt
 from mlstack.monitor.target import Target
 from mlstack.records import package, requests
-from mlstack.records.base import Record, read
+from mlstack.records.base import read
 from mlstack.records.report import Probed
 
 NOT_TRUSTED = "CERTIFICATE_VERIFY_FAILED"
 TIMEOUT = httpx.Timeout(5.0, connect=2.0)
-
-
-class Attempt(Record, frozen=True, kw_only=True, tag="monitor.attempt"):
-    """One attempt; `failure` is empty when all was well."""
-
-    number: int
-    total: int
-    ms: float
-    failure: str = ""  # refused, timeout, not-ready, http-4xx, http-5xx, broken, wrong or slow
-    problem: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 from mlstack import ui
 from mlstack.call import Call
 from mlstack.monitor import gradual, keys
-from mlstack.monitor.probe import Attempt
+from mlstack.monitor.attempt import Attempt
 from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.records.report import Change, Finding, Probed, Report, Reported, Rows, Service

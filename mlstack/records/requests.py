@@ -88,7 +88,7 @@ def read_wal(path: Path) -> pa.Table | None:
             for batch in stream:  # a cut-off batch ends the loop by an error
                 batch.validate(full=True)  # zeros of a power cut would crash whoever reads on
                 batches.append(batch)
-            empty = stream.schema.empty_table()
+            schema = stream.schema
     except (pa.ArrowException, OSError):
         return pa.Table.from_batches(batches) if batches else None
-    return pa.Table.from_batches(batches) if batches else empty
+    return pa.Table.from_batches(batches, schema)

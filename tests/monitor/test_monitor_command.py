@@ -226,3 +226,20 @@ def test_a_low_terminal_shows_what_matters_most(watched: Watched):
     assert "service" in text and "latency" in text and "center_x" in text
     assert lines[-1].startswith("q ends")
     assert "predicted" in high.file.getvalue()
+
+
+def test_a_look_loads_no_library_that_it_does_not_need(watched: Watched):
+    watched.part(Log.of(500, seed=1))
+    lines = (
+        "import sys; from mlstack.cli import main\n"
+        "sys.argv = ['mlstack', 'monitor', 'check', '--quiet']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*sorted({'pandas', 'httpx', 'duckdb', 'torch', 'scipy'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=watched.root, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == ["ok", "duckdb"]
