@@ -1,7 +1,7 @@
 """What the writer may have meant."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 # Words that other tools use for a setting or a value of ours.
 OTHER_WORDS = {
@@ -29,6 +29,9 @@ OTHER_WORDS = {
     "n_trials": "trials",
     "path": "source",
 }
+
+
+ALIKE = 0.8  # at most one letter in five is wrong
 
 
 def near(word: str, options: Iterable[str]) -> str | None:
@@ -71,9 +74,12 @@ def setting(path: tuple[str, ...], here: Iterable[str], everywhere: Iterable[str
         owners = " or ".join(f'"{name}"' for name in elsewhere)
         also = f', or did you mean "{sibling}"?' if sibling else ""
         return f'; "{key}" belongs to {owners}{also}'
-    if sibling:
-        return f'; did you mean "{sibling}"?'
-    return _far(key, siblings, settings)
+    match = _resembling(key, siblings) or _far(key, settings) or sibling
+    if match:
+        return f'; did you mean "{match}"?'
+    if 0 < len(siblings) <= 6:
+        return f"; there is {', '.join(siblings)}"
+    return ""
 
 
 def searched(name: str, settings: Iterable[str], free: tuple[str, ...]) -> str:
@@ -87,11 +93,16 @@ def searched(name: str, settings: Iterable[str], free: tuple[str, ...]) -> str:
     return f'; did you mean "{match}"?' if match else ""
 
 
-def _far(key: str, siblings: list[str], settings: list[str]) -> str:
+def _far(key: str, settings: list[str]) -> str | None:
     last = {name.rpartition(".")[2]: name for name in reversed(settings)}
-    match = near(key, last)
-    if match:
-        return f'; did you mean "{last[match]}"?'
-    if 0 < len(siblings) <= 6:
-        return f"; there is {', '.join(siblings)}"
-    return ""
+    match = _resembling(key, last)
+    return last[match] if match else None
+
+
+def _resembling(key: str, names: Iterable[str]) -> str | None:
+    """Give the name that `key` is but a slip of the hand away from."""
+    match = near(key, names)
+    if match is None or OTHER_WORDS.get(key.lower()) == match:
+        return match
+    typed, found = (word.lower().replace("-", "_") for word in (key, match))
+    return match if SequenceMatcher(None, typed, found).ratio() >= ALIKE else None

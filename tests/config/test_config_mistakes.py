@@ -27,6 +27,9 @@ PLANTED = [
         "6:3",
         '"batch_size" belongs to "train.batch_size", or did you mean "batching"?',
     ),
+    ("patiense: 3\n", "5:1", '"patiense" is not a setting; did you mean "train.patience"?'),
+    ("noeds: 3\n", "5:1", '"noeds" is not a setting; did you mean "train.slurm.nodes"?'),
+    ("batchsize: 3\n", "5:1", '"batchsize" is not a setting; did you mean "train.batch_size"?'),
     ("epochs: 3\n", "5:1", '"epochs" belongs to "train.epochs"'),
     ("train.epochs: 3\n", "5:1", 'write "epochs:" under "train:"'),
     ("train:\n  learning_rate: 0.1\n", "6:3", 'train.learning_rate: "learning_rate" is not'),
@@ -148,6 +151,17 @@ def test_the_excerpt_shows_the_line_and_carets_under_the_word(tmp_path: Path) ->
     (mistake,) = mistakes_of(path)
 
     assert mistake.excerpt == "  10 |   epoch: 10\n     |   ^^^^^"
+
+
+@pytest.mark.parametrize("key", ["nope", "foo", "noise"])
+def test_a_key_of_another_section_is_suggested_only_for_a_slip_of_the_hand(
+    tmp_path: Path, key: str
+) -> None:
+    path = write(tmp_path, HEAD + f"{key}: 3\n")
+
+    (mistake,) = mistakes_of(path)
+
+    assert mistake.problem == f'{key}: "{key}" is not a setting'
 
 
 def test_a_flag_is_named_as_the_culprit(tmp_path: Path) -> None:
