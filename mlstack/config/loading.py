@@ -1,11 +1,11 @@
 """Read mlstack.yaml and what overrides it; report every mistake at once."""
 
 import os
-import shlex
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from mlstack import shell
 from mlstack.config import dotted, layers, mistakes
 from mlstack.config.document import Entry, Found, Source, parse
 from mlstack.config.project import Project
@@ -57,9 +57,7 @@ def _no_project(path: Path) -> ConfigError:
     """Say where the project is, when it is one of the folders above."""
     above = [folder for folder in path.absolute().parents if (folder / path.name).is_file()]
     hint = (
-        f"cd {shlex.quote(str(above[0]))}"
-        if above
-        else "cd into a project, or type `mlstack init NAME`"
+        f"cd {shell.path(above[0])}" if above else "cd into a project, or type `mlstack init NAME`"
     )
     what = (
         f"`{path}` is a folder, not a project file"

@@ -1,7 +1,6 @@
 """Checks of the project: config, git, DVC, and the clock by which all of it is dated."""
 
 import json
-import shlex
 import subprocess
 import sys
 import time
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from mlstack import files
+from mlstack import files, shell
 from mlstack.config import Project, load
 from mlstack.doctor.check import Check, fail, ok, warning
 from mlstack.errors import MachineError, MlstackError, StepError
@@ -33,7 +32,9 @@ def config(path: Path, sets: tuple[str, ...]) -> tuple[Check, Project | None]:
     try:
         project = load(path, sets=sets)
     except MlstackError as error:
-        return fail("config", error.problem, f"mlstack config show --config {path}"), None
+        return fail(
+            "config", error.problem, f"mlstack config show --config {shell.path(path)}"
+        ), None
     return ok("config", f"{path} ok"), project
 
 
@@ -81,7 +82,7 @@ def data_state(project: Project) -> Iterator[Check]:
         sizes = [path.stat().st_size for path in files.walk(source)] if source.is_dir() else []
     except OSError as error:
         said = f"`{error.filename}` cannot be read: {error.strerror}"
-        yield fail(name, said, f"ls -l {shlex.quote(str(error.filename))} says why")
+        yield fail(name, said, f"ls -l {shell.path(str(error.filename))} says why")
         return
     if is_packed(source):
         yield ok(name, f"{pointer.files:,} {plural(pointer.files, 'file')}, in packs")

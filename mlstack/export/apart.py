@@ -4,13 +4,13 @@ litert-torch pins xdsl 0.28, which pins a typing-extensions that pydantic no lon
 """
 
 import json
-import shlex
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
 from packaging.version import Version
 
+from mlstack import shell
 from mlstack.config import Project
 from mlstack.errors import MachineError
 from mlstack.records.layout import Layout
@@ -85,7 +85,7 @@ def _home(python: Path) -> Path:
 
 
 def _quoted(path: Path) -> str:
-    return shlex.quote(str(_short(path)))
+    return shell.path(_short(path))
 
 
 def _short(path: Path) -> Path:

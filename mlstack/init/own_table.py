@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 
-from mlstack import files
+from mlstack import files, shell
 from mlstack.config import Config
 from mlstack.errors import ConfigError, DataError
 from mlstack.init.catalog import Template
@@ -67,7 +67,9 @@ def find(data: Path, label: str, task: str) -> OwnTable:
     texts_too = " or a folder of .txt files per class" if task == "text-classification" else ""
     raise DataError(
         f"`{data}` holds {len(found) or 'no'} table{'s' if found else ''} (.csv, .parquet)",
-        hint=f"name the file, as --data {found[0]}" if found else f"name a table{texts_too}",
+        hint=f"name the file, as --data {shell.path(found[0])}"
+        if found
+        else f"name a table{texts_too}",
     )
 
 

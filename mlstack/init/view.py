@@ -1,7 +1,6 @@
 """What was made, and what to type next."""
 
-import shlex
-
+from mlstack import shell
 from mlstack.init.api import Created
 from mlstack.init.dataset import Copied
 from mlstack.plurals import plural
@@ -39,7 +38,7 @@ def _created(made: Created) -> str:
         lines.append(f"{waiting:,} {what} for a label; type `mlstack label` there")
     train = "mlstack train" if made.can_train else "pip install 'mlstack[train]' && mlstack train"
     first = "mlstack label" if waiting >= made.labeled else train
-    lines.append(f"Next: cd {shlex.quote(made.path)} && {first}")
+    lines.append(f"Next: cd {shell.path(made.path)} && {first}")
     return "\n".join(lines)
 
 

@@ -2,11 +2,11 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
 
+from mlstack import shell
 from mlstack.errors import BusyError, MachineError, MlstackError, StepError
 
 # What git says when the machine is in the way; it often names index.lock in the same breath.
@@ -143,7 +143,7 @@ def _refusal(verb: str, words: str) -> MlstackError:
     if (foreign := FOREIGN.search(words)) is not None:
         return MachineError(
             f"git {verb}: the repository `{foreign[1]}` belongs to somebody else",
-            hint=f"type `git config --global --add safe.directory {shlex.quote(foreign[1])}`",
+            hint=f"type `git config --global --add safe.directory {shell.path(foreign[1])}`",
         )
     if "index.lock" in words:
         return BusyError(

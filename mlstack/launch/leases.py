@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from mlstack import shell
 from mlstack.errors import BusyError, MachineError, MlstackError
 from mlstack.launch.gpus import Gpu, Machine, Nvidia, Wanted, candidates
 
@@ -358,7 +359,7 @@ def _refusal(table: Path, error: sqlite3.Error) -> MlstackError:
         case sqlite3.SQLITE_BUSY:
             return BusyError(what, hint="try again")
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return MachineError(what, hint=f"rm {table} when nobody trains")
+            return MachineError(what, hint=f"rm {shell.path(table)} when nobody trains")
         case sqlite3.SQLITE_FULL:
             return MachineError(what, hint="free some space")
     return MachineError(what, hint=ELSEWHERE)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from mlstack import shell
 from mlstack.errors import ConfigError
 from mlstack.records.base import Record, read
 
@@ -80,12 +81,12 @@ def refuse_readable(path: Path, forbidden: int) -> None:
     if status.st_uid not in (os.geteuid(), 0):
         raise ConfigError(
             f"`{path}` belongs to another user (uid {status.st_uid})",
-            hint=f"type `chown {os.geteuid()} {path}`",
+            hint=f"type `chown {os.geteuid()} {shell.path(path)}`",
         )
     if status.st_mode & forbidden:
         raise ConfigError(
             f"others may read or change `{path}` (mode {stat.S_IMODE(status.st_mode):o})",
-            hint=f"type `chmod 600 {path}`",
+            hint=f"type `chmod 600 {shell.path(path)}`",
         )
 
 

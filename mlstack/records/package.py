@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from mlstack import files
+from mlstack import files, shell
 from mlstack.errors import DataError
 from mlstack.records.base import Record, read
 from mlstack.records.layout import Layout
@@ -179,7 +179,7 @@ def refuse_strange(package: Path) -> None:
     if not is_ours or str(manifest.number) != package.name:
         raise DataError(
             f"`{package}` holds package {manifest.number} of `{manifest.model}`, copied there",
-            hint=f"`mlstack serve --model {package}` serves it, or take it away",
+            hint=f"`mlstack serve --model {shell.path(package)}` serves it, or take it away",
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from mlstack import config as settings
-from mlstack import files
+from mlstack import files, shell
 from mlstack.config import Project
 from mlstack.errors import ConfigError, MachineError
 from mlstack.launch.forkserver import THREADLESS
@@ -118,7 +118,7 @@ def _make_live(project: Project, wanted: Wanted) -> Iterator[Record]:
             where = "" if os.access(layout.state, os.W_OK) else "in a folder that may be written, "
             raise MachineError(
                 f"`{folder}` may only be read, so no package can be made live there",
-                hint=f"{where}type `mlstack serve --model {folder / str(number)}`",
+                hint=f"{where}type `mlstack serve --model {shell.path(folder / str(number))}`",
             ) from error
         yield Promoted(model=folder.name, number=number)
 

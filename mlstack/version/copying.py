@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from mlstack import files
+from mlstack import files, shell
 from mlstack.errors import DataError
 from mlstack.records.file_hash import (
     LARGE_BYTES,
@@ -109,7 +109,7 @@ def damaged(store: Objects, md5: str) -> DataError:
     """Give the error of an object whose content is not what its name says."""
     return DataError(
         f"the object {md5} is damaged in `{store.home}`",
-        hint=f"type `rm -f {store.path(md5)}`, then push or pull it again",
+        hint=f"type `rm -f {shell.path(store.path(md5))}`, then push or pull it again",
     )
 
 

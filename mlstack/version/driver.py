@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mlstack import files
+from mlstack import files, shell
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git
 from mlstack.records import dvc
@@ -58,7 +58,8 @@ def resolve(root: Path, side: str | None) -> MergedPointer:
     if not texts.ours or not texts.theirs:
         _refuse_other_layout(top / name)
         raise ConfigError(
-            f"one side removed `{name}`", hint=f"type `git add {name}` or `git rm {name}`"
+            f"one side removed `{name}`",
+            hint=f"type `git add {shell.path(name)}` or `git rm {shell.path(name)}`",
         )
     merged = _merge(top / name, texts, side)
     files.write_text(top / name, merged.text)

@@ -4,7 +4,7 @@ import re
 import time
 from pathlib import Path
 
-from mlstack import files
+from mlstack import files, shell
 from mlstack.config import Project
 from mlstack.errors import ConfigError, DataError, StepError
 from mlstack.launch.git import git
@@ -68,7 +68,7 @@ def refuse_unfit(data: Dataset, message: str) -> None:
     if git(data.root, "ls-files", "--", f":(literal){data.source}"):
         raise DataError(
             f"git itself keeps files of `{data.source}`; DVC cannot keep them too",
-            hint=f"type `git rm -r -q --cached {data.source}`, then try again",
+            hint=f"type `git rm -r -q --cached {shell.path(data.source)}`, then try again",
         )
     if _is_ignored(data.root, data.pointer):
         raise ConfigError(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlstack import files
+from mlstack import files, shell
 from mlstack.config import Project
 from mlstack.errors import BusyError, DataError, Mistake, StepError
 from mlstack.plurals import counted, plural
@@ -218,7 +218,7 @@ def _refuse(cache: Path, damaged: list[Wanted], lacking: list[Wanted], *, fix: b
     mistakes = [
         Mistake(
             f"`{one.what}` is damaged in the cache",
-            f"type `rm -f {object_path(cache, one.md5)}`",
+            f"type `rm -f {shell.path(object_path(cache, one.md5))}`",
             str(object_path(cache, one.md5)),
         )
         for one in damaged

@@ -1,6 +1,5 @@
 """What is wrong with labels and the files that they name."""
 
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -8,6 +7,7 @@ from difflib import get_close_matches
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mlstack import shell
 from mlstack.config import Config
 from mlstack.inputs import folders, images
 from mlstack.plurals import counted
@@ -71,7 +71,7 @@ def how_to_label(source: str, paths: list[str], labels: dict[str, str]) -> str:
     is_by_folder = any(path.split("/")[0] == label for path, label in labels.items())
     new = [path.split("/")[0] for path in paths if path not in labels and "/" in path]
     folders_say = any(is_by_folder or folder in classes for folder in new)
-    named = f", or `mlstack label import {shlex.quote(source)}` takes the names of their folders"
+    named = f", or `mlstack label import {shell.path(source)}` takes the names of their folders"
     return f"`mlstack label` shows them{named if folders_say else ''}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mlstack import shell
 from mlstack.errors import DataError
 from mlstack.launch.git import git
 from mlstack.records import dvc
@@ -70,9 +71,9 @@ def _names(stage: dict[str, Any]) -> Iterator[str]:
 
 def _refused(data: Dataset, place: Path, output: Path) -> DataError:
     said, kept = (os.path.relpath(path, data.root) for path in (place, output))
-    hint = f"type `dvc remove {said}`, then try again"
+    hint = f"type `dvc remove {shell.path(said)}`, then try again"
     if place.name == STAGES:
         hint = f"take it out of `{said}`, or name another folder in data.source"
     elif data.folder.is_relative_to(output) and output != data.folder:
-        hint = f"write `{kept}` in data.source, or type `dvc remove {said}`"
+        hint = f"write `{kept}` in data.source, or type `dvc remove {shell.path(said)}`"
     return DataError(f"`{said}` keeps `{kept}` already, and DVC keeps no file twice", hint=hint)

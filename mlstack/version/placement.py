@@ -10,7 +10,7 @@ from itertools import filterfalse
 from pathlib import Path
 from shutil import rmtree
 
-from mlstack import files
+from mlstack import files, shell
 from mlstack.errors import DataError
 from mlstack.records import folder_changes
 from mlstack.records.base import Record
@@ -225,6 +225,6 @@ def _copy(origin: str, beside: str, md5: str) -> bytes:
     if digest != md5:
         raise DataError(
             f"the object {md5} is damaged in the cache",
-            hint=f"type `rm -f {origin}`, then `mlstack version pull`",
+            hint=f"type `rm -f {shell.path(origin)}`, then `mlstack version pull`",
         )
     return stamp

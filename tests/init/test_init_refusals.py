@@ -48,6 +48,15 @@ def test_an_empty_folder_is_filled(tmp_path: Path, run_init: Callable) -> None:
     assert "mlstack" not in (tmp_path / "demo" / "demo" / "model.py").read_text().split('"""')[2]
 
 
+@pytest.mark.parametrize(("name", "typed"), [("-x", "./-x"), ("it's mine", "'it'\"'\"'s mine'")])
+def test_the_next_step_can_be_typed_whatever_the_project_is_called(
+    tmp_path: Path, run_init: Callable, name: str, typed: str
+) -> None:
+    done = run_init(tmp_path, "--template", "bare", "--", name)
+
+    assert done.stdout.splitlines()[-1].startswith(f"Next: cd {typed} && ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
