@@ -87,17 +87,23 @@ def show_help(app: typer.Typer, arguments: list[str]) -> bool:
     the time of the help itself.
     """
     words = arguments[: arguments.index("--help")] if "--help" in arguments else []
-    command: Any = typer.main.get_command(app) if words else None
-    context = command.context_class(command, info_name="mlstack") if words else None
+    context = typed_command(app, words) if words else None
+    if context is None or context.parent is None:
+        return False
+    sys.stdout.write(context.command.get_help(context) + "\n")
+    return True
+
+
+def typed_command(app: typer.Typer, words: list[str]) -> Any:
+    """Give the context of the innermost command that `words` name, options left unread."""
+    command: Any = typer.main.get_command(app)
+    context = command.context_class(command, info_name="mlstack")
     for word in words:
         inner = getattr(command, "commands", {}).get(word)
         if inner is None:
             break
         command, context = inner, inner.context_class(inner, info_name=word, parent=context)
-    if context is None or context.parent is None:
-        return False
-    sys.stdout.write(command.get_help(context) + "\n")
-    return True
+    return context
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def run(command: Callable[[], Any], arguments: list[str]) -> NoReturn:
         _mute()
         code = 0
     except Exception as error:
-        code = show(_usage(error, arguments) or _machine(error) or _bug(error), arguments)
+        code = show(_usage(error) or _machine(error) or _bug(error), arguments)
     try:
         sys.stdout.flush()
     except OSError:  # Python would try it once more at its own end, and exit with 120
@@ -93,14 +93,13 @@ def show(error: MlstackError, arguments: list[str]) -> int:
     return error.exit_code
 
 
-def _usage(error: Exception, arguments: list[str]) -> MlstackError | None:
+def _usage(error: Exception) -> MlstackError | None:
     """Turn what typer says of a wrong option into our own error; None for anything else."""
     context = getattr(error, "ctx", None)
     message = getattr(error, "format_message", None)
     if message is None:
         return None
-    words = ["mlstack", *(word for word in arguments[:1] if word.isalpha())]  # at least the room
-    path = context.command_path.replace(" (default)", "") if context else " ".join(words)
+    path = context.command_path.replace(" (default)", "") if context else "mlstack"
     return ConfigError(message().replace("Value error, ", ""), hint=f"type `{path} --help`")
 
 

@@ -44,7 +44,9 @@ app = room(tune)
 def show(
     call: Call,
     study: Annotated[str | None, typer.Argument(help="Study, or a part of its name.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also draw the search on a page in this file.")
+    ] = None,
 ) -> None:
     """Show the trials of a study, the best one and what mattered."""
     from mlstack.tune import api, view
