@@ -3,6 +3,7 @@
 import functools
 import gc
 import inspect
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -12,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+from mlstack.errors import ConfigError
 
 Draw = Callable[[Any], Any]
 
@@ -104,6 +107,25 @@ def typed_command(app: typer.Typer, words: list[str]) -> Any:
             break
         command, context = inner, inner.context_class(inner, info_name=word, parent=context)
     return context
+
+
+def refuse_empty(arguments: list[str]) -> None:
+    """Refuse a value that says nothing, as of an unset variable; it would count as not given.
+
+    Raises:
+        ConfigError: one is; the word before it is named.
+    """
+    for before, word in itertools.pairwise(("mlstack", *arguments)):
+        option, equals, value = (
+            word.partition("=") if word.startswith("--") else (before, "=", word)
+        )
+        if equals and not value.strip(" ,"):
+            raise ConfigError(
+                f"what stands after `{option}` says nothing",
+                hint=f"write a value, or leave `{option}` out"
+                if option.startswith("-") and option != "--"
+                else "write a value, or leave it out",
+            )
 
 
 @dataclass(frozen=True)

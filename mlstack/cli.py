@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from mlstack import __version__, ending
-from mlstack.call import hurry, show_help, typed_command
+from mlstack.call import hurry, refuse_empty, show_help, typed_command
 from mlstack.doctor.command import doctor
 from mlstack.export import command as export
 from mlstack.init.command import init
@@ -101,6 +101,7 @@ def main() -> NoReturn:
 def _run(app: typer.Typer, arguments: list[str]) -> Any:
     if show_help(app, arguments):
         return 0
+    refuse_empty(arguments)
     try:
         return app(arguments, prog_name="mlstack", standalone_mode=False)
     except Exception as error:

@@ -48,6 +48,40 @@ def test_an_option_without_its_value_is_sent_to_the_help_of_its_command(
     assert f"type `mlstack {command} --help`" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("export", "--format", ""), "--format"),
+        (("export", "--format", ","), "--format"),
+        (("export", "--format="), "--format"),
+        (("export", "--budget", " "), "--budget"),
+        (("init", "demo", "--data", ""), "--data"),
+        (("init", "demo", "--deploy", ""), "--deploy"),
+        (("version", "snapshot", "-m", ""), "-m"),
+        (("monitor", "check", "--since", ""), "--since"),
+        (("serve", "--model", ""), "--model"),
+        (("train", "--set", ""), "--set"),
+        (("train", "show", ""), "show"),
+        (("",), "mlstack"),
+    ],
+)
+def test_an_empty_value_is_refused_and_not_taken_for_none(
+    tmp_path: Path, words: tuple[str, ...], option: str
+):
+    done = mlstack(*words, cwd=tmp_path)
+
+    assert done.returncode == 2
+    assert f"what stands after `{option}` says nothing" in done.stderr
+    assert "hint: write a value, or leave" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_overridden_setting_may_be_empty(tmp_path: Path):
+    done = mlstack("train", "--set=export.budget=", "--set", "train.slurm.qos=", cwd=tmp_path)
+
+    assert "says nothing" not in done.stderr
+
+
 def test_an_error_in_json_mode_is_one_object_on_stdout(tmp_path: Path):
     done = mlstack("train", "--json", cwd=tmp_path)
 
