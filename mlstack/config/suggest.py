@@ -51,6 +51,15 @@ def near(word: str, options: Iterable[str]) -> str | None:
     return longer[0] if len(longer) == 1 else None
 
 
+def resembling(word: str, names: Iterable[str]) -> str | None:
+    """Give the name that `word` is but a slip of the hand away from."""
+    match = near(word, names)
+    if match is None or OTHER_WORDS.get(word.lower()) == match:
+        return match
+    typed, found = (name.lower().replace("-", "_") for name in (word, match))
+    return match if SequenceMatcher(None, typed, found).ratio() >= ALIKE else None
+
+
 def setting(path: tuple[str, ...], here: Iterable[str], everywhere: Iterable[str]) -> str:
     """Say what an unknown key may have been: `; did you mean "epochs"?`, or nothing.
 
@@ -74,7 +83,7 @@ def setting(path: tuple[str, ...], here: Iterable[str], everywhere: Iterable[str
         owners = " or ".join(f'"{name}"' for name in elsewhere)
         also = f', or did you mean "{sibling}"?' if sibling else ""
         return f'; "{key}" belongs to {owners}{also}'
-    match = _resembling(key, siblings) or _far(key, settings) or sibling
+    match = resembling(key, siblings) or _far(key, settings) or sibling
     if match:
         return f'; did you mean "{match}"?'
     if 0 < len(siblings) <= 6:
@@ -95,14 +104,5 @@ def searched(name: str, settings: Iterable[str], free: tuple[str, ...]) -> str:
 
 def _far(key: str, settings: list[str]) -> str | None:
     last = {name.rpartition(".")[2]: name for name in reversed(settings)}
-    match = _resembling(key, last)
+    match = resembling(key, last)
     return last[match] if match else None
-
-
-def _resembling(key: str, names: Iterable[str]) -> str | None:
-    """Give the name that `key` is but a slip of the hand away from."""
-    match = near(key, names)
-    if match is None or OTHER_WORDS.get(key.lower()) == match:
-        return match
-    typed, found = (word.lower().replace("-", "_") for word in (key, match))
-    return match if SequenceMatcher(None, typed, found).ratio() >= ALIKE else None

@@ -18,7 +18,8 @@ import psutil
 import mlstack
 from mlstack import files
 from mlstack.config.schema import json_schema
-from mlstack.errors import ConfigError, MachineError
+from mlstack.config.suggest import resembling
+from mlstack.errors import ConfigError, DataError, MachineError
 from mlstack.init import catalog, imported, own_table, repository, sample, scaffold
 from mlstack.init.dataset import Copied, Dataset
 from mlstack.init.naming import Names, names_of
@@ -132,6 +133,8 @@ def _refuse(wish: Wish, template: catalog.Template) -> None:
             "the template `bare` reads its own data", hint="leave out --data or --template"
         )
     reads_table = isinstance(template.data, catalog.SampleTable)
+    if wish.data and not (wish.data.is_dir() or wish.data.is_file()):
+        _refuse_absent(wish.data, reads_table=reads_table)
     if wish.data and wish.data.is_file() and not reads_table:
         raise ConfigError(
             f"`{wish.data}` is a file; --data copies a folder of images",
@@ -142,6 +145,23 @@ def _refuse(wish: Wish, template: catalog.Template) -> None:
             "--label names a column of your own table",
             hint="say --data TABLE and --template tabular or text-classification, too",
         )
+
+
+def _refuse_absent(data: Path, *, reads_table: bool) -> None:
+    """Say what of `--data` is missing, what is there that is called so, and what it takes."""
+    missing = next((one for one in reversed(data.parents) if not one.is_dir()), data)
+    beside = {one.name for one in missing.parent.iterdir()} if missing.parent.is_dir() else set()
+    meant = resembling(missing.name, beside - {missing.name})
+    takes = "a folder of images, with a folder per class or with labels.csv"
+    if reads_table:
+        takes = "a table (CSV or Parquet), or its folder"
+    elif data.suffix.lower() in own_table.SUFFIXES:
+        takes += "; for a table say --template tabular or text-classification, too"
+    raise DataError(
+        f"--data: there is no file or folder `{data}`"
+        + (f", nor a folder `{missing}`" if missing != data else ""),
+        hint=f"did you mean `{missing.parent / meant}`?" if meant else f"name {takes}",
+    )
 
 
 @contextmanager

@@ -55,8 +55,6 @@ def find(data: Path, label: str, task: str) -> OwnTable:
     """
     if data.is_file():
         return OwnTable(_table_file(data), data.parent, label)
-    if not data.is_dir():
-        raise DataError(f"there is no `{data}`", hint="name a table (CSV or Parquet) or its folder")
     if task == "text-classification" and any(
         path.suffix.lower() in TEXT_SUFFIXES for path in files.walk(data)
     ):

@@ -146,11 +146,29 @@ def test_data_that_is_wrong_is_named_and_nothing_is_made(
     assert list(tmp_path.glob(".mlstack-init*")) == []
 
 
-def test_a_missing_folder_is_named(tmp_path: Path, run_init: Callable) -> None:
-    done = run_init(tmp_path, "demo", "--data", "nowhere")
+@pytest.mark.parametrize(
+    ("arguments", "problem", "hint"),
+    [
+        (("--data", "nowhere"), "`nowhere`", "name a folder of images, with a folder per class"),
+        (("--data", "missing.csv"), "`missing.csv`", "for a table say --template tabular or"),
+        (("--data", "photo"), "`photo`", "did you mean `photos`?"),
+        (("--data", "foto/cat"), "`foto/cat`, nor a folder `foto`", "name a folder of images"),
+        (("--data", "phots/cat"), "`phots/cat`, nor a folder `phots`", "did you mean `photos`?"),
+        (("--template", "tabular", "--data", "own.cvs"), "`own.cvs`", "did you mean `own.csv`?"),
+        (("--template", "tabular", "--data", "missing.csv"), "`missing.csv`", "name a table (CSV"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_may_have_been_meant(
+    tmp_path: Path, run_init: Callable, arguments: tuple[str, ...], problem: str, hint: str
+) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "own.csv").touch()
+
+    done = run_init(tmp_path, "demo", *arguments)
 
     assert done.returncode == 3
-    assert "there is no folder `nowhere`" in done.stderr
+    assert f"error: --data: there is no file or folder {problem}\n" in done.stderr
+    assert hint in done.stderr
 
 
 def test_images_without_labels_are_told_how_few_are_enough(

@@ -177,7 +177,7 @@ def test_a_table_that_is_wrong_is_named_and_nothing_is_made(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((*TABLE, "--data", "nowhere"), "there is no `nowhere`"),
+        ((*TABLE, "--data", "nowhere"), "there is no file or folder `nowhere`"),
         ((*TABLE, "--data", "empty"), "`empty` holds no table"),
         ((*TEXTS, "--data", "empty"), "or a folder of .txt files per class"),
         ((*TABLE, "--data", "two"), "name the file, as --data two/a.csv"),
