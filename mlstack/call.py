@@ -122,9 +122,7 @@ def refuse_empty(arguments: list[str]) -> None:
         if equals and not value.strip(" ,"):
             raise ConfigError(
                 f"what stands after `{option}` says nothing",
-                hint=f"write a value, or leave `{option}` out"
-                if option.startswith("-") and option != "--"
-                else "write a value, or leave it out",
+                hint="write a value, or leave out what may be; is a variable of the shell not set?",
             )
 
 

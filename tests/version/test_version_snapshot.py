@@ -137,7 +137,7 @@ def test_what_cannot_be_snapshotted_is_said(project, version, trouble, code, wor
             git(project, "rm", "-q", "--cached", "data/digits.dvc")
             (project / ".gitignore").write_text("data/\n")
         case "no message":
-            message = " "
+            message = "\n"
         case "versions off":
             more = ["--set", "versioning.backend=none"]
 
