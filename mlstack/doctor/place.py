@@ -12,6 +12,7 @@ from mlstack import files, shell
 from mlstack.config import Project, load
 from mlstack.doctor.check import Check, fail, ok, warning
 from mlstack.errors import MachineError, MlstackError, StepError
+from mlstack.launch.dataset import refill
 from mlstack.launch.git import git, is_repository, uncommitted
 from mlstack.plurals import counted, plural
 from mlstack.records import dvc
@@ -68,7 +69,7 @@ def data_state(project: Project) -> Iterator[Check]:
     source = project.root / project.config.data.folder
     name = "data"
     if not source.is_dir() and not is_packed(source):
-        yield warning(name, f"there is no folder {source}", "mlstack version pull")
+        yield warning(name, f"there is no folder {source}", refill(project) or "put the data there")
         return
     try:
         pointer = dvc.read_pointer(dvc.pointer_path(source))
@@ -89,7 +90,8 @@ def data_state(project: Project) -> Iterator[Check]:
     elif (len(sizes), sum(sizes)) != (pointer.files, pointer.size_bytes):
         now = counted(len(sizes), "file")
         detail = f"{source} differs from its last version: {now}, then {pointer.files}"
-        yield warning(name, detail, 'mlstack version snapshot -m "what changed"')
+        way = 'mlstack version snapshot -m "what changed"' if sizes else refill(project)
+        yield warning(name, detail, way)
     else:
         yield ok(name, f"{len(sizes):,} {plural(len(sizes), 'file')}, as in the last version")
     if not project.config.versioning.remote:

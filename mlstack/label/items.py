@@ -12,7 +12,8 @@ from mlstack.inputs import folders
 from mlstack.inputs.images import SUFFIXES
 from mlstack.inputs.tasks import reads_rows
 from mlstack.label.quality import Scope
-from mlstack.records import dataset, dvc
+from mlstack.launch.dataset import refuse_absent
+from mlstack.records import dataset
 
 DIGITS = "1234567890"
 TAKEN = frozenset("uz")  # undo
@@ -47,11 +48,7 @@ def find(project: Project) -> Items:
             hint=_elsewhere(config.project.task),
         )
     source = project.root / config.data.folder
-    if not source.is_dir():
-        raise DataError(
-            f"there is no folder `{config.data.folder}`",
-            hint="type `mlstack version pull`" if config.data.is_remote else dvc.bring_back(source),
-        )
+    refuse_absent(project)
     paths = [
         path.relative_to(source).as_posix()
         for path in files.walk(source)

@@ -49,21 +49,44 @@ def hash_source(project: Project) -> FolderHash:
     Raises:
         DataError: there is none.
     """
-    folder, source = source_folder(project), project.config.data.folder
+    folder = source_folder(project)
     is_here = folder.is_dir() or is_packed(folder)
-    hashed = hash_dataset(project.root.resolve(), source) if is_here else None
+    hashed = hash_dataset(project.root.resolve(), project.config.data.folder) if is_here else None
     if hashed and hashed.count:
         return hashed
-    lack = f"the folder `{source}` is empty" if hashed else f"there is no folder `{source}`"
+    raise _absent(project, folder)
+
+
+def refuse_absent(project: Project) -> None:
+    """Refuse to look at data that is not laid out here.
+
+    Raises:
+        DataError: the folder is missing or empty, or its files are in packs; the command that
+            brings them is said.
+    """
+    folder = source_folder(project)
+    if is_packed(folder):
+        raise DataError(
+            f"the files of `{project.config.data.folder}` are in packs, not laid out",
+            hint="type `mlstack version checkout HEAD`",
+        )
+    if not folder.is_dir() or not any(one.is_file() for one in folder.rglob("*")):
+        raise _absent(project, folder)
+
+
+def _absent(project: Project, folder: Path) -> DataError:
+    source = project.config.data.folder
+    lack = f"the folder `{source}` holds no files"
+    if not folder.is_dir():
+        lack = f"there is no folder `{source}`"
     command = refill(project)
-    if command:
-        named = f"`{dvc.pointer_path(folder).relative_to(project.root.resolve())}` names its files"
-        if not dvc.pointer_path(folder).is_file():
-            named = f"`{project.config.data.source}` has them"
-        raise DataError(f"data.source: {lack}, but {named}", hint=f"type `{command}`")
-    raise DataError(
-        f"data.source: {lack}", hint="put the data there, or name the right folder in mlstack.yaml"
-    )
+    if not command:
+        hint = "put the data there, or name the right folder in mlstack.yaml"
+        return DataError(f"data.source: {lack}", hint=hint)
+    named = f"`{dvc.pointer_path(folder).relative_to(project.root.resolve())}` names its files"
+    if not dvc.pointer_path(folder).is_file():
+        named = f"`{project.config.data.source}` has them"
+    return DataError(f"data.source: {lack}, but {named}", hint=f"type `{command}`")
 
 
 def version_of(project: Project, hashed: FolderHash, *, allow_dirty: bool) -> DatasetVersion:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from mlstack import shell
 from mlstack.config import Project
 from mlstack.errors import DataError
 from mlstack.inputs import folders, images
@@ -117,7 +118,7 @@ def _next(project: Project, found: Found) -> tuple[str, str]:
         named = project.config.data.source if project.config.data.is_remote else f"{source}.dvc"
         return found.refill, f"{named} names files that are not in {source}"
     if not found.has_data:
-        return f"cp -r YOUR_FILES {source}", f"there is no data in {source}"
+        return f"cp -r YOUR_FILES {shell.path(source)}", f"there is no data in {source}"
     if not found.is_snapshotted and project.config.versioning.backend == "dvc":
         return 'mlstack version snapshot -m "what changed"', "the data is in no snapshot"
     if found.damage:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from mlstack import files
 from mlstack.config import Project
 from mlstack.errors import DataError
-from mlstack.launch import git, merging
+from mlstack.launch import dataset, git, merging
 from mlstack.records import data_folder, dvc
 from mlstack.records.base import Record
 from mlstack.records.data_folder import FolderHash, Look
@@ -40,7 +40,7 @@ def snapshot(project: Project, message: str) -> Iterator[Record]:
         DataError: the folder is missing, empty, in git itself, or holds what DVC cannot keep.
     """
     data = dataset_of(project)
-    guard.refuse_absent(project)
+    dataset.refuse_absent(project)
     guard.refuse_unfit(data, message)
     with hold(project.root):
         yield Working(text=f"{data.source}: putting its files into the cache")

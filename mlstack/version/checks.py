@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from mlstack.config import Config, Project
 from mlstack.errors import DataError, Mistake
 from mlstack.inputs import columns, splits, tables
-from mlstack.launch import examples, git, rows
+from mlstack.launch import dataset, examples, git, rows
 from mlstack.plurals import counted
 from mlstack.records.base import Record, encode, read, write
 from mlstack.records.schema import DataSchema, schema_path
-from mlstack.version import content, guard, labelled, leaks, learned, pictures
+from mlstack.version import content, labelled, leaks, learned, pictures
 from mlstack.version.api import hold
 from mlstack.version.content import Content
 from mlstack.version.history import Dataset, label_column
@@ -50,7 +50,7 @@ def check(project: Project, *, learn: bool = False) -> Iterator[Record]:
     Raises:
         DataError: something is wrong; `mistakes` names all of it. Nothing is learned then.
     """
-    guard.refuse_absent(project)
+    dataset.refuse_absent(project)
     data = Dataset(project.root, project.config.data.folder, label_column(project))
     state = content.of_folder(data)
     steps = _files if data.label is None else _rows

@@ -12,7 +12,6 @@ from mlstack.launch.merging import ATTRIBUTES
 from mlstack.plurals import counted, plural
 from mlstack.records import data_folder, dvc
 from mlstack.records.data_folder import FolderHash, Look
-from mlstack.records.dataset_hash import is_packed
 from mlstack.version import history, listing, overlap, stock, trash
 from mlstack.version.history import Dataset
 from mlstack.version.objects import Objects
@@ -22,25 +21,6 @@ def lacks_source(project: Project) -> bool:
     """Tell whether `version pull` means the source: a URL that no version was made of yet."""
     data = project.config.data
     return data.is_remote and not dvc.pointer_path(project.root / data.folder).is_file()
-
-
-def refuse_absent(project: Project) -> None:
-    """Refuse to look at a folder whose URL was not copied yet, or whose files are in packs.
-
-    Raises:
-        DataError: it is not here; the command that brings it is said.
-    """
-    data = project.config.data
-    if lacks_source(project) and not (project.root / data.folder).is_dir():
-        raise DataError(
-            f"there is no folder `{data.folder}`; `{data.source}` has its files",
-            hint="type `mlstack version pull`",
-        )
-    if is_packed(project.root / data.folder):
-        raise DataError(
-            f"the files of `{data.folder}` are in packs, not laid out",
-            hint="type `mlstack version checkout HEAD`",
-        )
 
 
 def refuse_unfit(data: Dataset, message: str) -> None:
@@ -57,8 +37,6 @@ def refuse_unfit(data: Dataset, message: str) -> None:
             f"`{link}` is a link, and DVC does not follow links to folders",
             hint="move the files into the project; `dvc cache dir PATH` moves the bulk elsewhere",
         )
-    if not data.folder.is_dir():
-        raise DataError(f"there is no folder `{data.folder}`", hint=dvc.bring_back(data.folder))
     if data.name.endswith(".dvc") or ":" in data.source:
         raise DataError(
             f"DVC cannot keep a folder called `{data.source}`",

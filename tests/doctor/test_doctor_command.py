@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -248,6 +249,20 @@ def test_data_that_cannot_be_read_is_named(project: Path) -> None:
 
     assert check.status == "fail"
     assert str(gone) in check.detail
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_data_that_is_not_checked_out_is_not_told_to_be_snapshotted(
+    project: Path, *, is_there: bool
+) -> None:
+    shutil.rmtree(project / "data" / "digits")
+    if is_there:
+        (project / "data" / "digits").mkdir()
+
+    (check, *_) = place.data_state(load(project / "mlstack.yaml"))
+
+    assert check.status == "warning"
+    assert check.fix in ("mlstack version checkout HEAD", "mlstack version pull")
 
 
 @pytest.mark.slow

@@ -148,6 +148,32 @@ def test_what_cannot_be_snapshotted_is_said(project, version, trouble, code, wor
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("version", "snapshot", "-m", "x"),
+        ("version", "check"),
+        ("label", "stats"),
+        ("train",),
+        ("tune",),
+        ("run",),
+    ],
+)
+def test_data_that_is_not_checked_out_is_brought_back_by_the_command_that_is_said(
+    snapshotted, in_folder, words, *, is_there
+) -> None:
+    shutil.rmtree(snapshotted / "data" / "digits")
+    if is_there:
+        (snapshotted / "data" / "digits").mkdir()
+
+    done = in_folder(snapshotted)(*words)
+
+    assert done.returncode == 3
+    assert ", but `data/digits.dvc` names its files\n" in done.stderr
+    assert "hint: type `mlstack version checkout HEAD`\n" in done.stderr
+
+
 STAGE = "stages:\n  prep:\n    cmd: make\n    wdir: data\n    outs: [digits: {cache: false}]\n"
 
 
