@@ -197,9 +197,9 @@ def _check_finished(folder: Path, spec: run.RunSpec) -> None:
 
 def _check_data(source: Path) -> None:
     """Refuse to begin without the data that the graph is measured on."""
-    if not source.is_dir() and not is_packed(source):
+    if dvc.is_gone(source) and not is_packed(source):
         raise DataError(
-            f"there is no folder `{source}`; the graph is measured on it",
+            f"there is no data in `{source}`; the graph is measured on it",
             hint=dvc.bring_back(source),
         )
 

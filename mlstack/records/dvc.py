@@ -185,6 +185,11 @@ def _decode(decoder: msgspec.json.Decoder[list[T]], content: bytes, where: str) 
         ) from error
 
 
+def is_gone(folder: Path) -> bool:
+    """Tell whether a dataset folder is missing or empty."""
+    return not folder.is_dir() or not any(folder.iterdir())
+
+
 def bring_back(folder: Path) -> str:
     """Say how to get a dataset folder that is gone."""
     if pointer_path(folder).is_file():

@@ -128,8 +128,8 @@ def _checkpoint(folder: Path, spec: RunSpec) -> Path:
     if not spec.classes:
         raise ConfigError("only classifiers can be measured yet")
     source = Path(spec.root) / spec.dataset.source
-    if not source.is_dir() and not is_packed(source):
-        raise DataError(f"there is no folder `{source}`", hint=dvc.bring_back(source))
+    if dvc.is_gone(source) and not is_packed(source):
+        raise DataError(f"there is no data in `{source}`", hint=dvc.bring_back(source))
     for name in (BEST, LAST):
         if (folder / CHECKPOINTS / name).is_file():
             return folder / CHECKPOINTS / name

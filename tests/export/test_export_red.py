@@ -1,5 +1,6 @@
 """Everything that must leave no package: red gates, planted defects, kills, and wrong calls."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -66,6 +67,22 @@ def test_a_red_gate_leaves_no_package_and_names_what_was_measured(trained: Path)
     assert "parity max" in done.err  # the green ones are shown, too
     assert done.out == ""
     assert_nothing_left(trained)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("words", [("export",), ("train", "evaluate")])
+def test_data_that_is_not_checked_out_is_brought_back_first(
+    prepared: Path, words: tuple[str, ...], *, is_there: bool
+) -> None:
+    shutil.rmtree(prepared / "data/digits")
+    if is_there:
+        (prepared / "data/digits").mkdir()
+
+    done = mlstack(prepared, *words)
+
+    assert done.code == 3
+    assert f"there is no data in `{prepared / 'data/digits'}`" in done.err
+    assert "hint: type `mlstack version checkout HEAD`" in done.err
 
 
 def test_a_run_whose_files_are_gone_is_refused_before_anything_heavy(prepared: Path) -> None:
