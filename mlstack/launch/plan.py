@@ -28,6 +28,7 @@ from mlstack.launch import (
     user_source,
 )
 from mlstack.launch.gpus import Gpu
+from mlstack.plurals import counted
 from mlstack.records import base
 from mlstack.records.dataset import EXAMPLES, UNLABELED, DatasetVersion, write_examples
 from mlstack.records.layout import Layout
@@ -83,7 +84,8 @@ def plan(project: Project, options: PlanOptions) -> RunSpec:
     project = teacher.named(project)
     ready = options.prepared or prepare(project, allow_dirty=options.allow_dirty)
     teacher.refuse_other_classes(project, ready.classes)
-    ranks = _ranks(project.config, options)
+    ranks = ranks_of(project.config, options)
+    _refuse_uneven(project.config, options, ranks)
     on_gpus = bool(options.gpus) or bool(options.cluster and options.cluster.gpus_per_node)
     refusals.refuse_settings(project.config, ready.classes, ranks, on_gpus=on_gpus)
     refusals.refuse_sizes(ready.dataset.split, ranks)
@@ -157,6 +159,7 @@ def configured(project: Project, options: PlanOptions) -> Project:
 
 def _in_words(error: ErrorDetails) -> str:
     said = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    said = said.replace("a valid integer", "a whole number").replace("a valid string", "text")
     return f"{error['input']!r} {said}" if said[:6] == "should" else said
 
 
@@ -175,23 +178,34 @@ def _put(document: dict[str, Any], key: str, value: Any) -> None:
     place[last] = value
 
 
-def _ranks(config: Config, options: PlanOptions) -> int:
+def ranks_of(config: Config, options: PlanOptions) -> int:
+    """Say how many processes a run has.
+
+    Raises:
+        ConfigError: the nodes of a cluster cannot share them.
+    """
     cluster = options.cluster or Cluster()
     ranks = len(options.gpus) or cluster.nodes * cluster.gpus_per_node or config.train.ranks
     if ranks % cluster.nodes:
         raise ConfigError(
-            f"{ranks} rank{'s'[: ranks > 1]} cannot be shared evenly by {cluster.nodes} nodes",
+            f"{counted(ranks, 'rank')} cannot be shared evenly by {cluster.nodes} nodes",
             hint=f"--ranks {max(1, ranks // cluster.nodes) * cluster.nodes}",
         )
+    return ranks
+
+
+def _refuse_uneven(config: Config, options: PlanOptions, ranks: int) -> None:
     size, parts = config.train.batch_size, ranks * config.train.accumulate
     if size % parts:
         fitting = max(1, size // parts) * parts
-        at_a_time = "" if parts == ranks else f" in {config.train.accumulate} parts each"
+        by = counted(ranks, "rank")
+        by += "" if parts == ranks else f" in {config.train.accumulate} parts each"
         raise ConfigError(
-            f"train.batch_size: {size} cannot be shared evenly by {ranks} ranks{at_a_time}",
-            hint=f"--batch-size {fitting}, or another number of ranks",
+            f"train.batch_size: {size} cannot be shared evenly by {by}",
+            hint=f"--batch-size {fitting}, or another number of ranks"
+            if options.study is None
+            else f"let train.batch_size in tune.space be {fitting}",
         )
-    return ranks
 
 
 def _indices(options: PlanOptions) -> list[int]:

@@ -3,10 +3,9 @@
 import importlib.util
 import random
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -21,7 +20,7 @@ from mlstack.launch.waiting import taken
 from mlstack.plurals import counted
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
-from mlstack.tune import html
+from mlstack.tune import html, values
 from mlstack.tune import space as spaces
 from mlstack.tune import study as studies
 from mlstack.tune.pool import Pool
@@ -61,10 +60,12 @@ def start(path: Path, sets: tuple[str, ...], request: Request) -> Iterator[Recor
         yield from taken(claimed, waits=request.wait, otherwise=ON_CPU)
         ready = prepare(project, allow_dirty=request.allow_dirty)
         wanted = _wanted(project, request, journal)
+        free = slots(claimed.taken, project.config.tune.gpus_per_trial)
+        if not request.resume:
+            values.check(project, project.config.tune.space, free[0])
         search = _open(project, journal, wanted, resume=request.resume)
         finished = finished_value(project, search.spec.monitor)
         recovered = search.recover(finished) if request.resume else 0
-        free = slots(claimed.taken, project.config.tune.gpus_per_trial)
         search.want(wanted)
         notes = _notes(ready, recovered)
         if search.wanted() < wanted:
@@ -149,22 +150,10 @@ def _open(project: Project, journal: Path, trials: int, *, resume: bool) -> Sear
     tried = configured(project, PlanOptions(overrides=first))  # refuses settings that are none
     user_source.check(tried.root, tried.config)  # and arguments that no class takes
     search = studies.create(journal, spec, trials)
-    present = _present(config.model_dump(mode="json", by_alias=True), list(space))
+    present = values.present(project, list(space))
     if spec.sampler != "grid" and spaces.contains(space, present):
         search.propose(present)  # what mlstack.yaml says is the first to be compared with
     return search
-
-
-def _present(document: Mapping[str, Any], keys: list[str]) -> dict[str, Any]:
-    """Read the present values of settings; those that are not set are left out."""
-    found = {}
-    for key in keys:
-        place: Any = document
-        for part in key.split("."):
-            place = place.get(part) if isinstance(place, Mapping) else None
-        if place is not None:
-            found[key] = place
-    return found
 
 
 def _is_over(search: Search) -> bool:

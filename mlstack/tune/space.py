@@ -54,15 +54,15 @@ def check(space: Space, sampler: str) -> None:
 
 def grid(space: Space, seed: int) -> list[dict[str, Any]]:
     """List every combination, five values of a range, in an order drawn from the seed."""
-    axes = [_points(dimension) for dimension in space.values()]
-    points = [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
-    random.Random(seed).shuffle(points)
-    return points
+    axes = [points(dimension) for dimension in space.values()]
+    found = [dict(zip(space, values, strict=True)) for values in itertools.product(*axes)]
+    random.Random(seed).shuffle(found)
+    return found
 
 
 def size(space: Space) -> int:
     """Count the points of a grid."""
-    return math.prod(len({encode(point) for point in _points(one)}) for one in space.values())
+    return math.prod(len({encode(point) for point in points(one)}) for one in space.values())
 
 
 def count(space: Space) -> float:
@@ -102,7 +102,8 @@ def from_json(stored: dict[str, Any]) -> dict[str, Dimension]:
     return {key: _DIMENSION.validate_python(one) for key, one in stored.items()}
 
 
-def _bounds(dimension: Uniform | LogUniform | IntRange) -> tuple[float, float]:
+def bounds(dimension: Uniform | LogUniform | IntRange) -> tuple[float, float]:
+    """Give the lowest and the highest value of a range."""
     match dimension:
         case Uniform():
             return dimension.uniform
@@ -112,10 +113,11 @@ def _bounds(dimension: Uniform | LogUniform | IntRange) -> tuple[float, float]:
             return dimension.int_range
 
 
-def _points(dimension: Dimension) -> list[Any]:
+def points(dimension: Dimension) -> list[Any]:
+    """List the values of a choice, or five of a range, its bounds among them."""
     if isinstance(dimension, Choice):
         return list(dimension.choice)
-    low, high = _bounds(dimension)
+    low, high = bounds(dimension)
     shares = [step / (STEPS - 1) for step in range(STEPS)]
     if isinstance(dimension, LogUniform):
         inner = [math.exp(math.log(low) + s * math.log(high / low)) for s in shares[1:-1]]
@@ -129,14 +131,14 @@ def _points(dimension: Dimension) -> list[Any]:
 def _values(dimension: Dimension) -> float:
     if isinstance(dimension, Choice):
         return len({encode(value) for value in dimension.choice})
-    low, high = _bounds(dimension)
+    low, high = bounds(dimension)
     return high - low + 1 if isinstance(dimension, IntRange) else math.inf
 
 
 def _draw(dimension: Dimension, source: random.Random) -> Any:
     if isinstance(dimension, Choice):
         return source.choice(dimension.choice)
-    low, high = _bounds(dimension)
+    low, high = bounds(dimension)
     if isinstance(dimension, IntRange):
         return source.randint(*dimension.int_range)
     if isinstance(dimension, LogUniform):
@@ -149,7 +151,7 @@ def _inside(dimension: Dimension, value: Any) -> bool:
         return value in dimension.choice
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    low, high = _bounds(dimension)
+    low, high = bounds(dimension)
     whole = isinstance(value, int) or not isinstance(dimension, IntRange)
     return whole and low <= value <= high
 

@@ -17,8 +17,11 @@ from typing import Any
 import psutil
 import pytest
 
+from mlstack.config import load
+from mlstack.config.train_sections import Uniform
 from mlstack.records.base import read
 from mlstack.records.run import SPEC, EpochEnded, RunSpec, find_run, read_events, run_ids, summarise
+from mlstack.tune import values
 
 FAST = ("--set", "train.epochs=2", "--set", "data.checks.min_per_class=0")
 
@@ -263,6 +266,39 @@ def test_a_space_that_no_trial_could_follow_is_refused_before_a_study_begins(
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert not list(project.glob(".mlstack/studies/*.journal"))
+
+
+THIRDS = ("--set", "train.accumulate=3")
+
+
+@pytest.mark.parametrize(
+    ("space", "sets", "problem", "hint"),
+    [
+        ("{choice: [16, big]}", (), "'big' should be a whole number", "{choice: [16]}"),
+        ("{choice: [0, 16]}", (), "0 should be greater than or equal to 1", "{choice: [16]}"),
+        ("{choice: [big]}", (), "'big' should be a whole number", "{choice: [64]}"),
+        ("{uniform: [16, 64]}", (), "16.000048 should be a whole", "{int_range: [16, 64]}"),
+        ("{choice: [16, 33]}", THIRDS, "16 cannot be cut evenly into 3", "{choice: [15, 33]}"),
+        ("{int_range: [4, 9]}", THIRDS, "4 cannot be cut evenly into 3", "{choice: [6, 9]}"),
+    ],
+)
+def test_values_that_no_trial_could_have_are_refused_with_what_to_write(
+    project: Path, space: str, sets: tuple[str, ...], problem: str, hint: str
+) -> None:
+    config = with_space(project, f"{{train.batch_size: {space}}}")
+
+    done = mlstack(project, "tune", "--config", config, *sets)
+
+    assert done.returncode == 2, done.stderr
+    assert f"tune.space: train.batch_size: {problem}" in done.stderr
+    assert f"write `train.batch_size: {hint}`" in done.stderr
+    assert not list(project.glob(".mlstack/studies/*.journal"))
+
+
+def test_a_bound_that_is_never_drawn_is_no_mistake(project: Path) -> None:
+    space = {"train.ema": Uniform(uniform=(0, 1))}
+
+    values.check(load(project / "mlstack.yaml"), space, ())
 
 
 def test_a_file_where_the_studies_should_be_is_named(project: Path) -> None:
