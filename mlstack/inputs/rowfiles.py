@@ -72,11 +72,11 @@ def read(path: Path, texts: Collection[str], numbers: Collection[str]) -> list[R
 
 def _refuse_other_cells(path: Path, name: str, cells: list[str | None]) -> None:
     """Name the first cell that is no number."""
-    for row, cell in enumerate(cells):
+    for row, cell in enumerate(cells, start=1):
         try:
             float(cell or "nan")
         except ValueError as error:
             raise DataError(
                 f"{path}: row {row}, column `{name}`: needs a number, got the text `{cell}`",
-                hint="mend the value, or leave it empty",
+                hint="mend the value, or leave it empty; the first row is 1",
             ) from error

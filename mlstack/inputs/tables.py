@@ -330,22 +330,22 @@ def _content(pairs: list[tuple[str, Any]]) -> str:
 
 
 def column_of(rows: list[Row], name: str, read_value: Callable[[Any], Any]) -> list[Any]:
-    """Read one value of each row; a wrong one is named by its row and column."""
+    """Read one value of each row; a wrong one is named by its row, counted from 1, and column."""
     found = []
     for place, row in enumerate(rows):
         where = f"rows[{place}].{name}"
         if name not in row:
             raise DataError(
-                f"row {place} has no column `{name}`",
-                hint="send null where a value is missing",
+                f"row {place + 1} has no column `{name}`",
+                hint="send null where a value is missing; the first row is 1",
                 where=where,
             )
         try:
             found.append(read_value(row[name]))
         except ValueError as error:
             raise DataError(
-                f"row {place}, column `{name}`: {error}",
-                hint="mend the value, or leave it empty",
+                f"row {place + 1}, column `{name}`: {error}",
+                hint="mend the value, or leave it empty; the first row is 1",
                 where=where,
             ) from error
     return found

@@ -93,7 +93,7 @@ def _bodies(client: httpx.Client, name: Path, kinds: _Kinds | None) -> Iterator[
     rows = rowfiles.read(name, kinds.texts, kinds.numbers)
     for first in range(0, len(rows), ROWS):
         some = rows[first : first + ROWS]
-        of_these = f"`{name}`" if len(rows) <= ROWS else f"`{name}`, counted from row {first},"
+        of_these = f"`{name}`" if len(rows) <= ROWS else f"`{name}`, counted after row {first},"
         sent = msgspec.json.encode({"rows": some})
         yield _posted(client, of_these, sent, "application/json") | {"first": first}
 

@@ -140,7 +140,7 @@ def _predictions(predictions: Predictions) -> RenderableType:
     table.add_column("prediction")
     table.add_column("confidence", justify="right")
     for one in predictions.predictions:
-        place = one.file if one.row is None else f"{one.file}[{one.row}]"
+        place = one.file if one.row is None else f"{one.file} row {one.row + 1}"
         table.add_row(place, one.prediction, f"{one.confidence:.1%}")
     return Group(table, "", f"by version {predictions.version} of {predictions.model}")
 

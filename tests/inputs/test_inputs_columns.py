@@ -60,11 +60,11 @@ SPEC = tables.TableSpec({"age": 3.0}, {"city": ["Bern", "Ulm"]})
 @pytest.mark.parametrize(
     ("table", "problem"),
     [
-        ({"age": [1.0, 2.0]}, "row 0 has no column `city`"),
-        ({"age": ["1", "2"], "city": ["Bern", "Ulm"]}, "row 0, column `age`: needs a number"),
-        ({"age": [1, 2], "city": [1, 2]}, "row 0, column `city`: needs a text"),
-        ({"age": [1.0, math.inf], "city": ["Bern", "Ulm"]}, "row 1, column `age`"),
-        ({"age": [1.0, 1e300], "city": ["Bern", "Ulm"]}, "row 1, column `age`"),
+        ({"age": [1.0, 2.0]}, "row 1 has no column `city`"),
+        ({"age": ["1", "2"], "city": ["Bern", "Ulm"]}, "row 1, column `age`: needs a number"),
+        ({"age": [1, 2], "city": [1, 2]}, "row 1, column `city`: needs a text"),
+        ({"age": [1.0, math.inf], "city": ["Bern", "Ulm"]}, "row 2, column `age`"),
+        ({"age": [1.0, 1e300], "city": ["Bern", "Ulm"]}, "row 2, column `age`"),
     ],
 )
 def test_what_is_wrong_is_named_by_row_and_column(table: dict[str, list], problem: str) -> None:

@@ -21,7 +21,7 @@ def test_the_cell_that_is_no_number_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("age,other\n1,a\n,b\nold,c\n")
 
-    with pytest.raises(DataError, match="row 2, column `age`: needs a number, got the text `old`"):
+    with pytest.raises(DataError, match="row 3, column `age`: needs a number, got the text `old`"):
         rowfiles.read(path, [], ["age"])
 
 

@@ -207,7 +207,7 @@ def test_a_missing_number_is_the_mean_of_the_training_rows():
     ],
 )
 def test_a_wrong_value_is_named_by_its_row_and_column(column: str, value: Any, said: str):
-    with pytest.raises(DataError, match=f"row 1, column `{column}`") as found:
+    with pytest.raises(DataError, match=f"row 2, column `{column}`") as found:
         SPEC.encode([WHOLE, {**WHOLE, column: value}])
 
     assert said in found.value.problem
@@ -219,7 +219,7 @@ def test_a_column_that_is_not_there_is_named_and_further_ones_are_ignored():
     assert SPEC.encode([further]).tobytes() == SPEC.encode([WHOLE]).tobytes()
 
     del further["city"]
-    with pytest.raises(DataError, match="row 0 has no column `city`") as found:
+    with pytest.raises(DataError, match="row 1 has no column `city`") as found:
         SPEC.encode([further])
 
     assert found.value.where == "rows[0].city"

@@ -77,7 +77,7 @@ def test_a_missing_text_is_empty_and_a_further_column_is_ignored(spec: TextSpec)
 
 @pytest.mark.parametrize(
     ("row", "said"),
-    [({"txt": "a"}, "row 1 has no column `text`"), ({"text": 5}, "needs a text, got `5`")],
+    [({"txt": "a"}, "row 2 has no column `text`"), ({"text": 5}, "needs a text, got `5`")],
 )
 def test_a_wrong_row_is_named(spec: TextSpec, row: dict[str, object], said: str) -> None:
     with pytest.raises(DataError, match=said) as caught:

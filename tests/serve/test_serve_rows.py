@@ -57,6 +57,19 @@ def test_many_rows_go_to_a_server_in_parts_and_keep_their_numbers(
     assert there == [(n, "far" if n % 2 else "near") for n in range(2500)]
 
 
+def test_a_person_is_shown_rows_that_count_from_1(server: Server, tmp_path: Path) -> None:
+    lines = [f"{'1e39' if n == 1505 else n},1,true" for n in range(1, 1507)]
+    (tmp_path / "many.csv").write_text("\n".join(["age,zip,member", *lines]))
+
+    shown = mlstack(server.project, "serve", "predict", "rows.csv").stdout.splitlines()
+    refused = mlstack(
+        server.project, "serve", "predict", str(tmp_path / "many.csv"), "--url", server.url
+    )
+
+    assert [line[:14] for line in shown[1:4]] == [f"rows.csv row {n}" for n in (1, 2, 3)]
+    assert "counted after row 1000, is refused with 400: row 505, column `age`" in refused.stderr
+
+
 def test_the_row_of_a_file_that_cannot_be_predicted_is_named(
     server: Server, tmp_path: Path
 ) -> None:
@@ -71,7 +84,7 @@ def test_the_row_of_a_file_that_cannot_be_predicted_is_named(
 
     assert table.returncode == asked.returncode == lines.returncode == 3
     for ran in (table, asked):
-        assert "few.csv: row 1, column `age`: needs a number, got the text `old`" in ran.stderr
+        assert "few.csv: row 2, column `age`: needs a number, got the text `old`" in ran.stderr
     assert "few.jsonl:2: not a row" in lines.stderr
 
 
