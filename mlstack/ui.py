@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlstack.errors import Mistake, MlstackError
+from mlstack.printable import harmless
 from mlstack.records.base import Notice, Record, Result, closed
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.progress import Progress, ProgressColumn
 
 
@@ -65,6 +66,7 @@ def console(*, stderr: bool = False) -> "Console":
         no_color=plain,
         force_terminal=False if plain and not stream.isatty() else None,
         highlight=False,
+        emoji=False,  # `:cat:` may be a class
         soft_wrap=not stream.isatty(),
         width=width,
     )
@@ -136,7 +138,7 @@ def show_error(error: MlstackError, mode: Mode) -> None:
     if error.hint:
         lines.append(f"  hint: {error.hint}")
     # Written plainly: a config error need not wait for rich.
-    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.write(harmless("\n".join(lines)) + "\n")
 
 
 def _shortened(mistakes: tuple[Mistake, ...]) -> Iterator[Mistake]:
@@ -157,6 +159,22 @@ def show_mode(arguments: list[str]) -> Mode:
     if "--json" in arguments:
         return Mode.JSON
     return Mode.QUIET if "--quiet" in arguments else Mode.TEXT
+
+
+@dataclass(frozen=True)
+class Harmless:
+    """What a view drew, without anything in its texts that a terminal would obey."""
+
+    drawn: "RenderableType"
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        """Pass on the pieces that rich makes of it; those that are commands are rich's own."""
+        from rich.segment import Segment  # noqa: PLC0415  plain text needs no rich
+        from rich.text import Text  # noqa: PLC0415
+
+        drawn = Text(self.drawn) if isinstance(self.drawn, str) else self.drawn
+        for piece in console.render(drawn, options):
+            yield piece if piece.control else Segment(harmless(piece.text), piece.style)
 
 
 class _Progress:
@@ -188,7 +206,7 @@ class _Progress:
         if isinstance(drawn, Bar):
             self._move(target, drawn)
         elif drawn is not None:
-            (self._bars.console if self._bars else target).print(drawn, markup=False)
+            (self._bars.console if self._bars else target).print(Harmless(drawn), markup=False)
 
     def pause(self) -> None:
         """Take the bar off the screen, so that what follows starts on a clean line."""
@@ -201,6 +219,7 @@ class _Progress:
             return
         from rich import progress  # noqa: PLC0415  only a terminal has bars
 
+        text = harmless(bar.text)
         if self._bars is None:
             amount: list[progress.ProgressColumn] = (
                 [progress.DownloadColumn(), progress.TransferSpeedColumn()]
@@ -216,15 +235,15 @@ class _Progress:
                 transient=True,
             )
             self._bars.start()
-            self._task = self._bars.add_task(bar.text, total=bar.total)
-        self._bars.update(self._task, description=bar.text, completed=bar.done, total=bar.total)
+            self._task = self._bars.add_task(text, total=bar.total)
+        self._bars.update(self._task, description=text, completed=bar.done, total=bar.total)
 
 
 def _note(drawn: "str | Bar | Line | None") -> None:
     """Write a line of progress where no terminal is; bars are for terminals."""
     drawn = drawn.whole if isinstance(drawn, Line) else drawn
     if isinstance(drawn, str):
-        sys.stderr.write(drawn + "\n")
+        sys.stderr.write(harmless(drawn) + "\n")
         sys.stderr.flush()
 
 
@@ -242,9 +261,9 @@ def _rate(unit: str) -> "list[ProgressColumn]":
 
 def _print_result(drawn: "RenderableType | Bar | Line | None") -> None:
     if isinstance(drawn, str) and _fits(drawn):
-        _write(drawn)
+        _write(harmless(drawn))
     elif drawn is not None and not isinstance(drawn, Bar | Line):
-        console().print(drawn, markup=False)
+        console().print(Harmless(drawn), markup=False)
 
 
 def _fits(text: str) -> bool:

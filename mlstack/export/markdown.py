@@ -2,10 +2,12 @@
 
 import re
 
+from mlstack.printable import printable
+
 
 def code(name: str) -> str:
     """Show a name as code; what cannot be seen in a line, such as a line's end, by its escape."""
-    seen = "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
+    seen = printable(name)
     longest = max((len(run) for run in re.findall("`+", seen)), default=0)
     pad = " " if longest else ""
     fence = "`" * (longest + 1)

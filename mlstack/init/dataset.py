@@ -1,10 +1,12 @@
 """What a new project's data is, and the card that says where it comes from."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlstack import files
+from mlstack.printable import printable
 from mlstack.records.base import Record
 
 
@@ -71,6 +73,11 @@ def write_card(folder: Path, dataset: Dataset, about: list[tuple[str, str]]) -> 
         "",
         f"| class | {dataset.unit} |",
         "|---|---|",
-        *(f"| {name} | {counts[name]} |" for name in sorted(counts)),
+        *(f"| {_cell(name)} | {counts[name]} |" for name in sorted(counts)),
     ]
     files.write_text(folder / "data" / "README.md", "\n".join(lines) + "\n")
+
+
+def _cell(name: str) -> str:
+    """Show a name in a table of Markdown, whatever it holds."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", printable(name))

@@ -15,6 +15,7 @@ from mlstack.label.results import (
 )
 from mlstack.label.session import Serving
 from mlstack.plurals import counted
+from mlstack.printable import printable
 from mlstack.records.base import Record
 from mlstack.ui import Bar
 
@@ -112,7 +113,7 @@ def _stats(stats: LabelStats) -> RenderableType:
         table.add_column(annotator.name, justify="right")
     for name, count in stats.classes.items():
         own = [str(a.classes.get(name, 0)) for a in stats.annotators]
-        table.add_row(name, str(count), *own)
+        table.add_row(printable(name), str(count), *own)
     if stats.annotators:
         table.add_section()
         table.add_row("all", str(sum(stats.classes.values())), *_column(stats, "labels"))
@@ -149,10 +150,10 @@ def _pair(pair: PairAgreement) -> str:
 
 def _classes(classes: dict[str, int]) -> str:
     more = len(classes) - CLASSES
-    shown = [f"{name}: {count}" for name, count in classes.items()][:CLASSES]
+    shown = [f"{printable(name)}: {count}" for name, count in classes.items()][:CLASSES]
     return "  ".join([*shown, *([f"and {counted(more, 'class', 'classes')} more"] * (more > 0))])
 
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(map(printable, names[:SHOWN])) + more

@@ -68,7 +68,7 @@ def live(reports: Iterator[WorkerProgress | Report]) -> None:
                     said = f"{report.text}, {report.done} of {counted(report.total, 'day')} done"
                     shown.update(Text(said), refresh=True)
                     continue
-                shown.update(fitted(report, target), refresh=True)
+                shown.update(ui.Harmless(fitted(report, target)), refresh=True)
                 if keys.is_pressed(sys.stdin, "q", wait_s=REFRESH_S):
                     return
         except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from mlstack.printable import printable
 from mlstack.records.worker import WorkerProgress
 from mlstack.serve.results import (
     Assumed,
@@ -141,7 +142,7 @@ def _predictions(predictions: Predictions) -> RenderableType:
     table.add_column("confidence", justify="right")
     for one in predictions.predictions:
         place = one.file if one.row is None else f"{one.file} row {one.row + 1}"
-        table.add_row(place, one.prediction, f"{one.confidence:.1%}")
+        table.add_row(printable(place), printable(one.prediction), f"{one.confidence:.1%}")
     return Group(table, "", f"by version {predictions.version} of {predictions.model}")
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from mlstack.launch.mirrors import Behind
 from mlstack.launch.waiting import Waiting
 from mlstack.plurals import plural
+from mlstack.printable import printable
 from mlstack.records.base import Record, Result
 from mlstack.records.evaluation import Evaluation
 from mlstack.records.job import JobSeen
@@ -156,10 +157,10 @@ def evaluation(found: Evaluation, file: str) -> Any:
     table = _table("", "examples", "precision", "recall", "f1")
     for one in found.classes:
         figures = (f"{value:.4f}" for value in (one.precision, one.recall, one.f1))
-        table.add_row(f"class {one.name}", str(one.examples), *figures)
+        table.add_row(f"class {printable(one.name)}", str(one.examples), *figures)
     for part in found.slices:
-        accuracy = f"acc {part.acc:.4f}"
-        table.add_row(f"{part.column} {part.value}", str(part.examples), "", accuracy, "")
+        name, accuracy = printable(f"{part.column} {part.value}"), f"acc {part.acc:.4f}"
+        table.add_row(name, str(part.examples), "", accuracy, "")
     notes = "".join(f"\nnote: {note}" for note in found.notes)
     return Group(title, table, f"written to {file}{notes}")
 

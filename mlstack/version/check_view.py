@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from mlstack.plurals import counted
+from mlstack.printable import printable
 from mlstack.version.result import CheckedData, Finding
-from mlstack.version.words import printable
 
 NAMED = 5  # notes of one sort that are told; the rest is counted
 CLASSES = 30

@@ -15,6 +15,7 @@ from mlstack.errors import DataError, Mistake
 from mlstack.inputs import columns, splits, tables
 from mlstack.launch import dataset, examples, git, rows
 from mlstack.plurals import counted
+from mlstack.printable import printable
 from mlstack.records.base import Record, encode, read, write
 from mlstack.records.schema import DataSchema, schema_path
 from mlstack.version import content, labelled, leaks, learned, pictures
@@ -23,7 +24,6 @@ from mlstack.version.content import Content
 from mlstack.version.history import Dataset, label_column
 from mlstack.version.pictures import Album
 from mlstack.version.result import CheckedData, Finding, Working
-from mlstack.version.words import printable
 
 IMAGES = ("image-classification", "object-detection")
 CHANCE = 1e-6  # what is less likely than this is no chance

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from mlstack.config import Project
 from mlstack.inputs import folders
 from mlstack.inputs import tables as inputs
+from mlstack.printable import printable
 from mlstack.records import dataset, dvc
 from mlstack.records.base import Record
 from mlstack.records.layout import Layout
@@ -20,7 +21,6 @@ from mlstack.version.difference import ClassChange, Difference, Relabelled, Rena
 from mlstack.version.history import Dataset, dataset_of
 from mlstack.version.result import Counted, Working
 from mlstack.version.same import Asked
-from mlstack.version.words import printable
 
 TICK_S = 0.2  # between two looks at the progress
 

@@ -1,7 +1,8 @@
 """What a person reads of a difference."""
 
+from mlstack.printable import printable
 from mlstack.version.difference import ClassChange, Difference, RowChange, TableChange
-from mlstack.version.words import apart, printable, size
+from mlstack.version.words import apart, size
 
 NAMED = 10  # paths and rows that are named; the rest is counted
 WIDTH = 40  # characters of a value

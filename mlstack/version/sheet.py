@@ -12,9 +12,10 @@ from mlstack import files
 from mlstack.errors import DataError
 from mlstack.inputs import images
 from mlstack.plurals import counted
+from mlstack.printable import printable
 from mlstack.version.content import Content
 from mlstack.version.difference import ClassChange, Difference, RowChange, TableChange
-from mlstack.version.words import apart, printable, size
+from mlstack.version.words import apart, size
 
 EACH = 24  # pictures of a section
 SIDE_PX = 128

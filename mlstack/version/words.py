@@ -1,12 +1,4 @@
-"""Names, sizes and counts as people read them."""
-
-
-def printable(text: str) -> str:
-    """Write control characters and what is no Unicode as escapes, so that a name is one line."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode()
-        for one in text
-    )
+"""Values, sizes and counts as people read them."""
 
 
 def apart(before: str | None, after: str | None, width: int) -> tuple[str, str]:

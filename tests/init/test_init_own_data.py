@@ -1,5 +1,6 @@
 """`mlstack init NAME --data PATH`: a folder per class, or labels.csv."""
 
+import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +170,26 @@ def test_what_is_not_there_is_named_with_what_may_have_been_meant(
     assert done.returncode == 3
     assert f"error: --data: there is no file or folder {problem}\n" in done.stderr
     assert hint in done.stderr
+
+
+def test_odd_names_of_classes_stay_in_their_cells_of_the_card(
+    tmp_path: Path, photos: Path, run_init: Callable
+) -> None:
+    heap, odd = tmp_path / "heap", {"cat": "a\nb|<i>", "dog": "\x1b[31mred"}
+    heap.mkdir()
+    with (heap / "labels.csv").open("w", newline="") as stream:
+        rows = csv.writer(stream)
+        rows.writerow(("path", "label"))
+        for number, path in enumerate(sorted(photos.rglob("*.jpg"))):
+            shutil.copy(path, heap / f"{number}.jpg")
+            rows.writerow((f"{number}.jpg", odd[path.parent.name]))
+
+    done = run_init(tmp_path, "demo", "--data", "heap")
+
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "demo" / "data" / "README.md").read_text()
+    assert "| a\\\\nb\\|\\<i\\> | 4 |\n" in card
+    assert "| \\\\x1b\\[31mred | 4 |\n" in card
 
 
 def test_images_without_labels_are_told_how_few_are_enough(
