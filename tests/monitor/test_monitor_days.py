@@ -18,7 +18,7 @@ from mlstack.monitor.drift import MISSING
 from mlstack.records import requests
 from mlstack.records.base import read, write
 from mlstack.records.day import Day
-from mlstack.records.reference import Reference
+from mlstack.records.reference import CategoryColumn, Reference
 
 FIRST = date(2026, 1, 2)
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -351,3 +351,43 @@ def test_counting_days_says_how_far_it_is_and_once_only(watched: Watched):
     assert [(one.done, one.total) for one in first[:-1]] == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert first[0].text == f"counting {day_of(3)}"
     assert again == [first[-1]]
+
+
+def test_a_column_of_text_whose_values_shift_a_little_is_found(watched: Watched):
+    place = watched.layout.package(MODEL, 1) / "mlstack" / "reference.json"
+    reference = read(place, Reference)
+    colour = CategoryColumn(name="contrast", counts={"red": 500, "green": 300, "blue": 200})
+    numeric = [one for one in reference.numeric if one.name != "contrast"]
+    categories = [*reference.categories, colour]
+    write(place, msgspec.structs.replace(reference, numeric=numeric, categories=categories))
+    for number in range(40):
+        log = Log.of(600, seed=1000 + number).later(24 * number)
+        shares = [0.5, 0.3, 0.2] if number < 30 else [0.4, 0.4, 0.2]
+        codes = np.random.default_rng(number).choice(3, 600, p=shares).astype(float)
+        codes[:6] = np.nan  # a value that the reference does not know
+        log.columns[requests.FEATURE + "contrast"] = codes.tolist()
+        watched.part(log, date=day_of(number))
+
+    found = {one.column: one for one in check(watched).gradual.courses}
+
+    assert found["contrast"].statistic == "TV"
+    assert found["contrast"].alert
+    assert [one.column for one in found.values() if one.alert] == ["contrast"]
+    assert found["contrast"].since in {day_of(number) for number in range(29, 33)}
+
+
+def test_the_state_of_alerts_of_an_older_mlstack_is_read(watched: Watched):
+    alert = (
+        '{"kind":"monitor.alert","v":1,"id":"20260101-000000-abcd","model":"my_project",'
+        '"version":1,"created":"2026-01-01T00:00:00Z","since":"","summary":"","columns":[],'
+        '"prediction_ids":[],"report":null}'
+    )
+    ended = f'{{"kind":"monitor.ended","v":1,"alert":{alert},"at":"2026-01-01T01:00:00Z"}}'
+    watched.layout.alerts.mkdir(parents=True)
+    (watched.layout.alerts / ".ongoing.json").write_text(
+        f'{{"kind":"monitor.ongoing","v":1,"alerts":{{}},"ended":{{"my_project/1":{ended}}},'
+        '"untold":{}}'
+    )
+    add_day(watched, 0)
+
+    assert not check(watched).alert

@@ -247,7 +247,7 @@ def test_a_run_that_somebody_goes_on_with_is_running_before_its_first_word(proje
         (["--ranks", "7"], 2, "cannot be shared evenly by 7 ranks"),
         (["--from-run", "none"], 3, "no run fits"),
         (["compare", "one"], 2, "two runs or more"),
-        (["show", ""], 3, "no run fits"),
+        (["show", "nowhere"], 3, "no run fits"),
         (["--set", "model.args.lr=nan"], 2, "model.args.lr: 'nan' is not a number"),
         (["--set", "model.args.width=[8]"], 2, "[8] is not a number, which `Net` asks for"),
     ],
