@@ -72,6 +72,7 @@ def after_days(
 ) -> Iterator[WorkerProgress | AnyResult]:
     """Count the days of the log that are new, which the first time takes long, and take a step."""
     project = load(where.config, sets=where.sets)
+    refuse_unbuilt(project, "monitor")
     if project.config.monitor.drift.gradual < 1:
         found = target.find(project, asked.model)
         yield from days.counted(Layout(project.root), found, datetime.now(UTC))
