@@ -24,7 +24,6 @@ class Judged:
     found: Gradual
     dates: list[str]
     distances: dict[str, Floats]  # by column, NaN where there is none
-    evidence: dict[str, Floats]
 
 
 def judge(
@@ -52,7 +51,7 @@ def judge(
     kinds: dict[str, Statistic] = {name: "KS" if name in ordered else "TV" for name in table}
     courses = {name: sequential.course(table[name], kinds[name]) for name in table}
     if len(kept) <= sequential.FEWEST or not courses:
-        return Judged(_nothing(len(kept)), [], {}, {})
+        return Judged(_nothing(len(kept)), [], {})
     gathered = sequential.evidence(list(courses.values()), least)  # (days, columns)
     total = float(gathered[-1].mean())
     dates = [day.date for day in kept]
@@ -82,7 +81,6 @@ def judge(
         found=found,
         dates=dates,
         distances={name: one.distances for name, one in courses.items()},
-        evidence=dict(zip(courses, gathered.T, strict=True)),
     )
 
 
