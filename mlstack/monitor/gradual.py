@@ -104,11 +104,11 @@ def findings(found: Gradual, least: float) -> list[Finding]:
 def said(found: Gradual) -> str:
     """Say how the days are judged."""
     if not found.calm:
-        wanted = f"{found.days} of {sequential.FEWEST + 1} whole days are in the log"
-        return f"{wanted}; from then on drift that is small and lasts is looked for too"
-    told = "drift" if found.alert else "no drift"
+        wanted = sequential.FEWEST + 1
+        return f"{found.days} of {wanted} whole days logged; with {wanted}, slow drift is seen too"
+    told = "slow drift" if found.alert else "no slow drift"
     calm = f"{told} over {found.days} days, against the first {found.calm}"
-    return f"{calm}; evidence {figure(found.evidence)} of {found.limit:g}"
+    return f"{calm}; evidence {figure(found.evidence)}, an alarm from {found.limit:g} on"
 
 
 def _nothing(days: int) -> Gradual:

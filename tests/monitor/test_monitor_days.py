@@ -196,7 +196,7 @@ def test_a_log_without_drift_is_calm_and_says_what_it_waits_for(watched: Watched
     enough = check(watched).gradual
 
     assert (few.days, few.calm, few.courses) == (8, 0, [])
-    assert "8 of 9 whole days" in gradual.said(few)
+    assert "8 of 9 whole days logged" in gradual.said(few)
     assert (enough.days, enough.calm, enough.alert) == (9, 8, False)
     assert {one.alert for one in enough.courses} == {False}
 
@@ -337,7 +337,7 @@ def test_the_verdict_for_people_says_how_the_days_are_judged(drifting: Watched):
     )
 
     assert done.exit_code == 5
-    assert "days     drift over 40 days, against the first 20; evidence" in done.stdout
+    assert "days     slow drift over 40 days, against the first 20; evidence" in done.stdout
 
 
 def test_counting_days_says_how_far_it_is_and_once_only(watched: Watched):
