@@ -4,11 +4,10 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
@@ -22,7 +21,7 @@ from mlstack.monitor.target import Target
 from mlstack.monitor.verdict import Verdict
 from mlstack.monitor.windows import Selection, Window
 from mlstack.records import keys, server
-from mlstack.records.base import Result, write
+from mlstack.records.base import write
 from mlstack.records.layout import Layout
 from mlstack.records.report import Probed, Report, Reported, Rows
 from mlstack.records.worker import WorkerProgress
@@ -34,9 +33,6 @@ FROM_THE_FUTURE = (
     "until then what comes now is not among the last ones"
 )
 ONLY_THE_LAST = "of the predictions since then only the last {rows:,} were looked at"
-
-
-AnyResult = TypeVar("AnyResult", bound=Result)
 
 
 @dataclass(frozen=True)
@@ -67,34 +63,22 @@ class _Seen:
     verdict: Verdict
 
 
-def after_days(
-    where: Where, asked: Asked, step: Callable[[], AnyResult]
-) -> Iterator[WorkerProgress | AnyResult]:
-    """Count the days of the log that are new, which the first time takes long, and take a step."""
-    project = load(where.config, sets=where.sets)
-    refuse_unbuilt(project, "monitor")
-    if project.config.monitor.drift.gradual < 1:
-        found = target.find(project, asked.model)
-        yield from days.counted(Layout(project.root), found, datetime.now(UTC))
-    yield step()
-
-
-def check(where: Where, asked: Asked) -> Report:
+def check(where: Where, asked: Asked) -> Iterator[WorkerProgress | Report]:
     """Judge the last predictions; write an alert and tell it when something new is alarming.
 
     Raises:
         DataError: there is no package, none is live, or nothing was logged.
         ConfigError: `since` is no time.
     """
-    seen = _look(where, asked)
-    return _alarm(seen, seen.verdict).report
+    seen = yield from _look(where, asked)
+    yield _alarm(seen, seen.verdict).report
 
 
-def report(where: Where, asked: Asked, out: Path | None) -> Reported:
+def report(where: Where, asked: Asked, out: Path | None) -> Iterator[WorkerProgress | Reported]:
     """Judge the last predictions and write the HTML report and its JSON beside it."""
     if out is not None and out.suffix != ".html":
         raise ConfigError(f"`--out {out}` does not end in .html", hint="the JSON lies beside it")
-    seen = _look(where, asked)
+    seen = yield from _look(where, asked)
     now = datetime.now(UTC)
     page = out or seen.layout.reports / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}.html"
     written = _short(page, seen.project.root)
@@ -104,7 +88,7 @@ def report(where: Where, asked: Asked, out: Path | None) -> Reported:
     html.write(page, html.Content(judged, seen.window, shown, now))
     final = judged.report
     write(page.with_suffix(".json"), final)
-    return Reported(
+    yield Reported(
         report_file=written,
         alert=final.alert,
         summary=final.summary,
@@ -113,15 +97,16 @@ def report(where: Where, asked: Asked, out: Path | None) -> Reported:
     )
 
 
-def status(where: Where) -> Report:
+def status(where: Where) -> Iterator[WorkerProgress | Report]:
     """Judge the last predictions; tell nobody and open no alert."""
-    return _look(where, Asked()).verdict.report
+    seen = yield from _look(where, Asked())
+    yield seen.verdict.report
 
 
 def watch(where: Where) -> Iterator[WorkerProgress | Report]:
     """Judge the last predictions again whenever the next report is asked for."""
     while True:
-        yield from after_days(where, Asked(), lambda: status(where))
+        yield from status(where)
 
 
 def probed(
@@ -195,7 +180,7 @@ def parse_since(text: str, now: datetime) -> int:
     return max(1, int(moment.timestamp() * 1e6))
 
 
-def _look(where: Where, asked: Asked) -> _Seen:
+def _look(where: Where, asked: Asked) -> Generator[WorkerProgress, None, _Seen]:
     project = load(where.config, sets=where.sets)
     refuse_unbuilt(project, "monitor")
     layout = Layout(project.root)
@@ -206,7 +191,7 @@ def _look(where: Where, asked: Asked) -> _Seen:
     window = windows.read(layout.requests, selection)
     window = window.without(project.config.serve.log.redact)  # written empty, which is no drift
     labelled = windows.labelled(layout.requests, layout.feedback, selection, window)
-    over_days = _over_days(project, layout, found)
+    over_days = yield from _over_days(project, layout, found)
     judged = verdict.judge(found, window, labelled, over_days, project.config.monitor)
     if window.rows and int(window.times_us[-1]) > time.time_ns() // 1000 + AHEAD_US:
         judged = verdict.warned(judged, FROM_THE_FUTURE.format(until=judged.report.until))
@@ -215,13 +200,16 @@ def _look(where: Where, asked: Asked) -> _Seen:
     return _Seen(project, layout, found, window, judged)
 
 
-def _over_days(project: Project, layout: Layout, found: Target) -> gradual.Judged | None:
+def _over_days(
+    project: Project, layout: Layout, found: Target
+) -> Generator[WorkerProgress, None, gradual.Judged | None]:
     limits = project.config.monitor
     if limits.drift.gradual == 1:
         return None
+    known = yield from days.known(layout, found, datetime.now(UTC))
     first = str(limits.drift.since or "")
     return gradual.judge(
-        [day for day in days.known(layout, found, datetime.now(UTC)) if day.date >= first],
+        [day for day in known if day.date >= first],
         found.reference,
         fewest_rows=limits.min_window,
         least=limits.drift.gradual,

@@ -25,8 +25,7 @@ def monitor(call: Call) -> None:
     if view.is_screen(call):
         view.live(api.watch(where))
     else:
-        steps = api.after_days(where, api.Asked(), lambda: api.status(where))
-        call.show(steps, view.draw_status)
+        call.show(api.status(where), view.draw_status)
 
 
 app = room(monitor)
@@ -41,7 +40,7 @@ def check(
     from mlstack.monitor import api, view
 
     where, asked = api.Where(call.config, call.sets), api.Asked(window, since, model)
-    call.show(api.after_days(where, asked, lambda: api.check(where, asked)), view.draw)
+    call.show(api.check(where, asked), view.draw)
 
 
 @app.command("report")
@@ -57,7 +56,7 @@ def report(
     from mlstack.monitor import api, view
 
     where, asked = api.Where(call.config, call.sets), api.Asked(window, since, model)
-    call.show(api.after_days(where, asked, lambda: api.report(where, asked, out)), view.draw)
+    call.show(api.report(where, asked, out), view.draw)
 
 
 @app.command("probe")

@@ -24,24 +24,14 @@ from mlstack.stats import binning
 QUIET = 7  # days of the log without this version, before which it is not looked for
 
 
-def known(layout: Layout, target: Target, now: datetime) -> list[Day]:
-    """Give every day that is over, the oldest first; days whose parts changed are counted again.
-
-    A day that cannot be read is left out, and so is what only a write-ahead file holds.
-    """
-    counting = counted(layout, target, now)
-    while True:
-        try:
-            next(counting)
-        except StopIteration as end:
-            found: list[Day] = end.value
-            return found
-
-
-def counted(
+def known(
     layout: Layout, target: Target, now: datetime
 ) -> Generator[WorkerProgress, None, list[Day]]:
-    """Do the same, and say how far it is: the first time a month of traffic takes a minute."""
+    """Return every day that is over, the oldest first; days whose parts changed are counted again.
+
+    The first time a month of traffic takes a minute, so it is said how far that is. A day that
+    cannot be read is left out, and so is what only a write-ahead file holds.
+    """
     folder = layout.days(target.model, target.version)
     reference = _hash(msgspec.json.encode(target.reference))
     kept = _kept(folder, reference)

@@ -49,9 +49,19 @@ def total_variation_excess(expected: npt.ArrayLike, actual: npt.ArrayLike) -> fl
     """
     first, second = _pair(expected, actual)
     n, m = first.sum(), second.sum()
-    pooled = _shares(first + second)
-    noise = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m) / (2 * np.pi)).sum()
+    noise = float(variation_by_chance(_shares(first + second))) * np.sqrt(1 / n + 1 / m)
     return max(0.0, total_variation(first, second) - float(noise))
+
+
+def variation_by_chance(shares: Floats) -> Floats:
+    """Give the mean total variation of two samples from one source, but for their sizes.
+
+    Times sqrt(1/n + 1/m) it is that of samples of n and m (see `total_variation_excess`).
+
+    Args:
+        shares: of the source, shape (..., bins).
+    """
+    return np.asarray(np.sqrt(shares * (1 - shares) / (2 * np.pi)).sum(axis=-1), dtype=np.float64)
 
 
 def kolmogorov_smirnov(expected: npt.ArrayLike, actual: npt.ArrayLike) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from mlstack.stats.distances import variation_by_chance
 from mlstack.stats.testing import student_t_tail
 
 Floats = npt.NDArray[np.float64]
@@ -132,14 +133,11 @@ class _Apart:
 
 def _distances(windows: Floats, against: Floats, statistic: Statistic) -> _Apart:
     here, there = windows.sum(axis=1), against.sum(axis=1)
-    gaps = windows / here[:, None] - against / there[:, None]
+    shares = against / there[:, None]
+    gaps, sizes = windows / here[:, None] - shares, np.sqrt(1 / here + 1 / there)
     if statistic == "KS":
-        return _Apart(
-            np.abs(gaps.cumsum(axis=1)).max(axis=1), np.sqrt(CHANCE * (1 / here + 1 / there))
-        )
-    share = against / there[:, None]
-    spread = np.sqrt(share * (1 - share) / (2 * np.pi)).sum(axis=1)
-    return _Apart(np.abs(gaps).sum(axis=1) / 2, spread * np.sqrt(1 / here + 1 / there))
+        return _Apart(np.abs(gaps.cumsum(axis=1)).max(axis=1), np.sqrt(CHANCE) * sizes)
+    return _Apart(np.abs(gaps).sum(axis=1) / 2, variation_by_chance(shares) * sizes)
 
 
 def _log(apart: _Apart, steady: float) -> Floats:

@@ -2,8 +2,10 @@
 
 import functools
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ from PIL import Image
 
 from mlstack.inputs import images
 from mlstack.records import package, requests
-from mlstack.records.base import write
+from mlstack.records.base import Record, write
 from mlstack.records.layout import Layout
 from mlstack.records.reference import CategoryColumn, NumericColumn, Reference
 from mlstack.stats import binning
@@ -32,6 +34,12 @@ def sheet() -> tuple[np.ndarray, np.ndarray]:
     labels = np.asarray(list((TEMPLATE / "data" / "digits.txt").read_text().strip()))
     tiles = whole.reshape(30, 8, 60, 8).swapaxes(1, 2).reshape(-1, 8, 8)[: len(labels)]
     return tiles, labels
+
+
+def last(records: Iterator[Record]) -> Any:
+    """Give what a command was called for; progress comes before it."""
+    *_, result = records
+    return result
 
 
 def png(picture: np.ndarray) -> bytes:

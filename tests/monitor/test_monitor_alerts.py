@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from monitor_log import Log, Watched, add_package
+from monitor_log import Log, Watched, add_package, last
 
 from mlstack.config.schema import Monitor
 from mlstack.monitor import alerts, api
@@ -22,7 +22,7 @@ DRIPS_S = 8.0
 
 
 def look(watched: Watched):
-    return api.check(api.Where(watched.config), api.Asked())
+    return last(api.check(api.Where(watched.config), api.Asked()))
 
 
 def written(watched: Watched) -> list[Alert]:
@@ -197,7 +197,7 @@ def test_a_look_at_too_few_predictions_ends_no_alert(watched: Watched, asked: ap
     watched.part(Log.of(300, seed=1, pixels=2))
     first = look(watched)
 
-    api.check(api.Where(watched.config), asked)
+    last(api.check(api.Where(watched.config), asked))
 
     assert list(state(watched).alerts) == ["my_project/1"]
     assert look(watched).alert_file == first.alert_file

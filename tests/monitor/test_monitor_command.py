@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from monitor_log import Log, Watched, add_package
+from monitor_log import Log, Watched, add_package, last
 from rich.console import Console
 
 from mlstack.monitor import api, view
@@ -185,12 +185,12 @@ def test_nothing_of_the_verdict_is_lost_in_a_pipe(watched: Watched):
     answer = mlstack(watched)
 
     framed = " ".join(line.strip("│ ") for line in answer.stdout.splitlines() if "│" in line)
-    assert api.status(api.Where(watched.config)).summary.partition(": ")[2] in framed
+    assert last(api.status(api.Where(watched.config))).summary.partition(": ")[2] in framed
 
 
 def test_one_request_is_told_as_one(watched: Watched):
     watched.part(Log.of(1, seed=1))
-    report = api.check(api.Where(watched.config), api.Asked())
+    report = last(api.check(api.Where(watched.config), api.Asked()))
     console = Console(width=120, force_terminal=False, file=io.StringIO())
 
     console.print(view.draw(report), markup=False)
@@ -201,7 +201,7 @@ def test_one_request_is_told_as_one(watched: Watched):
 @pytest.mark.parametrize("width", [40, 80, 160])
 def test_everything_that_is_drawn_fits_the_terminal(watched: Watched, width: int):
     watched.part(Log.of(500, seed=1, pixels=2))
-    report = api.check(api.Where(watched.config), api.Asked())
+    report = last(api.check(api.Where(watched.config), api.Asked()))
     console = Console(width=width, force_terminal=False, file=io.StringIO())
 
     console.print(view.draw(report), markup=False)
@@ -212,7 +212,7 @@ def test_everything_that_is_drawn_fits_the_terminal(watched: Watched, width: int
 
 def test_a_low_terminal_shows_what_matters_most(watched: Watched):
     watched.part(Log.of(500, seed=2, pixels=2))
-    report = api.status(api.Where(watched.config))
+    report = last(api.status(api.Where(watched.config)))
     low = Console(file=io.StringIO(), width=60, height=15, force_terminal=True, color_system=None)
     high = Console(file=io.StringIO(), width=100, height=60, force_terminal=True, color_system=None)
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from monitor_log import MODEL, Log, Watched, add_package
+from monitor_log import MODEL, Log, Watched, add_package, last
 from typer.testing import CliRunner
 
 from mlstack.cli import assemble
@@ -41,11 +41,16 @@ def add_day(
 
 def known(watched: Watched, now: datetime = NOW) -> list[Day]:
     project = api.load(watched.config)
-    return days.known(watched.layout, target.find(project, None), now)
+    counting = days.known(watched.layout, target.find(project, None), now)
+    while True:
+        try:
+            next(counting)
+        except StopIteration as end:
+            return end.value
 
 
 def check(watched: Watched) -> api.Report:
-    return api.check(api.Where(watched.config), api.Asked())
+    return last(api.check(api.Where(watched.config), api.Asked()))
 
 
 def kept_file(watched: Watched, number: int) -> Path:
@@ -311,7 +316,7 @@ def test_days_counted_over_other_bins_are_left_out(watched: Watched):
 def test_the_report_draws_the_days(drifting: Watched, tmp_path: Path):
     page = tmp_path / "page.html"
 
-    api.report(api.Where(drifting.config), api.Asked(), page)
+    last(api.report(api.Where(drifting.config), api.Asked(), page))
 
     text = page.read_text()
     assert "<h2>Days</h2>" in text
@@ -345,8 +350,8 @@ def test_counting_days_says_how_far_it_is_and_once_only(watched: Watched):
         add_day(watched, number)
     where = api.Where(watched.config)
 
-    first = list(api.after_days(where, api.Asked(), lambda: api.status(where)))
-    again = list(api.after_days(where, api.Asked(), lambda: api.status(where)))
+    first = list(api.status(where))
+    again = list(api.status(where))
 
     assert [(one.done, one.total) for one in first[:-1]] == [(0, 4), (1, 4), (2, 4), (3, 4)]
     assert first[0].text == f"counting {day_of(3)}"

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from monitor_log import MODEL, START_US, Log, Watched, confidences
+from monitor_log import MODEL, START_US, Log, Watched, confidences, last
 from test_monitor_drift import digits_reference, digits_window
 
 from mlstack.config.schema import Service as Limits
@@ -135,7 +135,7 @@ def test_no_less_is_expected_of_old_labels_because_the_window_has_become_surer()
 
 
 def look(watched: Watched, **asked: object):
-    return api.check(api.Where(watched.config), api.Asked(**asked))
+    return last(api.check(api.Where(watched.config), api.Asked(**asked)))
 
 
 def test_too_few_predictions_are_said_and_never_alarm(watched: Watched):
@@ -209,7 +209,7 @@ def test_of_very_many_predictions_since_a_time_the_last_million_is_looked_at(wat
     }
     pq.write_table(pa.table(columns), folder / "part-1-1.parquet")
 
-    report = api.check(api.Where(watched.config), api.Asked(since="2026-01-01"))
+    report = last(api.check(api.Where(watched.config), api.Asked(since="2026-01-01")))
 
     assert report.rows == api.MOST_ROWS
     assert "only the last 1,000,000 were looked at" in report.warnings[0]

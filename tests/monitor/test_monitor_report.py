@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from monitor_log import MODEL, Log, Watched, make_reference, png, sheet
+from monitor_log import MODEL, Log, Watched, last, make_reference, png, sheet
 from playwright.sync_api import sync_playwright
 
 from mlstack.errors import ConfigError
@@ -21,7 +21,7 @@ CHROMIUM = "/usr/bin/chromium"
 
 
 def made(watched: Watched, out: Path | None = None) -> tuple[Reported, Path, str]:
-    report = api.report(api.Where(watched.config), api.Asked(), out)
+    report = last(api.report(api.Where(watched.config), api.Asked(), out))
     page = watched.root / report.report_file
     return report, page, page.read_text()
 
