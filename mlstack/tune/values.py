@@ -41,9 +41,9 @@ def check(project: Project, space: Space, slot: tuple[Gpu, ...]) -> None:
 
 def present(project: Project, keys: list[str]) -> dict[str, Any]:
     """Read the present values of settings; those that are not set are left out."""
-    found = {}
+    found, document = {}, as_json(project.config)
     for key in keys:
-        place: Any = as_json(project.config)
+        place: Any = document
         for part in key.split("."):
             place = place.get(part) if isinstance(place, dict) else None
         if place is not None:
